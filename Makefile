@@ -1,0 +1,72 @@
+# The first command on a machine with only Python and make may be any of these targets.
+# PYTHON names the interpreter the environment is made with: make test PYTHON=python3.13
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak docs clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    the main job on the embedded default: encrypt, rotate, crash, decrypt"
+	@echo "make test    every test, with the coverage gates"
+	@echo "make check   format, lint, types, import contracts, file length, documentation"
+	@echo "make bench   benchmarks against other libraries, in an environment of their own"
+	@echo "make soak    crash, race, fuzz and load tests at full length"
+	@echo "make docs    the documentation as a site in site/"
+	@echo "make clean   remove environments, caches and reports"
+
+demo: $(VENV)/.installed-demo
+	@$(BIN)/keystead demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json $(PYTEST_ARGS)
+	$(BIN)/python scripts/check_coverage.py coverage.json
+
+check: $(VENV)/.installed-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_file_length.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: .venv-bench/.installed
+	.venv-bench/bin/python -m benchmarks
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m soak
+
+docs: $(VENV)/.installed-check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv .venv-bench site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist coverage.json .coverage .coverage.*
+
+# Each stamp says that an environment holds what its target needs, as pyproject.toml lists it.
+$(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[cli,postgres]' --group test
+	@touch $@
+
+$(VENV)/.installed-check: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[cli,postgres]' --group dev
+	@touch $@
+
+.venv-bench/.installed: pyproject.toml | .venv-bench/bin/python
+	.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install --editable '.[cli,postgres]' --group bench
+	@touch $@
+
+%/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Keystead needs Python 3.11 or newer, and '$(PYTHON)' is older or missing: make <target> PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
