@@ -1,0 +1,45 @@
+"""The values that travel between rooms: frozen, slotted, without I/O."""
+
+from keystead.model.keys import (
+    WRAP_KEYRING,
+    DataKeyInfo,
+    DataKeyState,
+    KeyRecord,
+    KeyringPurpose,
+    KeyringRecord,
+    RotationPolicy,
+    StoreState,
+    utc_text,
+)
+from keystead.model.kms import (
+    DataKeyPair,
+    EncryptedData,
+    KeyDescription,
+    KeyPurpose,
+    KeyReference,
+    KeyState,
+)
+from keystead.model.secret import SecretBytes
+from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
+
+__all__ = [
+    "WRAP_KEYRING",
+    "DataKeyInfo",
+    "DataKeyPair",
+    "DataKeyState",
+    "EncryptedData",
+    "EncryptedField",
+    "KMSStatus",
+    "KeyDescription",
+    "KeyPurpose",
+    "KeyRecord",
+    "KeyReference",
+    "KeyState",
+    "KeyStatistics",
+    "KeyringPurpose",
+    "KeyringRecord",
+    "RotationPolicy",
+    "SecretBytes",
+    "StoreState",
+    "utc_text",
+]

@@ -1,0 +1,364 @@
+"""What the inner rooms ask of the outer ones: Protocols, one method family each, no logic.
+
+A provider needs only ``provider_name``, ``encrypt`` and ``decrypt``; everything else is a capability, found with
+``isinstance``. A store gives transactions; what a transaction can do is ``UnitOfWork``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
+
+from keystead.model import (
+    DataKeyPair,
+    DataKeyState,
+    EncryptedData,
+    KeyDescription,
+    KeyRecord,
+    KeyReference,
+    KeyringRecord,
+    RotationPolicy,
+    StoreState,
+)
+
+# --- surroundings -----------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Wall and monotonic time, and waiting; injected so that tests own it."""
+
+    def now(self) -> datetime:
+        """Return the wall time, aware UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait ``seconds``."""
+
+
+class Random(Protocol):
+    """A source of random bytes with the signature of ``os.urandom``."""
+
+    def __call__(self, size: int, /) -> bytes:
+        """Return ``size`` random bytes."""
+
+
+# --- KMS providers ----------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class KmsProvider(Protocol):
+    """One KMS. Raises only errors of ``keystead.errors``; ``guard`` puts deadline and retry around it."""
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's kind: ``local``, ``vault``, ``aws``..."""
+
+    async def encrypt(
+        self, plaintext: bytes, key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> EncryptedData:
+        """Encrypt ``plaintext`` under ``key_id``, binding ``context``."""
+
+    async def decrypt(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> bytes:
+        """Return the plaintext. ``context`` None means the one in ``encrypted``."""
+
+
+@runtime_checkable
+class GeneratesDataKeys(Protocol):
+    """The service draws and wraps a data key in one call."""
+
+    async def generate_data_key(
+        self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
+    ) -> DataKeyPair:
+        """Return a new data key in clear and wrapped; ``key_spec`` is AES_128 or AES_256."""
+
+
+@runtime_checkable
+class DescribesKeys(Protocol):
+    """The service tells identity, state and version of a key."""
+
+    async def describe(self, key_id: str) -> KeyDescription:
+        """Return what the service says of ``key_id``; ``KeyNotFoundError`` when absent."""
+
+
+@runtime_checkable
+class RotatesKeys(Protocol):
+    """The service makes a new version of a key now. Not idempotent: ``describe`` decides after an unclear failure."""
+
+    async def rotate_key(self, key_id: str) -> KeyReference:
+        """Make a new KEK version and return it."""
+
+
+@runtime_checkable
+class RewrapsCiphertexts(Protocol):
+    """The service moves a ciphertext to its newest key version without showing the plaintext."""
+
+    async def rewrap(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> EncryptedData:
+        """Return the same plaintext under the newest version."""
+
+
+@runtime_checkable
+class ReportsRotationPolicy(Protocol):
+    """The service tells its own rotation schedule of a key."""
+
+    async def get_rotation_policy(self, key_id: str) -> RotationPolicy:
+        """Return the KEK's policy as the service reports it."""
+
+
+@runtime_checkable
+class EncryptsBatches(Protocol):
+    """The service takes several plaintexts in one call."""
+
+    async def encrypt_batch(
+        self, plaintexts: Sequence[bytes], key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> list[EncryptedData]:
+        """Encrypt each plaintext; order kept."""
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """The provider holds something that must be given back."""
+
+    async def aclose(self) -> None:
+        """Release connections and wipe what can be wiped; idempotent."""
+
+
+# --- the store --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to do a named job until ``until_ms`` (the database's clock), proven by ``token``."""
+
+    name: str
+    owner: str
+    token: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A live manager: the epoch it has loaded, and until when its heartbeat holds (the database's clock)."""
+
+    node_id: str
+    seen_epoch: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """A declared data source of a keyring: where ciphertexts lie that a destroy must look through.
+
+    ``locator`` says how to scan it: ``file:<glob>``, ``sql:<url>#<table>.<column>`` or ``app:<name>``.
+    """
+
+    name: str
+    keyring: str
+    locator: str
+
+
+class KeyReads(Protocol):
+    """Reading keyrings and data keys inside a transaction."""
+
+    async def state(self) -> StoreState:
+        """Return the store's id, epoch and restored mark."""
+
+    async def now_ms(self) -> int:
+        """Return the database's clock, milliseconds since 1970."""
+
+    async def find_keyring(self, name: str, *, lock: bool = False) -> KeyringRecord | None:
+        """Return a keyring; ``lock`` holds its row until the transaction ends."""
+
+    async def keyrings(self, *, after: str = "", limit: int = 1000) -> list[KeyringRecord]:
+        """Return a page of keyrings by name."""
+
+    async def find_key(self, key_id: int) -> KeyRecord | None:
+        """Return a data key by id, in any state."""
+
+    async def find_legacy_key(self, legacy_version: str) -> KeyRecord | None:
+        """Return the data key imported under a legacy version text."""
+
+    async def find_active(self, keyring: str) -> KeyRecord | None:
+        """Return the keyring's active version."""
+
+    async def keys(
+        self,
+        *,
+        keyring: str | None = None,
+        states: Collection[DataKeyState] | None = None,
+        wrapped_by: int | None = None,
+        wrapped_by_not: Collection[int] | None = None,
+        published_after: int | None = None,
+        after_id: int = 0,
+        limit: int = 1000,
+    ) -> list[KeyRecord]:
+        """Return a page of data keys by id, filtered.
+
+        ``wrapped_by`` keeps the keys a WRAP key wraps; ``wrapped_by_not`` those wrapped by a WRAP key outside the
+        given ids (never WRAP rows themselves).
+        """
+
+    async def count_keys(self, keyring: str) -> Mapping[DataKeyState, int]:
+        """Return how many keys of the keyring are in each state."""
+
+
+class KeyWrites(Protocol):
+    """Changing keyrings and data keys. Every change bumps the epoch once a transaction."""
+
+    async def bump_epoch(self) -> int:
+        """Count the epoch up (once a transaction) and return it."""
+
+    async def set_restored(self, restored: bool) -> None:
+        """Mark the store restored, or recovered."""
+
+    async def adopt(self, store_id: str, epoch: int) -> None:
+        """Take over the identity of an exported store: its id and epoch, marked restored. For an empty store only."""
+
+    async def raise_epoch(self, at_least: int) -> int:
+        """Set the epoch to at least ``at_least`` and return it."""
+
+    async def add_keyring(self, keyring: KeyringRecord) -> bool:
+        """Insert a keyring; False when the name exists already."""
+
+    async def take_version(self, keyring: str, *, skip: int = 0) -> int:
+        """Return the next version number and count it up, so that it is never given again."""
+
+    async def add_key(self, key: KeyRecord) -> None:
+        """Insert a data key; ``ConflictError`` when id, version or active state is taken."""
+
+    async def change_key(self, key_id: int, expected: DataKeyState, **changes: Any) -> KeyRecord:
+        """Change columns of a key that is in state ``expected``; ``ConflictError`` when it is in another.
+
+        Columns: state, wrapped_key, wrapped_by, kek_*, activated_at, rotate_after, expires_at, destroy_after,
+        published_epoch. The immutable ones cannot be changed.
+        """
+
+    async def add_uses(self, key_id: int, messages: int, size_bytes: int) -> None:
+        """Add to the use counts of a key; does not touch the epoch."""
+
+
+class LeaseRows(Protocol):
+    """Leases with fencing tokens and heartbeats of nodes."""
+
+    async def claim_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
+        """Take the lease if it is free, expired or already ours; the token grows with every change of owner."""
+
+    async def check_lease(self, lease: Lease) -> None:
+        """Raise ``ConflictError`` when the lease's token is no longer the newest."""
+
+    async def drop_lease(self, lease: Lease) -> None:
+        """Give the lease back if it is still ours."""
+
+    async def beat(self, node_id: str, seen_epoch: int, ttl_ms: int) -> None:
+        """Write a node's heartbeat and the epoch it has loaded."""
+
+    async def drop_node(self, node_id: str) -> None:
+        """Remove a node's heartbeat."""
+
+    async def live_nodes(self) -> list[NodeRecord]:
+        """Return the nodes whose heartbeat has not expired."""
+
+    async def drop_expired(self) -> int:
+        """Remove expired leases' owners and expired nodes; return how many."""
+
+
+class KeyUseRows(Protocol):
+    """Declared data sources."""
+
+    async def key_uses(self, keyring: str) -> list[KeyUse]:
+        """Return the declared sources of a keyring."""
+
+    async def declare_use(self, use: KeyUse) -> None:
+        """Declare or change a source."""
+
+    async def drop_use(self, keyring: str, name: str) -> bool:
+        """Remove a declaration; False when absent."""
+
+
+class UnitOfWork(KeyReads, KeyWrites, LeaseRows, KeyUseRows, Protocol):
+    """One transaction of the store: everything in it is kept, or nothing."""
+
+
+class KeyStore(Protocol):
+    """Where wrapped keys live.
+
+    Counterparts of mission document 2's ``KeyStorage``: SaveDataKey = ``add_key``, GetActiveDataKey =
+    ``find_active``, GetDataKeyByVersion = ``keys``/``find_legacy_key``, UpdateKeyStatus = ``change_key``,
+    CleanupExpiredKeys = none (a key that may protect data is never deleted), GetKeyStatistics = ``count_keys``.
+    """
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether keys outlive the process."""
+
+    async def open(self) -> StoreState:
+        """Check the schema (creating only an empty SQLite or memory store) and return the store's state."""
+
+    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a writing transaction; commits when the block ends, rolls back when it raises."""
+
+    def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a read-only transaction."""
+
+    async def aclose(self) -> None:
+        """Close every connection; idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenState:
+    """What is known of a store from outside its database: the highest epoch, the keys, the destructions.
+
+    ``keys`` maps a data key id to (keyring, version); ``destroyed`` are ids that must never come back.
+    """
+
+    epoch: int = 0
+    keys: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    destroyed: frozenset[int] = frozenset()
+
+
+class StateJournal(Protocol):
+    """Remembers, outside the database, how far a store had come, so that a restored backup is noticed."""
+
+    def read(self, store_id: str) -> SeenState:
+        """Return what was written for the store; empty when nothing was."""
+
+    def append(
+        self,
+        store_id: str,
+        *,
+        epoch: int | None = None,
+        keys: Mapping[int, tuple[str, int]] | None = None,
+        destroyed: Collection[int] = (),
+    ) -> None:
+        """Add to the journal, durably."""
+
+
+class SourceScanner(Protocol):
+    """Looks through a declared data source for ciphertexts of given data keys."""
+
+    async def __call__(self, use: KeyUse, key_ids: Collection[int], /) -> Mapping[int, int]:
+        """Return how many ciphertexts of each id the source holds. An unreadable source raises."""
+
+
+# --- audit ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """What a transaction is about to change: an action, the keyring and key it concerns, and plain details."""
+
+    action: str
+    keyring: str | None = None
+    key_id: int | None = None
+    details: Mapping[str, str | int | None] = field(default_factory=dict)
+
+
+class AuditTrail(Protocol):
+    """Told of every change, inside the transaction that makes it."""
+
+    async def record(self, work: UnitOfWork, event: AuditEvent) -> None:
+        """Record ``event``; raising undoes the change."""

@@ -1,0 +1,100 @@
+"""Every instrument Keystead has, named once; one typed function each.
+
+OpenTelemetry's API is imported at the first measurement. Without it, or without an SDK behind it, every function
+does nothing. Labels are names that the operator chose (provider instances, keyrings) and Keystead's own words; never
+key ids, contexts or anything a user typed.
+
+==================================  =========  ==============================  ==============================
+instrument                          kind       labels                          counts
+==================================  =========  ==============================  ==============================
+keystead_kms_calls_total            counter    provider, operation, result     attempts; result: ok or an error's code
+keystead_kms_call_duration_seconds  histogram  provider, operation             seconds of each attempt
+keystead_data_key_age_seconds       gauge      keyring                         age of the active version
+keystead_rotations_total            counter    result                          rotations of data keys
+keystead_key_uses_ratio             gauge      keyring                         uses over the policy's limit, 0 to 1
+keystead_cache_events_total         counter    event                           hits, misses, evictions of caches
+==================================  =========  ==============================  ==============================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Counter, Histogram, Meter, _Gauge
+
+METER_NAME: Final = "keystead"
+
+_DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """The instruments of one meter."""
+
+    kms_calls: Counter
+    kms_call_duration: Histogram
+    data_key_age: _Gauge
+    rotations: Counter
+    key_uses: _Gauge
+    cache_events: Counter
+
+    @classmethod
+    def of(cls, meter: Meter) -> Instruments:
+        """Make every instrument on ``meter``."""
+        return cls(
+            kms_calls=meter.create_counter("keystead_kms_calls_total", "1", "Calls to a KMS, by outcome"),
+            kms_call_duration=meter.create_histogram(
+                "keystead_kms_call_duration_seconds",
+                "s",
+                "Duration of calls to a KMS",
+                explicit_bucket_boundaries_advisory=_DURATION_BUCKETS_S,
+            ),
+            data_key_age=meter.create_gauge("keystead_data_key_age_seconds", "s", "Age of the active data key"),
+            rotations=meter.create_counter("keystead_rotations_total", "1", "Rotations of data keys, by outcome"),
+            key_uses=meter.create_gauge("keystead_key_uses_ratio", "1", "Uses of the active data key over its limit"),
+            cache_events=meter.create_counter("keystead_cache_events_total", "1", "What happened in the key caches"),
+        )
+
+
+@cache
+def instruments() -> Instruments | None:
+    """Return the process's instruments; None where OpenTelemetry's API is not installed."""
+    try:
+        from opentelemetry.metrics import get_meter
+    except ImportError:
+        return None
+    return Instruments.of(get_meter(METER_NAME))
+
+
+def kms_call(provider: str, operation: str, result: str, duration_s: float) -> None:
+    """Count one attempt at a KMS. ``provider`` is the instance's name, ``result`` ``ok`` or an error's code."""
+    if (made := instruments()) is not None:
+        made.kms_calls.add(1, {"provider": provider, "operation": operation, "result": result})
+        made.kms_call_duration.record(duration_s, {"provider": provider, "operation": operation})
+
+
+def data_key_age(keyring: str, seconds: float) -> None:
+    """Set the age of a keyring's active version. For the keyrings a manager is bound to, not for one per subject."""
+    if (made := instruments()) is not None:
+        made.data_key_age.set(seconds, {"keyring": keyring})
+
+
+def rotation(result: str) -> None:
+    """Count a rotation. ``result`` is ``ok``, ``adopted`` or an error's code."""
+    if (made := instruments()) is not None:
+        made.rotations.add(1, {"result": result})
+
+
+def key_uses(keyring: str, ratio: float) -> None:
+    """Set how much of its policy's limit the active version of a keyring has used up; 1.0 is all of it."""
+    if (made := instruments()) is not None:
+        made.key_uses.set(ratio, {"keyring": keyring})
+
+
+def cache_event(event: str) -> None:
+    """Count a cache event: ``hit``, ``miss``, ``evicted``, ``refreshed``..."""
+    if (made := instruments()) is not None:
+        made.cache_events.add(1, {"event": event})
