@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: envelope, context, nonces, keyring, codec, blind index, root key, stream, legacy readers."""

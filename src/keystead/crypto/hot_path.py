@@ -1,0 +1,90 @@
+"""``local_encrypt`` and ``local_decrypt`` as closures over a keyring.
+
+Closures because they are measured to be the fastest form Python has: no bound method, no attribute that is not
+needed, one tuple read. Each call left out here is 2 to 5 % of a 64-byte encryption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cryptography.exceptions import InvalidTag
+
+from keystead.crypto.context import caller_aad
+from keystead.errors import DecryptionError, InvalidInputError
+
+if TYPE_CHECKING:
+    from keystead.crypto.keyring import Keyring
+
+BLOCK: Final = 64 * 1024
+"""A message counts ``1 + len // BLOCK`` against its salt; from one block on it leaves the fast path."""
+FAILED: Final = "decryption failed: wrong key, wrong context or altered bytes"
+
+
+class LocalEncrypt(Protocol):
+    """Signature of ``local_encrypt``."""
+
+    def __call__(self, plaintext: bytes, *, context: Mapping[str, str] | None = None) -> bytes:
+        """Encrypt under the active data key; see ``Keyring``."""
+
+
+class LocalDecrypt(Protocol):
+    """Signature of ``local_decrypt``."""
+
+    def __call__(self, ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
+        """Decrypt an envelope; see ``Keyring``."""
+
+
+class ByteCount:
+    """How many bytes a keyring has sealed; ``add`` and ``take`` share one cell with the hot path."""
+
+    __slots__ = ("add", "take")
+
+    def __init__(self, add: Callable[[int], None], take: Callable[[], int]) -> None:
+        self.add = add
+        self.take = take
+
+
+def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
+    """Return the hot path of ``ring`` and the count of what it seals."""
+    counted = 0
+
+    def local_encrypt(plaintext: bytes, *, context: Mapping[str, str] | None = None) -> bytes:
+        nonlocal counted
+        header, encrypt, pop = ring.sealer
+        try:
+            size = len(plaintext)
+            if size < BLOCK:
+                aad = header if context is None else header + caller_aad(context)
+                nonce = pop()
+                sealed = header + nonce + encrypt(nonce, plaintext, aad)
+                counted += size
+                return sealed
+        except (IndexError, TypeError, BufferError):
+            pass
+        return ring.seal(plaintext, caller_aad(context))
+
+    def local_decrypt(ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
+        try:
+            header: bytes = ciphertext[:26]  # type: ignore[assignment]
+            aad = header if context is None else header + caller_aad(context)
+            return ring.derived[header](ciphertext[26:38], ciphertext[38:], aad)  # type: ignore[arg-type]
+        except (KeyError, TypeError, BufferError):
+            pass
+        except InvalidInputError:
+            raise
+        except (InvalidTag, ValueError):
+            raise DecryptionError(FAILED) from None
+        return ring.open(ciphertext, caller_aad(context))
+
+    def add(size: int) -> None:
+        nonlocal counted
+        counted += size
+
+    def take() -> int:
+        nonlocal counted
+        taken, counted = counted, 0
+        return taken
+
+    return local_encrypt, local_decrypt, ByteCount(add, take)

