@@ -1,0 +1,111 @@
+"""Running named jobs under a lease, so that of N processes one does each.
+
+The lease's time is the database's; it is renewed while the job runs, and a job that lost it is cancelled. A job
+that changes rows over a long time checks its token (``UnitOfWork.check_lease``) in the transaction that writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from keystead.errors import ConflictError, InvalidInputError, KMSError, StorageOperationError
+from keystead.ports import Clock, KeyStore, Lease
+
+log = logging.getLogger("keystead.jobs")
+LEASE_TTL_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's name, how often it runs in one process, and what it does (given the lease it runs under)."""
+
+    name: str
+    every_s: float
+    action: Callable[[Lease], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """How one due job ended: ``done``, ``held`` (another process has the lease) or ``failed`` with an error code."""
+
+    name: str
+    outcome: str
+    error_code: str | None = None
+
+
+class JobRunner:
+    """Holds jobs and runs those that are due."""
+
+    def __init__(self, store: KeyStore, owner: str, clock: Clock, *, lease_ttl_s: float = LEASE_TTL_S) -> None:
+        self._store = store
+        self.owner = owner
+        self._clock = clock
+        self._ttl_s = lease_ttl_s
+        self._jobs: dict[str, Job] = {}
+        self._next: dict[str, float] = {}
+
+    def add(self, job: Job, *, wait: bool = False) -> None:
+        """Add a job; it is due at once, or if ``wait`` after its interval."""
+        if job.name in self._jobs:
+            raise InvalidInputError(f"a job named {job.name!r} exists already")
+        self._jobs[job.name] = job
+        self._next[job.name] = self._clock.monotonic() + (job.every_s if wait else 0.0)
+
+    async def run_due(self) -> list[JobReport]:
+        """Run every due job whose lease is free, one after the other; a failing job does not stop the others."""
+        now = self._clock.monotonic()
+        reports = []
+        for job in list(self._jobs.values()):
+            if self._next[job.name] <= now:
+                self._next[job.name] = now + job.every_s
+                reports.append(await self._run(job))
+        return reports
+
+    async def _run(self, job: Job) -> JobReport:
+        try:
+            async with self._store.transaction() as work:
+                lease = await work.claim_lease(job.name, self.owner, int(self._ttl_s * 1000))
+            if lease is None:
+                return JobReport(job.name, "held")
+            try:
+                await self._under_lease(job, lease)
+            finally:
+                async with self._store.transaction() as work:
+                    await work.drop_lease(lease)
+        except KMSError as exc:
+            log.warning("job failed: %s: %s", job.name, exc.code, exc_info=True)
+            return JobReport(job.name, "failed", exc.code)
+        return JobReport(job.name, "done")
+
+    async def _under_lease(self, job: Job, lease: Lease) -> None:
+        action = asyncio.ensure_future(job.action(lease))
+        heart = asyncio.ensure_future(self._renew(job, lease))
+        try:
+            await asyncio.wait({action, heart}, return_when=asyncio.FIRST_COMPLETED)
+            if not action.done():
+                action.cancel()
+                await asyncio.wait({action})
+                raise ConflictError(f"job {job.name!r} lost its lease and was stopped")
+            await action
+        finally:
+            for task in (action, heart):
+                task.cancel()
+            await asyncio.gather(action, heart, return_exceptions=True)
+
+    async def _renew(self, job: Job, lease: Lease) -> None:
+        """Renew the lease at a third of its time; end when it is lost, or the store is away for longer than that."""
+        held_until = self._clock.monotonic() + self._ttl_s
+        while self._clock.monotonic() < held_until:
+            await asyncio.sleep(self._ttl_s / 3)
+            try:
+                async with self._store.transaction() as work:
+                    renewed = await work.claim_lease(job.name, self.owner, int(self._ttl_s * 1000))
+                if renewed is None or renewed.token != lease.token:
+                    return
+                held_until = self._clock.monotonic() + self._ttl_s
+            except StorageOperationError:
+                continue

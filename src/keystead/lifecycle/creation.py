@@ -1,0 +1,71 @@
+"""Making a keyring with its first version, so that any number of processes starting at once end with one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from keystead.crypto.keyring import Keyring
+from keystead.errors import ConflictError, StoreRestoredError
+from keystead.lifecycle.surroundings import Surroundings
+from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
+from keystead.model import KeyRecord, KeyringRecord
+from keystead.ports import AuditEvent, UnitOfWork
+
+
+async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord) -> tuple[KeyRecord, bytes | None]:
+    """Return the active WRAP version, made if there is none, and its key if it was made here.
+
+    The KMS call happens before the transaction, so that no database lock waits for a network.
+    """
+    async with s.store.reading() as work:
+        if (active := await work.find_active(keyring.name)) is not None:
+            return active, None
+        await _require_writable(work)
+        known = await work.find_keyring(keyring.name)
+    row, key = await s.wrapper.draw(store_id, s.new_row(keyring, known.next_version if known else 1), s.kek)
+    async with s.store.transaction() as work:
+        winner = await _claim(s, work, keyring)
+        if winner is not None:
+            return winner, None
+        if await work.take_version(keyring.name) != row.version:
+            raise ConflictError("another process made a WRAP version at the same moment; try again")
+        return await add_active(s, work, keyring, row), key
+
+
+async def create_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring) -> None:
+    """Make ``keyring`` with an active version unless it has one already."""
+    async with s.store.transaction() as work:
+        if await _claim(s, work, keyring) is not None:
+            return
+        row = s.new_row(keyring, await work.take_version(keyring.name))
+        await add_active(s, work, keyring, seal_key(wrap_ring, store_id, row, s.random(WRAP_KEY_SIZE)))
+
+
+async def add_active(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, row: KeyRecord) -> KeyRecord:
+    """Insert ``row`` as the keyring's active version and return it as stored."""
+    row = s.activation(keyring).of(replace(row, published_epoch=await work.bump_epoch()))
+    await s.audit.record(work, AuditEvent("key.create", keyring.name, row.id, {"version": row.version}))
+    await work.add_key(row)
+    return row
+
+
+async def _claim(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord) -> KeyRecord | None:
+    """Insert the keyring if it is new and lock it; return its active version if another process made one."""
+    await _require_writable(work)
+    if await work.add_keyring(keyring):
+        await s.audit.record(work, AuditEvent("keyring.create", keyring.name))
+    await work.find_keyring(keyring.name, lock=True)
+    return await work.find_active(keyring.name)
+
+
+async def _require_writable(work: UnitOfWork) -> None:
+    if (await work.state()).restored:
+        raise restored_error()
+
+
+def restored_error() -> StoreRestoredError:
+    """Return the error of a store that must be recovered before it encrypts."""
+    return StoreRestoredError(
+        "this store was restored from a backup: it decrypts, and encrypts nothing, because versions made after the "
+        "backup are gone; run `keystead store recover`"
+    )

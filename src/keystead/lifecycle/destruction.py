@@ -1,0 +1,167 @@
+"""Disable, enable and destroy. What cannot be undone waits, and is refused while anything still needs the key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from keystead.errors import InvalidInputError, KeyInUseError, KeyNotFoundError, KeyStateError
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.states import require_transition
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose
+from keystead.ports import AuditEvent, KeyUse, SourceScanner, UnitOfWork
+
+SHORTEST_WAIT: Final = timedelta(days=7)
+LONGEST_WAIT: Final = timedelta(days=30)
+DEFAULT_WAIT: Final = timedelta(days=30)
+
+
+class Destruction:
+    """Takes data keys out of use, for a time or for good."""
+
+    def __init__(self, live: LiveKeyrings, scan: SourceScanner) -> None:
+        self._live = live
+        self._s = live.surroundings
+        self._scan = scan
+
+    async def disable(self, key_id: int) -> KeyRecord:
+        """Stop a decrypt-only version from decrypting; ``enable`` undoes it."""
+        return await self._change(key_id, DataKeyState.DISABLED, "key.disable", (DataKeyState.DECRYPT_ONLY,))
+
+    async def enable(self, key_id: int) -> KeyRecord:
+        """Let a disabled version decrypt again."""
+        return await self._change(key_id, DataKeyState.DECRYPT_ONLY, "key.enable", (DataKeyState.DISABLED,))
+
+    async def cancel(self, key_id: int) -> KeyRecord:
+        """Call a scheduled destruction off; the version is disabled afterwards."""
+        return await self._change(
+            key_id, DataKeyState.DISABLED, "key.cancel_destroy", (DataKeyState.PENDING_DESTROY,), destroy_after=None
+        )
+
+    async def schedule(
+        self, key_id: int, *, wait: timedelta = DEFAULT_WAIT, without_sources: bool = False
+    ) -> KeyRecord:
+        """Schedule the destruction of a version that no declared data source needs any more.
+
+        Args:
+            wait: 7 to 30 days until the key is destroyed; ``cancel`` works until then.
+            without_sources: the caller vouches that nothing is encrypted under the key although no source of its
+                keyring is declared, so that nothing could be looked through.
+
+        Raises:
+            KeyInUseError: a source holds ciphertexts of the key, or keys are wrapped by it.
+            KeyStateError: the state does not allow it, a node still uses an older view, or no source is declared.
+        """
+        if not SHORTEST_WAIT <= wait <= LONGEST_WAIT:
+            raise InvalidInputError("a destruction waits 7 to 30 days")
+        async with self._s.store.reading() as work:
+            key = await _get(work, key_id)
+            require_transition(key, DataKeyState.PENDING_DESTROY)
+            await self._require_seen_by_all(work, key)
+            uses = await work.key_uses(key.keyring)
+        if not uses and not without_sources and key.purpose is not KeyringPurpose.WRAP:
+            raise KeyStateError(
+                f"no data source of keyring {key.keyring!r} is declared, so nothing can be looked through; declare "
+                "where its ciphertexts lie (`keystead key uses add`), or say --no-sources if there are none"
+            )
+        await self._require_unused(key, uses)
+        return await self._change(
+            key_id,
+            DataKeyState.PENDING_DESTROY,
+            "key.schedule_destroy",
+            (DataKeyState.DECRYPT_ONLY, DataKeyState.DISABLED),
+            destroy_after=self._s.clock.now() + wait,
+        )
+
+    async def run_due(self) -> list[KeyRecord]:
+        """Destroy every version whose wait is over and that is still unused; return their tombstones.
+
+        Raises:
+            KeyInUseError: a source holds ciphertexts of one of them again; that one is left pending.
+        """
+        now = self._s.clock.now()
+        async with self._s.store.reading() as work:
+            pending = await work.keys(states={DataKeyState.PENDING_DESTROY})
+        due = [key for key in pending if key.destroy_after is not None and key.destroy_after <= now]
+        destroyed, blocked = [], None
+        for key in due:
+            async with self._s.store.reading() as work:
+                uses = await work.key_uses(key.keyring)
+            try:
+                await self._require_unused(key, uses)
+            except KeyInUseError as exc:
+                blocked = exc
+                continue
+            destroyed.append(await self.destroy_now(key))
+        if blocked is not None:
+            raise blocked
+        return destroyed
+
+    async def destroy_now(self, key: KeyRecord) -> KeyRecord:
+        """Erase the wrapped key of a row and leave its tombstone, remembered outside the database as well."""
+        tombstone = await self._change(
+            key.id, DataKeyState.DESTROYED, "key.destroy", (key.state,), wrapped_key=None, checked=False
+        )
+        await asyncio.to_thread(self._s.journal.append, self._live.store_id, destroyed=(key.id,))
+        return tombstone
+
+    async def _change(
+        self,
+        key_id: int,
+        target: DataKeyState,
+        action: str,
+        allowed: tuple[DataKeyState, ...],
+        *,
+        checked: bool = True,
+        **columns: object,
+    ) -> KeyRecord:
+        async with self._s.store.transaction() as work:
+            key = await _get(work, key_id)
+            if checked:
+                require_transition(key, target)
+            if key.state not in allowed:
+                raise KeyStateError(f"data key {key_id} is {key.state}; this takes one that is {' or '.join(allowed)}")
+            if key.purpose is KeyringPurpose.WRAP and target is not DataKeyState.DECRYPT_ONLY:
+                await self._require_wraps_nothing(work, key)
+            await self._s.audit.record(work, AuditEvent(action, key.keyring, key.id, {"version": key.version}))
+            epoch = await work.bump_epoch()
+            changed = await work.change_key(key_id, key.state, state=target, published_epoch=epoch, **columns)
+        await self._live.refresh()
+        return changed
+
+    async def _require_unused(self, key: KeyRecord, uses: list[KeyUse]) -> None:
+        found: dict[str, Mapping[int, int]] = {}
+        for use in uses:
+            hits = await self._scan(use, (key.id,))
+            if hits.get(key.id):
+                found[use.name] = hits
+        if found:
+            told = ", ".join(f"{name} ({hits[key.id]})" for name, hits in found.items())
+            raise KeyInUseError(
+                f"data key {key.id} (keyring {key.keyring!r} version {key.version}) still protects data in: {told}; "
+                "re-encrypt it first"
+            )
+
+    async def _require_wraps_nothing(self, work: UnitOfWork, key: KeyRecord) -> None:
+        if await work.keys(wrapped_by=key.id, states=_WRAPPED, limit=1):
+            raise KeyInUseError(f"WRAP key {key.id} still wraps data keys; `keystead key rewrap` moves them first")
+
+    async def _require_seen_by_all(self, work: UnitOfWork, key: KeyRecord) -> None:
+        behind = [n for n in await work.live_nodes() if n.seen_epoch < key.published_epoch]
+        if behind:
+            raise KeyStateError(
+                f"{len(behind)} running process(es) may still encrypt under data key {key.id}: they have not seen "
+                "its demotion yet; try again after one poll interval"
+            )
+
+
+_WRAPPED: Final = frozenset(set(DataKeyState) - {DataKeyState.DESTROYED})
+
+
+async def _get(work: UnitOfWork, key_id: int) -> KeyRecord:
+    key = await work.find_key(key_id)
+    if key is None:
+        raise KeyNotFoundError(f"no data key {key_id} in this store; `keystead key list` shows them")
+    return key

@@ -1,0 +1,87 @@
+"""How long unwrapped keys may be used without the KMS being asked again.
+
+Every ``recheck_s`` the KMS is asked to unwrap the active WRAP key. Unreachable or throttled, use goes on for
+``grace_s`` more (None = for ever), then everything fails closed until the KMS answers. Denied, disabled or destroyed
+is no outage: it ends use at once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+
+from keystead.errors import KeyDecryptionFailError, KMSError, ProviderConnectionError
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.model import WRAP_KEYRING
+
+log = logging.getLogger("keystead.lifecycle")
+
+
+class KekWatch:
+    """Asks the KMS again, and says whether its last answer still counts."""
+
+    def __init__(self, live: LiveKeyrings, *, recheck_s: float = 3600.0, grace_s: float | None = 3600.0) -> None:
+        self._live = live
+        self._clock = live.surroundings.clock
+        self._recheck_s = recheck_s
+        self._grace_s = grace_s
+        self._answered = self._clock.monotonic()
+        self._tried = self._answered
+        self._ended: KMSError | None = None
+
+    def confirm(self) -> None:
+        """Note that the KMS has just unwrapped the WRAP key."""
+        self._answered = self._tried = self._clock.monotonic()
+        self._ended = None
+
+    def refusal(self) -> KMSError | None:
+        """Return why keys must not be used now, or None."""
+        if self._ended is not None:
+            return type(self._ended)(*self._ended.args)
+        if self._grace_s is None:
+            return None
+        if self._clock.monotonic() - self._answered > self._recheck_s + self._grace_s:
+            return ProviderConnectionError(
+                "the KMS has not confirmed the WRAP key for longer than kek_recheck and grace together; nothing is "
+                "encrypted or decrypted until it answers again"
+            )
+        return None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the KMS should be asked now: the recheck interval is over, or use was refused."""
+        waited = self._clock.monotonic() - self._tried
+        return waited >= self._recheck_s or (self.refusal() is not None and waited >= min(5.0, self._recheck_s))
+
+    async def ask(self) -> None:
+        """Ask the KMS to unwrap the active WRAP key, and act on its answer. Raises nothing."""
+        self._tried = self._clock.monotonic()
+        ring = await self._live.wrap_ring(WRAP_KEYRING)
+        held = ring.snapshot.active_key
+        row = self._live.wrap_row(ring.snapshot.active or 0)
+        if held is None or row is None:
+            return
+        try:
+            answer = await self._live.surroundings.wrapper.unwrap(self._live.store_id, row)
+            if not hmac.compare_digest(answer, bytes(held.key)):
+                raise KeyDecryptionFailError("the KMS unwraps the WRAP key to another key than before")
+        except ProviderConnectionError as exc:
+            if not exc.retryable:
+                self._end(exc)
+            else:
+                log.warning("the KMS did not confirm the WRAP key: %s", exc.code)
+                if self.refusal() is not None:
+                    self._block()
+        except KMSError as exc:
+            self._end(exc)
+        else:
+            self.confirm()
+
+    def _end(self, reason: KMSError) -> None:
+        log.error("the KMS ended the use of the WRAP key: %s", reason.code)
+        self._ended = reason
+        self._block()
+
+    def _block(self) -> None:
+        for ring in self._live.rings():
+            ring.block()

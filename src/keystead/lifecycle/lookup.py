@@ -1,0 +1,79 @@
+"""Fetching a data key that a ciphertext names and this process has not loaded.
+
+One store read however many callers wait for the same id; a flood of invented ids costs a bounded number of reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Final
+
+from keystead import telemetry
+from keystead.crypto.hot_path import FAILED
+from keystead.crypto.keyring import Keyring
+from keystead.errors import DataKeyNotLoadedError, DecryptionError
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.runtime.single_flight import SingleFlight
+
+ABSENT_FOR_S: Final = 1.0
+ABSENT_MOST: Final = 10_000
+READS_PER_S: Final = 100.0
+
+
+class Lookup:
+    """Loads single data keys on demand."""
+
+    def __init__(self, live: LiveKeyrings) -> None:
+        self._live = live
+        self._clock = live.surroundings.clock
+        self._flights: SingleFlight[None] = SingleFlight()
+        self._absent: OrderedDict[int, float] = OrderedDict()
+        self._tokens = READS_PER_S
+        self._refilled = self._clock.monotonic()
+
+    async def fetch(self, ring: Keyring, key_id: int) -> None:
+        """Load data key ``key_id`` into ``ring``.
+
+        Raises:
+            DataKeyNotLoadedError: the store has no such key (the message says whether it once had).
+            DecryptionError: it belongs to another keyring.
+        """
+        if key_id in ring.snapshot.keys or key_id in ring.snapshot.withheld:
+            return
+        await self._flights.run((ring.name, key_id), lambda: self._read(ring, key_id))
+
+    async def _read(self, ring: Keyring, key_id: int) -> None:
+        self._spend(key_id)
+        telemetry.cache_event("data_key_miss")
+        async with self._live.surroundings.store.reading() as work:
+            row = await work.find_key(key_id)
+        if row is None:
+            self._absent[key_id] = self._clock.monotonic()
+            while len(self._absent) > ABSENT_MOST:
+                self._absent.popitem(last=False)
+            raise DataKeyNotLoadedError(key_id, await self._gone(key_id))
+        if row.keyring != ring.name:
+            raise DecryptionError(FAILED)
+        await self._live.add_row(ring, row)
+
+    def _spend(self, key_id: int) -> None:
+        now = self._clock.monotonic()
+        asked = self._absent.get(key_id)
+        if asked is not None and now - asked < ABSENT_FOR_S:
+            raise DataKeyNotLoadedError(key_id, f"data key {key_id} is not in this store")
+        self._tokens = min(READS_PER_S, self._tokens + (now - self._refilled) * READS_PER_S)
+        self._refilled = now
+        if self._tokens < 1:
+            raise DataKeyNotLoadedError(key_id, f"data key {key_id} is not loaded: too many unknown ids at once")
+        self._tokens -= 1
+
+    async def _gone(self, key_id: int) -> str:
+        seen = await asyncio.to_thread(self._live.surroundings.journal.read, self._live.store_id)
+        if key_id in seen.keys:
+            keyring, version = seen.keys[key_id]
+            return (
+                f"data key {key_id} (keyring {keyring!r} version {version}) existed and is gone from this store, which "
+                "was restored from an older backup; a newer export or backup brings it back"
+            )
+        return f"data key {key_id} is not in this store"

@@ -1,0 +1,107 @@
+"""A store as one JSON document: wrapped rows only, never a key in clear. Spec: docs/spec/store-export-v1.md."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+from keystead.errors import InvalidInputError
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState, utc_text
+
+FORMAT: Final = "keystead-store-export"
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoreExport:
+    """The contents of an export: whose it is, how far it had come, and every row."""
+
+    state: StoreState
+    exported_at: datetime
+    keyrings: list[KeyringRecord]
+    keys: list[KeyRecord]
+
+
+def dump(export: StoreExport) -> str:
+    """Return the document, with the SHA-256 of its body against accidental damage."""
+    body = {
+        "store_id": export.state.store_id,
+        "epoch": export.state.epoch,
+        "exported_at": utc_text(export.exported_at),
+        "keyrings": [_to_json(keyring) for keyring in export.keyrings],
+        "keys": [_to_json(key) for key in export.keys],
+    }
+    return json.dumps({"format": FORMAT, "version": VERSION, "sha256": _digest(body), "store": body}, indent=1)
+
+
+def parse(text: str) -> StoreExport:
+    """Read a document.
+
+    Raises:
+        InvalidInputError: not an export, of a newer version, or damaged.
+    """
+    try:
+        document = json.loads(text)
+        if document.get("format") != FORMAT:
+            raise InvalidInputError("this file is not a Keystead store export")
+        if document.get("version") != VERSION:
+            raise InvalidInputError("this export was made by a newer release; upgrade keystead to read it")
+        body = document["store"]
+        if _digest(body) != document["sha256"]:
+            raise InvalidInputError("this export is damaged: its checksum does not match; use another copy")
+        return StoreExport(
+            StoreState(body["store_id"], int(body["epoch"]), restored=True),
+            datetime.fromisoformat(body["exported_at"]),
+            [_keyring(row) for row in body["keyrings"]],
+            [_key(row) for row in body["keys"]],
+        )
+    except InvalidInputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise InvalidInputError(f"this export is malformed ({type(exc).__name__}); use another copy") from None
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _to_json(row: KeyRecord | KeyringRecord) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if isinstance(value, datetime):
+            value = utc_text(value)
+        elif isinstance(value, bytes):
+            value = base64.b64encode(value).decode("ascii")
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        plain[field.name] = value
+    return plain
+
+
+def _times(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, datetime | None]:
+    return {name: datetime.fromisoformat(row[name]) if row.get(name) else None for name in names}
+
+
+def _keyring(row: Mapping[str, Any]) -> KeyringRecord:
+    return KeyringRecord(
+        **{**row, "purpose": KeyringPurpose(row["purpose"]), "created_at": datetime.fromisoformat(row["created_at"])}
+    )
+
+
+def _key(row: Mapping[str, Any]) -> KeyRecord:
+    wrapped = row["wrapped_key"]
+    return KeyRecord(
+        **{
+            **row,
+            "purpose": KeyringPurpose(row["purpose"]),
+            "state": DataKeyState(row["state"]),
+            "wrapped_key": None if wrapped is None else base64.b64decode(wrapped, validate=True),
+            **_times(row, ("activated_at", "rotate_after", "expires_at", "destroy_after")),
+        }
+    )

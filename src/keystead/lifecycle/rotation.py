@@ -1,0 +1,188 @@
+"""Rotate and promote: a new version is added, never put in an old one's place.
+
+A new version is pre-active, readable and not writing, until every other live node has loaded the epoch it came with;
+alone in the store it is active at once. A node's heartbeat ends two poll intervals after its last poll, so a node
+that died delays a promotion by no more than that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from keystead import telemetry
+from keystead.crypto.keyring import Keyring
+from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, KeyRotationError
+from keystead.lifecycle.creation import restored_error
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.surroundings import Surroundings
+from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
+from keystead.ports import AuditEvent, UnitOfWork
+
+ATTEMPTS: Final = 64
+WAITING: Final = frozenset({DataKeyState.PRE_ACTIVE})
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the store said of a keyring before a rotation of it."""
+
+    keyring: KeyringRecord
+    active: KeyRecord | None
+    waiting: KeyRecord | None
+    restored: bool
+
+
+class Rotation:
+    """Rotates and promotes the versions of keyrings."""
+
+    def __init__(self, live: LiveKeyrings) -> None:
+        self._live = live
+        self._s: Surroundings = live.surroundings
+
+    async def rotate(
+        self,
+        name: str,
+        *,
+        observed: int | None = None,
+        promote: str = "auto",
+        min_age: timedelta | None = None,
+        during_recovery: bool = False,
+        skip_versions: int = 0,
+    ) -> KeyRecord:
+        """Return the version that replaces the active one; the winner's, where another process rotated first.
+
+        Args:
+            observed: the version the caller saw active; when the store is past it, that newer version is returned.
+            promote: ``"now"`` makes the new version active at once, although a node may not have loaded it;
+                ``"auto"`` waits for the live nodes.
+            min_age: leave an active version younger than this alone.
+            during_recovery: allowed on a restored store.
+            skip_versions: version numbers to leave out, because they may have been used before a restore.
+
+        Raises:
+            KeyNotFoundError: no such keyring.
+            StoreRestoredError: the store must be recovered first.
+            KeyRotationError: the processes rotating at the same time never let this one through.
+        """
+        if promote not in ("auto", "now"):
+            raise InvalidInputError('promote must be "auto" or "now"')
+        for _ in range(ATTEMPTS):
+            before = await self._look(name)
+            if before.restored and not during_recovery:
+                raise restored_error()
+            winner = _adopted(before, observed, self._s.clock.now() - min_age if min_age else None, skip_versions)
+            if winner is not None:
+                if winner.state is DataKeyState.PRE_ACTIVE:
+                    return await self.promote(name, force=promote == "now") or winner
+                await self._live.refresh()
+                return winner
+            try:
+                row = await self._add_version(before, promote == "now", skip_versions)
+            except ConflictError:
+                continue
+            telemetry.rotation("success")
+            await self._live.refresh()
+            return row
+        telemetry.rotation("failure")
+        raise KeyRotationError(f"keyring {name!r} was being rotated by too many processes at once; try again")
+
+    async def promote(self, name: str, *, force: bool = False) -> KeyRecord | None:
+        """Make the pre-active version active if every other live node has loaded it, or if ``force``; return it.
+
+        Returns None when nothing is waiting, and the row still pre-active when a node has yet to see it.
+        """
+        async with self._s.store.transaction() as work:
+            keyring = await work.find_keyring(name, lock=True)
+            waiting = await work.keys(keyring=name, states=WAITING)
+            if keyring is None or not waiting:
+                return None
+            newest = max(waiting, key=lambda row: row.version)
+            active = await work.find_active(name)
+            if not (force or await self._may_promote(work, newest, active)):
+                return newest
+            await self._make_room(work, [*waiting, *([active] if active else [])], newest.id)
+            row = await work.change_key(
+                newest.id,
+                DataKeyState.PRE_ACTIVE,
+                state=DataKeyState.ACTIVE,
+                published_epoch=await work.bump_epoch(),
+                **self._s.activation(keyring)._asdict(),
+            )
+            await self._s.audit.record(work, AuditEvent("key.promote", name, row.id, {"version": row.version}))
+        await self._live.refresh()
+        return row
+
+    async def _look(self, name: str) -> _Before:
+        async with self._s.store.reading() as work:
+            keyring = await work.find_keyring(name)
+            if keyring is None:
+                raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
+            waiting = await work.keys(keyring=name, states=WAITING)
+            return _Before(
+                keyring,
+                await work.find_active(name),
+                max(waiting, key=lambda row: row.version, default=None),
+                (await work.state()).restored,
+            )
+
+    async def _add_version(self, before: _Before, now: bool, skip: int) -> KeyRecord:
+        """Insert the next version, wrapped before the transaction; ``ConflictError`` when somebody was faster."""
+        keyring = before.keyring
+        row = self._s.new_row(keyring, keyring.next_version + skip)
+        ring: Keyring | None = None
+        if keyring.purpose is KeyringPurpose.WRAP:
+            row, _ = await self._s.wrapper.draw(self._live.store_id, row, self._s.kek)
+        else:
+            ring = await self._live.sealing_ring(keyring.wrap_keyring)
+            row = seal_key(ring, self._live.store_id, row, self._s.random(WRAP_KEY_SIZE))
+        async with self._s.store.transaction() as work:
+            locked = await work.find_keyring(keyring.name, lock=True)
+            active = await work.find_active(keyring.name)
+            if (
+                locked is None
+                or locked.next_version != keyring.next_version
+                or (active and active.id) != (before.active and before.active.id)
+                or await work.take_version(keyring.name, skip=skip) != row.version
+            ):
+                raise ConflictError("another process rotated this keyring first")
+            row = replace(row, published_epoch=await work.bump_epoch())
+            await self._s.audit.record(work, AuditEvent("key.rotate", keyring.name, row.id, {"version": row.version}))
+            if now or await self._may_promote(work, row, active):
+                waiting = await work.keys(keyring=keyring.name, states=WAITING)
+                await self._make_room(work, [*waiting, *([active] if active else [])], row.id)
+                row = self._s.activation(keyring).of(row)
+            await work.add_key(row)
+        return row
+
+    async def _may_promote(self, work: UnitOfWork, row: KeyRecord, active: KeyRecord | None) -> bool:
+        """Whether no other live node would meet ``row``'s id unprepared, or nothing could encrypt otherwise."""
+        if active is None or (active.expires_at is not None and active.expires_at <= self._s.clock.now()):
+            return True
+        nodes = await work.live_nodes()
+        return all(node.node_id == self._s.node_id or node.seen_epoch >= row.published_epoch for node in nodes)
+
+    async def _make_room(self, work: UnitOfWork, rows: list[KeyRecord], successor: int) -> None:
+        """Make every version but ``successor`` decrypt-only: the active one, and any left waiting before it."""
+        for row in rows:
+            if row.id != successor:
+                epoch = await work.bump_epoch()
+                await work.change_key(row.id, row.state, state=DataKeyState.DECRYPT_ONLY, published_epoch=epoch)
+
+
+def _adopted(before: _Before, observed: int | None, not_after: datetime | None, skip: int) -> KeyRecord | None:
+    """Return the version that makes a rotation needless: a winner's, one still waiting, or one too young."""
+    active = before.active
+    if skip:
+        return None
+    if before.waiting is not None:
+        return before.waiting
+    if active is None:
+        return None
+    if observed is not None and active.version > observed:
+        return active
+    if not_after is not None and active.created_at > not_after:
+        return active
+    return None

@@ -1,0 +1,1 @@
+"""The one door for library users, and the only room where providers, stores and lifecycle are put together."""

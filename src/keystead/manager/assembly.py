@@ -1,0 +1,117 @@
+"""Putting providers, store, journal and lifecycle together: the only place that names all of them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from keystead.config import is_production
+from keystead.errors import ConfigurationError
+from keystead.lifecycle.destruction import Destruction
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.lookup import Lookup
+from keystead.lifecycle.maintenance import Maintenance
+from keystead.lifecycle.rewrap import Rewrap
+from keystead.lifecycle.rotation import Rotation
+from keystead.lifecycle.surroundings import NoJournal, Surroundings
+from keystead.ports import Clock, KeyStore, KeyUse, KmsProvider, Random, SourceScanner, StateJournal
+from keystead.providers.guard import GuardedProvider
+from keystead.providers.registry import OpenedProvider, open_provider
+from keystead.providers.uri import ProviderSettings
+from keystead.stores import open_store
+from keystead.stores.journal import FileJournal
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """The lifecycle's rooms over one store."""
+
+    live: LiveKeyrings
+    rotation: Rotation
+    rewrap: Rewrap
+    destruction: Destruction
+    maintenance: Maintenance
+    lookup: Lookup
+
+    @classmethod
+    def over(cls, live: LiveKeyrings, sources: Mapping[str, SourceScanner]) -> Lifecycle:
+        """Put the rooms together over ``live``; ``sources`` are the application's own, by name."""
+        rotation = Rotation(live)
+        rewrap = Rewrap(live, rotation)
+        destruction = Destruction(live, SourceScan(sources))
+        return cls(live, rotation, rewrap, destruction, Maintenance(live, rotation, destruction, rewrap), Lookup(live))
+
+
+class SourceScan:
+    """Scans declared sources: files and SQL columns by themselves, ``app:<name>`` by what the application gave."""
+
+    def __init__(self, sources: Mapping[str, SourceScanner]) -> None:
+        self._sources = sources
+
+    async def __call__(self, use: KeyUse, key_ids: Collection[int], /) -> Mapping[int, int]:
+        """Return hits per data key id.
+
+        Raises:
+            ConfigurationError: an application source this process does not have.
+        """
+        scheme, _, name = use.locator.partition(":")
+        if scheme == "app":
+            if name not in self._sources:
+                raise ConfigurationError(
+                    f"the data source {use.name!r} is the application's own ({use.locator}); destroy keys from a "
+                    "process that gives it to the manager with key_sources="
+                )
+            return await self._sources[name](use, key_ids)
+        from keystead.stores.sources import scan
+
+        return await scan(use.locator, key_ids)
+
+
+def guard_all(providers: Mapping[str, KmsProvider], clock: Clock, *, deadline_s: float) -> dict[str, GuardedProvider]:
+    """Return every provider behind a guard that knows its instance name."""
+    return {
+        name: GuardedProvider(provider, name, clock=clock, deadline_s=deadline_s)
+        for name, provider in providers.items()
+    }
+
+
+def provider_from_uri(uri: str, *, clock: Clock, random: Random) -> OpenedProvider:
+    """Open the provider a URI names, under the environment's production rule."""
+    return open_provider(uri, ProviderSettings(production=is_production(), clock=clock, random=random))
+
+
+def store_from(store: str | KeyStore | None, schema: str | None = None) -> KeyStore:
+    """Return the store for a URL, or the store itself; None is memory."""
+    if store is None:
+        return open_store("memory://")
+    return open_store(store, schema=schema) if isinstance(store, str) else store
+
+
+def journal_for(store: str | KeyStore | None, state_dir: str | os.PathLike[str] | None) -> StateJournal:
+    """Return the journal in ``state_dir``; by default ``.keystead`` beside an SQLite file, none elsewhere."""
+    if state_dir is not None:
+        return FileJournal(state_dir)
+    if isinstance(store, str) and store.startswith("sqlite:///"):
+        path = Path(urlsplit(store).path.removeprefix("/"))
+        return FileJournal(path.absolute().parent / ".keystead")
+    return NoJournal()
+
+
+def new_node_id() -> str:
+    """Return a random name for this process as a node of its store."""
+    return secrets.token_hex(8)
+
+
+__all__ = [
+    "Lifecycle",
+    "Surroundings",
+    "guard_all",
+    "journal_for",
+    "new_node_id",
+    "provider_from_uri",
+    "store_from",
+]

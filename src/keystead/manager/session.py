@@ -1,0 +1,256 @@
+"""An initialised manager: the lifecycle over its store, the bound keyrings, and this process as a node.
+
+Made by ``KeyManager.initialize`` and gone at ``close``. As a node it polls the store's epoch, beats, asks the KMS again
+when that is due, adds use counts and runs the jobs whose time has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+from keystead import telemetry
+from keystead.crypto.keyring import Keyring
+from keystead.errors import (
+    KeyExpiredError,
+    KeyRotationError,
+    KMSError,
+    ProviderConnectionError,
+    StorageOperationError,
+    SystemShutdownError,
+)
+from keystead.jobs.runner import Job, JobReport, JobRunner
+from keystead.lifecycle.creation import restored_error
+from keystead.lifecycle.kek_watch import KekWatch
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.maintenance import MaintenanceReport
+from keystead.lifecycle.surroundings import Surroundings
+from keystead.manager.assembly import Lifecycle
+from keystead.model import WRAP_KEYRING, DataKeyInfo, KeyRecord, KeyringPurpose
+from keystead.ports import SourceScanner
+
+log = logging.getLogger("keystead.manager")
+
+INDEX_KEYRING: Final = "keystead.index"
+FILES_KEYRING: Final = "files"
+USES_EVERY_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """What a session needs besides its surroundings."""
+
+    keyring: str = "default"
+    epoch_max_age_s: float = 30.0
+    kek_recheck_s: float = 3600.0
+    grace_s: float | None = 3600.0
+    messages_per_salt: int = 2**31
+    keyring_cache: int = 1024
+    is_background: bool = True
+
+
+class Session:
+    """See the module. ``default`` is the ring handed out before it was loaded."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        options: SessionOptions,
+        default: Keyring,
+        sources: Mapping[str, SourceScanner],
+    ) -> None:
+        self.surroundings = self._s = surroundings
+        self._options = options
+        self.live = LiveKeyrings(
+            surroundings,
+            gate=self.gate,
+            messages_per_salt=options.messages_per_salt,
+            cache_size=options.keyring_cache,
+        )
+        self.lifecycle = Lifecycle.over(self.live, sources)
+        self._watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
+        self._jobs = JobRunner(surroundings.store, surroundings.node_id, surroundings.clock)
+        self._default = default
+        self._index: Keyring | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._uses_at = surroundings.clock.monotonic()
+        self._poll_lock = asyncio.Lock()
+        self._is_closed = False
+        self._is_node = False
+
+    async def open(self) -> None:
+        """Open the store, load the bound keyrings with one KMS call, and start the background task."""
+        await self.live.open()
+        self._watch.confirm()
+        s = self._s
+        await self.live.load(self._default.name, create=s.new_keyring(self._default.name), into=self._default)
+        index = s.new_keyring(INDEX_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
+        if not self.is_restored:
+            self._index = await self.live.load(INDEX_KEYRING, create=index)
+        maintenance = self.lifecycle.maintenance
+        interval = self._options.epoch_max_age_s
+        self._jobs.add(Job("keystead.rotate", interval, lambda lease: maintenance.rotate_due()))
+        self._jobs.add(Job("keystead.promote", interval, lambda lease: maintenance.promote_waiting()))
+        self._jobs.add(
+            Job("keystead.maintain", self._options.kek_recheck_s, lambda lease: maintenance.run()), wait=True
+        )
+        await self._rotate_if_expired()
+        if self._options.is_background:
+            # First known as a node, then up to date: a rotation in between waits for this process.
+            await self._beat()
+            await self.live.refresh()
+            self.start()
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether the store must be recovered before it encrypts."""
+        return self.live.state is not None and self.live.state.restored
+
+    def gate(self, ring: Keyring, encrypting: bool) -> KMSError | None:
+        """Return why ``ring`` must not be used now, or None."""
+        if self._is_closed:
+            return SystemShutdownError("the key manager is closed; open another")
+        if (refusal := self._watch.refusal()) is not None or not encrypting:
+            return refusal
+        if self.is_restored:
+            return restored_error()
+        until = ring.snapshot.encrypt_until
+        if until is not None and until <= self._s.clock.now():
+            return KeyExpiredError(
+                f"the active version of keyring {ring.name!r} has expired and could not be replaced; it still decrypts"
+            )
+        return None
+
+    def start(self) -> None:
+        """Start the background task unless it runs, or was not wanted."""
+        if self._options.is_background and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._serve(), name="keystead-node")
+
+    async def run_due(self) -> list[JobReport]:
+        """Poll the store, and run what is due: what the background task does, for callers who own the schedule."""
+        await self.poll()
+        reports = await self._jobs.run_due()
+        if self._s.clock.monotonic() - self._uses_at >= USES_EVERY_S:
+            await self.flush_uses()
+        return reports
+
+    async def poll(self) -> None:
+        """Load what changed in the store, beat, and ask the KMS again if that is due."""
+        async with self._poll_lock:
+            await self.live.refresh()
+            if self._watch.is_due:
+                await self._watch.ask()
+            await self._beat()
+            for ring in self.live.rings():
+                if self.gate(ring, False) is not None or (ring.name != WRAP_KEYRING and self.gate(ring, True)):
+                    ring.block()
+
+    async def _beat(self) -> None:
+        if self.live.state is not None:
+            async with self._s.store.transaction() as work:
+                await work.beat(self._s.node_id, self.live.state.epoch, int(self._options.epoch_max_age_s * 2000))
+            self._is_node = True
+
+    async def flush_uses(self) -> None:
+        """Add the use counts of this process to the rows."""
+        self._uses_at = self._s.clock.monotonic()
+        for ring in self.live.rings():
+            counted = ring.byte_count.take()
+            uses = ring.take_uses()
+            active = ring.snapshot.active
+            for key_id, messages in uses.items():
+                size = counted if key_id == active else 0
+                async with self._s.store.transaction() as work:
+                    await work.add_uses(key_id, messages, size)
+
+    async def maintain(self) -> MaintenanceReport:
+        """Flush counts, poll, and do every maintenance step."""
+        failures = {}
+        for name, step in (("uses", self.flush_uses), ("poll", self.poll)):
+            try:
+                await step()
+            except KMSError as exc:
+                failures[name] = exc.code
+        report = await self.lifecycle.maintenance.run()
+        return replace(report, failures={**failures, **report.failures})
+
+    async def rotate(
+        self, name: str, ring: Keyring, *, min_age: timedelta | None = None, promote: str = "auto"
+    ) -> DataKeyInfo:
+        """Rotate a keyring; a provider's failure is a ``KeyRotationError``, and the old version stays."""
+        active = ring.snapshot.active_key
+        try:
+            row = await self.lifecycle.rotation.rotate(
+                name, observed=active.version if active else None, min_age=min_age, promote=promote
+            )
+        except ProviderConnectionError as exc:
+            telemetry.rotation("failure")
+            raise KeyRotationError(f"keyring {name!r} was not rotated: {exc}; the old version stays active") from exc
+        return DataKeyInfo.from_record(row)
+
+    async def versions(self, name: str) -> list[DataKeyInfo]:
+        """Return every version of a keyring, oldest first."""
+        rows: list[KeyRecord] = []
+        async with self._s.store.reading() as work:
+            while page := await work.keys(keyring=name, after_id=rows[-1].id if rows else 0):
+                rows += page
+        return sorted((DataKeyInfo.from_record(row) for row in rows), key=lambda info: info.version)
+
+    def index_key(self) -> bytes:
+        """Return the key that ``hash_field`` uses."""
+        ring = self._index
+        refusal = self.gate(self._default, False)
+        if refusal is not None:
+            raise refusal
+        if ring is None or ring.snapshot.active_key is None:
+            raise restored_error()
+        return bytes(ring.snapshot.active_key.key)
+
+    async def close(self) -> None:
+        """Stop the task, write the counts, drop the heartbeat, and wipe every key."""
+        if self._is_closed:
+            return
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        with contextlib.suppress(StorageOperationError):
+            await self.flush_uses()
+            if self._is_node:
+                async with self._s.store.transaction() as work:
+                    await work.drop_node(self._s.node_id)
+        self._is_closed = True
+        self.live.wipe()
+
+    def in_child(self, node_id: str) -> None:
+        """Begin again as another process: another node, no task, no lock of the parent's event loop."""
+        self.surroundings = self._s = self.live.surroundings = replace(self._s, node_id=node_id)
+        self._jobs.owner = node_id
+        self._task = None
+        self._is_node = False
+        self._poll_lock = asyncio.Lock()
+        self.live.drop_handles()
+
+    async def _serve(self) -> None:
+        while True:
+            try:
+                await self.run_due()
+            except KMSError as exc:
+                log.warning("background poll failed: %s", exc.code)
+            except Exception:
+                log.exception("background poll failed")
+            await self._s.clock.sleep(self._options.epoch_max_age_s)
+
+    async def _rotate_if_expired(self) -> None:
+        """Replace an active version that ran out while no process was there to do it."""
+        until = self._default.snapshot.encrypt_until
+        if until is None or until > self._s.clock.now() or self.is_restored:
+            return
+        with contextlib.suppress(KeyRotationError):
+            await self.lifecycle.rotation.rotate(self._default.name)
