@@ -83,7 +83,7 @@ def data_key_age(keyring: str, seconds: float) -> None:
 
 
 def rotation(result: str) -> None:
-    """Count a rotation. ``result`` is ``ok``, ``adopted`` or an error's code."""
+    """Count a rotation. ``result`` is ``success`` or ``failure``."""
     if (made := instruments()) is not None:
         made.rotations.add(1, {"result": result})
 
@@ -95,6 +95,6 @@ def key_uses(keyring: str, ratio: float) -> None:
 
 
 def cache_event(event: str) -> None:
-    """Count a cache event: ``hit``, ``miss``, ``evicted``, ``refreshed``..."""
+    """Count a cache event, such as ``data_key_miss`` or ``keyring_evicted``."""
     if (made := instruments()) is not None:
         made.cache_events.add(1, {"event": event})

@@ -1,20 +1,28 @@
 """The one background event loop that synchronous callers share.
 
-It runs in a daemon thread, is made at first use, and is made anew in a child of a fork.
+It runs in a daemon thread, is made at first use, and is made anew in a child of a fork. At the interpreter's exit it
+closes what asked for that, cancels what is left, and ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import threading
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+import weakref
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import CancelledError
+from typing import Any, Final, TypeAlias, TypeVar
 
-from keystead.errors import InvalidInputError
+from keystead.errors import InvalidInputError, SystemShutdownError
 from keystead.runtime import fork
 
 T = TypeVar("T")
+Closing: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+STOP_WITHIN_S: Final = 5.0
+"""How long the interpreter's exit waits for what closes."""
 
 
 class BackgroundLoop:
@@ -23,6 +31,8 @@ class BackgroundLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closings: list[weakref.WeakMethod[Closing]] = []
         fork.in_child(self._forget)
         atexit.register(self.stop)
 
@@ -31,35 +41,60 @@ class BackgroundLoop:
 
         Raises:
             InvalidInputError: called from the loop's own thread, where waiting would never end.
+            SystemShutdownError: the loop was stopped meanwhile: the interpreter exits.
         """
-        loop = self._running()
-        if threading.current_thread().name == _THREAD_NAME:
+        if threading.current_thread() is self._thread:
             coroutine.close()
             raise InvalidInputError("a blocking call was made from the background loop; await the async one instead")
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._running())
         try:
             return future.result()
-        except BaseException:
+        except CancelledError:
+            raise SystemShutdownError("the background loop was stopped before the call had ended") from None
+        finally:
+            # An interrupted wait leaves nothing behind; a finished future takes no notice.
             future.cancel()
-            raise
+
+    def submit(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run ``coroutine`` on the loop without waiting for it; callable from any thread, the loop's own included."""
+        asyncio.run_coroutine_threadsafe(coroutine, self._running())
+
+    def at_stop(self, closing: Closing) -> None:
+        """Run the bound method ``closing`` before the loop stops, for as long as its object lives."""
+        with self._lock:
+            self._closings = [reference for reference in self._closings if reference() is not None]
+            self._closings.append(weakref.WeakMethod(closing))
 
     def stop(self) -> None:
-        """Stop the loop; the next ``run`` makes another."""
+        """Close what asked for it, cancel the rest, and end the thread; the next ``run`` makes another."""
         with self._lock:
             loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            thread, self._thread = self._thread, None
+            closings = [closing for reference in self._closings if (closing := reference()) is not None]
+        if loop is None or thread is None:
+            return
+        closed = asyncio.run_coroutine_threadsafe(_close(closings), loop)
+        # What cannot be closed in time is nothing the exit may wait for.
+        with contextlib.suppress(TimeoutError, CancelledError):
+            closed.result(STOP_WITHIN_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(STOP_WITHIN_S)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_serve, args=(self._loop,), name=_THREAD_NAME, daemon=True).start()
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="keystead-loop", daemon=True)
+                self._thread.start()
             return self._loop
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._loop = None
+        self._loop = self._thread = None
+
+
+async def _close(closings: Iterable[Closing]) -> None:
+    await asyncio.gather(*(closing() for closing in closings), return_exceptions=True)
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -67,10 +102,13 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
     finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
-
-_THREAD_NAME: Final = "keystead-loop"
 
 background_loop: Final = BackgroundLoop()
 """Shared by every synchronous face."""

@@ -1,0 +1,184 @@
+"""Where a local KEK comes from: a derivation made once, or a KEK file that other processes may change.
+
+Both sources answer two questions: ``find`` at once from memory, ``load`` with I/O, off the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from keystead.errors import ConfigurationError, KeyNotFoundError, KeyRotationError, ProviderConnectionError
+from keystead.model import SecretBytes
+from keystead.ports import Clock, Random
+from keystead.providers.kek_file import add_version, create_kek_file, read_kek_file, remove_version
+from keystead.providers.local_kek import KekVersion, LocalKek
+from keystead.runtime import fork
+
+
+class KekSource(Protocol):
+    """Gives the KEK. ``version`` None means: to wrap under, so it must be what the source holds now."""
+
+    def find(self, version: int | None) -> LocalKek | None:
+        """Return the KEK if it can be told without I/O."""
+
+    def load(self, version: int | None) -> LocalKek:
+        """Return the KEK, reading or deriving it; blocks."""
+
+    def peek(self) -> LocalKek:
+        """Return the KEK as it is now, making nothing; blocks."""
+
+    def rotate(self) -> LocalKek:
+        """Add a version and return the KEK with it; blocks."""
+
+    def retire(self, version: int, *, superseded_for_s: float) -> None:
+        """Remove a version for ever; blocks."""
+
+    def wipe(self) -> None:
+        """Overwrite what is in memory; the next ``load`` begins anew."""
+
+
+class DerivedKek:
+    """A KEK of one version, from a function that is called at the first need and blocks for as long as it takes."""
+
+    def __init__(self, name: str, derive: Callable[[], bytes], *, kek: LocalKek | None = None) -> None:
+        self._name = name
+        self._derive = derive
+        self._kek = kek
+        self._renew_lock()
+        fork.in_child(self._renew_lock)
+
+    def find(self, version: int | None) -> LocalKek | None:
+        """Return the KEK if it has been derived."""
+        return self._kek
+
+    def load(self, version: int | None) -> LocalKek:
+        """Return the KEK, deriving it once however many threads ask."""
+        with self._lock:
+            if self._kek is None:
+                self._kek = LocalKek([KekVersion(1, SecretBytes(self._derive()))])
+            return self._kek
+
+    def peek(self) -> LocalKek:
+        """Return the KEK."""
+        return self.load(None)
+
+    def rotate(self) -> LocalKek:
+        """Refuse: there is nowhere to keep a second version."""
+        raise KeyRotationError(
+            f"{self._name} has one version and cannot be rotated; use a KEK file (`keystead init`, or "
+            "LocalKMSConfig(path=...)), or move to another KEK by rewrap"
+        )
+
+    def retire(self, version: int, *, superseded_for_s: float) -> None:
+        """Refuse: the one version is the newest."""
+        raise KeyRotationError(f"{self._name} has one version, which is in use")
+
+    def wipe(self) -> None:
+        """Overwrite the key."""
+        kek, self._kek = self._kek, None
+        if kek is not None:
+            kek.wipe()
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+class FileKek:
+    """A KEK file. Looked at before every wrap, so that nothing is wrapped under a version retired meanwhile.
+
+    What was read stays usable for decrypting while the file is away; wrapping stops, since what is wrapped under a
+    key that is on no disk is lost with the process.
+    """
+
+    def __init__(self, path: str, *, create: bool, random: Random, clock: Clock) -> None:
+        self._path = path
+        self._create = create
+        self._random = random
+        self._clock = clock
+        self._kek: LocalKek | None = None
+        self._was_there = False
+        self._read: list[LocalKek] = []
+        self._signature: tuple[int, ...] | None = None
+        self._renew_lock()
+        fork.in_child(self._renew_lock)
+
+    def find(self, version: int | None) -> LocalKek | None:
+        """Return the KEK to decrypt with if it has the version; to wrap, the file has to be looked at."""
+        kek = self._kek
+        return kek if kek is not None and version is not None and version in kek else None
+
+    def load(self, version: int | None) -> LocalKek:
+        """Return the KEK, reading the file if it changed; makes it only to wrap, and only if it never was there."""
+        with self._lock:
+            kek = self.find(version)
+            if kek is not None:
+                return kek
+            if version is None and self._create and not self._was_there and not os.path.lexists(self._path):
+                self._make()
+            return self._refresh()
+
+    def peek(self) -> LocalKek:
+        """Return the KEK as the file has it now."""
+        with self._lock:
+            return self._refresh()
+
+    def rotate(self) -> LocalKek:
+        """Add a version to the file."""
+        with self._lock:
+            self._refresh()
+            add_version(self._path, random=self._random, now=self._clock.now())
+            return self._refresh()
+
+    def retire(self, version: int, *, superseded_for_s: float) -> None:
+        """Remove a version from the file."""
+        with self._lock:
+            self._refresh()
+            remove_version(self._path, version, now=self._clock.now(), superseded_for_s=superseded_for_s)
+            self._refresh()
+
+    def wipe(self) -> None:
+        """Overwrite every KEK that was read."""
+        with self._lock:
+            read, self._read, self._kek, self._signature = self._read, [], None, None
+        for kek in read:
+            kek.wipe()
+
+    def _make(self) -> None:
+        try:
+            create_kek_file(self._path, random=self._random, now=self._clock.now())
+        except ConfigurationError:
+            if not os.path.lexists(self._path):  # otherwise another process was faster, and its file is as good
+                raise
+
+    def _refresh(self) -> LocalKek:
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            if not self._was_there:
+                read_kek_file(self._path)
+            raise KeyNotFoundError(
+                f"the KEK file {self._path} is gone: put it back, or restore it from its backup; until then nothing "
+                "is wrapped under it"
+            ) from None
+        except OSError as exc:
+            raise ProviderConnectionError(
+                f"the KEK file {self._path} could not be read: {exc.strerror or type(exc).__name__}"
+            ) from None
+        signature = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if self._kek is not None and signature == self._signature:
+            return self._kek
+        kek = LocalKek(read_kek_file(self._path))
+        if self._kek is not None and (kek.newest < self._kek.newest or kek.conflicts_with(self._kek)):
+            kek.wipe()
+            raise ConfigurationError(
+                f"the KEK file {self._path} was replaced by an older one or by another KEK; restore the newest one"
+            )
+        self._read.append(kek)
+        self._kek, self._signature, self._was_there = kek, signature, True
+        return kek
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()

@@ -1,0 +1,227 @@
+"""What every provider does alike. A capability a provider does not have is not asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar, cast
+
+import pytest
+
+from keystead.errors import DecryptionError, InvalidInputError, KeyRotationError
+from keystead.model import EncryptedData, KeyState
+from keystead.ports import (
+    Closes,
+    DescribesKeys,
+    EncryptsBatches,
+    GeneratesDataKeys,
+    ReportsRotationPolicy,
+    RewrapsCiphertexts,
+    RotatesKeys,
+)
+from tests.providers.harnesses import HARNESSES, Subject
+
+CONTEXT = {"tenant": "north", "table": "people"}
+T = TypeVar("T")
+
+
+@pytest.fixture(params=sorted(HARNESSES))
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    made = HARNESSES[request.param].make(tmp_path)
+    yield made
+    if isinstance(made.provider, Closes):
+        await made.provider.aclose()
+
+
+rotating = pytest.mark.parametrize("subject", [n for n in HARNESSES if HARNESSES[n].rotates], indirect=True)
+fixed = pytest.mark.parametrize("subject", [n for n in HARNESSES if not HARNESSES[n].rotates], indirect=True)
+
+
+def capability(subject: Subject, kind: Callable[..., T]) -> T:
+    if not isinstance(subject.provider, cast(type, kind)):
+        pytest.skip("the provider does not have the capability")
+    return cast(T, subject.provider)
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 4096])
+async def test_what_is_encrypted_decrypts(subject: Subject, size: int) -> None:
+    plaintext = bytes(size)
+    sealed = await subject.provider.encrypt(plaintext, subject.key_id, context=CONTEXT)
+    assert await subject.provider.decrypt(sealed) == plaintext
+
+
+async def test_the_answer_survives_its_own_serial_form(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id, context=CONTEXT)
+    assert await subject.provider.decrypt(EncryptedData.from_bytes(sealed.to_bytes())) == b"value"
+
+
+async def test_the_answer_names_key_version_and_context(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id, context=CONTEXT)
+    assert (sealed.key_reference.key_id, dict(sealed.context)) == (subject.key_id, CONTEXT)
+    assert sealed.key_reference.key_version
+
+
+async def test_times_are_aware(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id)
+    assert sealed.encrypted_at.tzinfo is not None
+
+
+async def test_encrypting_twice_gives_different_ciphertexts(subject: Subject) -> None:
+    first = await subject.provider.encrypt(b"value", subject.key_id)
+    second = await subject.provider.encrypt(b"value", subject.key_id)
+    assert first.ciphertext != second.ciphertext
+
+
+async def test_the_plaintext_does_not_show_in_the_ciphertext(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"a plaintext that is easy to find", subject.key_id)
+    assert b"easy to find" not in sealed.to_bytes()
+
+
+@pytest.mark.parametrize("context", [{}, {"tenant": "south", "table": "people"}, {"tenant": "north"}])
+async def test_another_context_does_not_decrypt(subject: Subject, context: dict[str, str]) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id, context=CONTEXT)
+    with pytest.raises(DecryptionError):
+        await subject.provider.decrypt(sealed, context=context)
+
+
+async def test_a_stored_context_that_was_altered_does_not_decrypt(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id, context=CONTEXT)
+    with pytest.raises(DecryptionError):
+        await subject.provider.decrypt(replace(sealed, context={**CONTEXT, "more": "x"}))
+
+
+async def test_the_order_of_a_context_does_not_matter(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id, context=CONTEXT)
+    assert await subject.provider.decrypt(sealed, context=dict(reversed(CONTEXT.items()))) == b"value"
+
+
+async def test_none_and_the_empty_context_are_the_same_at_encryption(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id)
+    assert await subject.provider.decrypt(sealed, context={}) == b"value"
+
+
+async def test_another_key_id_does_not_decrypt(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id)
+    await subject.provider.encrypt(b"makes the key", subject.other_key_id)
+    reference = replace(sealed.key_reference, key_id=subject.other_key_id)
+    with pytest.raises(DecryptionError):
+        await subject.provider.decrypt(replace(sealed, key_reference=reference))
+
+
+async def test_a_flipped_bit_anywhere_does_not_decrypt(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"v", subject.key_id)
+    for position in range(len(sealed.ciphertext)):
+        altered = bytearray(sealed.ciphertext)
+        altered[position] ^= 1
+        with pytest.raises(DecryptionError):
+            await subject.provider.decrypt(replace(sealed, ciphertext=bytes(altered)))
+
+
+async def test_a_truncated_ciphertext_does_not_decrypt(subject: Subject) -> None:
+    sealed = await subject.provider.encrypt(b"v", subject.key_id)
+    for length in range(len(sealed.ciphertext)):
+        with pytest.raises(DecryptionError):
+            await subject.provider.decrypt(replace(sealed, ciphertext=sealed.ciphertext[:length]))
+
+
+async def test_text_is_refused_with_the_cure(subject: Subject) -> None:
+    with pytest.raises(InvalidInputError, match=r"\.encode\(\)"):
+        await subject.provider.encrypt(cast(bytes, "text"), subject.key_id)
+
+
+@pytest.mark.parametrize("key_id", ["", "lone \ud800 surrogate"])
+async def test_a_key_id_that_cannot_be_is_refused(subject: Subject, key_id: str) -> None:
+    with pytest.raises(InvalidInputError):
+        await subject.provider.encrypt(b"value", key_id)
+
+
+async def test_a_context_that_is_not_text_is_refused(subject: Subject) -> None:
+    with pytest.raises(InvalidInputError):
+        await subject.provider.encrypt(b"value", subject.key_id, context=cast(dict[str, str], {"n": 1}))
+
+
+async def test_concurrent_calls_do_not_disturb_each_other(subject: Subject) -> None:
+    values = [str(number).encode() for number in range(50)]
+    sealed = await asyncio.gather(*(subject.provider.encrypt(value, subject.key_id) for value in values))
+    assert await asyncio.gather(*(subject.provider.decrypt(one) for one in sealed)) == values
+
+
+@pytest.mark.parametrize(("key_spec", "size"), [("AES_128", 16), ("AES_256", 32)])
+async def test_a_generated_data_key_is_the_one_that_was_wrapped(subject: Subject, key_spec: str, size: int) -> None:
+    provider = capability(subject, GeneratesDataKeys)
+    pair = await provider.generate_data_key(subject.key_id, context=CONTEXT, key_spec=key_spec)
+    assert len(pair.plaintext_key) == size
+    assert await subject.provider.decrypt(pair.encrypted_key, context=CONTEXT) == bytes(pair.plaintext_key)
+
+
+async def test_an_unknown_key_spec_is_refused(subject: Subject) -> None:
+    provider = capability(subject, GeneratesDataKeys)
+    with pytest.raises(InvalidInputError, match="AES_256"):
+        await provider.generate_data_key(subject.key_id, key_spec="RSA_2048")
+
+
+async def test_a_batch_keeps_its_order(subject: Subject) -> None:
+    provider = capability(subject, EncryptsBatches)
+    sealed = await provider.encrypt_batch([b"a", b"", b"c"], subject.key_id, context=CONTEXT)
+    assert [await subject.provider.decrypt(one, context=CONTEXT) for one in sealed] == [b"a", b"", b"c"]
+
+
+async def test_describe_tells_the_version_that_encrypts(subject: Subject) -> None:
+    provider = capability(subject, DescribesKeys)
+    sealed = await subject.provider.encrypt(b"value", subject.key_id)
+    description = await provider.describe(subject.key_id)
+    assert description.state is KeyState.ENABLED
+    assert description.current_version == sealed.key_reference.key_version
+
+
+@rotating
+async def test_rotation_keeps_old_ciphertexts_readable_and_encrypts_under_the_new_version(subject: Subject) -> None:
+    provider = capability(subject, RotatesKeys)
+    old = await subject.provider.encrypt(b"value", subject.key_id)
+    rotated = await provider.rotate_key(subject.key_id)
+    new = await subject.provider.encrypt(b"value", subject.key_id)
+    assert await subject.provider.decrypt(old) == b"value"
+    assert new.key_reference.key_version == rotated.key_version != old.key_reference.key_version
+
+
+@fixed
+async def test_a_provider_that_cannot_rotate_says_how_to_get_one_that_can(subject: Subject) -> None:
+    with pytest.raises(KeyRotationError, match="keystead init"):
+        await capability(subject, RotatesKeys).rotate_key(subject.key_id)
+
+
+async def test_rewrap_keeps_plaintext_and_context(subject: Subject) -> None:
+    provider = capability(subject, RewrapsCiphertexts)
+    old = await subject.provider.encrypt(b"value", subject.key_id, context=CONTEXT)
+    new = await provider.rewrap(old, context=CONTEXT)
+    assert await subject.provider.decrypt(new, context=CONTEXT) == b"value"
+    assert dict(new.context) == CONTEXT
+
+
+@rotating
+async def test_rewrap_moves_to_the_newest_version(subject: Subject) -> None:
+    provider = capability(subject, RewrapsCiphertexts)
+    old = await subject.provider.encrypt(b"value", subject.key_id)
+    rotated = await capability(subject, RotatesKeys).rotate_key(subject.key_id)
+    assert (await provider.rewrap(old)).key_reference.key_version == rotated.key_version
+
+
+async def test_rewrap_refuses_another_context(subject: Subject) -> None:
+    provider = capability(subject, RewrapsCiphertexts)
+    sealed = await subject.provider.encrypt(b"value", subject.key_id, context=CONTEXT)
+    with pytest.raises(DecryptionError):
+        await provider.rewrap(sealed, context={"tenant": "south"})
+
+
+async def test_the_rotation_policy_can_be_asked_for(subject: Subject) -> None:
+    provider = capability(subject, ReportsRotationPolicy)
+    await subject.provider.encrypt(b"value", subject.key_id)
+    assert (await provider.get_rotation_policy(subject.key_id)).rotation_period is not None
+
+
+async def test_closing_twice_is_closing_once(subject: Subject) -> None:
+    provider = capability(subject, Closes)
+    await provider.aclose()
+    await provider.aclose()

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+
+from keystead import telemetry
+from keystead.errors import ProviderConnectionError
+from keystead.providers.guard import GuardedProvider
+from keystead.testing import FakeKMS
+from tests.fakes.clock import FakeClock
+
+
+class Measured:
+    """What was measured, as instrument name -> labels -> value (of a histogram: the sum)."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self._reader])
+
+    def __getitem__(self, instrument: str) -> dict[tuple[tuple[str, Any], ...], float]:
+        points = [point for name, point in self._points() if name == instrument]
+        return {
+            tuple(sorted((point.attributes or {}).items())): point.sum
+            if isinstance(point, HistogramDataPoint)
+            else point.value
+            for point in points
+        }
+
+    def names(self) -> set[str]:
+        return {name for name, _ in self._points()}
+
+    def text(self) -> str:
+        data = self._reader.get_metrics_data()
+        return str(data.to_json()) if data else ""
+
+    def _points(self) -> list[tuple[str, Any]]:
+        data = self._reader.get_metrics_data()
+        if data is None:
+            return []
+        return [
+            (metric.name, point)
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            for point in metric.data.data_points
+        ]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    made = Measured()
+    instruments = telemetry.Instruments.of(made.provider.get_meter("test"))
+    monkeypatch.setattr(telemetry, "instruments", lambda: instruments)
+    return made
+
+
+def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
+    telemetry.kms_call("cloud", "encrypt", "ok", 0.5)
+    telemetry.data_key_age("default", 60.0)
+    telemetry.rotation("success")
+    telemetry.key_uses("default", 0.25)
+    telemetry.cache_event("data_key_miss")
+    assert measured.names() == {
+        "keystead_kms_calls_total",
+        "keystead_kms_call_duration_seconds",
+        "keystead_data_key_age_seconds",
+        "keystead_rotations_total",
+        "keystead_key_uses_ratio",
+        "keystead_cache_events_total",
+    }
+
+
+def test_the_docstring_lists_every_instrument(measured: Measured) -> None:
+    test_every_instrument_has_its_documented_name(measured)
+    assert [name for name in measured.names() if name not in (telemetry.__doc__ or "")] == []
+
+
+def test_counts_add_up_by_label(measured: Measured) -> None:
+    telemetry.rotation("success")
+    telemetry.rotation("success")
+    telemetry.rotation("failure")
+    assert measured["keystead_rotations_total"] == {(("result", "success"),): 2, (("result", "failure"),): 1}
+
+
+def test_gauges_keep_the_last_value(measured: Measured) -> None:
+    telemetry.data_key_age("default", 60.0)
+    telemetry.data_key_age("default", 61.0)
+    telemetry.key_uses("default", 0.5)
+    assert measured["keystead_data_key_age_seconds"] == {(("keyring", "default"),): 61.0}
+    assert measured["keystead_key_uses_ratio"] == {(("keyring", "default"),): 0.5}
+
+
+async def test_the_guard_counts_every_attempt_with_its_outcome(measured: Measured, clock: FakeClock) -> None:
+    kms = FakeKMS(clock=clock)
+    kms.fail_next(1, ProviderConnectionError("down"))
+    kms.delay_s = 2.0
+    guarded = GuardedProvider(kms, "cloud", clock=clock)
+    await guarded.decrypt(await guarded.encrypt(b"value", "key"))
+
+    def labels(operation: str, result: str) -> tuple[tuple[str, str], ...]:
+        return (("operation", operation), ("provider", "cloud"), ("result", result))
+
+    assert measured["keystead_kms_calls_total"] == {
+        labels("encrypt", "provider_connection"): 1,
+        labels("encrypt", "ok"): 1,
+        labels("decrypt", "ok"): 1,
+    }
+    assert measured["keystead_kms_call_duration_seconds"] == {
+        (("operation", "encrypt"), ("provider", "cloud")): 4.0,
+        (("operation", "decrypt"), ("provider", "cloud")): 2.0,
+    }
+
+
+async def test_a_call_cut_at_the_deadline_is_told_from_a_cancelled_one(measured: Measured) -> None:
+    kms = FakeKMS()
+    kms.delay_s = 60
+    with pytest.raises(ProviderConnectionError):
+        await GuardedProvider(kms, "cloud", deadline_s=0.01).encrypt(b"value", "key")
+    await asyncio.sleep(0.01)
+    assert measured["keystead_kms_calls_total"] == {
+        (("operation", "encrypt"), ("provider", "cloud"), ("result", "deadline")): 1
+    }
+
+
+async def test_no_label_holds_a_key_id_a_context_or_a_plaintext(measured: Measured, clock: FakeClock) -> None:
+    guarded = GuardedProvider(FakeKMS(clock=clock), "cloud", clock=clock)
+    sealed = await guarded.encrypt(b"canary-text", "canary-key", context={"canary-name": "canary-value"})
+    await guarded.decrypt(sealed)
+    assert "cloud" in measured.text()
+    assert "canary" not in measured.text()
+
+
+def test_without_opentelemetry_everything_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.metrics", None)
+    telemetry.instruments.cache_clear()
+    try:
+        telemetry.kms_call("cloud", "encrypt", "ok", 0.5)
+        telemetry.data_key_age("default", 60.0)
+        telemetry.rotation("success")
+        telemetry.key_uses("default", 0.25)
+        telemetry.cache_event("data_key_miss")
+        assert telemetry.instruments() is None
+    finally:
+        telemetry.instruments.cache_clear()
+
+
+def test_opentelemetry_is_imported_at_the_first_measurement() -> None:
+    script = (
+        "import sys; from keystead import telemetry\n"
+        "assert 'opentelemetry' not in sys.modules\n"
+        "telemetry.rotation('ok')\n"
+        "assert 'opentelemetry' in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == 0
+
+
+def test_measurements_reach_a_meter_provider_set_up_later() -> None:
+    script = (
+        "from keystead import telemetry\n"
+        "telemetry.rotation('early')\n"
+        "from opentelemetry import metrics\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
+        "reader = InMemoryMetricReader()\n"
+        "metrics.set_meter_provider(MeterProvider([reader]))\n"
+        "telemetry.rotation('late')\n"
+        "assert 'late' in reader.get_metrics_data().to_json()"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == 0
