@@ -1,0 +1,231 @@
+"""Engines: how a connection to each database is made and how its transactions begin."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import aiosqlite
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from keystead.stores.handles import Handle, open_handles
+from keystead.stores.urls import StoreUrl
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+IS_WRITING: Final = "keystead_is_writing"
+"""Execution option of a connection whose transactions write."""
+
+BUSY_TIMEOUT_S: Final = 10.0
+LOCK_TIMEOUT_MS: Final = 10_000
+STATEMENT_TIMEOUT_MS: Final = 30_000
+IDLE_TIMEOUT_MS: Final = 60_000
+CONNECT_TIMEOUT_S: Final = 10
+
+_POSTGRESQL_WRITING: Final = f"""
+SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true),
+       set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}', true),
+       set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT_MS}', true),
+       set_config('synchronous_commit',
+                  CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN 'on'
+                       ELSE current_setting('synchronous_commit') END,
+                  true)
+"""
+
+
+class EngineOfLoop:
+    """An engine made for one process and one event loop, and the driver's connections that it opened."""
+
+    def __init__(self, make: Callable[[weakref.WeakSet[Any]], AsyncEngine]) -> None:
+        self.pid = os.getpid()
+        self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.engine = make(self._opened)
+
+    async def aclose(self) -> None:
+        """Close every connection, on the loop that opened them."""
+        await self.engine.dispose()
+
+    async def drop(self) -> None:
+        """Close every connection from another loop than opened them: theirs may be gone."""
+        for connection in list(self._opened):
+            if isinstance(connection, aiosqlite.Connection):
+                if (stopped := connection.stop()) is not None:
+                    await stopped
+            else:
+                connection.pgconn.finish()
+        self.engine.sync_engine.dispose(close=False)
+
+    def abandon(self) -> None:
+        """Let go of connections that belong to the parent of a fork, without touching them."""
+        _INHERITED.append(self)
+        self.engine.sync_engine.dispose(close=False)
+
+
+_INHERITED: Final[list[EngineOfLoop]] = []
+"""A parent's engines, kept for ever so that no finalizer closes what is not ours."""
+
+
+def sqlite_uri(path: Path, *, is_reading: bool = False) -> str:
+    """Return the URI by which SQLite opens ``path``, never creating it.
+
+    A log file has to be made beside the database even for reading. Where the folder forbids that and nobody has left
+    one there, nobody writes either, and the file is read as immutable.
+    """
+    options = "mode=rw"
+    if is_reading or not os.access(path, os.W_OK):
+        options = "mode=ro"
+    if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
+        options = "mode=ro&immutable=1"
+    return f"file:{quote(str(path))}?{options}"
+
+
+def async_sqlite(path: Path, opened: weakref.WeakSet[Any]) -> AsyncEngine:
+    """Return an engine on an SQLite file whose handles a fork can close."""
+
+    def connector() -> sqlite3.Connection:
+        handle = sqlite3.connect(
+            sqlite_uri(path),
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,
+            factory=Handle,
+        )
+        open_handles.add(handle)
+        return handle
+
+    engine = create_async_engine(
+        "sqlite+aiosqlite:///store",
+        async_creator=partial(_aiosqlite, connector, opened),
+        pool_size=8,
+        max_overflow=0,
+        pool_timeout=BUSY_TIMEOUT_S,
+        hide_parameters=True,
+    )
+    begin_explicitly(engine.sync_engine)
+    event.listen(engine.sync_engine, "connect", _remember_generation)
+    event.listen(engine.sync_engine, "checkout", _refuse_older_generation)
+    return engine
+
+
+def async_memory(raw: sqlite3.Connection, opened: weakref.WeakSet[Any]) -> AsyncEngine:
+    """Return an engine whose every connection is ``raw``."""
+    engine = create_async_engine(
+        "sqlite+aiosqlite:///store",
+        async_creator=partial(_aiosqlite, lambda: raw, opened),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    begin_explicitly(engine.sync_engine)
+    return engine
+
+
+class _Discreet(aiosqlite.Connection):
+    """Keeps parameters out of aiosqlite's debug log, which prints the calls it queues."""
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await super()._execute(lambda: fn(*args, **kwargs))  # type: ignore[no-untyped-call]
+
+
+async def _aiosqlite(connector: Callable[[], sqlite3.Connection], opened: weakref.WeakSet[Any]) -> aiosqlite.Connection:
+    connection = _Discreet(connector, iter_chunk_size=64)
+    # A process that ends without closing its store must not wait for this thread.
+    connection._thread.daemon = True
+    opened.add(connection)
+    return await connection
+
+
+def begin_explicitly(engine: Engine) -> None:
+    """Begin by a statement of ours: the driver's own begin comes too late and never is IMMEDIATE."""
+    event.listen(engine, "connect", _sqlite_settings)
+    event.listen(engine, "begin", _sqlite_begin)
+
+
+def _sqlite_settings(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA trusted_schema = OFF")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    is_writing = connection.get_execution_options().get(IS_WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN DEFERRED")
+
+
+def _remember_generation(connection: object, record: Any) -> None:
+    record.info["generation"] = open_handles.generation
+
+
+def _refuse_older_generation(connection: object, record: Any, proxy: object) -> None:
+    if record.info.get("generation") != open_handles.generation:
+        raise DisconnectionError("closed before a fork")
+
+
+def async_postgresql(url: StoreUrl, opened: weakref.WeakSet[Any]) -> AsyncEngine:
+    """Return an engine on PostgreSQL that survives a restart of the server."""
+    assert url.url is not None  # noqa: S101 -- parse_url gives every PostgreSQL store a URL
+    engine = create_async_engine(
+        url.url,
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        hide_parameters=True,
+        connect_args=_postgresql_arguments(url),
+        execution_options={"schema_translate_map": {None: url.schema}} if url.schema else {},
+    )
+
+    def remember(connection: Any, record: object) -> None:
+        driver: AsyncConnection[Any] = connection.driver_connection
+        opened.add(driver)
+
+    event.listen(engine.sync_engine, "connect", remember)
+    event.listen(engine.sync_engine, "begin", _postgresql_begin)
+    return engine
+
+
+def _postgresql_arguments(url: StoreUrl) -> dict[str, Any]:
+    assert url.url is not None  # noqa: S101 -- as above
+    defaults = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "keystead"}
+    given = {name: value for name, value in defaults.items() if name not in url.url.query}
+    # Server-side prepared statements do not survive a pooler between us and the server.
+    return given | {"prepare_threshold": None}
+
+
+def _postgresql_begin(connection: Connection) -> None:
+    if connection.get_execution_options().get(IS_WRITING, False):
+        connection.exec_driver_sql(_POSTGRESQL_WRITING)
+
+
+def sync_engine(url: StoreUrl) -> Engine:
+    """Return an engine for one use by a synchronous caller: migrations, checks."""
+    if url.kind == "postgresql":
+        assert url.url is not None  # noqa: S101 -- as above
+        engine = create_engine(
+            url.url, poolclass=NullPool, hide_parameters=True, connect_args=_postgresql_arguments(url)
+        )
+        event.listen(engine, "begin", _postgresql_begin)
+        return engine
+    path = url.path
+    assert path is not None  # noqa: S101 -- parse_url gives every SQLite store a path
+    engine = create_engine(
+        "sqlite:///store",
+        creator=lambda: sqlite3.connect(
+            sqlite_uri(path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        ),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+    begin_explicitly(engine)
+    return engine

@@ -1,0 +1,130 @@
+"""What is known of a store from outside its database: a file of JSON lines, only ever appended to.
+
+One file a store, named by the store's id. A torn last line, of a process killed in mid-write, is passed over.
+Spec: docs/spec/state-journal-v1.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import threading
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from keystead.ports import SeenState
+from keystead.runtime import fork
+
+log = logging.getLogger("keystead.stores")
+_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+class FileJournal:
+    """A ``keystead.ports.StateJournal`` in a folder. Lines already written are not written again."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder).absolute()
+        self._lock = threading.Lock()
+        self._read_size: dict[str, int] = {}
+        self._epoch: dict[str, int] = {}
+        self._keys: dict[str, dict[int, tuple[str, int]]] = {}
+        self._destroyed: dict[str, set[int]] = {}
+        fork.in_child(self._after_fork)
+
+    def read(self, store_id: str) -> SeenState:
+        """Return what was written for the store, by this process or another."""
+        with self._lock:
+            self._catch_up(store_id)
+            return SeenState(
+                self._epoch.get(store_id, 0),
+                MappingProxyType(self._keys.setdefault(store_id, {})),
+                frozenset(self._destroyed.get(store_id, ())),
+            )
+
+    def append(
+        self,
+        store_id: str,
+        *,
+        epoch: int | None = None,
+        keys: Mapping[int, tuple[str, int]] | None = None,
+        destroyed: Collection[int] = (),
+    ) -> None:
+        """Add what is new, and return when it is on the disk.
+
+        A folder that cannot be written is reported once and passed over: without it a restore goes unnoticed, with
+        an error here nothing could be decrypted from read-only media.
+        """
+        with self._lock:
+            self._catch_up(store_id)
+            lines: list[dict[str, Any]] = []
+            if epoch is not None and epoch > self._epoch.get(store_id, 0):
+                lines.append({"epoch": epoch})
+            known = self._keys.get(store_id, {})
+            lines += [
+                {"key": key_id, "keyring": keyring, "version": version}
+                for key_id, (keyring, version) in (keys or {}).items()
+                if key_id not in known
+            ]
+            gone = self._destroyed.get(store_id, set())
+            lines += [{"destroyed": key_id} for key_id in destroyed if key_id not in gone]
+            if not lines:
+                return
+            try:
+                self._write(store_id, lines)
+            except OSError as exc:
+                if exc.errno not in _READ_ONLY:
+                    raise
+                log.warning("the state folder cannot be written: a restored store would go unnoticed here")
+
+    def _write(self, store_id: str, lines: list[dict[str, Any]]) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
+        descriptor = os.open(self._path(store_id), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            # A line torn by a kill is closed first, so that ours is not glued to it.
+            if self._ends_torn(store_id):
+                data = b"\n" + data
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._catch_up(store_id)
+
+    def _catch_up(self, store_id: str) -> None:
+        try:
+            with self._path(store_id).open("rb") as file:
+                file.seek(self._read_size.get(store_id, 0))
+                data = file.read()
+        except FileNotFoundError:
+            return
+        whole, newline, _ = data.rpartition(b"\n")
+        for line in whole.splitlines():
+            self._take(store_id, line)
+        self._read_size[store_id] = self._read_size.get(store_id, 0) + len(whole) + len(newline)
+
+    def _take(self, store_id: str, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            if "epoch" in entry:
+                self._epoch[store_id] = max(self._epoch.get(store_id, 0), int(entry["epoch"]))
+            elif "key" in entry:
+                place = (str(entry["keyring"]), int(entry["version"]))
+                self._keys.setdefault(store_id, {})[int(entry["key"])] = place
+            elif "destroyed" in entry:
+                self._destroyed.setdefault(store_id, set()).add(int(entry["destroyed"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            log.warning("a line of the state journal is unreadable and was passed over")
+
+    def _ends_torn(self, store_id: str) -> bool:
+        path = self._path(store_id)
+        return path.exists() and path.stat().st_size > self._read_size.get(store_id, 0)
+
+    def _path(self, store_id: str) -> Path:
+        return self._folder / f"{store_id}.journal"
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()

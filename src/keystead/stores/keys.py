@@ -1,0 +1,289 @@
+"""Keyrings and data keys as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import RowMapping, func, literal_column, select, update
+
+from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
+from keystead.stores.tables import data_keys, keyrings, store_state
+from keystead.stores.transaction import Statements
+
+MAX_KEY_ID: Final = 2**63 - 1
+
+CHANGEABLE: Final = frozenset(
+    {
+        "state",
+        "wrapped_key",
+        "wrapped_by",
+        "kek_provider",
+        "kek_key_id",
+        "kek_version",
+        "kek_algorithm",
+        "activated_at",
+        "rotate_after",
+        "expires_at",
+        "destroy_after",
+        "published_epoch",
+    }
+)
+
+_SQLITE_NOW: Final = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+_POSTGRESQL_NOW: Final = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)"
+
+
+class KeyReadRows(Statements):
+    """Reads keyrings and data keys; ``keystead.ports.KeyReads``."""
+
+    async def state(self) -> StoreState:
+        """Return the store's id, epoch and restored mark."""
+        row = await self._first(select(store_state))
+        if row is None:
+            raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
+        return StoreState(row["store_id"], row["epoch"], row["restored"])
+
+    async def now_ms(self) -> int:
+        """Return the database's clock, milliseconds since 1970."""
+        clock = _POSTGRESQL_NOW if self._connection.dialect.name == "postgresql" else _SQLITE_NOW
+        row = await self._first(select(literal_column(clock).label("now")))
+        return int(row["now"]) if row is not None else 0
+
+    async def find_keyring(self, name: str, *, lock: bool = False) -> KeyringRecord | None:
+        """Return a keyring; ``lock`` holds its row until the transaction ends."""
+        query = select(keyrings).where(keyrings.c.name == name)
+        if lock:
+            self._require_writing()
+            query = query.with_for_update(key_share=True)
+        row = await self._first(query)
+        return None if row is None else _keyring(row)
+
+    async def keyrings(self, *, after: str = "", limit: int = 1000) -> list[KeyringRecord]:
+        """Return a page of keyrings by name."""
+        query = select(keyrings).where(keyrings.c.name > after).order_by(keyrings.c.name).limit(limit)
+        return [_keyring(row) for row in await self._all(query)]
+
+    async def find_key(self, key_id: int) -> KeyRecord | None:
+        """Return a data key by id, in any state."""
+        if not 0 < key_id <= MAX_KEY_ID:
+            return None
+        row = await self._first(select(data_keys).where(data_keys.c.id == key_id))
+        return None if row is None else _key(row)
+
+    async def find_legacy_key(self, legacy_version: str) -> KeyRecord | None:
+        """Return the data key imported under a legacy version text."""
+        row = await self._first(select(data_keys).where(data_keys.c.legacy_version == legacy_version))
+        return None if row is None else _key(row)
+
+    async def find_active(self, keyring: str) -> KeyRecord | None:
+        """Return the keyring's active version."""
+        query = select(data_keys).where(
+            data_keys.c.keyring == keyring, data_keys.c.state == literal_column(f"'{DataKeyState.ACTIVE.value}'")
+        )
+        row = await self._first(query)
+        return None if row is None else _key(row)
+
+    async def keys(
+        self,
+        *,
+        keyring: str | None = None,
+        states: Collection[DataKeyState] | None = None,
+        wrapped_by: int | None = None,
+        wrapped_by_not: Collection[int] | None = None,
+        published_after: int | None = None,
+        due_before: datetime | None = None,
+        after_id: int = 0,
+        limit: int = 1000,
+    ) -> list[KeyRecord]:
+        """Return a page of data keys by id, filtered.
+
+        ``wrapped_by`` keeps the keys a WRAP key wraps; ``wrapped_by_not`` those wrapped by a WRAP key outside the
+        given ids. Neither gives WRAP rows, or destroyed ones, which nothing wraps. ``due_before`` keeps those whose
+        ``rotate_after`` is not later.
+        """
+        query = select(data_keys).where(data_keys.c.id > after_id)
+        if keyring is not None:
+            query = query.where(data_keys.c.keyring == keyring)
+        if states is not None:
+            query = query.where(data_keys.c.state.in_([state.value for state in states]))
+        if wrapped_by is not None:
+            query = query.where(data_keys.c.wrapped_by == wrapped_by, data_keys.c.wrapped_key.is_not(None))
+        if wrapped_by_not is not None:
+            query = query.where(data_keys.c.wrapped_by.is_not(None), data_keys.c.wrapped_key.is_not(None))
+            query = query.where(data_keys.c.wrapped_by.not_in(list(wrapped_by_not)))
+        if published_after is not None:
+            query = query.where(data_keys.c.published_epoch > published_after)
+        if due_before is not None:
+            query = query.where(data_keys.c.rotate_after <= due_before)
+        return [_key(row) for row in await self._all(query.order_by(data_keys.c.id).limit(limit))]
+
+    async def count_keys(self, keyring: str) -> Mapping[DataKeyState, int]:
+        """Return how many keys of the keyring are in each state; absent states are not listed."""
+        query = (
+            select(data_keys.c.state, func.count().label("count"))
+            .where(data_keys.c.keyring == keyring)
+            .group_by(data_keys.c.state)
+        )
+        return {DataKeyState(row["state"]): row["count"] for row in await self._all(query)}
+
+
+class KeyWriteRows(KeyReadRows):
+    """Changes keyrings and data keys; ``keystead.ports.KeyWrites``.
+
+    The epoch's row stays locked from its first bump to the end of the transaction. Lock a keyring before that, never
+    after, or two transactions may wait for each other; the database then ends one with ``ConflictError``.
+    """
+
+    _epoch: int | None = None
+
+    async def bump_epoch(self) -> int:
+        """Count the epoch up (once a transaction) and return it."""
+        if self._epoch is None:
+            bump = update(store_state).values(epoch=store_state.c.epoch + 1).returning(store_state.c.epoch)
+            self._epoch = await self._epoch_after(bump)
+        return self._epoch
+
+    async def raise_epoch(self, at_least: int) -> int:
+        """Set the epoch to at least ``at_least`` and return it."""
+        if await self.bump_epoch() < at_least:
+            self._epoch = await self._epoch_after(
+                update(store_state).values(epoch=at_least).returning(store_state.c.epoch)
+            )
+        return await self.bump_epoch()
+
+    async def set_restored(self, restored: bool) -> None:
+        """Mark the store restored, or recovered."""
+        await self.bump_epoch()
+        await self._write(update(store_state).values(restored=restored))
+
+    async def adopt(self, store_id: str, epoch: int) -> None:
+        """Take over the identity of an exported store: its id and epoch, marked restored. For an empty store only.
+
+        Raises:
+            InvalidInputError: the id is not 32 lower-case hexadecimal characters.
+            ConflictError: this store holds keyrings of its own.
+        """
+        if len(store_id) != 32 or not set(store_id) <= set("0123456789abcdef"):
+            raise InvalidInputError("a store id is 32 lower-case hexadecimal characters")
+        await self.raise_epoch(epoch)
+        if await self._first(select(keyrings.c.name).limit(1)) is not None:
+            raise ConflictError("the store holds keys of its own; import into an empty store")
+        await self._write(update(store_state).values(store_id=store_id, restored=True))
+
+    async def add_keyring(self, keyring: KeyringRecord) -> bool:
+        """Insert a keyring; False when the name exists already."""
+        row = {
+            "name": keyring.name,
+            "purpose": keyring.purpose.value,
+            "algorithm": keyring.algorithm,
+            "wrap_keyring": keyring.wrap_keyring,
+            "next_version": keyring.next_version,
+            "created_at": keyring.created_at,
+        }
+        insert = self._insert(keyrings).values(row).on_conflict_do_nothing(index_elements=["name"])
+        if await self._write(insert.returning(keyrings.c.name)) is None:
+            return False
+        await self.bump_epoch()
+        return True
+
+    async def take_version(self, keyring: str, *, skip: int = 0) -> int:
+        """Return the next version number, after leaving out ``skip``; it is never given again.
+
+        Raises:
+            KeyNotFoundError: no such keyring.
+        """
+        if skip < 0:
+            raise InvalidInputError("skip is a number of versions to leave out, zero or more")
+        take = (
+            update(keyrings)
+            .where(keyrings.c.name == keyring)
+            .values(next_version=keyrings.c.next_version + 1 + skip)
+            .returning(keyrings.c.next_version)
+        )
+        row = await self._write(take)
+        if row is None:
+            raise KeyNotFoundError(f"no keyring is named {keyring!r}")
+        return int(row["next_version"]) - 1
+
+    async def add_key(self, key: KeyRecord) -> None:
+        """Insert a data key. A ``published_epoch`` of 0 becomes this transaction's epoch.
+
+        Raises:
+            ConflictError: its id, version, legacy version or the keyring's active state is taken.
+        """
+        epoch = await self.bump_epoch()
+        row = {column.name: getattr(key, column.name) for column in data_keys.columns}
+        row |= {"purpose": key.purpose.value, "state": key.state.value, "context": dict(key.context)}
+        row |= {"published_epoch": key.published_epoch or epoch}
+        await self._write(self._insert(data_keys).values(row))
+
+    async def change_key(self, key_id: int, expected: DataKeyState, **changes: Any) -> KeyRecord:
+        """Change columns of a key that is in state ``expected`` and return the row. Destroying drops the wrapped key.
+
+        Raises:
+            InvalidInputError: a column that never changes, or a wrapped key where the state forbids or needs one.
+            KeyNotFoundError: no such key.
+            ConflictError: the key is in another state, or another key became active first.
+        """
+        values = _checked_changes(expected, changes)
+        await self.bump_epoch()
+        change = (
+            update(data_keys)
+            .where(data_keys.c.id == key_id, data_keys.c.state == expected.value)
+            .values(values)
+            .returning(data_keys)
+        )
+        row = await self._write(change)
+        if row is not None:
+            return _key(row)
+        found = await self.find_key(key_id)
+        if found is None:
+            raise KeyNotFoundError(f"no data key has the id {key_id}")
+        raise ConflictError(f"data key {key_id} is {found.state}, no longer {expected}; reread and decide again")
+
+    async def add_uses(self, key_id: int, messages: int, size_bytes: int) -> None:
+        """Add to the use counts of a key, without touching the epoch. Counts of a key that is gone are dropped."""
+        add = (
+            update(data_keys)
+            .where(data_keys.c.id == key_id)
+            .values(messages=data_keys.c.messages + messages, bytes=data_keys.c.bytes + size_bytes)
+        )
+        await self._write(add)
+
+    async def _epoch_after(self, change: Any) -> int:
+        row = await self._write(change)
+        if row is None:
+            raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
+        return int(row["epoch"])
+
+
+def _checked_changes(expected: DataKeyState, changes: Mapping[str, Any]) -> dict[str, Any]:
+    fixed = sorted(changes.keys() - CHANGEABLE)
+    if fixed:
+        raise InvalidInputError(f"these columns of a data key never change: {', '.join(fixed)}")
+    if not changes:
+        raise InvalidInputError("name at least one column to change")
+    values = dict(changes)
+    state = DataKeyState(values.get("state", expected))
+    if "state" in values:
+        values["state"] = state.value
+    if expected is DataKeyState.DESTROYED:
+        raise InvalidInputError("a destroyed key never changes")
+    if state is DataKeyState.DESTROYED:
+        if values.get("wrapped_key") is not None:
+            raise InvalidInputError("a destroyed key keeps no wrapped key")
+        values["wrapped_key"] = None
+    elif "wrapped_key" in values and values["wrapped_key"] is None:
+        raise InvalidInputError("only a destroyed key has no wrapped key")
+    return values
+
+
+def _keyring(row: RowMapping) -> KeyringRecord:
+    return KeyringRecord(**{**row, "purpose": KeyringPurpose(row["purpose"])})
+
+
+def _key(row: RowMapping) -> KeyRecord:
+    return KeyRecord(**{**row, "purpose": KeyringPurpose(row["purpose"]), "state": DataKeyState(row["state"])})

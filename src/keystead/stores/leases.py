@@ -1,0 +1,75 @@
+"""Leases with fencing tokens, and heartbeats of nodes, as rows."""
+
+from __future__ import annotations
+
+from sqlalchemy import and_, case, delete, or_, select, update
+
+from keystead.errors import ConflictError, InvalidInputError
+from keystead.ports import Lease, NodeRecord
+from keystead.stores.keys import KeyReadRows
+from keystead.stores.tables import leases, nodes
+
+_NOBODY = ""
+
+
+class LeaseRows(KeyReadRows):
+    """Claims and drops leases; ``keystead.ports.LeaseRows``. A lease's row stays, so that its token only grows."""
+
+    async def claim_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
+        """Take the lease if it is free, expired or already ours; the token grows with every change of owner."""
+        if not owner or ttl_ms <= 0:
+            raise InvalidInputError("a lease needs an owner and a positive ttl_ms")
+        now = await self.now_ms()
+        insert = self._insert(leases).values(name=name, owner=owner, token=1, until_ms=now + ttl_ms)
+        claim = insert.on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                "owner": insert.excluded.owner,
+                "until_ms": insert.excluded.until_ms,
+                "token": case((leases.c.owner == insert.excluded.owner, leases.c.token), else_=leases.c.token + 1),
+            },
+            where=or_(leases.c.owner == insert.excluded.owner, leases.c.until_ms <= now),
+        )
+        row = await self._write(claim.returning(leases))
+        return None if row is None else Lease(**row)
+
+    async def check_lease(self, lease: Lease) -> None:
+        """Raise ``ConflictError`` when the lease's token is no longer the newest.
+
+        In a writing transaction nobody else can claim the lease before the transaction ends.
+        """
+        query = select(leases.c.token).where(leases.c.name == lease.name, leases.c.owner == lease.owner)
+        row = await self._first(query.with_for_update() if self._is_writing else query)
+        if row is None or row["token"] != lease.token:
+            raise ConflictError(f"the lease {lease.name!r} was lost to another owner; leave the work to it")
+
+    async def drop_lease(self, lease: Lease) -> None:
+        """Give the lease back if it is still ours."""
+        ours = and_(leases.c.name == lease.name, leases.c.owner == lease.owner, leases.c.token == lease.token)
+        await self._write(update(leases).where(ours).values(owner=_NOBODY, until_ms=0))
+
+    async def beat(self, node_id: str, seen_epoch: int, ttl_ms: int) -> None:
+        """Write a node's heartbeat and the epoch it has loaded."""
+        until = await self.now_ms() + ttl_ms
+        insert = self._insert(nodes).values(node_id=node_id, seen_epoch=seen_epoch, until_ms=until)
+        beat = insert.on_conflict_do_update(
+            index_elements=["node_id"],
+            set_={"seen_epoch": insert.excluded.seen_epoch, "until_ms": insert.excluded.until_ms},
+        )
+        await self._write(beat)
+
+    async def drop_node(self, node_id: str) -> None:
+        """Remove a node's heartbeat."""
+        await self._write(delete(nodes).where(nodes.c.node_id == node_id))
+
+    async def live_nodes(self) -> list[NodeRecord]:
+        """Return the nodes whose heartbeat has not expired."""
+        query = select(nodes).where(nodes.c.until_ms > await self.now_ms()).order_by(nodes.c.node_id)
+        return [NodeRecord(**row) for row in await self._all(query)]
+
+    async def drop_expired(self) -> int:
+        """Remove expired leases' owners and expired nodes; return how many."""
+        now = await self.now_ms()
+        expired = and_(leases.c.owner != _NOBODY, leases.c.until_ms <= now)
+        freed = await self._count(update(leases).where(expired).values(owner=_NOBODY))
+        return freed + await self._count(delete(nodes).where(nodes.c.until_ms <= now))

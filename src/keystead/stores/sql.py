@@ -1,0 +1,109 @@
+"""``SqlKeyStore``: the key store on an SQLite file or a PostgreSQL database."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from keystead.errors import ConfigurationError
+from keystead.model import StoreState
+from keystead.runtime import fork
+from keystead.stores import creation, schema
+from keystead.stores.engines import async_postgresql, async_sqlite
+from keystead.stores.failures import ours_only
+from keystead.stores.transaction import Connections, Database
+from keystead.stores.unit_of_work import SqlUnitOfWork
+from keystead.stores.urls import StoreUrl, parse_url
+
+
+class SqlKeyStore:
+    """A durable ``keystead.ports.KeyStore``. Building it does no I/O; it connects at its first use.
+
+    A child of a fork, and another event loop than before, get connections of their own. Two event loops at the same
+    time do not: use one store for each.
+    """
+
+    def __init__(self, url: str | StoreUrl, *, schema: str | None = None) -> None:
+        self._url = parse_url(url, schema=schema)
+        if self._url.kind == "memory":
+            raise ConfigurationError("SqlKeyStore keeps keys on disk; for memory:// use MemoryKeyStore")
+        database: Database
+        database = _File(self._url.path) if self._url.path is not None else _Server(self._url)
+        self._connections = Connections(database)
+        fork.in_child(self.after_fork)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether keys outlive the process."""
+        return True
+
+    async def open(self) -> StoreState:
+        """Check the schema and return the store's state; an SQLite file that is absent or empty is created first.
+
+        Raises:
+            SchemaVersionError: the schema is missing, older or newer; the message names the cure.
+            ForeignSchemaError: tables of our names are there, and are not ours.
+        """
+        if self._url.path is not None:
+            await creation.create_if_empty(self._url.path)
+        try:
+            async with self._connections.begin(is_writing=False) as connection:
+                with ours_only():
+                    await connection.run_sync(schema.check_connection, self._url.schema)
+                return await SqlUnitOfWork(connection, is_writing=False).state()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SqlUnitOfWork]:
+        """Begin a writing transaction; commits when the block ends, rolls back when it raises."""
+        async with self._connections.begin(is_writing=True) as connection:
+            work = SqlUnitOfWork(connection, is_writing=True)
+            yield work
+            work.finish()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[SqlUnitOfWork]:
+        """Begin a read-only transaction, which sees one moment of the store."""
+        async with self._connections.begin(is_writing=False) as connection:
+            work = SqlUnitOfWork(connection, is_writing=False)
+            yield work
+            work.finish()
+
+    async def aclose(self) -> None:
+        """Close every connection; idempotent."""
+        await self._connections.aclose()
+
+    def after_fork(self) -> None:
+        """Let go of the parent's connections; called in every child of a fork."""
+        self._connections.forget()
+
+
+class _File:
+    serialises_writers = True
+    serialises_readers = False
+    is_file = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def engine(self, opened: weakref.WeakSet[Any]) -> AsyncEngine:
+        return async_sqlite(self._path, opened)
+
+
+class _Server:
+    serialises_writers = False
+    serialises_readers = False
+    is_file = False
+
+    def __init__(self, url: StoreUrl) -> None:
+        self._url = url
+
+    def engine(self, opened: weakref.WeakSet[Any]) -> AsyncEngine:
+        return async_postgresql(self._url, opened)

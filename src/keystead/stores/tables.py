@@ -1,0 +1,180 @@
+"""The one schema, for SQLite and PostgreSQL. The migrations must give exactly these tables; a test compares them.
+
+Times are RFC 3339 UTC text with microseconds, so that both databases give identical values and text order is time
+order. Leases and heartbeats are integers of milliseconds, from the database's clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+from keystead.errors import InvalidInputError
+from keystead.model import DataKeyState, utc_text
+
+VERSION_TABLE: Final = "keystead_version"
+
+MIN_WRAPPED_BYTES: Final = 40
+"""No raw AES key is this long and every wrapped one is: 32 bytes of key and at least 8 of integrity."""
+
+
+class UtcText(TypeDecorator[datetime]):
+    """An aware datetime as RFC 3339 UTC text with microseconds."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """Return the text of ``value``; ``InvalidInputError`` when it has no time zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise InvalidInputError("times in the store are aware: give the datetime a time zone")
+        return utc_text(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Return the stored text as an aware UTC datetime."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class ContextText(TypeDecorator[Mapping[str, str]]):
+    """A context as JSON text in ASCII."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, str] | None, dialect: Dialect) -> str:
+        """Return the JSON of ``value``."""
+        return json.dumps(dict(value or {}), sort_keys=True, separators=(",", ":"))
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> dict[str, str]:
+        """Return the stored pairs."""
+        return json.loads(value) if value else {}
+
+
+_big = BigInteger().with_variant(Integer, "sqlite")
+_states = ", ".join(f"'{state.value}'" for state in DataKeyState)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+store_state: Final = Table(
+    "store_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("store_id", String(32), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("restored", Boolean, nullable=False),
+    Column("usable_from", String(32), nullable=False),
+    Column("created_at", UtcText, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+    CheckConstraint("length(store_id) = 32", name="store_id_length"),
+)
+
+keyrings: Final = Table(
+    "keyrings",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("purpose", String(16), nullable=False),
+    Column("algorithm", String(64), nullable=False),
+    Column("wrap_keyring", String(255), nullable=False),
+    Column("next_version", BigInteger, nullable=False),
+    Column("created_at", UtcText, nullable=False),
+    CheckConstraint("next_version > 0", name="next_version_positive"),
+)
+
+data_keys: Final = Table(
+    "data_keys",
+    metadata,
+    Column("id", _big, primary_key=True, autoincrement=False),
+    Column("keyring", String(255), ForeignKey(keyrings.c.name), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("algorithm", String(64), nullable=False),
+    Column("wrapped_key", LargeBinary),
+    Column("wrapped_by", BigInteger, index=True),
+    Column("kek_provider", String(255)),
+    Column("kek_key_id", Text),
+    Column("kek_version", Text),
+    Column("kek_algorithm", String(64)),
+    Column("context", ContextText, nullable=False),
+    Column("created", String(27), nullable=False),
+    Column("published_epoch", BigInteger, nullable=False, index=True),
+    Column("activated_at", UtcText),
+    Column("rotate_after", UtcText, index=True),
+    Column("expires_at", UtcText),
+    Column("destroy_after", UtcText),
+    Column("messages", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("legacy_version", String(255), unique=True),
+    UniqueConstraint("keyring", "version"),
+    CheckConstraint("id > 0", name="id_positive"),
+    CheckConstraint("version > 0", name="version_positive"),
+    CheckConstraint(f"state IN ({_states})", name="state_known"),
+    CheckConstraint("(wrapped_key IS NULL) = (state = 'destroyed')", name="wrapped_until_destroyed"),
+    CheckConstraint(f"length(wrapped_key) >= {MIN_WRAPPED_BYTES}", name="never_a_bare_key"),
+    Index(
+        "uq_data_keys_one_active",
+        "keyring",
+        unique=True,
+        sqlite_where=text("state = 'active'"),
+        postgresql_where=text("state = 'active'"),
+    ),
+)
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("owner", String(255), nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+)
+
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    Column("node_id", String(255), primary_key=True),
+    Column("seen_epoch", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+)
+
+key_uses: Final = Table(
+    "key_uses",
+    metadata,
+    Column("keyring", String(255), ForeignKey(keyrings.c.name), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("locator", Text, nullable=False),
+)
+
+IMMUTABLE_KEY_COLUMNS: Final = ("id", "keyring", "version", "purpose", "algorithm", "created", "context")
+IMMUTABLE_KEYRING_COLUMNS: Final = ("name", "purpose", "algorithm", "wrap_keyring", "created_at")

@@ -1,0 +1,176 @@
+"""Transactions: which engine serves this process and loop, how one begins and ends, and what a failure inside means."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any, Protocol
+
+from sqlalchemy import Executable, RowMapping, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from keystead.errors import KMSError, StorageOperationError
+from keystead.stores.engines import IS_WRITING, EngineOfLoop
+from keystead.stores.failures import ours_only, translate
+from keystead.stores.handles import open_handles
+
+
+class Database(Protocol):
+    """What a kind of store tells its connections."""
+
+    @property
+    def serialises_writers(self) -> bool:
+        """Whether one writer at a time is all the database takes; waiting in line is then fair."""
+
+    @property
+    def serialises_readers(self) -> bool:
+        """Whether there is one connection for everything."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether handles must not be open across a fork."""
+
+    def engine(self, opened: weakref.WeakSet[Any]) -> AsyncEngine:
+        """Return a new engine that adds each driver connection to ``opened``."""
+
+
+class Connections:
+    """The engine of the current process and event loop, made at first use."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._engine: EngineOfLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._line = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self, *, is_writing: bool) -> AsyncIterator[AsyncConnection]:
+        """Begin a transaction; commit when the block ends, roll back when it raises.
+
+        Errors of the block that are not the store's own pass through unchanged.
+        """
+        database = self._database
+        waits = database.serialises_readers or (is_writing and database.serialises_writers)
+        engine = await self._current()
+        async with self._line if waits else nullcontext():
+            with open_handles.transaction() if database.is_file else nullcontext():
+                with ours_only():
+                    connection = await engine.connect()
+                try:
+                    with ours_only():
+                        connection = await connection.execution_options(**_options(engine, is_writing=is_writing))
+                        await connection.begin()
+                    yield connection
+                    with ours_only():
+                        await connection.commit()
+                except BaseException:
+                    await _roll_back(connection)
+                    raise
+                finally:
+                    with ours_only():
+                        await connection.close()
+
+    def forget(self) -> None:
+        """Let go of the parent's connections after a fork."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.abandon()
+
+    async def aclose(self) -> None:
+        """Close every connection; idempotent. A later transaction opens new ones."""
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        if engine.pid != os.getpid():
+            engine.abandon()
+        elif self._loop is not asyncio.get_running_loop():
+            await engine.drop()
+        else:
+            with ours_only():
+                await engine.aclose()
+
+    async def _current(self) -> AsyncEngine:
+        loop = asyncio.get_running_loop()
+        former = self._engine
+        if former is not None and former.pid != os.getpid():
+            self._engine = None
+            former.abandon()
+        elif former is not None and self._loop is not loop:
+            self._engine = None
+            await former.drop()
+        if self._engine is None:
+            with ours_only():
+                self._engine = EngineOfLoop(self._database.engine)
+            self._loop, self._line = loop, asyncio.Lock()
+        return self._engine.engine
+
+
+def _options(engine: AsyncEngine, *, is_writing: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {IS_WRITING: is_writing}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "READ COMMITTED" if is_writing else "REPEATABLE READ"}
+        options |= {"postgresql_readonly": not is_writing}
+    return options
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    try:
+        await connection.rollback()
+    except Exception:
+        # The failure that led here is the one to tell; closing the connection ends the transaction too.
+        await connection.invalidate()
+
+
+class Statements:
+    """Runs statements in one transaction and turns their failures into ours.
+
+    After a failed statement the transaction can only be left: PostgreSQL refuses to go on, and SQLite, which would,
+    is held to the same.
+    """
+
+    def __init__(self, connection: AsyncConnection, *, is_writing: bool) -> None:
+        self._connection = connection
+        self._is_writing = is_writing
+        self._failure: KMSError | None = None
+
+    async def _all(self, statement: Executable) -> Sequence[RowMapping]:
+        rows: Sequence[RowMapping] = (await self._execute(statement)).mappings().all()
+        return rows
+
+    async def _first(self, statement: Executable) -> RowMapping | None:
+        row: RowMapping | None = (await self._execute(statement)).mappings().first()
+        return row
+
+    async def _write(self, statement: Executable) -> RowMapping | None:
+        self._require_writing()
+        result = await self._execute(statement)
+        return result.mappings().first() if result.returns_rows else None
+
+    async def _count(self, statement: Executable) -> int:
+        self._require_writing()
+        return int((await self._execute(statement)).rowcount)
+
+    def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        return postgresql.insert(table) if self._connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def _require_writing(self) -> None:
+        if not self._is_writing:
+            raise StorageOperationError("this transaction only reads; write inside `store.transaction()`")
+
+    async def _execute(self, statement: Executable) -> Any:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return await self._connection.execute(statement)
+        except Exception as failure:
+            self._failure = translate(failure)
+            raise self._failure from None
+
+    def finish(self) -> None:
+        """Raise the failure that this transaction met, if the caller kept it to itself."""
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,24 @@
+"""One transaction of the store: every family of rows together."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from keystead.ports import Clock
+from keystead.stores.key_uses import KeyUseRows
+from keystead.stores.keys import KeyWriteRows
+from keystead.stores.leases import LeaseRows
+
+
+class SqlUnitOfWork(KeyWriteRows, LeaseRows, KeyUseRows):
+    """``keystead.ports.UnitOfWork`` over SQL. ``clock`` replaces the database's, for a store in memory only."""
+
+    def __init__(self, connection: AsyncConnection, *, is_writing: bool, clock: Clock | None = None) -> None:
+        super().__init__(connection, is_writing=is_writing)
+        self._clock = clock
+
+    async def now_ms(self) -> int:
+        """Return the database's clock, milliseconds since 1970."""
+        if self._clock is not None:
+            return int(self._clock.now().timestamp() * 1000)
+        return await super().now_ms()
