@@ -17,7 +17,6 @@ from sqlalchemy import event
 from sqlalchemy import exc as sa
 
 from keystead.errors import (
-    ConfigurationError,
     ConflictError,
     ForeignSchemaError,
     InvalidInputError,
@@ -233,43 +232,6 @@ async def test_a_server_that_is_not_there_is_unavailable_and_its_password_untold
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "mysql://user:test-password@host/keys",
-        "keys.db",
-        "",
-        "sqlite://keys.db",
-        "sqlite:///",
-        "sqlite:////",
-        "sqlite:///:memory:",
-        "sqlite:///keys.db?mode=ro",
-        "memory://name",
-        "postgresql://user:test-password@host:port/keys",
-        "postgresql://host/keys?schema=a;b",
-    ],
-)
-def test_a_url_that_names_no_store_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        open_store(url)
-    assert "test-password" not in str(caught.value)
-
-
-def test_schema_option_and_url_must_agree() -> None:
-    with pytest.raises(ConfigurationError, match="different"):
-        open_store("postgresql://host/keys?schema=one", schema="two")
-
-
-def test_making_a_store_touches_nothing(tmp_path: Path) -> None:
-    open_store(f"sqlite:///{tmp_path}/keys.db")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_importing_the_room_loads_no_sqlalchemy() -> None:
-    program = "import sys, keystead.stores; print([m for m in ('sqlalchemy', 'alembic') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
 async def test_no_parameter_reaches_a_log(durable_url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     store = open_store(durable_url)
@@ -288,6 +250,12 @@ def _sqlite(code: int) -> sqlite3.OperationalError:
 def _postgresql(state: str | None) -> psycopg.Error:
     failure = psycopg.OperationalError("text that is not repeated")
     failure.sqlstate = state
+    return failure
+
+
+def _internal() -> psycopg.Error:
+    failure = psycopg.InternalError("text that is not repeated")
+    failure.sqlstate = "XX000"
     return failure
 
 
@@ -322,6 +290,7 @@ def _postgresql(state: str | None) -> psycopg.Error:
         (_postgresql("42501"), StorageOperationError),
         (_postgresql("28P01"), StorageOperationError),
         (_postgresql("22001"), InvalidInputError),
+        (_internal(), StorageOperationError),
         (psycopg.DataError("text that is not repeated"), InvalidInputError),
         (sa.TimeoutError("text that is not repeated"), StoreUnavailableError),
         (sa.DisconnectionError("text that is not repeated"), StoreUnavailableError),
@@ -380,4 +349,35 @@ async def test_a_commit_that_fails_is_told_and_rolled_back(tmp_path: Path) -> No
     event.remove(engine, "commit", fail)
     async with store.reading() as work:
         assert await work.keyrings() == []
+    await store.aclose()
+
+
+async def test_a_rollback_that_fails_tells_the_first_failure(tmp_path: Path) -> None:
+    store = SqlKeyStore(f"sqlite:///{tmp_path}/keys.db")
+    await store.open()
+    engine = (await store._connections._current()).sync_engine
+
+    def fail(connection: object) -> None:
+        raise _sqlite(sqlite3.SQLITE_IOERR)
+
+    event.listen(engine, "rollback", fail)
+    with pytest.raises(ZeroDivisionError):
+        async with store.transaction() as work:
+            await work.add_keyring(keyring())
+            raise ZeroDivisionError
+    event.remove(engine, "rollback", fail)
+    async with store.reading() as work:
+        assert await work.keyrings() == []
+    await store.aclose()
+
+
+async def test_a_store_without_its_state_row_says_what_to_do(tmp_path: Path) -> None:
+    store = SqlKeyStore(f"sqlite:///{tmp_path}/keys.db")
+    await store.open()
+    async with store._connections.begin(is_writing=True) as connection:
+        await connection.exec_driver_sql("DELETE FROM store_state")
+    with pytest.raises(StorageOperationError, match="restore a backup"):
+        await store.open()
+    with pytest.raises(StorageOperationError, match="restore a backup"):
+        await fill(store)
     await store.aclose()

@@ -335,6 +335,13 @@ def test_the_application_role_cannot_remove_keys(roles: tuple[str, str], forbidd
         raw.execute(forbidden.encode())
 
 
+def test_grants_without_a_migrator_name_the_application_alone() -> None:
+    printed = grants("app", schema="keys_of_app")
+    assert "CREATE" not in printed
+    assert 'ON SCHEMA "keys_of_app" TO "app"' in printed
+    assert not any("DELETE" in line and "data_keys" in line for line in printed.splitlines())
+
+
 def test_a_role_name_that_needs_escaping_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         grants('app"; DROP TABLE data_keys; --')

@@ -76,6 +76,17 @@ async def test_a_source_that_is_not_there_is_an_error(tmp_path: Path, pattern: s
         await hits(f"file:{tmp_path}/{pattern}")
 
 
+async def test_a_pipe_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageOperationError, match="regular"):
+        await hits(f"file:{tmp_path}/*")
+
+
+async def test_a_folder_alone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageOperationError, match="names no file"):
+        await hits(f"file:{tmp_path}")
+
+
 async def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "closed").mkdir()
     (tmp_path / "a.bin").write_bytes(envelope(KEY))

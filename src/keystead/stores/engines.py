@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import weakref
@@ -46,8 +47,8 @@ class EngineOfLoop:
     """An engine made for one process and one event loop, and the driver's connections that it opened."""
 
     def __init__(self, make: Callable[[weakref.WeakSet[Any]], AsyncEngine]) -> None:
-        self.pid = os.getpid()
         self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._inherited: list[Any] = []
         self.engine = make(self._opened)
 
     async def aclose(self) -> None:
@@ -66,6 +67,7 @@ class EngineOfLoop:
 
     def abandon(self) -> None:
         """Let go of connections that belong to the parent of a fork, without touching them."""
+        self._inherited = list(self._opened)
         _INHERITED.append(self)
         self.engine.sync_engine.dispose(close=False)
 
@@ -130,10 +132,21 @@ def async_memory(raw: sqlite3.Connection, opened: weakref.WeakSet[Any]) -> Async
 
 
 class _Discreet(aiosqlite.Connection):
-    """Keeps parameters out of aiosqlite's debug log, which prints the calls it queues."""
+    """Keeps parameters out of aiosqlite's debug log, which prints the calls it queues; knows when it has stopped."""
+
+    stopped: asyncio.Future[Any] | None = None
+    _is_stopping = False
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await super()._execute(lambda: fn(*args, **kwargs))  # type: ignore[no-untyped-call]
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        # A second request would wait for ever: its thread answers the first one and ends.
+        if self._is_stopping:
+            return None
+        self._is_stopping = True
+        self.stopped = super().stop()
+        return self.stopped
 
 
 async def _aiosqlite(connector: Callable[[], sqlite3.Connection], opened: weakref.WeakSet[Any]) -> aiosqlite.Connection:
@@ -141,7 +154,13 @@ async def _aiosqlite(connector: Callable[[], sqlite3.Connection], opened: weakre
     # A process that ends without closing its store must not wait for this thread.
     connection._thread.daemon = True
     opened.add(connection)
-    return await connection
+    try:
+        return await connection
+    except BaseException:
+        # The thread answers this loop once more when it stops, and the loop may be closed next.
+        if connection.stopped is not None:
+            await connection.stopped
+        raise
 
 
 def begin_explicitly(engine: Engine) -> None:

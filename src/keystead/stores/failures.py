@@ -96,8 +96,6 @@ def ours_only() -> Iterator[None]:
 
 def translate(failure: BaseException) -> KMSError:
     """Return the error of ours that says what ``failure`` means for the caller."""
-    if isinstance(failure, KMSError):
-        return failure
     if isinstance(failure, sa.TimeoutError):
         return StoreUnavailableError("every connection of the store is in use; try again")
     if isinstance(failure, sa.StatementError) and failure.orig is not None:

@@ -31,6 +31,7 @@ class Handle(sqlite3.Connection):
         """Close; a fork waits for it, because closing takes locks and writes the log back."""
         with open_handles.busy():
             super().close()
+            open_handles.discard(self)
 
 
 class OpenHandles:
@@ -49,19 +50,24 @@ class OpenHandles:
         with self._gate:
             self._handles.add(handle)
 
+    def discard(self, handle: Handle) -> None:
+        """Forget ``handle``, which is closed."""
+        with self._gate:
+            self._handles.discard(handle)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Hold back forks by other threads while the block runs.
 
         Raises:
-            StorageOperationError: this process was forked while its parent was inside a transaction.
+            StorageOperationError: this process inherited an open handle.
         """
         with self._gate:
             self._register()
             if self._is_tainted:
                 raise StorageOperationError(
-                    "this process was forked while its parent was inside a transaction of an SQLite store, which "
-                    "SQLite does not survive: fork while no key operation runs, or start the process by spawn"
+                    "this process was forked while its parent was using an SQLite store, which SQLite does not "
+                    "survive: fork while no key operation runs, or start the process by spawn"
                 )
         with self.busy():
             yield
@@ -97,7 +103,6 @@ class OpenHandles:
         if not self._inside:
             for handle in list(self._handles):
                 handle.close()
-            self._handles.clear()
             self.generation += 1
 
     def _after_in_parent(self) -> None:
@@ -105,7 +110,8 @@ class OpenHandles:
 
     def _after_in_child(self) -> None:
         self._gate = threading.Condition(threading.RLock())
-        self._is_tainted = self._is_tainted or bool(self._inside)
+        # Handles are left where a server forks without running Python's hooks before it.
+        self._is_tainted = self._is_tainted or bool(self._inside) or bool(self._handles)
         self._inside.clear()
 
 

@@ -84,9 +84,9 @@ def _scan_files(pattern: str, key_ids: frozenset[int]) -> dict[int, int]:
 
 
 def _ids_in(path: Path) -> Iterator[int]:
+    if not path.is_file():
+        raise StorageOperationError(f"the source names something that is not a regular file: {path}")
     with path.open("rb") as file:
-        if not path.is_file():
-            raise StorageOperationError(f"the source names something that is not a regular file: {path}")
         window = b""
         while True:
             chunk = file.read(_CHUNK_BYTES)
@@ -126,7 +126,6 @@ def _below(folder: Path, parts: list[str], seen: frozenset[str]) -> Iterator[Pat
         if rest:
             yield from _below(path, rest, seen)
         elif not path.is_dir():
-            os.stat(path)
             yield path
         return
     for entry in sorted(os.scandir(folder), key=lambda each: each.name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -39,7 +38,7 @@ class Database(Protocol):
 
 
 class Connections:
-    """The engine of the current process and event loop, made at first use."""
+    """The engine of the current process and event loop, made at first use. ``forget`` is for a child of a fork."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -85,9 +84,7 @@ class Connections:
         engine, self._engine = self._engine, None
         if engine is None:
             return
-        if engine.pid != os.getpid():
-            engine.abandon()
-        elif self._loop is not asyncio.get_running_loop():
+        if self._loop is not asyncio.get_running_loop():
             await engine.drop()
         else:
             with ours_only():
@@ -96,10 +93,7 @@ class Connections:
     async def _current(self) -> AsyncEngine:
         loop = asyncio.get_running_loop()
         former = self._engine
-        if former is not None and former.pid != os.getpid():
-            self._engine = None
-            former.abandon()
-        elif former is not None and self._loop is not loop:
+        if former is not None and self._loop is not loop:
             self._engine = None
             await former.drop()
         if self._engine is None:
