@@ -109,8 +109,36 @@ def legacy_file() -> Case:
             "context": context,
             "aad": {"vault": sorted_json.hex(), "gcp": sorted_json.hex(), "local": dict_text.hex()},
             "local": {"key": key.hex(), "ciphertext": seal(key, nonce, plaintext, dict_text).hex()},
+            "records": _fraiseql_records(),
         },
     }
+
+
+def _fraiseql_records() -> list[Case]:
+    """Return what FraiseQL's ``to_dict`` gives for its local KMS, whose master key is ``COUNTING``."""
+    cases: list[tuple[str, dict[str, str], bytes, str]] = [
+        ("encrypt without a context", {}, b"sensitive data", "AES-256-GCM"),
+        ("encrypt", {"table": "users", "column": "caf\u00e9"}, b"sensitive data", "AES-256-GCM"),
+        ("a quote in the context", {"who": "it's"}, b"sensitive data", "AES-256-GCM"),
+        ("encrypt_field of text", {"b": "2", "a": "1", "_encoding": "utf-8"}, "na\u00efve".encode(), "AES-256-GCM"),
+        ("encrypt_field of bytes, with a prefix", {"service": "shop"}, b"\x00\xff", "AES-256-GCM"),
+        ("the wrapped half of generate_data_key", {"purpose": "data_encryption"}, known_bytes("data key"), "data-key"),
+    ]
+    records = []
+    for number, (comment, context, plaintext, algorithm) in enumerate(cases):
+        # Python's text of a dict of text, written out: single quotes, or double ones around a single quote.
+        quoted = [tuple(f'"{text}"' if "'" in text else f"'{text}'" for text in pair) for pair in context.items()]
+        aad = f"{{{', '.join(f'{name}: {value}' for name, value in quoted)}}}".encode() if context else None
+        ciphertext = seal(COUNTING, number.to_bytes(12, "big"), plaintext, aad)
+        record = {
+            "ciphertext": ciphertext.hex(),
+            "key_id": "local:orders",
+            "algorithm": algorithm,
+            "encrypted_at": "2026-02-01T08:15:30.123456+00:00",
+            "context": context,
+        }
+        records.append({"comment": comment, "plaintext": plaintext.hex(), "dict": record})
+    return records
 
 
 def root_key_file() -> Case:

@@ -66,6 +66,7 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
     telemetry.rotation("success")
     telemetry.key_uses("default", 0.25)
     telemetry.cache_event("data_key_miss")
+    telemetry.legacy_read("text")
     assert measured.names() == {
         "keystead_kms_calls_total",
         "keystead_kms_call_duration_seconds",
@@ -73,6 +74,7 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
         "keystead_rotations_total",
         "keystead_key_uses_ratio",
         "keystead_cache_events_total",
+        "keystead_legacy_reads_total",
     }
 
 

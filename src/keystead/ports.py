@@ -24,8 +24,6 @@ from keystead.model import (
     StoreState,
 )
 
-# --- surroundings -----------------------------------------------------------------------------------------------
-
 
 class Clock(Protocol):
     """Wall and monotonic time, and waiting; injected so that tests own it."""
@@ -45,9 +43,6 @@ class Random(Protocol):
 
     def __call__(self, size: int, /) -> bytes:
         """Return ``size`` random bytes."""
-
-
-# --- KMS providers ----------------------------------------------------------------------------------------------
 
 
 @runtime_checkable
@@ -120,14 +115,19 @@ class EncryptsBatches(Protocol):
 
 
 @runtime_checkable
+class ReadsForeignData(Protocol):
+    """The provider opens what another system encrypted under the same key; it never writes that form."""
+
+    async def decrypt_foreign(self, encrypted: EncryptedData) -> bytes:
+        """Return the plaintext of data written by FraiseQL, bound to the context as it was stored."""
+
+
+@runtime_checkable
 class Closes(Protocol):
     """The provider holds something that must be given back."""
 
     async def aclose(self) -> None:
         """Release connections and wipe what can be wiped; idempotent."""
-
-
-# --- the store --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +193,14 @@ class KeyReads(Protocol):
         wrapped_by: int | None = None,
         wrapped_by_not: Collection[int] | None = None,
         published_after: int | None = None,
+        due_before: datetime | None = None,
         after_id: int = 0,
         limit: int = 1000,
     ) -> list[KeyRecord]:
         """Return a page of data keys by id, filtered.
 
         ``wrapped_by`` keeps the keys a WRAP key wraps; ``wrapped_by_not`` those wrapped by a WRAP key outside the
-        given ids (never WRAP rows themselves).
+        given ids (never WRAP rows themselves); ``due_before`` those whose ``rotate_after`` is not later.
         """
 
     async def count_keys(self, keyring: str) -> Mapping[DataKeyState, int]:
@@ -342,9 +343,6 @@ class SourceScanner(Protocol):
 
     async def __call__(self, use: KeyUse, key_ids: Collection[int], /) -> Mapping[int, int]:
         """Return how many ciphertexts of each id the source holds. An unreadable source raises."""
-
-
-# --- audit ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ keystead_data_key_age_seconds       gauge      keyring                         a
 keystead_rotations_total            counter    result                          rotations of data keys
 keystead_key_uses_ratio             gauge      keyring                         uses over the policy's limit, 0 to 1
 keystead_cache_events_total         counter    event                           hits, misses, evictions of caches
+keystead_legacy_reads_total         counter    form                            values of older systems decrypted
 ==================================  =========  ==============================  ==============================
 """
 
@@ -40,6 +41,7 @@ class Instruments:
     rotations: Counter
     key_uses: _Gauge
     cache_events: Counter
+    legacy_reads: Counter
 
     @classmethod
     def of(cls, meter: Meter) -> Instruments:
@@ -56,6 +58,7 @@ class Instruments:
             rotations=meter.create_counter("keystead_rotations_total", "1", "Rotations of data keys, by outcome"),
             key_uses=meter.create_gauge("keystead_key_uses_ratio", "1", "Uses of the active data key over its limit"),
             cache_events=meter.create_counter("keystead_cache_events_total", "1", "What happened in the key caches"),
+            legacy_reads=meter.create_counter("keystead_legacy_reads_total", "1", "Older systems' values decrypted"),
         )
 
 
@@ -98,3 +101,9 @@ def cache_event(event: str) -> None:
     """Count a cache event, such as ``data_key_miss`` or ``keyring_evicted``."""
     if (made := instruments()) is not None:
         made.cache_events.add(1, {"event": event})
+
+
+def legacy_read(form: str) -> None:
+    """Count a value of an older system decrypted: ``text``, ``json``, ``old_text`` or ``fraiseql``."""
+    if (made := instruments()) is not None:
+        made.legacy_reads.add(1, {"form": form})

@@ -181,6 +181,21 @@ def from_text(text: str) -> bytes:
     return blob
 
 
+def as_binary(envelope: bytes | str) -> bytes:
+    """Return an envelope in bytes-like or text form as bytes.
+
+    Raises:
+        InvalidCiphertextError: a malformed text form.
+        InvalidInputError: neither text nor bytes-like.
+    """
+    if isinstance(envelope, str):
+        return from_text(envelope)
+    try:
+        return bytes(memoryview(envelope))
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"expected an envelope in bytes or text, not {type(envelope).__name__}") from None
+
+
 def inspect(blob: bytes | str) -> Inspection:
     """Return what ``blob`` (binary or text form) tells without a key; of a stream, its first 26 bytes are enough.
 

@@ -53,16 +53,16 @@ def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
     def local_encrypt(plaintext: bytes, *, context: Mapping[str, str] | None = None) -> bytes:
         nonlocal counted
         header, encrypt, pop = ring.sealer
-        try:
-            size = len(plaintext)
-            if size < BLOCK:
-                aad = header if context is None else header + caller_aad(context)
+        # Of other buffers len() need not be the size in bytes, and their content may change under the cipher.
+        if plaintext.__class__ is bytes and (size := len(plaintext)) < BLOCK:
+            aad = header if context is None else header + caller_aad(context)
+            try:
                 nonce = pop()
-                sealed = header + nonce + encrypt(nonce, plaintext, aad)
-                counted += size
-                return sealed
-        except (IndexError, TypeError, BufferError):
-            pass
+            except IndexError:
+                return ring.seal(plaintext, aad[len(header) :])
+            sealed = header + nonce + encrypt(nonce, plaintext, aad)
+            counted += size
+            return sealed
         return ring.seal(plaintext, caller_aad(context))
 
     def local_decrypt(ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
@@ -70,12 +70,12 @@ def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
             header: bytes = ciphertext[:26]  # type: ignore[assignment]
             aad = header if context is None else header + caller_aad(context)
             return ring.derived[header](ciphertext[26:38], ciphertext[38:], aad)  # type: ignore[arg-type]
-        except (KeyError, TypeError, BufferError):
-            pass
+        except InvalidTag:
+            raise DecryptionError(FAILED) from None
         except InvalidInputError:
             raise
-        except (InvalidTag, ValueError):
-            raise DecryptionError(FAILED) from None
+        except (KeyError, TypeError, ValueError, BufferError):
+            pass
         return ring.open(ciphertext, caller_aad(context))
 
     def add(size: int) -> None:

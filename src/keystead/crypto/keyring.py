@@ -8,9 +8,11 @@ to survive a crash. Specs: docs/spec/envelope-v1.md; salts and nonces: docs/adr/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, NoReturn, SupportsIndex, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -24,8 +26,8 @@ from keystead.crypto.envelope import (
     SALT_SIZE,
     SUITE_AES_256_GCM,
     Header,
+    as_binary,
     derive_key,
-    from_text,
     parse_header,
 )
 from keystead.crypto.hot_path import BLOCK, FAILED, ByteCount, LocalDecrypt, LocalEncrypt
@@ -75,6 +77,7 @@ class Keyring:
     __slots__ = (
         "__weakref__",
         "_aged",
+        "_bytes",
         "_gate",
         "_left",
         "_lock",
@@ -119,6 +122,7 @@ class Keyring:
         self._owner_of = owner_of
         self._lock = threading.Lock()
         self._reserved: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
         self._pool: list[bytes] = []
         self._pool_size = POOL_START
         self.sealer: Sealer = (b"", _no_cipher, self._pool.pop)
@@ -139,6 +143,8 @@ class Keyring:
         """Use ``snapshot`` from the next call on. Ciphers of versions it no longer holds are dropped."""
         with self._lock:
             kept = snapshot.active is not None and snapshot.active == self.snapshot.active
+            if not kept:
+                self._note_bytes()
             self.snapshot = snapshot
             ids = {key_id.to_bytes(8, "big") for key_id in snapshot.keys}
             self.derived = {h: c for h, c in (self._aged | self.derived).items() if h[2:10] in ids}
@@ -162,32 +168,57 @@ class Keyring:
             for key in keys.values():
                 key.wipe()
 
+    def forget_older(self) -> None:
+        """Forget and overwrite every version older than the active one; a newer one waits for its promotion."""
+        active = self.snapshot.active_key
+        if active is None:
+            return
+        old = self.snapshot.keys
+        keys = {key_id: key for key_id, key in old.items() if key.version >= active.version}
+        self.load(replace(self.snapshot, keys=keys))
+        with self._lock:
+            for key_id in old.keys() - keys.keys():
+                old[key_id].wipe()
+
     def renew(self) -> None:
-        """Forget salt, nonces and counts: after a fork, or when the process's memory was duplicated."""
+        """Forget salt, nonces and counts in a child of a fork, whatever the parent's other threads were doing."""
         self._lock = threading.Lock()
-        self._pool.clear()
-        self._drop_sealer()
+        self.redraw()
         self._reserved = {}
+        self._bytes = {}
         self.byte_count.take()
 
-    def take_uses(self) -> dict[int, int]:
-        """Return how many messages each data key has sealed since the last call, and start again from zero."""
+    def redraw(self) -> None:
+        """Forget salt and nonces: the machine's memory was duplicated, and another process has the same."""
         with self._lock:
+            self._pool.clear()
+            self._drop_sealer()
+
+    def take_uses(self) -> dict[int, tuple[int, int]]:
+        """Return messages and bytes each data key has sealed since the last call, and start again from zero."""
+        with self._lock:
+            self._note_bytes()
             uses, self._reserved = self._reserved, {}
+            sizes, self._bytes = self._bytes, {}
             active = self.snapshot.active
             if active is not None and active in uses:
                 unspent = len(self._pool)
                 uses[active] -= unspent
                 self._reserved[active] = unspent
-            return {key_id: count for key_id, count in uses.items() if count}
+            counts = {key_id: (uses.get(key_id, 0), sizes.get(key_id, 0)) for key_id in uses.keys() | sizes.keys()}
+            return {key_id: count for key_id, count in counts.items() if any(count)}
 
     def needs_reencrypt(self, ciphertext: bytes | str) -> bool:
         """Return whether ``ciphertext`` is under a version other than the active one, without decrypting.
 
         Raises:
             InvalidCiphertextError: not an envelope.
+            KMSError: nothing is loaded, and the gate says why.
         """
-        return parse_header(_binary(ciphertext)).key_id != self.snapshot.active
+        key_id = parse_header(as_binary(ciphertext)).key_id
+        if self.snapshot.active is None:
+            self._pass_gate(encrypting=False)
+        return key_id != self.snapshot.active
 
     def find(self, header: Header) -> LoadedKey:
         """Return the version ``header`` names.
@@ -197,16 +228,23 @@ class Keyring:
             DecryptionError: it belongs to another keyring, or serves another suite.
             KeyStateError: it is disabled or destroyed.
         """
+        key = self.get(header.key_id)
+        if header.suite != self.suite:
+            raise DecryptionError(FAILED)
+        return key
+
+    def get(self, key_id: int) -> LoadedKey:
+        """Return the version with the id ``key_id``, whatever suite it serves; errors as ``find``."""
         self._pass_gate(encrypting=False)
         snapshot = self.snapshot
-        key = snapshot.keys.get(header.key_id)
-        if key is not None and header.suite == self.suite:
+        key = snapshot.keys.get(key_id)
+        if key is not None:
             return key
-        if key is not None or self._owner_of(header.key_id) not in (None, self.name):
+        if self._owner_of(key_id) not in (None, self.name):
             raise DecryptionError(FAILED)
-        if (state := snapshot.withheld.get(header.key_id)) is not None:
-            raise KeyStateError(f"data key {header.key_id} of keyring {self.name!r} is {state}; {_cure(state)}")
-        raise DataKeyNotLoadedError(header.key_id)
+        if (state := snapshot.withheld.get(key_id)) is not None:
+            raise KeyStateError(f"data key {key_id} of keyring {self.name!r} is {state}; {_cure(state)}")
+        raise DataKeyNotLoadedError(key_id)
 
     def new_header(self, weight: int) -> tuple[bytes, LoadedKey]:
         """Return the header of a stream under a fresh salt, and the active key; counts ``weight`` messages."""
@@ -214,6 +252,15 @@ class Keyring:
             key = self._active_key()
             self._reserved[key.id] = self._reserved.get(key.id, 0) + weight
             return Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes(), key
+
+    def copy_active(self) -> bytes:
+        """Return a copy of the active key: for keyrings whose keys are no cipher's.
+
+        Raises:
+            KMSError: the gate's refusal, or ``NoActiveKeyError``.
+        """
+        with self._lock:
+            return bytes(self._active_key(encrypting=False).key)
 
     def seal(self, plaintext: bytes, encoded_context: bytes = b"") -> bytes:
         """Encrypt with an encoded context, reserved keys allowed; where ``local_encrypt`` goes off its fast path.
@@ -226,14 +273,15 @@ class Keyring:
             raise InvalidInputError("local_encrypt takes bytes: call .encode() on text, or use encrypt_field")
         try:
             view = memoryview(plaintext)
-        except TypeError:
+        except (TypeError, ValueError):
             raise InvalidInputError(f"local_encrypt takes bytes, not {type(plaintext).__name__}") from None
         size = view.nbytes
         if size > MAX_PLAINTEXT:
             raise InvalidInputError("a one-shot message holds at most 64 MiB; use encrypt_stream for larger ones")
+        content = bytes(view)
         header, encrypt, nonce = self._draw(1 + size // BLOCK)
         self.byte_count.add(size)
-        return header + nonce + encrypt(nonce, bytes(view), header + encoded_context)
+        return header + nonce + encrypt(nonce, content, header + encoded_context)
 
     def open(self, ciphertext: bytes | str, encoded_context: bytes = b"") -> bytes:
         """Decrypt with an encoded context; where ``local_decrypt`` goes for a header not seen before, or text.
@@ -243,31 +291,38 @@ class Keyring:
             DataKeyNotLoadedError: the data key is not loaded in this process.
             KMSError: the gate's refusal; ``KeyStateError`` for a disabled version.
         """
-        blob = _binary(ciphertext)
+        blob = as_binary(ciphertext)
         parsed = parse_header(blob)
         header = blob[:HEADER_SIZE]
-        key = self.find(parsed)
+        self.find(parsed)
         decrypt = self.derived.get(header)
         is_new = decrypt is None
         if decrypt is None and (decrypt := self._aged.get(header)) is None:
-            with self._lock:
-                decrypt = AESGCM(derive_key(key.key, header)).decrypt
+            decrypt = self._derive(parsed, header)
         try:
             plaintext = decrypt(blob[26:38], blob[38:], header + encoded_context)
         except (InvalidTag, ValueError):
             raise DecryptionError(FAILED) from None
         if is_new:
             with self._lock:
-                if self.snapshot.keys.get(key.id) is key:
+                # What was blocked or wiped meanwhile stays so.
+                if parsed.key_id in self.snapshot.keys and self._gate(self, False) is None:
                     self._remember(header, decrypt)
         return plaintext
+
+    def _derive(self, parsed: Header, header: bytes) -> Cipher:
+        """Return the cipher that opens what begins with ``header``; a key being wiped is never derived from."""
+        with self._lock:
+            return AESGCM(derive_key(self.find(parsed).key, header)).decrypt
 
     def _draw(self, weight: int) -> tuple[bytes, Cipher, bytes]:
         """Return header, cipher and one nonce, with ``weight`` messages counted against the salt beforehand."""
         with self._lock:
-            if weight == 1 and self._pool:
+            if weight == 1:
                 header, encrypt, pop = self.sealer
-                return header, encrypt, pop()
+                # Other threads pop without the lock: only the pop itself tells whether one was left.
+                with contextlib.suppress(IndexError):
+                    return header, encrypt, pop()
             key = self._active_key()
             if self._left < weight:
                 self._draw_salt(key)
@@ -288,8 +343,13 @@ class Keyring:
         self._left -= messages
         self._reserved[key.id] = self._reserved.get(key.id, 0) + messages
 
-    def _active_key(self) -> LoadedKey:
-        self._pass_gate(encrypting=True)
+    def _note_bytes(self) -> None:
+        """Put what was sealed since down to the version that was active meanwhile."""
+        if (size := self.byte_count.take()) and (active := self.snapshot.active) is not None:
+            self._bytes[active] = self._bytes.get(active, 0) + size
+
+    def _active_key(self, *, encrypting: bool = True) -> LoadedKey:
+        self._pass_gate(encrypting=encrypting)
         if self.snapshot.active_key is None:
             raise NoActiveKeyError(f"keyring {self.name!r} has no active version; `keystead key rotate` makes one")
         return self.snapshot.active_key
@@ -325,15 +385,6 @@ class Keyring:
 
 def _no_cipher(nonce: Buffer, data: Buffer, aad: Buffer | None) -> bytes:
     raise NoActiveKeyError("no data key is loaded")
-
-
-def _binary(ciphertext: bytes | str) -> bytes:
-    if isinstance(ciphertext, str):
-        return from_text(ciphertext)
-    try:
-        return bytes(memoryview(ciphertext))
-    except TypeError:
-        raise InvalidInputError(f"expected an envelope in bytes or text, not {type(ciphertext).__name__}") from None
 
 
 def _cure(state: DataKeyState) -> str:

@@ -12,8 +12,10 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import permutations
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -25,6 +27,8 @@ from keystead.model import SecretBytes
 NONCE_SIZE: Final = 12
 OVERHEAD: Final = NONCE_SIZE + 16
 WRAPPED_KEY_SIZE: Final = 32 + OVERHEAD
+MOST_REORDERED: Final = 6
+"""Contexts of up to so many pairs are tried in every order: 720 of them at most."""
 
 _VERSION: Final = re.compile(r"v[0-9]{1,19}|[1-9][0-9]{0,18}")
 _ALGORITHM: Final = re.compile(r"[A-Za-z0-9-]{1,50}")
@@ -43,6 +47,22 @@ class LegacyField:
     version: str
     algorithm: str
     value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyKey:
+    """A row of the Go reference's key table, in either layout.
+
+    ``wrapped_key`` and ``exposed_key`` (the column ``key_data``, a data key in clear) are empty where the column is
+    absent, null or blanked. Times are aware, or None where they are absent or cannot be read.
+    """
+
+    version: str
+    wrapped_key: bytes
+    exposed_key: bytes = field(default=b"", repr=False)
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    is_revoked: bool = False
 
 
 def is_version(text: str) -> bool:
@@ -87,10 +107,11 @@ def decrypt_field(data_key: bytes, field: LegacyField) -> bytes:
     return decrypt_value(data_key, field.value)
 
 
-def decrypt_value(data_key: bytes, value: bytes) -> bytes:
-    """Open ``nonce (12) || ciphertext || tag (16)`` under AES-GCM without associated data.
+def decrypt_value(data_key: bytes, value: bytes, aad: bytes | None = None) -> bytes:
+    """Open ``nonce (12) || ciphertext || tag (16)`` under AES-GCM.
 
-    The form of the Go reference's field values and of FraiseQL's ``local_encrypt``.
+    The form of the Go reference's field values and of FraiseQL's ``local_encrypt``, without associated data, and of
+    FraiseQL's local KMS, with the bytes of ``fraiseql_local_aads``.
 
     Raises:
         InvalidCiphertextError: shorter than 28 bytes.
@@ -99,7 +120,7 @@ def decrypt_value(data_key: bytes, value: bytes) -> bytes:
     if len(value) < OVERHEAD:
         raise InvalidCiphertextError("the legacy ciphertext is truncated")
     try:
-        return AESGCM(data_key).decrypt(value[:NONCE_SIZE], value[NONCE_SIZE:], None)
+        return AESGCM(data_key).decrypt(value[:NONCE_SIZE], value[NONCE_SIZE:], aad)
     except (InvalidTag, ValueError):
         raise DecryptionError(_FAILED) from None
 
@@ -159,6 +180,19 @@ def fraiseql_aad(provider_kind: str, context: Mapping[str, str]) -> bytes:
     if provider_kind == "local":
         return str(dict(context)).encode()
     return json.dumps(dict(context), sort_keys=True).encode()
+
+
+def fraiseql_local_aads(context: Mapping[str, str]) -> Iterator[bytes]:
+    """Yield the context bytes FraiseQL's local KMS may have authenticated: the order of ``context`` first, then others.
+
+    Databases reorder the members of a JSON object (``jsonb``), so the stored order need not be the one that was sealed.
+    Above ``MOST_REORDERED`` pairs only the stored order is given.
+    """
+    if len(context) > MOST_REORDERED:
+        yield fraiseql_aad("local", context)
+        return
+    for pairs in permutations(context.items()):
+        yield fraiseql_aad("local", dict(pairs))
 
 
 def _field(version: str, algorithm: str, value: bytes) -> LegacyField:

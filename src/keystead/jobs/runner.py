@@ -7,6 +7,7 @@ that changes rows over a long time checks its token (``UnitOfWork.check_lease``)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -40,9 +41,11 @@ class JobReport:
 class JobRunner:
     """Holds jobs and runs those that are due."""
 
-    def __init__(self, store: KeyStore, owner: str, clock: Clock, *, lease_ttl_s: float = LEASE_TTL_S) -> None:
+    def __init__(
+        self, store: KeyStore, owner: Callable[[], str], clock: Clock, *, lease_ttl_s: float = LEASE_TTL_S
+    ) -> None:
         self._store = store
-        self.owner = owner
+        self._owner = owner
         self._clock = clock
         self._ttl_s = lease_ttl_s
         self._jobs: dict[str, Job] = {}
@@ -68,18 +71,24 @@ class JobRunner:
     async def _run(self, job: Job) -> JobReport:
         try:
             async with self._store.transaction() as work:
-                lease = await work.claim_lease(job.name, self.owner, int(self._ttl_s * 1000))
+                lease = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
             if lease is None:
                 return JobReport(job.name, "held")
             try:
                 await self._under_lease(job, lease)
             finally:
-                async with self._store.transaction() as work:
-                    await work.drop_lease(lease)
-        except KMSError as exc:
-            log.warning("job failed: %s: %s", job.name, exc.code, exc_info=True)
-            return JobReport(job.name, "failed", exc.code)
+                await self._give_back(lease)
+        except Exception as exc:
+            code = exc.code if isinstance(exc, KMSError) else "unexpected"
+            log.warning("job failed: %s: %s", job.name, code, exc_info=True)
+            return JobReport(job.name, "failed", code)
         return JobReport(job.name, "done")
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Drop the lease. Where that fails it expires by itself, and a cancelled job stays cancelled."""
+        with contextlib.suppress(StorageOperationError):
+            async with self._store.transaction() as work:
+                await work.drop_lease(lease)
 
     async def _under_lease(self, job: Job, lease: Lease) -> None:
         action = asyncio.ensure_future(job.action(lease))
@@ -103,7 +112,7 @@ class JobRunner:
             await asyncio.sleep(self._ttl_s / 3)
             try:
                 async with self._store.transaction() as work:
-                    renewed = await work.claim_lease(job.name, self.owner, int(self._ttl_s * 1000))
+                    renewed = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
                 if renewed is None or renewed.token != lease.token:
                     return
                 held_until = self._clock.monotonic() + self._ttl_s

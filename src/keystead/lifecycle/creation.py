@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from keystead.crypto.keyring import Keyring
-from keystead.errors import ConflictError, StoreRestoredError
+from keystead.errors import ConflictError, InvalidInputError, StoreRestoredError
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
-from keystead.model import KeyRecord, KeyringRecord
+from keystead.model import KeyRecord, KeyringPurpose, KeyringRecord
 from keystead.ports import AuditEvent, UnitOfWork
 
 
@@ -16,12 +16,18 @@ async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRe
     """Return the active WRAP version, made if there is none, and its key if it was made here.
 
     The KMS call happens before the transaction, so that no database lock waits for a network.
+
+    Raises:
+        InvalidInputError: a keyring of that name exists and is another kind.
+        StoreRestoredError: there is none, and the store must be recovered first.
     """
     async with s.store.reading() as work:
+        known = await work.find_keyring(keyring.name)
+        if known is not None and known.purpose is not KeyringPurpose.WRAP:
+            raise InvalidInputError(f"keyring {keyring.name!r} exists and wraps no keys; use another name")
         if (active := await work.find_active(keyring.name)) is not None:
             return active, None
         await _require_writable(work)
-        known = await work.find_keyring(keyring.name)
     row, key = await s.wrapper.draw(store_id, s.new_row(keyring, known.next_version if known else 1), s.kek)
     async with s.store.transaction() as work:
         winner = await _claim(s, work, keyring)

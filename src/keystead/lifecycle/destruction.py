@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from keystead.errors import InvalidInputError, KeyInUseError, KeyNotFoundError, KeyStateError
+from keystead.errors import (
+    CleanupFailedError,
+    InvalidInputError,
+    KeyInUseError,
+    KeyNotFoundError,
+    KeyStateError,
+    KMSError,
+)
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.states import require_transition
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose
 from keystead.ports import AuditEvent, KeyUse, SourceScanner, UnitOfWork
+
+log = logging.getLogger("keystead.lifecycle")
 
 SHORTEST_WAIT: Final = timedelta(days=7)
 LONGEST_WAIT: Final = timedelta(days=30)
@@ -56,11 +66,17 @@ class Destruction:
         """
         if not SHORTEST_WAIT <= wait <= LONGEST_WAIT:
             raise InvalidInputError("a destruction waits 7 to 30 days")
+        await self._live.refresh()
         async with self._s.store.reading() as work:
             key = await _get(work, key_id)
             require_transition(key, DataKeyState.PENDING_DESTROY)
             await self._require_seen_by_all(work, key)
             uses = await work.key_uses(key.keyring)
+        if key.legacy_version is not None and not without_sources:
+            raise KeyStateError(
+                f"data key {key.id} was imported, and what it encrypted names {key.legacy_version!r} instead of its "
+                "id, so nothing can be looked through; search your data for that text, then say --no-sources"
+            )
         if not uses and not without_sources and key.purpose is not KeyringPurpose.WRAP:
             raise KeyStateError(
                 f"no data source of keyring {key.keyring!r} is declared, so nothing can be looked through; declare "
@@ -78,31 +94,47 @@ class Destruction:
     async def run_due(self) -> list[KeyRecord]:
         """Destroy every version whose wait is over and that is still unused; return their tombstones.
 
+        A restored store destroys nothing: that a destruction was called off may be among what it lost.
+
         Raises:
-            KeyInUseError: a source holds ciphertexts of one of them again; that one is left pending.
+            KMSError: why one of them could not be destroyed, such as ``KeyInUseError`` where a source holds
+                ciphertexts of it again; it is left pending, and the others were destroyed.
         """
-        now = self._s.clock.now()
-        async with self._s.store.reading() as work:
-            pending = await work.keys(states={DataKeyState.PENDING_DESTROY})
-        due = [key for key in pending if key.destroy_after is not None and key.destroy_after <= now]
-        destroyed, blocked = [], None
-        for key in due:
-            async with self._s.store.reading() as work:
-                uses = await work.key_uses(key.keyring)
+        destroyed, failure = [], None
+        for key in await self._due():
             try:
+                async with self._s.store.reading() as work:
+                    uses = await work.key_uses(key.keyring)
                 await self._require_unused(key, uses)
-            except KeyInUseError as exc:
-                blocked = exc
-                continue
-            destroyed.append(await self.destroy_now(key))
-        if blocked is not None:
-            raise blocked
+                destroyed.append(await self.destroy_now(key))
+            except KMSError as exc:
+                log.warning("a data key was not destroyed: %s", exc.code, extra={"data_key_id": key.id})
+                failure = exc
+        if failure is not None:
+            raise failure
         return destroyed
 
+    async def _due(self) -> list[KeyRecord]:
+        now = self._s.clock.now()
+        due: list[KeyRecord] = []
+        async with self._s.store.reading() as work:
+            if (await work.state()).restored:
+                return []
+            after = 0
+            while page := await work.keys(states={DataKeyState.PENDING_DESTROY}, after_id=after):
+                due += [key for key in page if key.destroy_after is not None and key.destroy_after <= now]
+                after = page[-1].id
+        return due
+
     async def destroy_now(self, key: KeyRecord) -> KeyRecord:
-        """Erase the wrapped key of a row and leave its tombstone, remembered outside the database as well."""
+        """Erase the wrapped key of a row and leave its tombstone, remembered outside the database as well.
+
+        Raises:
+            KeyStateError: the row changed since ``key`` was read.
+            KeyInUseError: it is a WRAP key that still wraps others.
+        """
         tombstone = await self._change(
-            key.id, DataKeyState.DESTROYED, "key.destroy", (key.state,), wrapped_key=None, checked=False
+            key.id, DataKeyState.DESTROYED, "key.destroy", (key.state,), read=key, wrapped_key=None
         )
         await asyncio.to_thread(self._s.journal.append, self._live.store_id, destroyed=(key.id,))
         return tombstone
@@ -114,13 +146,15 @@ class Destruction:
         action: str,
         allowed: tuple[DataKeyState, ...],
         *,
-        checked: bool = True,
+        read: KeyRecord | None = None,
         **columns: object,
     ) -> KeyRecord:
         async with self._s.store.transaction() as work:
             key = await _get(work, key_id)
-            if checked:
+            if read is None:
                 require_transition(key, target)
+            elif key.published_epoch != read.published_epoch:
+                raise KeyStateError(f"data key {key_id} was changed meanwhile; look again and decide anew")
             if key.state not in allowed:
                 raise KeyStateError(f"data key {key_id} is {key.state}; this takes one that is {' or '.join(allowed)}")
             if key.purpose is KeyringPurpose.WRAP and target is not DataKeyState.DECRYPT_ONLY:
@@ -134,7 +168,15 @@ class Destruction:
     async def _require_unused(self, key: KeyRecord, uses: list[KeyUse]) -> None:
         found: dict[str, Mapping[int, int]] = {}
         for use in uses:
-            hits = await self._scan(use, (key.id,))
+            try:
+                hits = await self._scan(use, (key.id,))
+            except KMSError:
+                raise
+            except Exception as exc:
+                raise CleanupFailedError(
+                    f"the data source {use.name!r} could not be looked through ({type(exc).__name__}), so that nothing "
+                    "can be destroyed that it may hold"
+                ) from exc
             if hits.get(key.id):
                 found[use.name] = hits
         if found:
@@ -149,7 +191,8 @@ class Destruction:
             raise KeyInUseError(f"WRAP key {key.id} still wraps data keys; `keystead key rewrap` moves them first")
 
     async def _require_seen_by_all(self, work: UnitOfWork, key: KeyRecord) -> None:
-        behind = [n for n in await work.live_nodes() if n.seen_epoch < key.published_epoch]
+        own = self._s.node.value
+        behind = [n for n in await work.live_nodes() if n.node_id != own and n.seen_epoch < key.published_epoch]
         if behind:
             raise KeyStateError(
                 f"{len(behind)} running process(es) may still encrypt under data key {key.id}: they have not seen "

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import hmac
 import logging
+from typing import Final
 
-from keystead.errors import KeyDecryptionFailError, KMSError, ProviderConnectionError
+from keystead.errors import (
+    KeyDecryptionFailError,
+    KeyStateError,
+    KMSError,
+    ProviderConnectionError,
+    StorageOperationError,
+)
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.model import WRAP_KEYRING
 
 log = logging.getLogger("keystead.lifecycle")
+
+RETRY_S: Final = 30.0
+RETRY_REFUSED_S: Final = 5.0
+"""How long after an attempt without a yes the KMS is asked again: within the grace, and once use is refused."""
 
 
 class KekWatch:
@@ -49,33 +60,41 @@ class KekWatch:
 
     @property
     def is_due(self) -> bool:
-        """Whether the KMS should be asked now: the recheck interval is over, or use was refused."""
+        """Whether the KMS should be asked now: the recheck interval is over, or the last attempt brought no yes."""
         waited = self._clock.monotonic() - self._tried
-        return waited >= self._recheck_s or (self.refusal() is not None and waited >= min(5.0, self._recheck_s))
+        if self._ended is None and self._tried == self._answered:
+            return waited >= self._recheck_s
+        return waited >= min(RETRY_S if self.refusal() is None else RETRY_REFUSED_S, self._recheck_s)
 
     async def ask(self) -> None:
         """Ask the KMS to unwrap the active WRAP key, and act on its answer. Raises nothing."""
         self._tried = self._clock.monotonic()
-        ring = await self._live.wrap_ring(WRAP_KEYRING)
-        held = ring.snapshot.active_key
-        row = self._live.wrap_row(ring.snapshot.active or 0)
-        if held is None or row is None:
-            return
         try:
-            answer = await self._live.surroundings.wrapper.unwrap(self._live.store_id, row)
-            if not hmac.compare_digest(answer, bytes(held.key)):
-                raise KeyDecryptionFailError("the KMS unwraps the WRAP key to another key than before")
-        except ProviderConnectionError as exc:
-            if not exc.retryable:
+            await self._ask()
+        except (StorageOperationError, ProviderConnectionError) as exc:
+            if isinstance(exc, ProviderConnectionError) and not exc.retryable:
                 self._end(exc)
             else:
-                log.warning("the KMS did not confirm the WRAP key: %s", exc.code)
+                log.warning("the WRAP key was not confirmed: %s", exc.code)
                 if self.refusal() is not None:
                     self._block()
         except KMSError as exc:
             self._end(exc)
         else:
             self.confirm()
+
+    async def _ask(self) -> None:
+        ring = await self._live.wrap_ring(WRAP_KEYRING)
+        if ring.snapshot.active is None:
+            # The version that became active could not be unwrapped then; unwrapping it now is the question as well.
+            ring = await self._live.sealing_ring(WRAP_KEYRING)
+        held = ring.snapshot.active_key
+        row = self._live.wrap_row(ring.snapshot.active or 0)
+        if held is None or row is None:
+            raise KeyStateError("the store has no active WRAP key; `keystead key rewrap` makes one")
+        answer = await self._live.surroundings.wrapper.unwrap(self._live.store_id, row)
+        if not hmac.compare_digest(answer, bytes(held.key)):
+            raise KeyDecryptionFailError("the KMS unwraps the WRAP key to another key than before")
 
     def _end(self, reason: KMSError) -> None:
         log.error("the KMS ended the use of the WRAP key: %s", reason.code)

@@ -7,46 +7,41 @@ holds is forgotten when the cache is full. One KMS call unwraps the WRAP key, wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from keystead import telemetry
-from keystead.crypto.keyring import MESSAGES_PER_SALT, Keyring
-from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
+from keystead.crypto.keyring import MESSAGES_PER_SALT, Gate, Keyring
+from keystead.crypto.snapshot import LoadedKey
 from keystead.errors import (
-    ConflictError,
     InvalidInputError,
+    KeyDecryptionFailError,
     KeyNotFoundError,
     KMSError,
+    StorageOperationError,
 )
-from keystead.lifecycle.creation import create_keyring, create_wrap_keyring
+from keystead.lifecycle.creation import create_keyring, restored_error
 from keystead.lifecycle.surroundings import SUITES, Surroundings
-from keystead.lifecycle.wrapping import open_key
-from keystead.model import (
-    WRAP_KEYRING,
-    DataKeyState,
-    KeyRecord,
-    KeyringPurpose,
-    KeyringRecord,
-    StoreState,
-)
+from keystead.lifecycle.wrap_keyrings import WrapKeyrings, retry_conflicts
+from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
 from keystead.ports import UnitOfWork
+from keystead.runtime.locks import NamedLocks
 
 log = logging.getLogger("keystead.lifecycle")
-T = TypeVar("T")
 
-USABLE: Final = frozenset({DataKeyState.PRE_ACTIVE, DataKeyState.ACTIVE, DataKeyState.DECRYPT_ONLY})
 CACHE_SIZE: Final = 1024
 PAGE: Final = 1000
-CREATE_ATTEMPTS: Final = 16
+EPOCH_LEAP: Final = 1_000_000
+"""What a recovery adds to the highest epoch known, so that no node that knew a higher one takes the recovered store
+for older. A node that sees half of it go by at once has missed a restore."""
+_REFRESH: Final = "keystead.refresh"
 
 
-class LiveKeyrings:
+class LiveKeyrings(WrapKeyrings):
     """Loads, creates, refreshes and forgets keyrings.
 
     Args:
@@ -60,44 +55,28 @@ class LiveKeyrings:
         self,
         surroundings: Surroundings,
         *,
-        gate: Callable[[Keyring, bool], KMSError | None] = lambda ring, encrypting: None,
+        gate: Gate = lambda ring, encrypting: None,
         messages_per_salt: int = MESSAGES_PER_SALT,
         cache_size: int = CACHE_SIZE,
     ) -> None:
-        self.surroundings = surroundings
-        self.state: StoreState | None = None
-        self._gate = gate
-        self._messages_per_salt = messages_per_salt
+        super().__init__(surroundings, gate=gate, messages_per_salt=messages_per_salt)
         self._cache_size = cache_size
         self._rings: WeakValueDictionary[str, Keyring] = WeakValueDictionary()
         self._owners: WeakValueDictionary[int, Keyring] = WeakValueDictionary()
         self._recent: OrderedDict[str, Keyring] = OrderedDict()
-        self._wrap_rings: dict[str, Keyring] = {}
-        self._wrap_rows: dict[int, KeyRecord] = {}
         self._records: WeakKeyDictionary[Keyring, KeyringRecord] = WeakKeyDictionary()
-        self._loading: dict[str, asyncio.Lock] = {}
-
-    @property
-    def store_id(self) -> str:
-        """The store's id; ``open`` has read it."""
-        if self.state is None:
-            raise KeyNotFoundError("the store is not open yet")
-        return self.state.store_id
-
-    def new_ring(self, name: str, suite: int = 1) -> Keyring:
-        """Return an empty keyring behind the gate, for ``load`` to fill."""
-        return Keyring(
-            name,
-            suite=suite,
-            random=self.surroundings.random,
-            messages_per_salt=self._messages_per_salt,
-            gate=self._gate,
-            owner_of=self.owner_of,
-        )
+        self._messages: Counter[int] = Counter()
+        self._bytes: Counter[int] = Counter()
+        self._reads = 0
 
     def rings(self) -> list[Keyring]:
         """Return every keyring in use, the WRAP keyrings included."""
         return [*self._wrap_rings.values(), *self._rings.values()]
+
+    def owner_of(self, key_id: int) -> str | None:
+        """Return the name of the keyring in use that holds ``key_id``, or None."""
+        ring = self._owners.get(key_id)
+        return None if ring is None else ring.name
 
     async def open(self) -> StoreState:
         """Open the store and unwrap the active WRAP key (made on an empty store): the check that the KEK fits.
@@ -110,23 +89,8 @@ class LiveKeyrings:
         if self.state.epoch < seen.epoch and not self.state.restored:
             self.state = await self._mark_restored()
         await self.wrap_ring(WRAP_KEYRING)
-        if not self.state.restored:
-            await asyncio.to_thread(self.surroundings.journal.append, self.store_id, epoch=self.state.epoch)
+        await self._note_epoch()
         return self.state
-
-    async def wrap_ring(self, name: str) -> Keyring:
-        """Return the WRAP keyring ``name``, its active version unwrapped."""
-        async with self._lock(name):
-            if (ring := self._wrap_rings.get(name)) is not None:
-                return ring
-            keyring = self.surroundings.new_keyring(name, KeyringPurpose.WRAP)
-            active, key = await _retry_conflicts(lambda: create_wrap_keyring(self.surroundings, self.store_id, keyring))
-            ring = self.new_ring(name)
-            self._wrap_rows[active.id] = active
-            key = key or await self.surroundings.wrapper.unwrap(self.store_id, active)
-            ring.load(KeyringSnapshot({active.id: LoadedKey(active.id, active.version, bytearray(key))}, active.id))
-            self._wrap_rings[name] = ring
-            return ring
 
     async def load(
         self,
@@ -138,112 +102,103 @@ class LiveKeyrings:
         """Return the keyring ``name`` with all its usable versions.
 
         Args:
-            create: makes the keyring if there is none (or it has no active version and never had one).
+            create: makes the keyring if there is none, or gives it an active version if it has none.
             into: an empty keyring to fill, for a manager that hands it out before it is loaded.
 
         Raises:
             KeyNotFoundError: no such keyring, and ``create`` is None.
+            StoreRestoredError: no such keyring, and the store must be recovered before it can be made.
             InvalidInputError: it exists with another purpose or algorithm than ``create`` says.
+            KeyDecryptionFailError: its active version does not unwrap.
         """
         async with self._lock(name):
             ring = self._rings.get(name)
-            if ring is None or into is not None:
-                ring = await self._load(name, create, into)
+            if ring is not None and into is None:
+                _require_kind(self._records[ring], create)
+            if ring is None or into is not None or (create is not None and ring.snapshot.active is None):
+                ring = await self._load(name, create, into or ring)
             self._keep(ring)
             return ring
 
     async def _load(self, name: str, create: KeyringRecord | None, into: Keyring | None) -> Keyring:
         telemetry.cache_event("keyring_load")
-        record, rows = await self._read(name)
-        if create is not None:
-            if record is not None and (record.purpose, record.algorithm) != (create.purpose, create.algorithm):
-                raise InvalidInputError(
-                    f"keyring {name!r} exists with purpose {record.purpose} and algorithm {record.algorithm}, "
-                    f"not {create.purpose} and {create.algorithm}; use another name"
-                )
-            if not any(row.state is DataKeyState.ACTIVE for row in rows) and not self._is_restored():
-                wrap_ring = await self.wrap_ring(create.wrap_keyring)
-                await _retry_conflicts(lambda: create_keyring(self.surroundings, self.store_id, create, wrap_ring))
-                record, rows = await self._read(name)
+        reads = self._reads
+        record, rows, epoch = await self._read(name)
+        if create is not None and not any(row.state is DataKeyState.ACTIVE for row in rows):
+            if record is None and self._is_restored():
+                raise restored_error()
+            if not self._is_restored():
+                await self._create(record or create)
+                reads = self._reads
+                record, rows, epoch = await self._read(name)
         if record is None:
             raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
-        ring = into or self.new_ring(name, SUITES.get(record.algorithm, 0))
-        keys = {row.id: await self.unwrap(record, row) for row in rows if row.state.can_decrypt}
+        _require_kind(record, create)
+        keys = await self._unwrap_all(record, rows)
+        ring = into or self.new_ring(name, SUITES.get(record.algorithm, 0), self.owner_of)
         self._records[ring] = record
         self._rings[name] = ring
-        self._apply(ring, rows, keys)
-        await self._note(rows)
+        await self._take(ring, rows, keys)
+        if reads != self._reads or self._lock(_REFRESH).locked():
+            # A refresh that began before this keyring was known to it has passed it over.
+            _, later, _ = await self._read(name, published_after=epoch)
+            await self._merge_into(ring, later)
         return ring
 
-    async def _read(self, name: str) -> tuple[KeyringRecord | None, list[KeyRecord]]:
+    async def _create(self, keyring: KeyringRecord) -> None:
+        wrap_ring = await self.sealing_ring(keyring.wrap_keyring)
+        await retry_conflicts(lambda: create_keyring(self.surroundings, self.store_id, keyring, wrap_ring))
+
+    async def _read(
+        self, name: str, published_after: int | None = None
+    ) -> tuple[KeyringRecord | None, list[KeyRecord], int]:
         async with self.surroundings.store.reading() as work:
-            return await work.find_keyring(name), await _all_keys(work, keyring=name)
+            rows = await _all_keys(work, keyring=name, published_after=published_after)
+            return await work.find_keyring(name), rows, (await work.state()).epoch
 
-    async def unwrap(self, keyring: KeyringRecord, row: KeyRecord) -> LoadedKey:
-        """Return a row's key, through the WRAP version it names (unwrapped by the KMS if that is not loaded)."""
-        ring = await self.wrap_ring(keyring.wrap_keyring or WRAP_KEYRING)
-        await self.ensure_wrap_key(ring, row)
-        return LoadedKey(row.id, row.version, bytearray(open_key(ring, self.store_id, row)))
-
-    async def ensure_wrap_key(self, ring: Keyring, row: KeyRecord) -> None:
-        """Unwrap the WRAP version that wraps ``row``, unless it is loaded."""
-        if row.wrapped_by is None or row.wrapped_by in ring.snapshot.keys:
-            return
-        async with self._lock(ring.name):
-            if row.wrapped_by in ring.snapshot.keys:
-                return
-            async with self.surroundings.store.reading() as work:
-                wrap_row = await work.find_key(row.wrapped_by)
-            if wrap_row is None or wrap_row.keyring != ring.name or not wrap_row.state.can_decrypt:
-                raise KeyNotFoundError(
-                    f"data key {row.id} is wrapped by WRAP key {row.wrapped_by}, which this store cannot use; "
-                    "restore it from an export"
-                )
-            await self._add_wrap_key(ring, wrap_row)
-
-    async def sealing_ring(self, name: str) -> Keyring:
-        """Return the WRAP keyring ``name`` ready to wrap under the version that is active in the store."""
-        ring = await self.wrap_ring(name)
-        async with self.surroundings.store.reading() as work:
-            active = await work.find_active(name)
-        if active is not None and active.id != ring.snapshot.active:
-            async with self._lock(name):
-                await self._add_wrap_key(ring, active)
-        return ring
-
-    async def _add_wrap_key(self, ring: Keyring, row: KeyRecord) -> None:
-        key = await self.surroundings.wrapper.unwrap(self.store_id, row)
-        self._wrap_rows[row.id] = row
-        held = ring.snapshot
-        keys = {**held.keys, row.id: LoadedKey(row.id, row.version, bytearray(key))}
-        active = row.id if row.state is DataKeyState.ACTIVE else held.active
-        ring.load(replace(held, keys=keys, active=active))
+    async def _unwrap_all(self, record: KeyringRecord, rows: Iterable[KeyRecord]) -> dict[int, LoadedKey]:
+        """Unwrap every usable row. One that was altered is left out, unless it is the one that encrypts."""
+        keys = {}
+        for row in rows:
+            if not row.state.can_decrypt:
+                continue
+            try:
+                keys[row.id] = await self.unwrap(record, row)
+            except KeyDecryptionFailError:
+                if row.state is DataKeyState.ACTIVE:
+                    raise
+                log.exception("a data key does not unwrap; what it encrypted cannot be read", extra=_named(row))
+        return keys
 
     async def refresh(self) -> bool:
         """Read the epoch and every row changed since the last one; return whether anything had changed.
 
-        A store whose epoch went back was restored: everything in use is loaded again, and it stays read-only until
-        ``recover``.
+        A store whose epoch went back was restored: it stays read-only until ``recover``. Rows that could not be
+        unwrapped because the KMS is away are read again by the next refresh, and until then this process does not
+        say that it has seen them.
         """
         if self.state is None:
             return False
-        async with self.surroundings.store.reading() as work:
-            state = await work.state()
-            if state == self.state:
-                return False
-            went_back = state.epoch < self.state.epoch
-            since = 0 if went_back else self.state.epoch
-            rows = await _all_keys(work, published_after=since)
-        if went_back and not state.restored:
-            state = await self._mark_restored()
-        await self.merge(rows, replace_all=went_back)
-        self.state = state
-        if not state.restored:
-            await asyncio.to_thread(self.surroundings.journal.append, self.store_id, epoch=state.epoch)
-        if state.restored:
-            for ring in self.rings():
-                ring.block()
-        return True
+        async with self._lock(_REFRESH):
+            known = self.state
+            async with self.surroundings.store.reading() as work:
+                state = await work.state()
+                if state == known:
+                    return False
+                anew = state.epoch < known.epoch or state.epoch - known.epoch > EPOCH_LEAP // 2
+                since = 0 if anew else known.epoch
+                rows = await _all_keys(work, published_after=since, only=self._is_in_use)
+            self._reads += 1
+            if state.epoch < known.epoch and not state.restored:
+                state = await self._mark_restored()
+            is_complete = await self.merge(rows, anew=anew)
+            self.state = state if is_complete else replace(state, epoch=known.epoch)
+            if is_complete:
+                await self._note_epoch()
+            if state.restored:
+                for ring in self.rings():
+                    ring.block()
+            return True
 
     async def _mark_restored(self) -> StoreState:
         log.error("the store went back to an earlier epoch: it was restored and encrypts no more until recovered")
@@ -251,84 +206,95 @@ class LiveKeyrings:
             await work.set_restored(True)
             return replace(await work.state(), restored=True)
 
-    async def merge(self, rows: Iterable[KeyRecord], *, replace_all: bool = False) -> None:
-        """Bring changed rows into the keyrings in use. A row that does not unwrap is logged and left out."""
+    async def merge(self, rows: Iterable[KeyRecord], *, anew: bool = False) -> bool:
+        """Bring changed rows into the keyrings in use, and return whether every row could be dealt with.
+
+        A row that does not unwrap is logged and left out. With ``anew``, ``rows`` are all there are.
+        """
+        if anew:
+            self._seen.clear()
         by_keyring: dict[str, list[KeyRecord]] = {}
         for row in rows:
             by_keyring.setdefault(row.keyring, []).append(row)
+        is_complete = True
         for name, wrap_ring in list(self._wrap_rings.items()):
-            for row in by_keyring.get(name, ()):
-                self._wrap_rows[row.id] = row
-                if row.id not in wrap_ring.snapshot.keys and row.state is DataKeyState.ACTIVE:
-                    try:
-                        await self._add_wrap_key(wrap_ring, row)
-                    except KMSError:
-                        log.exception("the active WRAP key could not be unwrapped", extra={"data_key_id": row.id})
-            self._apply(wrap_ring, by_keyring.get(name, ()), {})
+            is_complete &= await self._merge_wrap_rows(wrap_ring, by_keyring.get(name, []), anew=anew)
         for name, ring in list(self._rings.items()):
             changed = by_keyring.get(name, [])
-            if changed:
-                await self._merge_into(ring, changed, replace_all)
+            if changed or anew:
+                is_complete &= await self._merge_into(ring, changed, anew=anew)
+        return is_complete
+
+    async def _merge_wrap_rows(self, ring: Keyring, rows: list[KeyRecord], *, anew: bool) -> bool:
+        self._wrap_rows |= {row.id: row for row in rows}
+        is_complete = True
+        self._apply(ring, rows, {}, anew=anew)
+        for row in rows:
+            if row.state is DataKeyState.ACTIVE and row.id not in ring.snapshot.keys:
+                try:
+                    await self._add_wrap_key(ring, row)
+                except KMSError as exc:
+                    is_complete &= not exc.retryable
+                    log.exception("the active WRAP key could not be unwrapped", extra=_named(row))
+        return is_complete
 
     async def add_row(self, ring: Keyring, row: KeyRecord) -> None:
         """Bring one row into ``ring`` ahead of the next refresh."""
         fresh = {row.id: await self.unwrap(self._records[ring], row)} if row.state.can_decrypt else {}
-        self._apply(ring, [row], fresh)
-        await self._note([row])
+        await self._take(ring, [row], fresh)
 
-    async def _merge_into(self, ring: Keyring, rows: list[KeyRecord], replace_all: bool) -> None:
-        keys = {}
+    async def _merge_into(self, ring: Keyring, rows: list[KeyRecord], *, anew: bool = False) -> bool:
+        keys: dict[int, LoadedKey] = {}
+        is_complete = True
         for row in rows:
-            held = ring.snapshot.keys.get(row.id)
-            if row.state.can_decrypt and held is None:
+            if row.state.can_decrypt and row.id not in ring.snapshot.keys:
                 try:
                     keys[row.id] = await self.unwrap(self._records[ring], row)
-                except KMSError:
-                    log.exception("a data key could not be unwrapped", extra={"data_key_id": row.id})
-        self._apply(ring, rows, keys, replace_all=replace_all)
-        await self._note(rows)
+                except KMSError as exc:
+                    is_complete &= not exc.retryable
+                    log.exception("a data key could not be unwrapped", extra=_named(row))
+        await self._take(ring, rows, keys, anew=anew)
+        return is_complete
 
-    def _apply(
-        self, ring: Keyring, rows: Iterable[KeyRecord], fresh: dict[int, LoadedKey], *, replace_all: bool = False
+    async def _take(
+        self, ring: Keyring, rows: list[KeyRecord], fresh: dict[int, LoadedKey], *, anew: bool = False
     ) -> None:
-        """Swap in a snapshot with ``rows`` as they are now and the keys in ``fresh`` added."""
-        old = ring.snapshot
-        new = KeyringSnapshot() if replace_all else old
-        keys, withheld, dropped = dict(new.keys), dict(new.withheld), []
-        for row in sorted(rows, key=lambda row: row.version):
-            key = fresh.get(row.id) or old.keys.get(row.id)
-            withheld.pop(row.id, None)
-            if row.state.can_decrypt:
-                if key is not None:
-                    keys[row.id] = key
-                    if ring.name in self._rings:
-                        self._owners[row.id] = ring
-            else:
-                withheld[row.id] = row.state
-                if keys.pop(row.id, None) is not None and key is not None:
-                    dropped.append(key)
-            if row.state is DataKeyState.ACTIVE and key is not None:
-                new = KeyringSnapshot({}, row.id, row.activated_at, row.rotate_after, row.expires_at)
-            elif new.active == row.id:
-                new = KeyringSnapshot()
-        ring.load(replace(new, keys=keys, withheld=withheld))
-        for key in dropped:
-            key.wipe()
-
-    async def _note(self, rows: Iterable[KeyRecord]) -> None:
-        """Write the keys seen to the journal, outside the database."""
-        rows = list(rows)
+        """Write the keys to the journal, outside the database, and then use them."""
         if rows:
-            await asyncio.to_thread(
-                self.surroundings.journal.append,
-                self.store_id,
+            await self._journal(
                 keys={row.id: (row.keyring, row.version) for row in rows},
                 destroyed=[row.id for row in rows if row.state is DataKeyState.DESTROYED],
             )
+        for row in self._apply(ring, rows, fresh, anew=anew):
+            if row.id in ring.snapshot.keys:
+                self._owners[row.id] = ring
 
-    def wrap_row(self, key_id: int) -> KeyRecord | None:
-        """Return the row of a WRAP version in use."""
-        return self._wrap_rows.get(key_id)
+    async def _note_epoch(self) -> None:
+        if self.state is not None and not self.state.restored:
+            await self._journal(epoch=self.state.epoch)
+
+    async def _journal(
+        self, *, epoch: int | None = None, keys: dict[int, tuple[str, int]] | None = None, destroyed: Iterable[int] = ()
+    ) -> None:
+        """Append to the journal; what cannot be written must not keep anybody from decrypting."""
+        append = self.surroundings.journal.append
+        try:
+            await asyncio.to_thread(append, self.store_id, epoch=epoch, keys=keys, destroyed=list(destroyed))
+        except StorageOperationError as exc:
+            log.warning("the state journal could not be written: %s", exc.code)
+
+    def take_uses(self) -> dict[int, tuple[int, int]]:
+        """Return messages and bytes sealed under each data key since the last call, by keyrings now gone as well."""
+        for ring in self.rings():
+            self._count(ring)
+        messages, self._messages = self._messages, Counter()
+        sizes, self._bytes = self._bytes, Counter()
+        return {key_id: (messages[key_id], sizes[key_id]) for key_id in messages.keys() | sizes.keys()}
+
+    def _count(self, ring: Keyring) -> None:
+        for key_id, (messages, size) in ring.take_uses().items():
+            self._messages[key_id] += messages
+            self._bytes[key_id] += size
 
     def wipe(self) -> None:
         """Forget every key."""
@@ -338,13 +304,13 @@ class LiveKeyrings:
         self._wrap_rings.clear()
 
     def drop_handles(self) -> None:
-        """Forget what belongs to the event loop of a parent process; keys stay loaded."""
-        self._loading = {}
+        """Forget what belongs to a parent process: its locks and its counts. Keys stay loaded."""
+        self._lock = NamedLocks()
+        self._messages.clear()
+        self._bytes.clear()
 
-    def owner_of(self, key_id: int) -> str | None:
-        """Return the name of the keyring in use that holds ``key_id``, or None."""
-        ring = self._owners.get(key_id)
-        return None if ring is None else ring.name
+    def _is_in_use(self, row: KeyRecord) -> bool:
+        return row.keyring in self._rings or row.keyring in self._wrap_rings
 
     def _is_restored(self) -> bool:
         return self.state is not None and self.state.restored
@@ -353,29 +319,37 @@ class LiveKeyrings:
         self._recent[ring.name] = ring
         self._recent.move_to_end(ring.name)
         while len(self._recent) > self._cache_size:
-            name, _ = self._recent.popitem(last=False)
+            _, evicted = self._recent.popitem(last=False)
+            self._count(evicted)
             telemetry.cache_event("keyring_evicted")
-            self._loading.pop(name, None)
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._loading.setdefault(name, asyncio.Lock())
+
+def _require_kind(record: KeyringRecord, wanted: KeyringRecord | None) -> None:
+    if record.purpose is KeyringPurpose.WRAP:
+        raise InvalidInputError(f"keyring {record.name!r} wraps keys and encrypts no data; use another name")
+    if wanted is not None and (record.purpose, record.algorithm) != (wanted.purpose, wanted.algorithm):
+        raise InvalidInputError(
+            f"keyring {record.name!r} exists with purpose {record.purpose} and algorithm {record.algorithm}, "
+            f"not {wanted.purpose} and {wanted.algorithm}; use another name"
+        )
+
+
+def _named(row: KeyRecord) -> dict[str, int]:
+    return {"data_key_id": row.id}
 
 
 async def _all_keys(
-    work: UnitOfWork, *, keyring: str | None = None, published_after: int | None = None
+    work: UnitOfWork,
+    *,
+    keyring: str | None = None,
+    published_after: int | None = None,
+    only: Callable[[KeyRecord], bool] = lambda row: True,
 ) -> list[KeyRecord]:
     rows: list[KeyRecord] = []
+    after = 0
     while True:
-        after = rows[-1].id if rows else 0
         page = await work.keys(keyring=keyring, published_after=published_after, after_id=after, limit=PAGE)
-        rows += page
+        rows += filter(only, page)
         if len(page) < PAGE:
             return rows
-
-
-async def _retry_conflicts(action: Callable[[], Awaitable[T]]) -> T:
-    """Do ``action`` again when another process was faster; it then finds what that process made."""
-    for _ in range(CREATE_ATTEMPTS - 1):
-        with contextlib.suppress(ConflictError):
-            return await action()
-    return await action()
+        after = page[-1].id

@@ -12,8 +12,9 @@ from typing import Final
 from keystead import telemetry
 from keystead.crypto.hot_path import FAILED
 from keystead.crypto.keyring import Keyring
-from keystead.errors import DataKeyNotLoadedError, DecryptionError
+from keystead.errors import DataKeyNotLoadedError, DecryptionError, KeyNotFoundError
 from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.model import KeyRecord
 from keystead.runtime.single_flight import SingleFlight
 
 ABSENT_FOR_S: Final = 1.0
@@ -28,7 +29,7 @@ class Lookup:
         self._live = live
         self._clock = live.surroundings.clock
         self._flights: SingleFlight[None] = SingleFlight()
-        self._absent: OrderedDict[int, float] = OrderedDict()
+        self._absent: OrderedDict[int | str, float] = OrderedDict()
         self._tokens = READS_PER_S
         self._refilled = self._clock.monotonic()
 
@@ -43,30 +44,54 @@ class Lookup:
             return
         await self._flights.run((ring.name, key_id), lambda: self._read(ring, key_id))
 
+    async def legacy(self, version: str) -> KeyRecord:
+        """Return the row of the data key imported under ``version``.
+
+        Raises:
+            KeyNotFoundError: none was.
+            DataKeyNotLoadedError: too many unknown versions were asked for at once.
+        """
+        if self._spend(version):
+            async with self._live.surroundings.store.reading() as work:
+                row = await work.find_legacy_key(version)
+            if row is not None:
+                return row
+            self._note_absent(version)
+        raise KeyNotFoundError(
+            f"no key of the legacy version {version} was imported; `keystead import legacy --from` brings it over"
+        )
+
     async def _read(self, ring: Keyring, key_id: int) -> None:
-        self._spend(key_id)
+        if not self._spend(key_id):
+            raise DataKeyNotLoadedError(key_id, f"data key {key_id} is not in this store")
         telemetry.cache_event("data_key_miss")
         async with self._live.surroundings.store.reading() as work:
             row = await work.find_key(key_id)
         if row is None:
-            self._absent[key_id] = self._clock.monotonic()
-            while len(self._absent) > ABSENT_MOST:
-                self._absent.popitem(last=False)
+            self._note_absent(key_id)
             raise DataKeyNotLoadedError(key_id, await self._gone(key_id))
         if row.keyring != ring.name:
             raise DecryptionError(FAILED)
         await self._live.add_row(ring, row)
 
-    def _spend(self, key_id: int) -> None:
+    def _spend(self, key: int | str) -> bool:
+        """Take one store read from what a second allows; False when ``key`` was just found to be absent."""
         now = self._clock.monotonic()
-        asked = self._absent.get(key_id)
+        asked = self._absent.get(key)
         if asked is not None and now - asked < ABSENT_FOR_S:
-            raise DataKeyNotLoadedError(key_id, f"data key {key_id} is not in this store")
+            return False
         self._tokens = min(READS_PER_S, self._tokens + (now - self._refilled) * READS_PER_S)
         self._refilled = now
         if self._tokens < 1:
-            raise DataKeyNotLoadedError(key_id, f"data key {key_id} is not loaded: too many unknown ids at once")
+            key_id = key if isinstance(key, int) else 0
+            raise DataKeyNotLoadedError(key_id, f"data key {key} is not loaded: too many unknown ones at once")
         self._tokens -= 1
+        return True
+
+    def _note_absent(self, key: int | str) -> None:
+        self._absent[key] = self._clock.monotonic()
+        while len(self._absent) > ABSENT_MOST:
+            self._absent.popitem(last=False)
 
     async def _gone(self, key_id: int) -> str:
         seen = await asyncio.to_thread(self._live.surroundings.journal.read, self._live.store_id)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime
 from typing import Final
 
 from keystead import telemetry
-from keystead.errors import KeyRotationError, KMSError
+from keystead.errors import ConflictError, KeyRotationError, KMSError
 from keystead.lifecycle.destruction import Destruction
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rewrap import Rewrap
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.surroundings import ROTATION_FRACTION
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose
-from keystead.ports import UnitOfWork
 
 log = logging.getLogger("keystead.lifecycle")
 PAGE: Final = 1000
-IN_USE: Final = frozenset({DataKeyState.ACTIVE, DataKeyState.PRE_ACTIVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,9 @@ class Maintenance:
         for name, step in steps.items():
             try:
                 done[name] = await step()
-            except KMSError as exc:
-                log.warning("maintenance step failed: %s: %s", name, exc.code, exc_info=True)
-                failures[name] = exc.code
+            except Exception as exc:
+                failures[name] = exc.code if isinstance(exc, KMSError) else "unexpected"
+                log.warning("maintenance step failed: %s: %s", name, failures[name], exc_info=True)
         return MaintenanceReport(**done, failures=failures)
 
     async def rotate_due(self) -> int:
@@ -73,17 +72,12 @@ class Maintenance:
         if self._live.state is None or self._live.state.restored:
             return 0
         rotated, failed = 0, []
-        for row in await self._in_use():
-            if row.state is not DataKeyState.ACTIVE or row.purpose is not KeyringPurpose.ENCRYPT:
-                continue
-            telemetry.data_key_age(row.keyring, (self._s.clock.now() - row.created_at).total_seconds())
-            if not self.is_due(row):
-                continue
+        for row in await self._due():
             try:
                 new = await self._rotation.rotate(row.keyring, observed=row.version)
                 rotated += new.version > row.version
             except KMSError as exc:
-                telemetry.rotation("failure")
+                telemetry.rotation(exc.code)
                 failed.append((row.keyring, exc.code))
         if failed:
             told = ", ".join(f"{name!r} ({code})" for name, code in failed[:5])
@@ -95,28 +89,41 @@ class Maintenance:
         policy = self._s.policy
         if row.rotate_after is not None and row.rotate_after <= self._s.clock.now():
             return True
-        limits = [(row.messages, policy.max_messages), (row.bytes, policy.max_bytes)]
-        return policy.enabled and any(most is not None and used >= most * ROTATION_FRACTION for used, most in limits)
+        return policy.enabled and (self.uses_ratio(row) or 0.0) >= ROTATION_FRACTION
+
+    def uses_ratio(self, row: KeyRecord) -> float | None:
+        """Return how much of the policy's messages or bytes a version has used up, 1.0 for all; None: no limit."""
+        limits = [(row.messages, self._s.policy.max_messages), (row.bytes, self._s.policy.max_bytes)]
+        return max((used / most for used, most in limits if most is not None), default=None)
 
     async def promote_waiting(self) -> int:
         """Promote every pre-active version that all live nodes have loaded; return how many."""
+        if self._live.state is None or self._live.state.restored:
+            return 0
         promoted = 0
-        for row in await self._in_use():
-            if row.state is DataKeyState.PRE_ACTIVE:
+        for row in await self._keys(DataKeyState.PRE_ACTIVE):
+            with contextlib.suppress(ConflictError):
                 done = await self._rotation.promote(row.keyring)
                 promoted += done is not None and done.state is DataKeyState.ACTIVE
         return promoted
 
     async def rewrap_stale(self) -> int:
-        """Move what older WRAP and KEK versions wrap under the newest; return how many rows."""
-        wraps, _ = await self._rewrap.wrap_rows()
-        data, _ = await self._rewrap.data_rows()
-        return wraps + data
+        """Move what older WRAP and KEK versions wrap under the newest; return how many rows.
 
-    async def next_rotation(self) -> timedelta | None:
-        """Return how long until the first active version is due, or None."""
-        due = [row.rotate_after for row in await self._in_use() if row.rotate_after is not None]
-        return min(due) - self._s.clock.now() if due else None
+        Raises:
+            KMSError: something could not be moved; the rest was.
+        """
+        moved, failure = 0, None
+        for name in await self._rewrap.wrap_keyrings():
+            for step in (self._rewrap.wrap_rows, self._rewrap.data_rows):
+                try:
+                    moved += (await step(name))[0]
+                except KMSError as exc:
+                    failure = exc
+        await self._live.refresh()
+        if failure is not None:
+            raise failure
+        return moved
 
     async def _destroy_due(self) -> int:
         return len(await self._destruction.run_due())
@@ -125,15 +132,20 @@ class Maintenance:
         async with self._s.store.transaction() as work:
             return await work.drop_expired()
 
-    async def _in_use(self) -> list[KeyRecord]:
+    async def _due(self) -> list[KeyRecord]:
+        """Return the active versions due by age, and by use where the policy limits it."""
+        policy = self._s.policy
+        due = {row.id: row for row in await self._keys(DataKeyState.ACTIVE, due_before=self._s.clock.now())}
+        if policy.enabled and (policy.max_messages is not None or policy.max_bytes is not None):
+            due |= {row.id: row for row in await self._keys(DataKeyState.ACTIVE) if self.is_due(row)}
+        return [row for row in due.values() if row.purpose is KeyringPurpose.ENCRYPT]
+
+    async def _keys(self, state: DataKeyState, *, due_before: datetime | None = None) -> list[KeyRecord]:
+        rows: list[KeyRecord] = []
         async with self._s.store.reading() as work:
-            return await _pages(work)
-
-
-async def _pages(work: UnitOfWork) -> list[KeyRecord]:
-    rows: list[KeyRecord] = []
-    while True:
-        page = await work.keys(states=IN_USE, after_id=rows[-1].id if rows else 0, limit=PAGE)
-        rows += page
-        if len(page) < PAGE:
-            return rows
+            while True:
+                after = rows[-1].id if rows else 0
+                page = await work.keys(states={state}, due_before=due_before, after_id=after, limit=PAGE)
+                rows += page
+                if len(page) < PAGE:
+                    return rows

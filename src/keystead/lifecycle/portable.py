@@ -6,12 +6,13 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
 
 from keystead.errors import InvalidInputError
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState, utc_text
+from keystead.ports import KeyUse
 
 FORMAT: Final = "keystead-store-export"
 VERSION: Final = 1
@@ -19,12 +20,13 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class StoreExport:
-    """The contents of an export: whose it is, how far it had come, and every row."""
+    """The contents of an export: whose it is, how far it had come, every row, and the declared data sources."""
 
     state: StoreState
     exported_at: datetime
     keyrings: list[KeyringRecord]
     keys: list[KeyRecord]
+    uses: list[KeyUse] = field(default_factory=list)
 
 
 def dump(export: StoreExport) -> str:
@@ -35,6 +37,7 @@ def dump(export: StoreExport) -> str:
         "exported_at": utc_text(export.exported_at),
         "keyrings": [_to_json(keyring) for keyring in export.keyrings],
         "keys": [_to_json(key) for key in export.keys],
+        "key_uses": [_to_json(use) for use in export.uses],
     }
     return json.dumps({"format": FORMAT, "version": VERSION, "sha256": _digest(body), "store": body}, indent=1)
 
@@ -59,6 +62,7 @@ def parse(text: str) -> StoreExport:
             datetime.fromisoformat(body["exported_at"]),
             [_keyring(row) for row in body["keyrings"]],
             [_key(row) for row in body["keys"]],
+            [KeyUse(**{name: str(use[name]) for name in ("name", "keyring", "locator")}) for use in body["key_uses"]],
         )
     except InvalidInputError:
         raise
@@ -70,17 +74,17 @@ def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _to_json(row: KeyRecord | KeyringRecord) -> dict[str, Any]:
+def _to_json(row: KeyRecord | KeyringRecord | KeyUse) -> dict[str, Any]:
     plain: dict[str, Any] = {}
-    for field in fields(row):
-        value = getattr(row, field.name)
+    for column in fields(row):
+        value = getattr(row, column.name)
         if isinstance(value, datetime):
             value = utc_text(value)
         elif isinstance(value, bytes):
             value = base64.b64encode(value).decode("ascii")
         elif isinstance(value, Mapping):
             value = dict(value)
-        plain[field.name] = value
+        plain[column.name] = value
     return plain
 
 

@@ -8,20 +8,26 @@ may have been used, known destructions are done again, and the ids that are gone
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import Final
 
+from keystead.crypto.keyring import Keyring
+from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import InvalidInputError, KMSError
-from keystead.lifecycle.destruction import Destruction
-from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.destruction import SHORTEST_WAIT, Destruction
+from keystead.lifecycle.live_keyrings import EPOCH_LEAP, LiveKeyrings
 from keystead.lifecycle.portable import StoreExport
+from keystead.lifecycle.rewrap import Rewrap
 from keystead.lifecycle.rotation import Rotation
-from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
+from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
+from keystead.lifecycle.wrapping import open_key
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
 from keystead.ports import AuditEvent, KeyStore
 
+log = logging.getLogger("keystead.lifecycle")
+
 SKIPPED_VERSIONS: Final = 1000
-EPOCH_LEAP: Final = 1_000_000
-"""Added to the highest epoch known, so that no node that knew a higher one takes the recovered store for older."""
 PAGE: Final = 1000
 
 
@@ -35,10 +41,14 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """What ``recover`` did: keyrings rotated, destructions replayed, and the keys that are gone (id, keyring, version)."""
+    """What ``recover`` did: keyrings rotated, destructions replayed, keys that are gone (id, keyring, version).
+
+    ``postponed`` keys wait to be destroyed, for at least another week: that this was called off may have been lost.
+    """
 
     rotated: int = 0
     destroyed_again: list[int] = field(default_factory=list)
+    postponed: list[int] = field(default_factory=list)
     gone: list[tuple[int, str, int]] = field(default_factory=list)
 
 
@@ -58,7 +68,8 @@ async def export_store(live: LiveKeyrings) -> StoreExport:
             keys += rows
             if len(rows) < PAGE:
                 break
-    return StoreExport(state, live.surroundings.clock.now(), keyrings, keys)
+        uses = [use for keyring in keyrings for use in await work.key_uses(keyring.name)]
+    return StoreExport(state, live.surroundings.clock.now(), keyrings, keys, uses)
 
 
 async def import_store(store: KeyStore, export: StoreExport) -> None:
@@ -76,28 +87,41 @@ async def import_store(store: KeyStore, export: StoreExport) -> None:
             await work.add_keyring(keyring)
         for key in export.keys:
             await work.add_key(key)
+        for use in export.uses:
+            await work.declare_use(use)
 
 
-async def verify_store(live: LiveKeyrings, export: StoreExport | None = None) -> VerifyReport:
-    """Unwrap every key of the store, or of an export of it, and tell which do not unwrap."""
-    document = export or await export_store(live)
+async def verify_store(s: Surroundings, document: StoreExport) -> VerifyReport:
+    """Unwrap every key of an export, with the KEK and nothing but the export, and tell which do not unwrap."""
+    store_id = document.state.store_id
     keyrings = {keyring.name: keyring for keyring in document.keyrings}
-    wraps = {row.id: row for row in document.keys if row.purpose is KeyringPurpose.WRAP}
-    checked, failures = 0, {}
-    for row in document.keys:
-        if row.state is DataKeyState.DESTROYED:
+    rows = [row for row in document.keys if row.state is not DataKeyState.DESTROYED]
+    failures: dict[int, str] = {}
+    wraps: dict[str, Keyring] = {}
+    for row in rows:
+        if row.purpose is KeyringPurpose.WRAP:
+            try:
+                key = await s.wrapper.unwrap(store_id, row)
+            except KMSError as exc:
+                failures[row.id] = exc.code
+                continue
+            ring = wraps.setdefault(row.keyring, Keyring(row.keyring, random=s.random))
+            loaded = LoadedKey(row.id, row.version, bytearray(key))
+            ring.load(KeyringSnapshot({**ring.snapshot.keys, row.id: loaded}))
+    for row in rows:
+        if row.purpose is KeyringPurpose.WRAP:
             continue
-        checked += 1
+        wrap_ring = wraps.get(keyrings[row.keyring].wrap_keyring) if row.keyring in keyrings else None
+        if wrap_ring is None or row.wrapped_by not in wrap_ring.snapshot.keys:
+            failures[row.id] = "its keyring or WRAP key is missing"
+            continue
         try:
-            if row.purpose is KeyringPurpose.WRAP:
-                await live.surroundings.wrapper.unwrap(document.state.store_id, row)
-            elif row.keyring not in keyrings or row.wrapped_by not in wraps:
-                failures[row.id] = "its keyring or WRAP key is missing"
-            else:
-                (await live.unwrap(keyrings[row.keyring], row)).wipe()
+            open_key(wrap_ring, store_id, row)
         except KMSError as exc:
             failures[row.id] = exc.code
-    return VerifyReport(checked, failures)
+    for wrap_ring in wraps.values():
+        wrap_ring.wipe()
+    return VerifyReport(len(rows), failures)
 
 
 async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Destruction) -> RecoveryReport:
@@ -117,19 +141,57 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
         await s.audit.record(work, AuditEvent("store.recover"))
         await work.raise_epoch(max(seen.epoch, (await work.state()).epoch) + EPOCH_LEAP)
     document = await export_store(live)
-    held = {key.id: key for key in document.keys}
-    destroyed_again = []
-    for key_id in sorted(seen.destroyed):
-        key = held.get(key_id)
-        if key is not None and key.state is not DataKeyState.DESTROYED:
-            await destruction.destroy_now(key)
-            destroyed_again.append(key_id)
-    names = sorted((k.name for k in document.keyrings), key=lambda name: (name != WRAP_KEYRING, name))
-    for name in names:
-        await rotation.rotate(name, promote="now", during_recovery=True, skip_versions=SKIPPED_VERSIONS)
+    held = {key.id for key in document.keys}
+    # Before anything is rotated: the journal's view goes on growing.
+    gone = [(key_id, *where) for key_id, where in sorted(seen.keys.items()) if key_id not in held]
+    rotated = 0
+    # WRAP keyrings first: the new versions of the others are wrapped by theirs.
+    for keyring in sorted(document.keyrings, key=lambda one: (one.purpose is not KeyringPurpose.WRAP, one.name)):
+        if _has_successors(keyring):
+            await rotation.rotate(keyring.name, promote="now", during_recovery=True, skip_versions=SKIPPED_VERSIONS)
+            rotated += 1
+        else:
+            async with s.store.transaction() as work:
+                await work.take_version(keyring.name, skip=SKIPPED_VERSIONS - 1)
+    lost = [key for key in document.keys if key.id in seen.destroyed and key.state is not DataKeyState.DESTROYED]
+    destroyed_again = await _destroy_again(live, rotation, destruction, lost)
+    postponed = await _postpone(live)
     async with s.store.transaction() as work:
         await work.set_restored(False)
-        await work.bump_epoch()
     await live.refresh()
-    gone = [(key_id, *where) for key_id, where in sorted(seen.keys.items()) if key_id not in held]
-    return RecoveryReport(len(names), destroyed_again, gone)
+    return RecoveryReport(rotated, destroyed_again, postponed, gone)
+
+
+def _has_successors(keyring: KeyringRecord) -> bool:
+    """Whether another version may take over: not for what was computed under an INDEX key, or for imported keys."""
+    return keyring.purpose is not KeyringPurpose.INDEX and keyring.algorithm != LEGACY_ALGORITHM
+
+
+async def _destroy_again(
+    live: LiveKeyrings, rotation: Rotation, destruction: Destruction, lost: list[KeyRecord]
+) -> list[int]:
+    """Destroy what had been destroyed after the backup; a WRAP key once nothing is wrapped by it any more."""
+    rewrap = Rewrap(live, rotation)
+    done = []
+    for key in sorted(lost, key=lambda key: (key.purpose is KeyringPurpose.WRAP, key.id)):
+        try:
+            if key.purpose is KeyringPurpose.WRAP:
+                await rewrap.data_rows(key.keyring)
+            async with live.surroundings.store.reading() as work:
+                current = await work.find_key(key.id) or key
+            await destruction.destroy_now(current)
+            done.append(key.id)
+        except KMSError as exc:
+            log.warning("a data key was not destroyed again: %s", exc.code, extra={"data_key_id": key.id})
+    return sorted(done)
+
+
+async def _postpone(live: LiveKeyrings) -> list[int]:
+    earliest = live.surroundings.clock.now() + SHORTEST_WAIT
+    pending = [key for key in (await export_store(live)).keys if key.state is DataKeyState.PENDING_DESTROY]
+    for key in pending:
+        until = max(key.destroy_after or earliest, earliest)
+        async with live.surroundings.store.transaction() as work:
+            epoch = await work.bump_epoch()
+            await work.change_key(key.id, key.state, destroy_after=until, published_epoch=epoch)
+    return sorted(key.id for key in pending)

@@ -6,15 +6,20 @@ its own, by one statement that holds only if the row is as it was read.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from keystead.errors import ConflictError, KeyNotFoundError
+from keystead.crypto.keyring import Keyring
+from keystead.errors import ConflictError, KeyNotFoundError, KMSError
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.wrapping import open_key, seal_key
-from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord
+from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose
 from keystead.ports import AuditEvent, DescribesKeys
+
+log = logging.getLogger("keystead.lifecycle")
 
 BATCH: Final = 200
 WRAPPED_STATES: Final = frozenset(set(DataKeyState) - {DataKeyState.DESTROYED})
@@ -48,39 +53,70 @@ class Rewrap:
             await self._rotation.rotate(wrap_keyring, promote="now")
         wrap_keys, skipped_wraps = await self.wrap_rows(wrap_keyring)
         data_keys, skipped = await self.data_rows(wrap_keyring)
+        await self._live.refresh()
         return RewrapReport(data_keys, wrap_keys, skipped + skipped_wraps)
 
     async def data_rows(self, wrap_keyring: str = WRAP_KEYRING) -> tuple[int, int]:
-        """Move every data key that an older WRAP version wraps; return how many were moved and skipped."""
+        """Move every data key that an older WRAP version wraps; return how many were moved and skipped.
+
+        Raises:
+            KMSError: one of them could not be moved; the others were.
+        """
         ring = await self._live.sealing_ring(wrap_keyring)
         target = ring.snapshot.active
         if target is None:
             raise KeyNotFoundError(f"WRAP keyring {wrap_keyring!r} has no active version; rotate it first")
-        moved = skipped = after = 0
-        while True:
-            async with self._s.store.reading() as work:
-                rows = await work.keys(states=WRAPPED_STATES, wrapped_by_not=(target,), after_id=after, limit=BATCH)
-            if not rows:
-                return moved, skipped
-            after = rows[-1].id
-            for row in rows:
-                done = await self._move_data_row(row, wrap_keyring)
-                moved += done is True
-                skipped += done is False
+        moved = skipped = 0
+        failure: KMSError | None = None
+        async for row in self._wrapped_otherwise(wrap_keyring, target):
+            try:
+                if await self._move_data_row(ring, row):
+                    moved += 1
+                else:
+                    skipped += 1
+            except KMSError as exc:
+                failure = _noted(row, exc)
+        if failure is not None:
+            raise failure
+        return moved, skipped
 
-    async def _move_data_row(self, row: KeyRecord, wrap_keyring: str) -> bool | None:
-        """Move one row: True when moved, False when it changed meanwhile, None when another WRAP keyring's."""
+    async def _wrapped_otherwise(self, wrap_keyring: str, target: int) -> AsyncIterator[KeyRecord]:
+        """Yield what the versions of a WRAP keyring wrap, all but ``target``."""
         async with self._s.store.reading() as work:
-            keyring = await work.find_keyring(row.keyring)
-        if keyring is None or keyring.wrap_keyring != wrap_keyring:
-            return None
-        ring = await self._live.wrap_ring(wrap_keyring)
+            versions = await work.keys(keyring=wrap_keyring, states=WRAPPED_STATES)
+        for version in versions:
+            after = 0
+            while version.id != target:
+                async with self._s.store.reading() as work:
+                    page = await work.keys(wrapped_by=version.id, states=WRAPPED_STATES, after_id=after, limit=BATCH)
+                if not page:
+                    break
+                after = page[-1].id
+                for row in page:
+                    yield row
+
+    async def _move_data_row(self, ring: Keyring, row: KeyRecord) -> bool:
+        """Move one row; False when it changed meanwhile."""
         await self._live.ensure_wrap_key(ring, row)
         sealed = seal_key(ring, self._live.store_id, row, open_key(ring, self._live.store_id, row))
         return await self._write(row, wrapped_key=sealed.wrapped_key, wrapped_by=sealed.wrapped_by)
 
+    async def wrap_keyrings(self) -> list[str]:
+        """Return the names of the store's WRAP keyrings."""
+        names: list[str] = []
+        after = ""
+        async with self._s.store.reading() as work:
+            while page := await work.keyrings(after=after):
+                names += [keyring.name for keyring in page if keyring.purpose is KeyringPurpose.WRAP]
+                after = page[-1].name
+        return names
+
     async def wrap_rows(self, wrap_keyring: str = WRAP_KEYRING) -> tuple[int, int]:
-        """Move every WRAP version that another KEK, or an older version of ours, wraps."""
+        """Move every WRAP version that another KEK, or an older version of ours, wraps.
+
+        Raises:
+            KMSError: the KMS could not be asked, or one of them could not be moved; the others were.
+        """
         provider = self._s.wrapper.provider(self._s.kek.provider)
         answered = self._s.kek.key_id
         newest: str | None = None
@@ -88,13 +124,18 @@ class Rewrap:
             description = await provider.describe(self._s.kek.key_id)
             answered, newest = description.key_reference.key_id, description.current_version
         moved = skipped = 0
+        failure: KMSError | None = None
         async with self._s.store.reading() as work:
             rows = await work.keys(keyring=wrap_keyring, states=WRAPPED_STATES)
         for row in rows:
             same_key = (row.kek_provider, row.kek_key_id) == (self._s.kek.provider, answered)
             if same_key and newest in (None, row.kek_version):
                 continue
-            sealed = await self._s.wrapper.rewrap(self._live.store_id, row, self._s.kek, same_key=same_key)
+            try:
+                sealed = await self._s.wrapper.rewrap(self._live.store_id, row, self._s.kek, same_key=same_key)
+            except KMSError as exc:
+                failure = _noted(row, exc)
+                continue
             if await self._write(
                 row,
                 wrapped_key=sealed.wrapped_key,
@@ -106,6 +147,8 @@ class Rewrap:
                 moved += 1
             else:
                 skipped += 1
+        if failure is not None:
+            raise failure
         return moved, skipped
 
     async def _write(self, row: KeyRecord, **columns: object) -> bool:
@@ -120,3 +163,8 @@ class Rewrap:
         except ConflictError:
             return False
         return True
+
+
+def _noted(row: KeyRecord, failure: KMSError) -> KMSError:
+    log.warning("a key was not rewrapped: %s", failure.code, extra={"data_key_id": row.id})
+    return failure

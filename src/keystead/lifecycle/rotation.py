@@ -12,11 +12,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from keystead import telemetry
-from keystead.crypto.keyring import Keyring
-from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, KeyRotationError
+from keystead.errors import (
+    ConflictError,
+    InvalidInputError,
+    KeyNotFoundError,
+    KeyRotationError,
+    KeyStateError,
+    KMSError,
+    StorageOperationError,
+)
 from keystead.lifecycle.creation import restored_error
 from keystead.lifecycle.live_keyrings import LiveKeyrings
-from keystead.lifecycle.surroundings import Surroundings
+from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
 from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
 from keystead.ports import AuditEvent, UnitOfWork
@@ -64,8 +71,9 @@ class Rotation:
 
         Raises:
             KeyNotFoundError: no such keyring.
+            KeyStateError: the keyring holds imported keys.
             StoreRestoredError: the store must be recovered first.
-            KeyRotationError: the processes rotating at the same time never let this one through.
+            KeyRotationError: the KMS failed, or the processes rotating at the same time never let this one through.
         """
         if promote not in ("auto", "now"):
             raise InvalidInputError('promote must be "auto" or "now"')
@@ -74,27 +82,39 @@ class Rotation:
             if before.restored and not during_recovery:
                 raise restored_error()
             winner = _adopted(before, observed, self._s.clock.now() - min_age if min_age else None, skip_versions)
-            if winner is not None:
-                if winner.state is DataKeyState.PRE_ACTIVE:
-                    return await self.promote(name, force=promote == "now") or winner
-                await self._live.refresh()
-                return winner
+            if observed is None and before.active is not None:
+                # From here on somebody else's version will do.
+                observed = before.active.version
             try:
-                row = await self._add_version(before, promote == "now", skip_versions)
+                if winner is None:
+                    row = await self._add_version(before, promote == "now", skip_versions)
+                elif winner.state is DataKeyState.PRE_ACTIVE:
+                    promoted = await self.promote(name, force=promote == "now")
+                    if promoted is not None:
+                        return promoted
+                    continue
+                else:
+                    telemetry.rotation("adopted")
+                    await self._live.refresh()
+                    return winner
             except ConflictError:
                 continue
-            telemetry.rotation("success")
+            telemetry.rotation("ok")
             await self._live.refresh()
             return row
-        telemetry.rotation("failure")
         raise KeyRotationError(f"keyring {name!r} was being rotated by too many processes at once; try again")
 
     async def promote(self, name: str, *, force: bool = False) -> KeyRecord | None:
         """Make the pre-active version active if every other live node has loaded it, or if ``force``; return it.
 
         Returns None when nothing is waiting, and the row still pre-active when a node has yet to see it.
+
+        Raises:
+            StoreRestoredError: the store must be recovered first.
         """
         async with self._s.store.transaction() as work:
+            if (await work.state()).restored:
+                raise restored_error()
             keyring = await work.find_keyring(name, lock=True)
             waiting = await work.keys(keyring=name, states=WAITING)
             if keyring is None or not waiting:
@@ -120,6 +140,8 @@ class Rotation:
             keyring = await work.find_keyring(name)
             if keyring is None:
                 raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
+            if keyring.algorithm == LEGACY_ALGORITHM:
+                raise KeyStateError(f"keyring {name!r} holds imported keys, which only decrypt: it is never rotated")
             waiting = await work.keys(keyring=name, states=WAITING)
             return _Before(
                 keyring,
@@ -131,13 +153,7 @@ class Rotation:
     async def _add_version(self, before: _Before, now: bool, skip: int) -> KeyRecord:
         """Insert the next version, wrapped before the transaction; ``ConflictError`` when somebody was faster."""
         keyring = before.keyring
-        row = self._s.new_row(keyring, keyring.next_version + skip)
-        ring: Keyring | None = None
-        if keyring.purpose is KeyringPurpose.WRAP:
-            row, _ = await self._s.wrapper.draw(self._live.store_id, row, self._s.kek)
-        else:
-            ring = await self._live.sealing_ring(keyring.wrap_keyring)
-            row = seal_key(ring, self._live.store_id, row, self._s.random(WRAP_KEY_SIZE))
+        row = await self._wrapped(keyring, self._s.new_row(keyring, keyring.next_version + skip))
         async with self._s.store.transaction() as work:
             locked = await work.find_keyring(keyring.name, lock=True)
             active = await work.find_active(keyring.name)
@@ -157,12 +173,26 @@ class Rotation:
             await work.add_key(row)
         return row
 
+    async def _wrapped(self, keyring: KeyringRecord, row: KeyRecord) -> KeyRecord:
+        """Return ``row`` with a new key in it; whatever the KMS says against it is a failed rotation."""
+        try:
+            if keyring.purpose is KeyringPurpose.WRAP:
+                return (await self._s.wrapper.draw(self._live.store_id, row, self._s.kek))[0]
+            ring = await self._live.sealing_ring(keyring.wrap_keyring)
+            return seal_key(ring, self._live.store_id, row, self._s.random(WRAP_KEY_SIZE))
+        except StorageOperationError:
+            raise
+        except KMSError as exc:
+            raise KeyRotationError(
+                f"keyring {keyring.name!r} was not rotated, the old version stays active: {exc}"
+            ) from exc
+
     async def _may_promote(self, work: UnitOfWork, row: KeyRecord, active: KeyRecord | None) -> bool:
         """Whether no other live node would meet ``row``'s id unprepared, or nothing could encrypt otherwise."""
         if active is None or (active.expires_at is not None and active.expires_at <= self._s.clock.now()):
             return True
         nodes = await work.live_nodes()
-        return all(node.node_id == self._s.node_id or node.seen_epoch >= row.published_epoch for node in nodes)
+        return all(node.node_id == self._s.node.value or node.seen_epoch >= row.published_epoch for node in nodes)
 
     async def _make_room(self, work: UnitOfWork, rows: list[KeyRecord], successor: int) -> None:
         """Make every version but ``successor`` decrypt-only: the active one, and any left waiting before it."""

@@ -25,6 +25,10 @@ from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, Seen
 SUITES = {"AES-256-GCM": SUITE_AES_256_GCM, "AES-256-GCM-STREAM": SUITE_STREAM, "HMAC-SHA256": 0}
 """Algorithm of a keyring -> the suite its data keys serve (0: none, the key is no cipher's)."""
 
+LEGACY_ALGORITHM = "AES-256-GCM-LEGACY"
+"""Algorithm of a keyring of imported keys, which only decrypt and never have an active version. Not in ``SUITES``, so
+that nothing but the import makes such a keyring. See docs/adr/0015-legacy-keys.md."""
+
 ROTATION_FRACTION = 0.8
 """A version is replaced after this part of its lifetime, so that there is never a gap."""
 
@@ -39,6 +43,13 @@ class Activation(NamedTuple):
     def of(self, row: KeyRecord) -> KeyRecord:
         """Return ``row`` as active since then."""
         return replace(row, state=DataKeyState.ACTIVE, **self._asdict())
+
+
+@dataclass(slots=True)
+class NodeName:
+    """This process's name among the nodes of a store; a child of a fork gets another."""
+
+    value: str
 
 
 class NoAudit:
@@ -82,7 +93,7 @@ class Surroundings:
     journal: StateJournal = field(default_factory=NoJournal)
     policy: RotationPolicy = field(default_factory=RotationPolicy)
     wrap_context: Mapping[str, str] = field(default_factory=dict)
-    node_id: str = ""
+    node: NodeName = field(default_factory=lambda: NodeName(""))
 
     def new_row(self, keyring: KeyringRecord, version: int) -> KeyRecord:
         """Return the row of a new version, not yet wrapped, in state pre-active."""

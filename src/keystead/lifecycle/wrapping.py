@@ -14,8 +14,8 @@ from keystead.crypto.context import encode_context
 from keystead.crypto.keyring import Keyring
 from keystead.errors import (
     DecryptionError,
-    InvalidCiphertextError,
     KeyDecryptionFailError,
+    KeyGenerationFailError,
     ProviderNotConfiguredError,
 )
 from keystead.model import EncryptedData, KeyRecord, KeyReference
@@ -62,6 +62,8 @@ class KekWrapper:
         context = row_context(store_id, key)
         if isinstance(provider, GeneratesDataKeys):
             pair = await provider.generate_data_key(kek.key_id, context=context)
+            if len(pair.plaintext_key) != WRAP_KEY_SIZE:
+                raise KeyGenerationFailError(f"the provider {kek.provider!r} drew a data key that is not 32 bytes")
             return _wrapped_row(key, pair.encrypted_key), bytes(pair.plaintext_key)
         plaintext = self._random(WRAP_KEY_SIZE)
         return _wrapped_row(key, await provider.encrypt(plaintext, kek.key_id, context=context)), plaintext
@@ -76,11 +78,9 @@ class KekWrapper:
         provider = self.provider(key.kek_provider or "")
         try:
             plaintext = await provider.decrypt(_sealed_data(key), context=row_context(store_id, key))
-        except InvalidCiphertextError:
-            raise _cannot_unwrap(key) from None
-        except DecryptionError as exc:
-            if type(exc) is not DecryptionError:
-                raise
+        except ProviderNotConfiguredError:
+            raise
+        except DecryptionError:
             raise _cannot_unwrap(key) from None
         if len(plaintext) != WRAP_KEY_SIZE:
             raise _cannot_unwrap(key)

@@ -6,8 +6,6 @@ import os
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from keystead.config import is_production
 from keystead.errors import ConfigurationError
@@ -24,6 +22,7 @@ from keystead.providers.registry import OpenedProvider, open_provider
 from keystead.providers.uri import ProviderSettings
 from keystead.stores import open_store
 from keystead.stores.journal import FileJournal
+from keystead.stores.urls import parse_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +94,8 @@ def journal_for(store: str | KeyStore | None, state_dir: str | os.PathLike[str] 
     """Return the journal in ``state_dir``; by default ``.keystead`` beside an SQLite file, none elsewhere."""
     if state_dir is not None:
         return FileJournal(state_dir)
-    if isinstance(store, str) and store.startswith("sqlite:///"):
-        path = Path(urlsplit(store).path.removeprefix("/"))
-        return FileJournal(path.absolute().parent / ".keystead")
-    return NoJournal()
+    path = parse_url(store).path if isinstance(store, str) else None
+    return FileJournal(path.parent / ".keystead") if path is not None else NoJournal()
 
 
 def new_node_id() -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from keystead.crypto.hot_path import LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import MESSAGES_PER_SALT, Keyring
@@ -20,7 +21,7 @@ from keystead.errors import (
     ProviderConnectionError,
     SystemShutdownError,
 )
-from keystead.lifecycle.surroundings import Surroundings
+from keystead.lifecycle.surroundings import NodeName, Surroundings
 from keystead.lifecycle.wrapping import Kek, KekWrapper
 from keystead.manager import assembly
 from keystead.manager.handle import KeyringHandle
@@ -32,6 +33,9 @@ from keystead.model import (
 from keystead.ports import AuditTrail, Clock, Closes, KeyStore, KmsProvider, Random, SourceScanner
 from keystead.runtime import fork
 from keystead.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from keystead.config.sources import LoadedSettings
 
 ALGORITHM = "AES-256-GCM"
 
@@ -94,6 +98,8 @@ class ManagerCore:
             random=random,
         )
         self._aliases = dict(provider_aliases or {})
+        if unknown := sorted(set(self._aliases.values()) - set(providers)):
+            raise ConfigurationError(f"provider_aliases lead to {unknown}, which providers= does not have")
         self._prefix = context_prefix
         self._timeout_s = initialization_timeout
         self._policy = rotation_policy or RotationPolicy()
@@ -142,6 +148,28 @@ class ManagerCore:
         manager._owned.append(opened.provider)
         return manager
 
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str] | LoadedSettings | None = None, **options: Any) -> Self:
+        """Return a manager for a settings file, not yet initialised; the environment wins over the file.
+
+        Args:
+            path: the file; None is ``KEYSTEAD_CONFIG``, otherwise ``keystead.yaml`` in the working folder. Settings
+                that were read already are taken as they are.
+            options: the constructor's arguments, which win over both.
+
+        Raises:
+            ConfigurationError: no such file, an unknown key, or a value that cannot be used.
+            MissingDependencyError: the extra ``config`` is not installed.
+        """
+        from keystead.manager.configured import manager_parts, read_settings
+
+        loaded = read_settings(path) if path is None or isinstance(path, str | os.PathLike) else path
+        surroundings = {name: options[name] for name in ("clock", "random") if options.get(name) is not None}
+        parts = manager_parts(loaded, **surroundings)
+        manager = cls(**{**parts.arguments, **options})
+        manager._owned.append(parts.provider)
+        return manager
+
     def __repr__(self) -> str:
         state = "closed" if self._is_shut_down else "initialized" if self.is_initialized else "not initialized"
         return f"<KeyManager {state} providers={sorted(self._providers)} keyring={self.default.name!r}>"
@@ -184,10 +212,10 @@ class ManagerCore:
             session = self._new_session()
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    self._session = session
                     await session.open()
+                self._require_open()
+                self._session = session
             except BaseException as exc:
-                self._session = None
                 await self._abandon(session)
                 if isinstance(exc, TimeoutError):
                     raise ProviderConnectionError(
@@ -200,14 +228,15 @@ class ManagerCore:
         if self._is_shut_down:
             return
         self._is_shut_down = True
-        if self._session is not None:
-            await self._session.close()
-        self.default.ring.wipe()
-        for provider in self._owned:
-            if isinstance(provider, Closes):
-                await provider.aclose()
-        if self._owns_store:
-            await self._store.aclose()
+        async with contextlib.AsyncExitStack() as closing:
+            if self._owns_store:
+                closing.push_async_callback(self._store.aclose)
+            for provider in self._owned:
+                if isinstance(provider, Closes):
+                    closing.push_async_callback(provider.aclose)
+            closing.callback(self.default.ring.wipe)
+            if self._session is not None:
+                await self._session.close()
 
     async def session(self) -> Session:
         """Return the open session, its background task running; for Keystead's own rooms."""
@@ -242,11 +271,12 @@ class ManagerCore:
                 "again after a restart; give LocalKMSConfig a master_key or a path, or use the URI local:"
             )
 
-    def _new_session(self) -> Session:
+    def surroundings(self) -> Surroundings:
+        """Return the ports that a session works with, whether or not there is one; for Keystead's own rooms."""
         if not self._kek.key_id:
             raise ConfigurationError("no key id for the KEK: give the manager a default_key_id")
         wrappers = {**self._providers, **{old: self._providers[new] for old, new in self._aliases.items()}}
-        surroundings = Surroundings(
+        return Surroundings(
             store=self._store,
             wrapper=KekWrapper(wrappers, self._random),
             kek=self._kek,
@@ -255,10 +285,12 @@ class ManagerCore:
             journal=self._journal,
             policy=self._policy,
             wrap_context={"service": self._prefix} if self._prefix else {},
-            node_id=assembly.new_node_id(),
+            node=NodeName(assembly.new_node_id()),
             **({"audit": self._audit} if self._audit else {}),
         )
-        return Session(surroundings, self._options, self.default.ring, self._sources)
+
+    def _new_session(self) -> Session:
+        return Session(self.surroundings(), self._options, self.default.ring, self._sources)
 
     async def _abandon(self, session: Session) -> None:
         """Undo a failed initialisation: no task, no loaded key, no heartbeat."""
@@ -275,7 +307,15 @@ class ManagerCore:
             return _shut_down()
         if self._session is None:
             return NotInitializedError("call `await km.initialize()` first, or use `async with`")
+        if self._session.is_asleep:
+            self._wake()
         return self._session.gate(ring, encrypting)
+
+    def _wake(self) -> None:
+        """Start the background task of a child of a fork, which may never use anything but the hot path."""
+        if self._session is not None:
+            with contextlib.suppress(RuntimeError):  # no event loop runs in this thread
+                self._session.start()
 
     def _owner(self, key_id: int) -> str | None:
         return None if self._session is None else self._session.live.owner_of(key_id)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from keystead.crypto.blind_index import exact_index_hex
 from keystead.crypto.context import encode_context
 from keystead.crypto.envelope import parse_header
-from keystead.crypto.snapshot import KeyringSnapshot
 from keystead.errors import (
     DataKeyNotLoadedError,
     DecryptionError,
@@ -64,8 +63,7 @@ class CryptoService:
             raise InvalidInputError("a field's value is bytes, not None; leave empty columns alone")
         ring = self._manager.default.ring
         sealed = ring.seal(value, _field_context(name))
-        key = ring.snapshot.keys.get(parse_header(sealed).key_id)
-        return EncryptedField(sealed, key.version if key else 0, ALGORITHM, name)
+        return EncryptedField(sealed, ring.get(parse_header(sealed).key_id).version, ALGORITHM, name)
 
     async def decrypt_field(self, field: EncryptedField, name: str | None = None) -> bytes:
         """Return a field's value; ``name`` must be the sealed one when given.
@@ -76,6 +74,11 @@ class CryptoService:
         """
         if field is None:
             raise InvalidInputError("encrypted field cannot be None")
+        if not isinstance(field, EncryptedField):
+            raise InvalidInputError(
+                f"decrypt_field takes an EncryptedField, not {type(field).__name__}; a value of the older system has "
+                "no authenticated name, so it is read by decrypt_legacy alone"
+            )
         if field.algorithm not in ALGORITHMS:
             raise InvalidAlgorithmError(f"algorithm {field.algorithm!r} is not {ALGORITHM}")
         if name is not None and name != field.name:
@@ -87,13 +90,13 @@ class CryptoService:
             session = await self._manager.session()
             await session.lifecycle.lookup.fetch(ring, exc.data_key_id)
             plaintext = ring.open(field.value, _field_context(field.name))
-        key = ring.snapshot.keys.get(parse_header(field.value).key_id)
-        if key is None or key.version != field.version:
+        if ring.get(parse_header(field.value).key_id).version != field.version:
             raise DecryptionError("decryption failed: wrong key, wrong context or altered bytes")
         return plaintext
 
     async def encrypt_batch(self, fields: Mapping[str, bytes], *, atomic: bool = False) -> BatchResult[EncryptedField]:
         """Encrypt several named values; ``atomic`` raises the first error instead of keeping it."""
+        self._manager.require_session()
         values, errors = {}, {}
         for name, value in fields.items():
             try:
@@ -106,6 +109,7 @@ class CryptoService:
 
     async def decrypt_batch(self, fields: Mapping[str, EncryptedField], *, atomic: bool = False) -> BatchResult[bytes]:
         """Decrypt several fields, each checked against the name it is given under."""
+        self._manager.require_session()
         values, errors = {}, {}
         for name, field in fields.items():
             try:
@@ -123,17 +127,18 @@ class CryptoService:
         """
         if value is None:
             raise InvalidInputError("None has no hash; leave the index column empty")
-        data = value.encode() if isinstance(value, str) else bytes(memoryview(value))
+        try:
+            data = value.encode() if isinstance(value, str) else bytes(memoryview(value))
+        except UnicodeEncodeError:
+            raise InvalidInputError("the text has a lone surrogate, which UTF-8 cannot encode") from None
+        except (TypeError, ValueError):
+            raise InvalidInputError(f"a value to hash is text or bytes, not {type(value).__name__}") from None
         return exact_index_hex(self._manager.require_session().index_key(), name, "", data)
 
     async def clear_cache(self) -> None:
         """Forget every version but the active one; a forgotten one is fetched again when it is needed."""
-        ring = self._manager.default.ring
-        held = ring.snapshot
-        keep = {held.active: held.active_key} if held.active is not None and held.active_key else {}
-        ring.load(
-            KeyringSnapshot(keep, held.active, held.active_since, held.rotate_after, held.encrypt_until, held.withheld)
-        )
+        self._manager.require_session()
+        self._manager.default.ring.forget_older()
 
 
 def _field_context(name: str) -> bytes:

@@ -47,9 +47,12 @@ class DataKeys:
             KeyStateError: it is not active.
         """
         active = await self._manager.get_active_data_key()
-        if version != active.version:
-            raise KeyStateError(f"version {version} is not active; encrypt under version {active.version}")
-        return await self._manager.crypto_service.encrypt_field("", plaintext)
+        if version == active.version:
+            await (await self._manager.session()).live.refresh()
+            field = await self._manager.crypto_service.encrypt_field("", plaintext)
+            if field.version == version:
+                return field
+        raise KeyStateError(f"version {version} is not active; encrypt under version {active.version}")
 
     async def decrypt_with_data_key(self, encrypted: EncryptedField) -> bytes:
         """Decrypt a field under the version it names."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
+from keystead import telemetry
 from keystead.crypto.context import check_context
 from keystead.errors import (
     ConfigurationError,
@@ -15,10 +16,12 @@ from keystead.errors import (
     ProviderNotConfiguredError,
 )
 from keystead.model import DataKeyPair, EncryptedData, KeyReference, SecretBytes
-from keystead.ports import GeneratesDataKeys, KmsProvider, Random
+from keystead.ports import GeneratesDataKeys, KmsProvider, Random, ReadsForeignData
 
 FIELD_TYPE: Final = "keystead.field_type"
 """The reserved context key in which a field's type is authenticated."""
+FRAISEQL_ENCODING: Final = "_encoding"
+"""FraiseQL's own context key of a text field."""
 FIELD_TYPES: Final = ("text", "bytes", "json")
 KEY_SIZES: Final = {"AES_128": 16, "AES_256": 32}
 
@@ -63,9 +66,17 @@ class KmsCalls:
 
     async def decrypt(self, encrypted: Encrypted, context: Mapping[str, str] | None) -> bytes:
         """Decrypt; a context that is given must be the one given at encryption."""
-        data = EncryptedData.parse(encrypted)
-        self._check(data, context)
-        return await self._instance(data.key_reference.provider).decrypt(data, context=data.context)
+        data, is_bare = EncryptedData.parse(encrypted), _is_bare(encrypted)
+        self._check(data, context, is_bare=is_bare)
+        instance = self._instance(data.key_reference.provider)
+        try:
+            return await instance.decrypt(data, context=data.context)
+        except DecryptionError as exc:
+            if exc.retryable or not is_bare or not isinstance(instance, ReadsForeignData):
+                raise
+        plaintext = await instance.decrypt_foreign(data)
+        telemetry.legacy_read("fraiseql")
+        return plaintext
 
     async def encrypt_field(
         self,
@@ -84,13 +95,15 @@ class KmsCalls:
         self, encrypted: Encrypted, field_type: str | None, context: Mapping[str, str] | None
     ) -> object:
         """Return the value in its type; ``field_type`` must be the sealed one when given."""
-        data = EncryptedData.parse(encrypted)
-        kind = data.context.get(FIELD_TYPE)
         if field_type is not None:
             _require_type(field_type)
+        data = EncryptedData.parse(encrypted)
+        kind = data.context.get(FIELD_TYPE)
+        if kind is None and _is_bare(encrypted):
+            kind = "text" if data.context.get(FRAISEQL_ENCODING) == "utf-8" else "bytes"
         if kind not in FIELD_TYPES or field_type not in (None, kind):
             raise DecryptionError("decryption failed: not a field of that type")
-        return _field_value(await self.decrypt(data, context), kind)
+        return _field_value(await self.decrypt(encrypted, context), kind)
 
     async def generate_data_key(
         self, key_id: str | None, key_spec: str, provider: str | None, context: Mapping[str, str] | None
@@ -109,7 +122,7 @@ class KmsCalls:
     async def open_data_key(self, encrypted_key: Encrypted, context: Mapping[str, str] | None) -> DataKeyPair:
         """Return the pair again from its wrapped half."""
         data = EncryptedData.parse(encrypted_key)
-        return DataKeyPair(SecretBytes(await self.decrypt(data, context)), data, data.key_reference)
+        return DataKeyPair(SecretBytes(await self.decrypt(encrypted_key, context)), data, data.key_reference)
 
     def reference(self) -> KeyReference:
         """Return the default KEK as configured."""
@@ -146,15 +159,22 @@ class KmsCalls:
             sealed["service"] = self._prefix
         return sealed
 
-    def _check(self, data: EncryptedData, context: Mapping[str, str] | None) -> None:
+    def _check(self, data: EncryptedData, context: Mapping[str, str] | None, *, is_bare: bool) -> None:
         if context is None:
             return
         expected = check_context(context)
         stored = {key: value for key, value in data.context.items() if not key.startswith("keystead.")}
         if self._prefix is not None and "service" not in expected:
             stored.pop("service", None)
+        if is_bare and FRAISEQL_ENCODING not in expected:
+            stored.pop(FRAISEQL_ENCODING, None)
         if stored != expected:
             raise DecryptionError("decryption failed: wrong key, wrong context or altered bytes")
+
+
+def _is_bare(encrypted: Encrypted) -> bool:
+    """Whether this is the bare dict form, without our version: mission document 1's, which FraiseQL writes as well."""
+    return isinstance(encrypted, Mapping) and "version" not in encrypted
 
 
 def _bytes_like(plaintext: object) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, BinaryIO, Final
@@ -14,13 +14,15 @@ from keystead.errors import (
     StorageOperationError,
 )
 from keystead.jobs.runner import JobReport
+from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.lifecycle.maintenance import MaintenanceReport
-from keystead.manager import streams
+from keystead.manager import legacy, streams
 from keystead.manager.core import ManagerCore, check_keyring_name
 from keystead.manager.crypto_service import ALGORITHM, CryptoService
 from keystead.manager.data_keys import DataKeys
 from keystead.manager.handle import KeyringHandle
 from keystead.manager.kms_calls import Encrypted
+from keystead.manager.legacy import LEGACY_KEYRING
 from keystead.manager.session import FILES_KEYRING
 from keystead.model import (
     WRAP_KEYRING,
@@ -174,6 +176,67 @@ class KeyManager(ManagerCore):
         handle = await self.keyring(keyring, algorithm=STREAM_ALGORITHM)
         return await streams.decrypt_stream(handle, await self.session(), source, target, context)
 
+    async def decrypt_legacy(
+        self,
+        value: str | bytes | Mapping[str, object],
+        *,
+        name: str | None = None,
+        old_text_key: bytes | None = None,
+    ) -> bytes:
+        """Decrypt a value of the Go reference under its imported key. Counted; nothing but the key is authenticated.
+
+        Takes ``version:algorithm:hex``, the JSON of an encrypted field or the object it parses to, and ``01.`` texts.
+
+        Args:
+            name: what the value is called in the log, where the first read of each name is noted.
+            old_text_key: the AES key of ``01.`` texts, which belonged to no key table.
+
+        Raises:
+            KeyNotFoundError: the key the value names was not imported.
+            DecryptionError: another key, altered bytes, or none of these forms.
+        """
+        return await self._legacy.decrypt(value, name, old_text_key)
+
+    async def reencrypt_legacy(
+        self,
+        value: str | bytes | Mapping[str, object],
+        *,
+        context: Mapping[str, str] | None = None,
+        old_text_key: bytes | None = None,
+    ) -> bytes:
+        """Return what ``decrypt_legacy`` reads as an envelope under the active version, bound to ``context``."""
+        return self.local_encrypt(await self.decrypt_legacy(value, old_text_key=old_text_key), context=context)
+
+    async def import_legacy(
+        self,
+        source: str,
+        root_key: Callable[[], bytes],
+        *,
+        schema: str | None = None,
+        keyring: str = LEGACY_KEYRING,
+        dry_run: bool = False,
+    ) -> LegacyImportReport:
+        """Import the Go reference's data keys from the database at the URL ``source``, which is only read.
+
+        They decrypt and never encrypt. Keys imported before are skipped. Where a key stood in clear in the source, the
+        default keyring is rotated first.
+
+        Args:
+            root_key: ``RootKeyGenerator(..., allow_known_defaults=True).generate_root_key``; called off the event loop.
+            schema: the PostgreSQL schema of the source.
+            keyring: name of the keyring that takes them.
+            dry_run: tell what would be done.
+
+        Raises:
+            KeyDecryptionFailError: no key opens under the root key; nothing was changed.
+            ConfigurationError, ForeignSchemaError: no key table of the reference is there.
+        """
+        return await legacy.import_legacy(self, source, root_key, schema=schema, keyring=keyring, dry_run=dry_run)
+
+    @cached_property
+    def _legacy(self) -> legacy.LegacyReads:
+        return legacy.LegacyReads(self)
+
     def hash_field(self, value: bytes | str, *, name: str = "") -> str:
         """Return a keyed hash of ``value`` for equality search: 64 hex characters."""
         return self.crypto_service.hash_field(value, name=name)
@@ -189,11 +252,14 @@ class KeyManager(ManagerCore):
             tenant_wrap: name of a WRAP keyring of its own.
         """
         check_keyring_name(name)
+        if tenant_wrap is not None:
+            check_keyring_name(tenant_wrap)
         session = await self.session()
         if name == self.default.name and algorithm == ALGORITHM:
             return self.default
         wanted = session.surroundings.new_keyring(name, KeyringPurpose.ENCRYPT, algorithm, tenant_wrap or WRAP_KEYRING)
         ring = await session.live.load(name, create=wanted if create else None)
+        await session.rotate_if_expired(ring)
         return KeyringHandle(ring, self.session, self._policy)
 
     async def rotate_data_key(self, *, min_age: timedelta | None = None, promote: str = "auto") -> DataKeyInfo:
@@ -236,7 +302,7 @@ class KeyManager(ManagerCore):
             InvalidKeyVersionError: neither a positive number nor a legacy version.
         """
         session = await self.session()
-        if isinstance(version, bool) or not isinstance(version, int | str) or version in (0, ""):
+        if not _is_version(version):
             raise InvalidKeyVersionError("a version is a positive number, or a legacy version text such as v1700...")
         if isinstance(version, str):
             async with session.surroundings.store.reading() as work:
@@ -280,7 +346,7 @@ class KeyManager(ManagerCore):
         """Forget salts and nonces after the machine's memory was restored from a snapshot."""
         rings = self._session.live.rings() if self._session is not None else []
         for ring in {self.default.ring, *rings}:
-            ring.renew()
+            ring.redraw()
 
     async def _statistics(self) -> KeyStatistics:
         infos = await (await self.session()).versions(self.default.name)
@@ -290,3 +356,9 @@ class KeyManager(ManagerCore):
             active_keys=sum(info.state is DataKeyState.ACTIVE for info in infos),
             expired_keys=sum(info.expires_at is not None and info.expires_at < now for info in infos),
         )
+
+
+def _is_version(version: object) -> bool:
+    if isinstance(version, str):
+        return version != ""
+    return isinstance(version, int) and not isinstance(version, bool) and version > 0

@@ -18,10 +18,9 @@ from keystead import telemetry
 from keystead.crypto.keyring import Keyring
 from keystead.errors import (
     KeyExpiredError,
-    KeyRotationError,
     KMSError,
-    ProviderConnectionError,
     StorageOperationError,
+    StoreRestoredError,
     SystemShutdownError,
 )
 from keystead.jobs.runner import Job, JobReport, JobRunner
@@ -31,7 +30,7 @@ from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import Lifecycle
-from keystead.model import WRAP_KEYRING, DataKeyInfo, KeyRecord, KeyringPurpose
+from keystead.model import DataKeyInfo, KeyRecord, KeyringPurpose
 from keystead.ports import SourceScanner
 
 log = logging.getLogger("keystead.manager")
@@ -74,14 +73,17 @@ class Session:
         )
         self.lifecycle = Lifecycle.over(self.live, sources)
         self._watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
-        self._jobs = JobRunner(surroundings.store, surroundings.node_id, surroundings.clock)
+        self._jobs = JobRunner(surroundings.store, lambda: surroundings.node.value, surroundings.clock)
         self._default = default
         self._index: Keyring | None = None
         self._task: asyncio.Task[None] | None = None
         self._uses_at = surroundings.clock.monotonic()
+        self._uses: dict[int, tuple[int, int]] = {}
         self._poll_lock = asyncio.Lock()
         self._is_closed = False
         self._is_node = False
+        # In a child of a fork, until something starts the background task; whoever asks the gate looks here.
+        self.is_asleep = False
 
     async def open(self) -> None:
         """Open the store, load the bound keyrings with one KMS call, and start the background task."""
@@ -90,7 +92,8 @@ class Session:
         s = self._s
         await self.live.load(self._default.name, create=s.new_keyring(self._default.name), into=self._default)
         index = s.new_keyring(INDEX_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
-        if not self.is_restored:
+        # A restored store may be older than its INDEX keyring; recovering it and starting again makes one.
+        with contextlib.suppress(StoreRestoredError):
             self._index = await self.live.load(INDEX_KEYRING, create=index)
         maintenance = self.lifecycle.maintenance
         interval = self._options.epoch_max_age_s
@@ -99,7 +102,7 @@ class Session:
         self._jobs.add(
             Job("keystead.maintain", self._options.kek_recheck_s, lambda lease: maintenance.run()), wait=True
         )
-        await self._rotate_if_expired()
+        await self.rotate_if_expired(self._default)
         if self._options.is_background:
             # First known as a node, then up to date: a rotation in between waits for this process.
             await self._beat()
@@ -117,6 +120,8 @@ class Session:
             return SystemShutdownError("the key manager is closed; open another")
         if (refusal := self._watch.refusal()) is not None or not encrypting:
             return refusal
+        if self.live.is_wrap_ring(ring):
+            return None  # who wraps asks the store itself whether it is restored: a recovery wraps new versions
         if self.is_restored:
             return restored_error()
         until = ring.snapshot.encrypt_until
@@ -128,8 +133,11 @@ class Session:
 
     def start(self) -> None:
         """Start the background task unless it runs, or was not wanted."""
-        if self._options.is_background and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._serve(), name="keystead-node")
+        loop = asyncio.get_running_loop()
+        is_running = self._task is not None and not self._task.done() and self._task.get_loop() is loop
+        self.is_asleep = False
+        if self._options.is_background and not is_running:
+            self._task = loop.create_task(self._serve(), name="keystead-node")
 
     async def run_due(self) -> list[JobReport]:
         """Poll the store, and run what is due: what the background task does, for callers who own the schedule."""
@@ -147,26 +155,40 @@ class Session:
                 await self._watch.ask()
             await self._beat()
             for ring in self.live.rings():
-                if self.gate(ring, False) is not None or (ring.name != WRAP_KEYRING and self.gate(ring, True)):
+                if self.gate(ring, False) is not None or self.gate(ring, True) is not None:
                     ring.block()
+            if (since := self._default.snapshot.active_since) is not None:
+                telemetry.data_key_age(self._default.name, (self._s.clock.now() - since).total_seconds())
 
     async def _beat(self) -> None:
         if self.live.state is not None:
             async with self._s.store.transaction() as work:
-                await work.beat(self._s.node_id, self.live.state.epoch, int(self._options.epoch_max_age_s * 2000))
+                await work.beat(self._s.node.value, self.live.state.epoch, int(self._options.epoch_max_age_s * 2000))
             self._is_node = True
 
     async def flush_uses(self) -> None:
         """Add the use counts of this process to the rows."""
         self._uses_at = self._s.clock.monotonic()
-        for ring in self.live.rings():
-            counted = ring.byte_count.take()
-            uses = ring.take_uses()
-            active = ring.snapshot.active
-            for key_id, messages in uses.items():
-                size = counted if key_id == active else 0
-                async with self._s.store.transaction() as work:
+        for key_id, (messages, size) in self.live.take_uses().items():
+            counted = self._uses.get(key_id, (0, 0))
+            self._uses[key_id] = (counted[0] + messages, counted[1] + size)
+        writing, self._uses = self._uses, {}
+        if not writing:
+            return
+        try:
+            async with self._s.store.transaction() as work:
+                # In one order everywhere, so that two processes never wait for each other's rows.
+                for key_id, (messages, size) in sorted(writing.items()):
                     await work.add_uses(key_id, messages, size)
+                active = await work.find_active(self._default.name)
+        except BaseException:
+            for key_id, (messages, size) in self._uses.items():
+                counted = writing.get(key_id, (0, 0))
+                writing[key_id] = (counted[0] + messages, counted[1] + size)
+            self._uses = writing
+            raise
+        if active is not None and (ratio := self.lifecycle.maintenance.uses_ratio(active)) is not None:
+            telemetry.key_uses(self._default.name, ratio)
 
     async def maintain(self) -> MaintenanceReport:
         """Flush counts, poll, and do every maintenance step."""
@@ -182,15 +204,15 @@ class Session:
     async def rotate(
         self, name: str, ring: Keyring, *, min_age: timedelta | None = None, promote: str = "auto"
     ) -> DataKeyInfo:
-        """Rotate a keyring; a provider's failure is a ``KeyRotationError``, and the old version stays."""
+        """Rotate a keyring; see ``Rotation.rotate``."""
         active = ring.snapshot.active_key
         try:
             row = await self.lifecycle.rotation.rotate(
                 name, observed=active.version if active else None, min_age=min_age, promote=promote
             )
-        except ProviderConnectionError as exc:
-            telemetry.rotation("failure")
-            raise KeyRotationError(f"keyring {name!r} was not rotated: {exc}; the old version stays active") from exc
+        except KMSError as exc:
+            telemetry.rotation(exc.code)
+            raise
         return DataKeyInfo.from_record(row)
 
     async def versions(self, name: str) -> list[DataKeyInfo]:
@@ -203,42 +225,49 @@ class Session:
 
     def index_key(self) -> bytes:
         """Return the key that ``hash_field`` uses."""
-        ring = self._index
-        refusal = self.gate(self._default, False)
-        if refusal is not None:
-            raise refusal
-        if ring is None or ring.snapshot.active_key is None:
+        if self._index is None:
             raise restored_error()
-        return bytes(ring.snapshot.active_key.key)
+        return self._index.copy_active()
 
     async def close(self) -> None:
         """Stop the task, write the counts, drop the heartbeat, and wipe every key."""
         if self._is_closed:
             return
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        with contextlib.suppress(StorageOperationError):
-            await self.flush_uses()
-            if self._is_node:
-                async with self._s.store.transaction() as work:
-                    await work.drop_node(self._s.node_id)
         self._is_closed = True
-        self.live.wipe()
+        try:
+            await self._stop()
+            with contextlib.suppress(StorageOperationError):
+                await self.flush_uses()
+                if self._is_node:
+                    async with self._s.store.transaction() as work:
+                        await work.drop_node(self._s.node.value)
+        finally:
+            self.live.wipe()
+
+    async def _stop(self) -> None:
+        """End the background task, wherever it is; one that belongs to a loop which is gone has ended already."""
+        task, self._task = self._task, None
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            return
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
 
     def in_child(self, node_id: str) -> None:
         """Begin again as another process: another node, no task, no lock of the parent's event loop."""
-        self.surroundings = self._s = self.live.surroundings = replace(self._s, node_id=node_id)
-        self._jobs.owner = node_id
+        self._s.node.value = node_id
         self._task = None
+        self._uses = {}
         self._is_node = False
         self._poll_lock = asyncio.Lock()
         self.live.drop_handles()
+        self.is_asleep = self._options.is_background
+        for ring in self.live.rings():
+            ring.renew()  # first: a lock that another thread of the parent held would never open
+            ring.block()
 
     async def _serve(self) -> None:
-        while True:
+        while not self._is_closed:
             try:
                 await self.run_due()
             except KMSError as exc:
@@ -247,10 +276,12 @@ class Session:
                 log.exception("background poll failed")
             await self._s.clock.sleep(self._options.epoch_max_age_s)
 
-    async def _rotate_if_expired(self) -> None:
-        """Replace an active version that ran out while no process was there to do it."""
-        until = self._default.snapshot.encrypt_until
+    async def rotate_if_expired(self, ring: Keyring) -> None:
+        """Replace an active version that ran out while no process was there to do it; what is there still decrypts."""
+        until = ring.snapshot.encrypt_until
         if until is None or until > self._s.clock.now() or self.is_restored:
             return
-        with contextlib.suppress(KeyRotationError):
-            await self.lifecycle.rotation.rotate(self._default.name)
+        try:
+            await self.rotate(ring.name, ring)
+        except KMSError as exc:
+            log.warning("an expired data key could not be replaced: %s", exc.code, extra={"keyring": ring.name})

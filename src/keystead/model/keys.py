@@ -46,7 +46,7 @@ def utc_text(moment: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyringRecord:
-    """A row of ``keyrings``. ``wrap_keyring`` names the WRAP keyring its keys are wrapped by ("" for a WRAP keyring)."""
+    """A row of ``keyrings``. ``wrap_keyring`` names the WRAP keyring that wraps its keys ("" for a WRAP keyring)."""
 
     name: str
     purpose: KeyringPurpose

@@ -39,7 +39,11 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyReference:
-    """Names a key inside a provider instance. ``key_id`` is the identity the service answered with."""
+    """Names a key inside a provider instance. ``key_id`` is the identity the service answered with.
+
+    Raises:
+        InvalidInputError: ``created_at`` has no time zone.
+    """
 
     provider: str
     key_id: str
@@ -47,6 +51,9 @@ class KeyReference:
     purpose: KeyPurpose = KeyPurpose.ENCRYPT_DECRYPT
     created_at: datetime | None = None
     key_version: str | None = None
+
+    def __post_init__(self) -> None:
+        _require_aware("created_at", self.created_at)
 
     @property
     def qualified_id(self) -> str:
@@ -70,6 +77,9 @@ class EncryptedData:
 
     Serial forms: ``to_dict`` (mission document 1's keys plus ``version``), ``to_bytes`` (magic ``0xAF``) and
     ``str()`` (``ks2.`` + unpadded base64url of the bytes). Spec: docs/spec/encrypted-data-v1.md.
+
+    Raises:
+        InvalidInputError: ``encrypted_at`` has no time zone.
     """
 
     ciphertext: bytes
@@ -79,6 +89,7 @@ class EncryptedData:
     context: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _require_aware("encrypted_at", self.encrypted_at)
         object.__setattr__(self, "context", MappingProxyType(dict(self.context)))
 
     def __hash__(self) -> int:
@@ -125,10 +136,10 @@ class EncryptedData:
                 reference = KeyReference(
                     provider=_text(ref["provider"]),
                     key_id=_text(ref["key_id"]),
-                    key_alias=ref.get("key_alias"),
+                    key_alias=_optional_text(ref.get("key_alias")),
                     purpose=KeyPurpose(ref.get("purpose") or "encrypt_decrypt"),
                     created_at=_aware(created) if created else None,
-                    key_version=ref.get("key_version"),
+                    key_version=_optional_text(ref.get("key_version")),
                 )
             else:
                 provider, colon, key_id = _text(data["key_id"]).partition(":")
@@ -149,29 +160,37 @@ class EncryptedData:
             raise InvalidCiphertextError(f"malformed encrypted data: {type(exc).__name__}") from None
 
     def to_bytes(self) -> bytes:
-        """Return the binary form: magic, version, then length-prefixed fields in a fixed order."""
+        """Return the binary form: magic, version, then length-prefixed fields in a fixed order.
+
+        Raises:
+            InvalidInputError: a text has a lone surrogate, which UTF-8 cannot encode.
+        """
         ref = self.key_reference
-        fields = [
-            self.ciphertext,
-            ref.provider.encode(),
-            ref.key_id.encode(),
-            ref.purpose.value.encode(),
-            (ref.key_alias or "").encode(),
-            (ref.key_version or "").encode(),
-            (ref.created_at.isoformat() if ref.created_at else "").encode(),
-            self.algorithm.encode(),
-            self.encrypted_at.isoformat().encode(),
+        texts = [
+            ref.provider,
+            ref.key_id,
+            ref.purpose.value,
+            ref.key_alias or "",
+            ref.key_version or "",
+            ref.created_at.isoformat() if ref.created_at else "",
+            self.algorithm,
+            self.encrypted_at.isoformat(),
         ]
-        for key, value in sorted(self.context.items(), key=lambda pair: pair[0].encode()):
-            fields += [key.encode(), value.encode()]
+        try:
+            fields = [self.ciphertext, *(text.encode() for text in texts)]
+            pairs = sorted((key.encode(), value.encode()) for key, value in self.context.items())
+        except UnicodeEncodeError:
+            raise InvalidInputError("encrypted data has a lone surrogate, which UTF-8 cannot encode") from None
+        for pair in pairs:
+            fields += pair
         return bytes((MAGIC, FORMAT_VERSION)) + b"".join(struct.pack(">I", len(f)) + f for f in fields)
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> EncryptedData:
-        """Read ``to_bytes``'s form.
+        """Read ``to_bytes``'s form; what it would not write is refused, so that nothing has two spellings.
 
         Raises:
-            InvalidCiphertextError: other magic or version, truncation, or trailing bytes.
+            InvalidCiphertextError: other magic or version, truncation, or another spelling of the same.
         """
         if blob[:2] != bytes((MAGIC, FORMAT_VERSION)):
             raise InvalidCiphertextError("not encrypted data of version 1 (it begins with 0xAF 0x01)")
@@ -191,22 +210,25 @@ class EncryptedData:
             texts = [f.decode() for f in fields[1:]]
             provider, key_id, purpose, alias, version, created, algorithm, encrypted_at = texts[:8]
             pairs = texts[8:]
-            return cls(
+            parsed = cls(
                 ciphertext=fields[0],
                 key_reference=KeyReference(
                     provider=provider,
                     key_id=key_id,
                     key_alias=alias or None,
                     purpose=KeyPurpose(purpose),
-                    created_at=_aware(created) if created else None,
+                    created_at=datetime.fromisoformat(created) if created else None,
                     key_version=version or None,
                 ),
                 algorithm=algorithm,
-                encrypted_at=_aware(encrypted_at),
+                encrypted_at=datetime.fromisoformat(encrypted_at),
                 context=dict(zip(pairs[::2], pairs[1::2], strict=True)),
             )
         except ValueError:
             raise InvalidCiphertextError("malformed encrypted data") from None
+        if parsed.to_bytes() != blob:
+            raise InvalidCiphertextError("malformed encrypted data")
+        return parsed
 
     @classmethod
     def parse(cls, value: EncryptedData | Mapping[str, Any] | bytes | str) -> EncryptedData:
@@ -269,6 +291,15 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("not a string")
     return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _require_aware(name: str, moment: datetime | None) -> None:
+    if moment is not None and moment.utcoffset() is None:
+        raise InvalidInputError(f"{name} has no time zone; give it one, as in datetime.now(UTC)")
 
 
 def _aware(text: str) -> datetime:

@@ -148,9 +148,10 @@ class LocalKMSProvider:
                 raise ConfigurationError("env: takes the name of an environment variable, as in env:KEYSTEAD_KEK")
             config = LocalKMSConfig(env=uri.body, allow_in_production=allowed)
         elif path := uri.path():
-            config = LocalKMSConfig(path=path, allow_in_production=allowed)
+            config = LocalKMSConfig(path=os.path.join(settings.folder, path), allow_in_production=allowed)
         elif uri.scheme == "local":
-            config = LocalKMSConfig(path=DEFAULT_FILE, create=True, allow_in_production=allowed)
+            file = os.path.join(settings.folder, DEFAULT_FILE)
+            config = LocalKMSConfig(path=file, create=True, allow_in_production=allowed)
         else:
             raise ConfigurationError("file: takes the path of a KEK file, as in file:/etc/keystead/kek")
         provider = cls(

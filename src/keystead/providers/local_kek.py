@@ -111,7 +111,7 @@ class LocalKek:
     def open_unversioned(self, ciphertext: bytes, aads: Iterable[bytes]) -> bytes:
         """Return what another system sealed as ``nonce || ciphertext || tag`` under a version's key itself.
 
-        Each version is tried with each of ``aads``. Spec: docs/spec/legacy-forms.md, section 7.
+        Each version is tried with each of ``aads``. Spec: docs/spec/legacy-forms.md, section 8.
 
         Raises:
             DecryptionError: none of them opens it.

@@ -21,9 +21,10 @@ _SECRET_OPTIONS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """What whoever opens a provider gives it besides its URI."""
+    """What whoever opens a provider gives it besides its URI; a relative path in the URI counts from ``folder``."""
 
     production: bool = False
+    folder: str = ""
     environ: Mapping[str, str] | None = field(default=None, repr=False)
     random: Random = os.urandom
     clock: Clock | None = None

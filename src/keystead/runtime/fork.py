@@ -8,21 +8,44 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
-_CALLBACKS: Final[list[weakref.WeakMethod[Callable[[], None]]]] = []
+_PRUNE_FROM: Final = 256
+
+
+class _Children:
+    """Callbacks for children. Adding needs no lock: a registration that got lost would repeat nonces."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
+        self._numbers = count()
+        self._prune_at = _PRUNE_FROM
+
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
+    def add(self, callback: Callable[[], None]) -> None:
+        self._callbacks[next(self._numbers)] = weakref.WeakMethod(callback)
+        if len(self._callbacks) >= self._prune_at:
+            for number, reference in list(self._callbacks.items()):
+                if reference() is None:
+                    self._callbacks.pop(number, None)
+            # Twice what is alive: the cost of pruning stays in proportion to the number of registrations.
+            self._prune_at = max(_PRUNE_FROM, 2 * len(self._callbacks))
+
+    def call(self) -> None:
+        for reference in list(self._callbacks.values()):
+            if (callback := reference()) is not None:
+                callback()
+
+
+_CHILDREN: Final = _Children()
 
 
 def in_child(callback: Callable[[], None]) -> None:
     """Call the bound method ``callback`` in every child of a fork, for as long as its object lives."""
-    _CALLBACKS[:] = [reference for reference in _CALLBACKS if reference() is not None]
-    _CALLBACKS.append(weakref.WeakMethod(callback))
+    _CHILDREN.add(callback)
 
 
-def _after_fork_in_child() -> None:
-    for reference in list(_CALLBACKS):
-        if (callback := reference()) is not None:
-            callback()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_CHILDREN.call)

@@ -16,11 +16,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from keystead.errors import StorageOperationError, StoreFullError
 from keystead.ports import SeenState
 from keystead.runtime import fork
 
 log = logging.getLogger("keystead.stores")
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class FileJournal:
@@ -33,10 +35,15 @@ class FileJournal:
         self._epoch: dict[str, int] = {}
         self._keys: dict[str, dict[int, tuple[str, int]]] = {}
         self._destroyed: dict[str, set[int]] = {}
+        self._is_reported = False
         fork.in_child(self._after_fork)
 
     def read(self, store_id: str) -> SeenState:
-        """Return what was written for the store, by this process or another."""
+        """Return what was written for the store, by this process or another.
+
+        Raises:
+            StorageOperationError: the journal is there and cannot be read.
+        """
         with self._lock:
             self._catch_up(store_id)
             return SeenState(
@@ -55,8 +62,12 @@ class FileJournal:
     ) -> None:
         """Add what is new, and return when it is on the disk.
 
-        A folder that cannot be written is reported once and passed over: without it a restore goes unnoticed, with
+        A folder that may not be written is reported once and passed over: without it a restore goes unnoticed, with
         an error here nothing could be decrypted from read-only media.
+
+        Raises:
+            StoreFullError: the disk is full.
+            StorageOperationError: the journal cannot be read or written for another reason.
         """
         with self._lock:
             self._catch_up(store_id)
@@ -76,22 +87,31 @@ class FileJournal:
             try:
                 self._write(store_id, lines)
             except OSError as exc:
+                if exc.errno in _FULL:
+                    raise StoreFullError("the disk under the state folder is full: make room on it") from None
                 if exc.errno not in _READ_ONLY:
-                    raise
-                log.warning("the state folder cannot be written: a restored store would go unnoticed here")
+                    raise _unusable(exc) from None
+                if not self._is_reported:
+                    log.warning("the state folder cannot be written: a restored store would go unnoticed here")
+                self._is_reported = True
 
     def _write(self, store_id: str, lines: list[dict[str, Any]]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         data = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
-        descriptor = os.open(self._path(store_id), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        is_new = not self._path(store_id).exists()
+        descriptor = os.open(self._path(store_id), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            size = os.fstat(descriptor).st_size
             # A line torn by a kill is closed first, so that ours is not glued to it.
-            if self._ends_torn(store_id):
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 data = b"\n" + data
-            os.write(descriptor, data)
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, "only a part could be written")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if is_new:
+            _sync_folder(self._folder)
         self._catch_up(store_id)
 
     def _catch_up(self, store_id: str) -> None:
@@ -101,8 +121,10 @@ class FileJournal:
                 data = file.read()
         except FileNotFoundError:
             return
+        except OSError as exc:
+            raise _unusable(exc) from None
         whole, newline, _ = data.rpartition(b"\n")
-        for line in whole.splitlines():
+        for line in filter(None, whole.split(b"\n")):
             self._take(store_id, line)
         self._read_size[store_id] = self._read_size.get(store_id, 0) + len(whole) + len(newline)
 
@@ -119,12 +141,21 @@ class FileJournal:
         except (ValueError, KeyError, TypeError, AttributeError):
             log.warning("a line of the state journal is unreadable and was passed over")
 
-    def _ends_torn(self, store_id: str) -> bool:
-        path = self._path(store_id)
-        return path.exists() and path.stat().st_size > self._read_size.get(store_id, 0)
-
     def _path(self, store_id: str) -> Path:
         return self._folder / f"{store_id}.journal"
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
+
+
+def _unusable(exc: OSError) -> StorageOperationError:
+    return StorageOperationError(f"the state folder cannot be used ({type(exc).__name__}); check its path and rights")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the name of a new file in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, NullPool, column, create_engine, inspect, select, table, text
+from sqlalchemy import ColumnElement, Connection, Engine, NullPool, column, create_engine, inspect, select, table, text
 
 from keystead.crypto.legacy import LegacyKey
 from keystead.errors import ConfigurationError, ForeignSchemaError
@@ -85,7 +85,7 @@ def _keys(connection: Connection, schema: str | None) -> Iterable[LegacyKey]:
         if not {"version", "encrypted_key"} <= present:
             raise ForeignSchemaError(f"the table {name} at --from has no columns version and encrypted_key")
         # Columns without a type: SQLite's times are text in more spellings than a type would read.
-        wanted = [column(each) for each in COLUMNS if each in present]
+        wanted: list[ColumnElement[Any]] = [column(each) for each in COLUMNS if each in present]
         for row in connection.execute(select(*wanted).select_from(table(name, schema=schema))).mappings():
             yield _key(row)
 
@@ -131,5 +131,8 @@ def _time(value: object) -> datetime | None:
     if match is None:
         return None
     day, clock, fraction, zone = match.groups()
-    moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in (None, 'Z', 'UTC') else zone}")
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in (None, 'Z', 'UTC') else zone}")
+    except ValueError:
+        return None
     return moment.astimezone(UTC) + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))

@@ -1,0 +1,286 @@
+"""What every command shares: its common options, how it runs, how it answers and how it fails.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a ciphertext did not verify (wrong key or context, or altered bytes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from keystead.cli.render import Outcome, show
+from keystead.config.durations import parse_duration
+from keystead.config.sources import LoadedSettings
+from keystead.errors import (
+    ConfigurationError,
+    DecryptionError,
+    KeyDecryptionFailError,
+    KMSError,
+    ProviderNotConfiguredError,
+)
+from keystead.manager.configured import read_settings, store_url
+from keystead.manager.manager import KeyManager
+
+T = TypeVar("T")
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+NOT_VERIFIED: Final = 3
+_PANEL: Final = "Where and how"
+_EPILOG: Final = (
+    "Begin with `keystead init` in an empty folder. Settings: flag over environment (KEYSTEAD_STORE, KEYSTEAD_KMS...) "
+    "over keystead.yaml over default. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the ciphertext does not verify."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a command: the common options, and what they lead to."""
+
+    flags: dict[str, str | None]
+    config: str | None = None
+    is_json: bool = False
+
+    def settings(self) -> LoadedSettings:
+        """Return the settings in force."""
+        return read_settings(self.config, flags=self.flags)
+
+    def manager(self) -> KeyManager:
+        """Return the manager these settings describe, for one command: no background task.
+
+        Raises:
+            ConfigurationError: also for a store in memory, which would forget the keys at once.
+        """
+        loaded = self.settings()
+        if store_url(loaded).startswith("memory:"):
+            raise ConfigurationError(
+                "a store in memory forgets its keys when the command ends; name one that lasts, as `keystead init` does"
+            )
+        return KeyManager.from_config(loaded, background=False)
+
+    def run(self, action: Callable[[KeyManager], Awaitable[T]], *, is_opened: bool = True) -> T:
+        """Run ``action`` with the manager, initialised unless ``is_opened`` is false, and close it."""
+
+        async def whole() -> T:
+            km = self.manager()
+            try:
+                if is_opened:
+                    await km.initialize()
+                return await action(km)
+            finally:
+                await km.close()
+
+        return asyncio.run(whole())
+
+
+Store = Annotated[str | None, typer.Option("--store", metavar="URL", help="The store's URL.", rich_help_panel=_PANEL)]
+Kms = Annotated[str | None, typer.Option("--kms", metavar="URI", help="The KEK's URI.", rich_help_panel=_PANEL)]
+Config = Annotated[
+    str | None, typer.Option("--config", metavar="FILE", help="The settings file.", rich_help_panel=_PANEL)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON on stdout.", rich_help_panel=_PANEL)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.", rich_help_panel=_PANEL)]
+
+_COMMON: Final = {"store": Store, "kms": Kms, "config": Config, "as_json": AsJson, "debug": Debug}
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Outcome | None]], Callable[..., Outcome | None]]:
+    """Register a function ``f(call, ...) -> Outcome`` as a command with the common options besides its own."""
+
+    def register(function: Callable[..., Outcome | None]) -> Callable[..., Outcome | None]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        taken = {parameter.name for parameter in own}
+        common = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=_default_of(key))
+            for key, kind in _COMMON.items()
+            if key not in taken
+        ]
+
+        @wraps(function)
+        def run(**given: Any) -> None:
+            flags = {"store": given.get("store"), "kms": given.get("kms")}
+            call = Call(flags, given.get("config"), given.get("as_json", False))
+            outcome = function(call, **{parameter.name: given[parameter.name] for parameter in own})
+            if outcome is not None:
+                show(outcome, is_json=call.is_json)
+                if outcome.exit_code:
+                    raise typer.Exit(outcome.exit_code)
+
+        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        run.__signature__ = inspect.Signature([*keyword, *common])  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *common]}
+        del run.__wrapped__  # type: ignore[attr-defined]
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def new_app() -> typer.Typer:
+    """Return the command line without commands."""
+    app = typer.Typer(
+        cls=RootGroup,
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        epilog=_EPILOG,
+    )
+
+    @app.callback()
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+        ] = False,
+        debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    ) -> None:
+        """Encrypt data under keys that rotate on their own, and keep everything readable."""
+
+    return app
+
+
+def group(app: typer.Typer, name: str, help_text: str) -> typer.Typer:
+    """Add a noun: a group of commands under ``name``."""
+    noun = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=help_text)
+    app.add_typer(noun, name=name)
+    return noun
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal something that is no part of the answer."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def wrong_usage(message: str) -> NoReturn:
+    """End the command: it was called wrongly."""
+    raise typer.BadParameter(message)
+
+
+def duration_option(name: str, text: str | None) -> Any:
+    """Return a duration given as an option, or None."""
+    try:
+        return None if text is None else parse_duration(text)
+    except ConfigurationError as exc:
+        wrong_usage(f"{name}: {exc}")
+
+
+class RootGroup(TyperGroup):
+    """Runs the command line, and turns every failure into one line on stderr and an exit code."""
+
+    def main(self, args: Any = None, *rest: Any, **how: Any) -> Any:
+        """Run, and exit."""
+        given = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
+        is_debug = "--debug" in given
+        how["standalone_mode"] = False
+        with _messages(is_debug):
+            try:
+                code = super().main(args, *rest, **how)
+                sys.stdout.flush()
+            except KeyboardInterrupt:
+                code = 130
+            except BrokenPipeError:
+                # Whoever read our output has gone; the interpreter must not try to flush to them again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                code = FAILED
+            except Exception as exc:
+                if is_debug:
+                    logging.getLogger("keystead.cli").exception("the command failed")
+                code = _report(exc, is_json="--json" in given)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return the exit code of a failure."""
+    if isinstance(error, DecryptionError) and not isinstance(
+        error, KeyDecryptionFailError | ProviderNotConfiguredError
+    ):
+        return NOT_VERIFIED
+    return int(getattr(error, "exit_code", FAILED))
+
+
+def _report(error: Exception, *, is_json: bool) -> int:
+    code = exit_code_of(error)
+    if isinstance(error, KMSError):
+        name, message, retryable = error.code, str(error), error.retryable
+    elif isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        name, message, retryable = "file", f"{where}{error.strerror or type(error).__name__}", False
+    elif hasattr(error, "format_message"):
+        name, message, retryable = "usage", _usage(error), False
+    elif isinstance(error, typer.Abort):
+        name, message, retryable = "aborted", "stopped; nothing was changed", False
+    else:
+        name, message = "unexpected", f"unexpected {type(error).__name__}; run again with --debug to see where"
+        retryable = False
+    if message:
+        say("error: " + " ".join(message.split()))
+    if is_json:
+        show(Outcome({"error": {"code": name, "message": message, "retryable": retryable}}), is_json=True)
+    return code
+
+
+def _usage(error: Any) -> str:
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message)
+        return ""
+    message = message.replace("Value error, ", "").removeprefix("Invalid value: ").rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "keystead"
+    return f"{message} (see `{path} --help`)"
+
+
+@contextmanager
+def _messages(is_debug: bool) -> Iterator[None]:
+    """Print warnings and log records of Keystead as single lines on stderr while a command runs."""
+    told: set[str] = set()
+
+    def tell(message: Warning | str, *where: Any, **more: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            say(f"warning: {message}")
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter() if is_debug else _OneLine("warning: %(message)s"))
+    log = logging.getLogger("keystead")
+    log.addHandler(handler)
+    propagate, log.propagate = log.propagate, False
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = tell
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.propagate = propagate
+
+
+class _OneLine(logging.Formatter):
+    """Leaves out where a record's exception came from."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"warning: {record.getMessage()}"
+
+
+def _default_of(key: str) -> bool | None:
+    return False if key in ("as_json", "debug") else None
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from keystead import __version__
+
+        print(f"keystead {__version__}")
+        raise typer.Exit

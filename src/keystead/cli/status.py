@@ -1,0 +1,61 @@
+"""``keystead status`` and ``keystead maintain``."""
+
+from __future__ import annotations
+
+import typer
+
+from keystead.cli.frame import FAILED, Call, command
+from keystead.cli.render import Outcome, moment, pairs
+from keystead.config.durations import duration_text
+from keystead.manager import admin
+from keystead.manager.admin import StoreStatus
+from keystead.manager.manager import KeyManager
+from keystead.model import KMSStatus
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "status")(status)
+    command(app, "maintain")(maintain)
+
+
+def status(call: Call) -> Outcome:
+    """Tell the state of the store and of the default keyring, and which KEKs are still needed."""
+
+    async def run(km: KeyManager) -> tuple[StoreStatus, KMSStatus]:
+        return await admin.store_status(km), await km.get_status()
+
+    store, default = call.run(run)
+    lines: list[tuple[str, object]] = [
+        ("store", f"{store.store_id}, epoch {store.epoch}, {store.nodes} running processes"),
+        ("keyrings", store.keyrings),
+        ("data keys", ", ".join(f"{count} {state}" for state, count in store.keys.items())),
+        ("default keyring", f"version {default.active_key_version}, expires {moment(default.active_key_expiry)}"),
+        ("rotates every", duration_text(default.rotate_interval) if default.rotate_interval else "never by age"),
+        ("next rotation", moment(store.next_rotation)),
+    ]
+    lines += [
+        ("needed KEK", f"{kek.provider}:{kek.key_id} version {kek.version or '-'} (WRAP keys: {kek.wrap_keys})")
+        for kek in store.keks
+    ]
+    lines += [
+        ("to be destroyed", f"data key {key.id} of {key.keyring!r} after {moment(key.destroy_after)}")
+        for key in store.pending_destroy
+    ]
+    if store.is_restored:
+        lines.append(("restored", "decrypts only, until `keystead store recover`"))
+    return Outcome({"store": store, "default_keyring": default}, pairs(lines))
+
+
+def maintain(call: Call) -> Outcome:
+    """Do everything that is due now: rotations, promotions, destructions, stale wrappings, expired leases."""
+    report = call.run(lambda km: km.perform_maintenance())
+    lines: list[tuple[str, object]] = [
+        ("rotated", report.rotated),
+        ("promoted", report.promoted),
+        ("destroyed", report.destroyed),
+        ("rewrapped", report.rewrapped),
+        ("expired leases", report.expired_leases),
+    ]
+    lines += [(f"FAILED {step}", code) for step, code in report.failures.items()]
+    return Outcome(report, pairs(lines), FAILED if report.failures else 0)

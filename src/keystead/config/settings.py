@@ -1,0 +1,107 @@
+"""The settings, their types and their defaults. Every default that a program runs with stands here, in one place.
+
+Needs the extra ``config`` (pydantic, PyYAML).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+
+from keystead.config import names_production
+from keystead.config.durations import parse_duration
+from keystead.errors import ConfigurationError
+
+ALGORITHMS: Final = {"AES-256-GCM": "AES-256-GCM", "AES-GCM-256": "AES-256-GCM"}
+
+
+def _duration(value: object) -> timedelta:
+    try:
+        return parse_duration(value)
+    except ConfigurationError as exc:
+        raise ValueError(str(exc)) from None
+
+
+def _grace(value: object) -> timedelta | None:
+    return None if value is None or value == "forever" else _duration(value)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Grace = Annotated[timedelta | None, BeforeValidator(_grace)]
+
+
+class Section(BaseModel):
+    """A part of the settings; a key it does not know is an error, and no error shows a value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class RotationSettings(Section):
+    """When data keys are replaced. ``period`` 0 means never by age."""
+
+    enabled: bool = True
+    period: Duration | None = Field(default=None, description="90d; 24h where kms: has a seed")
+    max_messages: int | None = Field(default=None, gt=0)
+    max_bytes: int | None = Field(default=None, gt=0)
+
+
+class RootKeySettings(Section):
+    """Mission document 2's ``kms:`` section: the KEK comes from a seed and a salt, by PBKDF2."""
+
+    seed: SecretStr
+    salt: SecretStr
+    iterations: int = 600_000
+    key_length: int = 32
+    rotate_interval: Duration = timedelta(hours=24)
+    algorithm: str = "AES-256-GCM"
+    storage_type: Literal["database", "file"] | None = None
+    store: str | None = None
+    allow_in_production: bool = False
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known_algorithm(cls, value: str) -> str:
+        if value not in ALGORITHMS:
+            raise ValueError(f"the algorithm is AES-256-GCM (or AES-GCM-256, its other spelling), not {value!r}")
+        return ALGORITHMS[value]
+
+
+class Settings(Section):
+    """What a manager is made of. Made by ``keystead.config.sources.load``, which knows where each value came from."""
+
+    store: str | None = Field(default=None, description="URL of the store")
+    kms: str | RootKeySettings | None = Field(default=None, description="URI of the KEK, or seed and salt")
+    env: str = Field(default="development", description="production turns on the rules for production")
+    keyring: str = Field(default="default", description="the keyring that local_encrypt writes under")
+    default_key_id: str | None = Field(default=None, description="id of the KEK in its provider")
+    context_prefix: str | None = Field(default=None, description="added to every KMS context as `service`")
+    schema_name: str | None = Field(default=None, alias="schema", description="PostgreSQL schema of the tables")
+    state_dir: str | None = Field(default=None, description="folder that remembers how far the store had come")
+    rotation: RotationSettings = RotationSettings()
+    initialization_timeout: Duration = timedelta(seconds=10)
+    epoch_max_age: Duration = timedelta(seconds=30)
+    kek_recheck: Duration = timedelta(hours=1)
+    grace: Grace = timedelta(hours=1)
+    provider_deadline: Duration = timedelta(seconds=10)
+    provider_aliases: Mapping[str, str] = Field(default_factory=dict)
+    messages_per_salt: int = Field(default=2**31, gt=0, le=2**31)
+
+    @property
+    def is_production(self) -> bool:
+        """Whether the rules for production hold."""
+        return names_production(self.env)
+
+    @property
+    def rotation_period(self) -> timedelta:
+        """How long a data key lives."""
+        if self.rotation.period is not None:
+            return self.rotation.period
+        return self.kms.rotate_interval if isinstance(self.kms, RootKeySettings) else timedelta(days=90)
+
+
+def keys_of(section: type[Section]) -> dict[str, str]:
+    """Return the keys of a section as they are written, and the attribute behind each."""
+    return {field.alias or name: name for name, field in section.model_fields.items()}

@@ -1,0 +1,309 @@
+"""What an administrator does with keys, the same for the command line, the REST interface and the console.
+
+Functions over an initialised ``KeyManager``. None of them shows a key's bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from keystead.errors import InvalidInputError, KeyNotFoundError, KeyStateError
+from keystead.lifecycle.destruction import DEFAULT_WAIT
+from keystead.lifecycle.rewrap import RewrapReport
+from keystead.manager.handle import KeyringHandle
+from keystead.manager.manager import STREAM_ALGORITHM, KeyManager
+from keystead.model import DataKeyInfo, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
+from keystead.ports import KeyUse, UnitOfWork
+from keystead.providers.kek_file import create_kek_file
+
+PAGE: Final = 1000
+MESSAGE_ALGORITHM: Final = "AES-256-GCM"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """The first keys of a listing, by keyring and version, and how many there are in all."""
+
+    keys: list[DataKeyInfo]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class KekUse:
+    """How many WRAP keys a version of a KEK wraps, in the words of the service."""
+
+    provider: str
+    key_id: str
+    version: str | None
+    wrap_keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The state of a whole store; ``keks`` are every KEK that is still needed to open it."""
+
+    store_id: str
+    epoch: int
+    is_restored: bool
+    keyrings: int
+    nodes: int
+    keys: Mapping[str, int]
+    keks: list[KekUse]
+    next_rotation: datetime | None = None
+    pending_destroy: list[DataKeyInfo] = field(default_factory=list)
+
+
+def create_local_kek(path: str | os.PathLike[str]) -> None:
+    """Make a KEK file with one version, mode 0600; never overwrites one.
+
+    Raises:
+        ConfigurationError: the file exists, or cannot be made.
+    """
+    create_kek_file(path)
+
+
+async def list_keys(
+    km: KeyManager,
+    *,
+    keyring: str | None = None,
+    states: Collection[DataKeyState] | None = None,
+    limit: int | None = None,
+) -> KeyPage:
+    """Return data keys by keyring and version, at most ``limit`` of them, and their number in all.
+
+    Raises:
+        KeyNotFoundError: there is no such keyring.
+    """
+    session = await km.session()
+    total = 0
+    kept: list[KeyRecord] = []
+    async with session.surroundings.store.reading() as work:
+        if keyring is not None:
+            await _get_keyring(work, keyring)
+        after = 0
+        while True:
+            page = await work.keys(keyring=keyring, states=states, after_id=after, limit=PAGE)
+            total += len(page)
+            kept += page
+            if limit is not None and len(kept) > limit:
+                kept = heapq.nsmallest(limit, kept, key=_place)
+            if len(page) < PAGE:
+                break
+            after = page[-1].id
+    return KeyPage([DataKeyInfo.from_record(row) for row in sorted(kept, key=_place)], total)
+
+
+async def find_key(km: KeyManager, reference: str) -> DataKeyInfo:
+    """Return the data key that ``reference`` names: its id, or ``keyring/version``.
+
+    Raises:
+        InvalidInputError: it reads like neither.
+        KeyNotFoundError: there is none.
+    """
+    session = await km.session()
+    keyring, slash, version = reference.rpartition("/")
+    if not reference.isdecimal() and not (slash and keyring and version.isdecimal()):
+        raise InvalidInputError(f"a data key is named by its id, or as keyring/version: {reference!r} is neither")
+    async with session.surroundings.store.reading() as work:
+        if slash:
+            await _get_keyring(work, keyring)
+            rows = [row for row in await _all_keys(work, keyring) if row.version == int(version)]
+            row = rows[0] if rows else None
+        else:
+            row = await work.find_key(int(reference)) if int(reference) < 2**63 else None
+    if row is None:
+        raise KeyNotFoundError(f"no data key {reference} in this store; `keystead key list` shows them")
+    return DataKeyInfo.from_record(row)
+
+
+async def create_keyring(km: KeyManager, name: str, *, is_for_files: bool = False) -> DataKeyInfo:
+    """Make a keyring with a first version, and return that.
+
+    Raises:
+        InvalidInputError: it exists already, or the name is not allowed.
+    """
+    session = await km.session()
+    async with session.surroundings.store.reading() as work:
+        if await work.find_keyring(name) is not None:
+            raise InvalidInputError(f"keyring {name!r} exists; `keystead key rotate {name}` gives it a new version")
+    handle = await km.keyring(name, algorithm=STREAM_ALGORITHM if is_for_files else MESSAGE_ALGORITHM)
+    return (await handle.versions())[-1]
+
+
+async def open_keyring(km: KeyManager, name: str) -> KeyringHandle:
+    """Return an existing keyring of any algorithm that encrypts.
+
+    Raises:
+        KeyNotFoundError: there is none of that name.
+        KeyStateError: its keys are Keystead's own.
+    """
+    session = await km.session()
+    async with session.surroundings.store.reading() as work:
+        record = await _get_keyring(work, name)
+    if record.purpose is not KeyringPurpose.ENCRYPT:
+        cure = "`keystead key rewrap` replaces WRAP keys" if record.purpose is KeyringPurpose.WRAP else "use another"
+        raise KeyStateError(f"keyring {name!r} is of purpose {record.purpose} and encrypts no data; {cure}")
+    return await km.keyring(name, algorithm=record.algorithm, create=False)
+
+
+async def rotate_keyring(
+    km: KeyManager, name: str, *, promote: str = "auto", min_age: timedelta | None = None
+) -> DataKeyInfo:
+    """Give a keyring a new version; see ``KeyManager.rotate_data_key``."""
+    return await (await open_keyring(km, name)).rotate(promote=promote, min_age=min_age)
+
+
+async def rewrap(km: KeyManager, *, new_wrap_key: bool = True) -> RewrapReport:
+    """Wrap the WRAP keys under the KEK of now and every data key under the newest of them."""
+    session = await km.session()
+    return await session.lifecycle.rewrap.run(new_wrap_version=new_wrap_key)
+
+
+async def disable_key(km: KeyManager, key_id: int) -> DataKeyInfo:
+    """Stop a decrypt-only version from decrypting, until it is enabled."""
+    return DataKeyInfo.from_record(await (await km.session()).lifecycle.destruction.disable(key_id))
+
+
+async def enable_key(km: KeyManager, key_id: int) -> DataKeyInfo:
+    """Let a disabled version decrypt again."""
+    return DataKeyInfo.from_record(await (await km.session()).lifecycle.destruction.enable(key_id))
+
+
+async def schedule_destroy(
+    km: KeyManager, key_id: int, *, wait: timedelta = DEFAULT_WAIT, without_sources: bool = False
+) -> DataKeyInfo:
+    """Schedule a version's destruction once no declared source needs it; see ``Destruction.schedule``."""
+    destruction = (await km.session()).lifecycle.destruction
+    return DataKeyInfo.from_record(await destruction.schedule(key_id, wait=wait, without_sources=without_sources))
+
+
+async def cancel_destroy(km: KeyManager, key_id: int) -> DataKeyInfo:
+    """Call a scheduled destruction off; the version is disabled afterwards."""
+    return DataKeyInfo.from_record(await (await km.session()).lifecycle.destruction.cancel(key_id))
+
+
+async def declare_use(km: KeyManager, keyring: str, name: str, locator: str) -> KeyUse:
+    """Declare where ciphertexts of a keyring lie, so that a destroy looks there. Relative paths become absolute.
+
+    Raises:
+        InvalidInputError: the locator is of another form, or carries a password, which would be stored in clear.
+        KeyNotFoundError: there is no such keyring.
+    """
+    if not re.fullmatch(r"[\w.:@ -]{1,100}", name):
+        raise InvalidInputError("a source's name has 1 to 100 letters, digits, spaces and . : @ _ -")
+    use = KeyUse(name, keyring, _lasting_locator(locator))
+    session = await km.session()
+    async with session.surroundings.store.transaction() as work:
+        await _get_keyring(work, keyring)
+        await work.declare_use(use)
+    return use
+
+
+async def list_uses(km: KeyManager, keyring: str | None = None) -> list[KeyUse]:
+    """Return the declared sources of a keyring, or of all of them."""
+    session = await km.session()
+    uses: list[KeyUse] = []
+    async with session.surroundings.store.reading() as work:
+        if keyring is not None:
+            await _get_keyring(work, keyring)
+            return await work.key_uses(keyring)
+        for record in await _all_keyrings(work):
+            uses += await work.key_uses(record.name)
+    return uses
+
+
+async def drop_use(km: KeyManager, keyring: str, name: str) -> None:
+    """Take a declaration back.
+
+    Raises:
+        KeyNotFoundError: there is none of that name.
+    """
+    session = await km.session()
+    async with session.surroundings.store.transaction() as work:
+        if not await work.drop_use(keyring, name):
+            raise KeyNotFoundError(
+                f"keyring {keyring!r} has no data source {name!r}; `keystead key uses list` shows them"
+            )
+
+
+async def store_status(km: KeyManager) -> StoreStatus:
+    """Return the state of the whole store, read in one transaction."""
+    session = await km.session()
+    async with session.surroundings.store.reading() as work:
+        state = await work.state()
+        nodes = await work.live_nodes()
+        keyrings = await _all_keyrings(work)
+        rows = await _all_keys(work, None)
+    wraps = [row for row in rows if row.purpose is KeyringPurpose.WRAP and row.state is not DataKeyState.DESTROYED]
+    keks = Counter((row.kek_provider or "", row.kek_key_id or "", row.kek_version) for row in wraps)
+    pending = [row for row in rows if row.state is DataKeyState.PENDING_DESTROY]
+    due = [row.rotate_after for row in rows if row.state is DataKeyState.ACTIVE and row.rotate_after is not None]
+    counts = Counter(row.state.value for row in rows)
+    return StoreStatus(
+        store_id=state.store_id,
+        epoch=state.epoch,
+        is_restored=state.restored,
+        keyrings=len(keyrings),
+        nodes=len(nodes),
+        keys={member.value: counts[member.value] for member in DataKeyState if counts[member.value]},
+        keks=[KekUse(*kek, number) for kek, number in sorted(keks.items(), key=lambda item: str(item[0]))],
+        next_rotation=min(due, default=None),
+        pending_destroy=[DataKeyInfo.from_record(row) for row in sorted(pending, key=_place)],
+    )
+
+
+def _lasting_locator(locator: str) -> str:
+    kind, _, place = locator.partition(":")
+    if not place or kind not in ("file", "sql", "app"):
+        raise InvalidInputError("a source is file:<glob>, sql:<url>#<table>.<column> or app:<name>")
+    if kind == "file":
+        return "file:" + os.path.abspath(os.path.expanduser(place))
+    if kind == "sql":
+        url, sign, target = place.rpartition("#")
+        if not sign or not re.fullmatch(r"[^.]+\.[^.]+(\.[^.]+)?", target):
+            raise InvalidInputError("an SQL source reads sql:<url>#<table>.<column>")
+        if urlsplit(url).password is not None:
+            raise InvalidInputError(
+                "a source's URL is kept in clear: leave the password out, and give it by PGPASSFILE or PGPASSWORD"
+            )
+        if url.startswith("sqlite:///"):
+            url = "sqlite:///" + os.path.abspath(url.removeprefix("sqlite:///"))
+        return f"sql:{url}#{target}"
+    return locator
+
+
+def _place(row: KeyRecord) -> tuple[str, int]:
+    return row.keyring, row.version
+
+
+async def _get_keyring(work: UnitOfWork, name: str) -> KeyringRecord:
+    record = await work.find_keyring(name)
+    if record is None:
+        raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
+    return record
+
+
+async def _all_keys(work: UnitOfWork, keyring: str | None) -> list[KeyRecord]:
+    rows: list[KeyRecord] = []
+    while True:
+        page = await work.keys(keyring=keyring, after_id=rows[-1].id if rows else 0, limit=PAGE)
+        rows += page
+        if len(page) < PAGE:
+            return rows
+
+
+async def _all_keyrings(work: UnitOfWork) -> list[KeyringRecord]:
+    records: list[KeyringRecord] = []
+    while True:
+        page = await work.keyrings(after=records[-1].name if records else "", limit=PAGE)
+        records += page
+        if len(page) < PAGE:
+            return records

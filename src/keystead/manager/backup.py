@@ -1,0 +1,55 @@
+"""Export, verify, import and recover, for the command line and whatever else runs them."""
+
+from __future__ import annotations
+
+from keystead.errors import KeyDecryptionFailError
+from keystead.lifecycle import portable, restoration
+from keystead.lifecycle.portable import StoreExport
+from keystead.lifecycle.restoration import RecoveryReport, VerifyReport
+from keystead.manager.manager import KeyManager
+
+
+async def export_text(km: KeyManager) -> str:
+    """Return the whole store as one document: wrapped rows, never a key in clear."""
+    return portable.dump(await restoration.export_store((await km.session()).live))
+
+
+def read_export(text: str) -> StoreExport:
+    """Return the export in ``text``.
+
+    Raises:
+        InvalidInputError: no export, one of a newer release, or a damaged one.
+    """
+    return portable.parse(text)
+
+
+async def verify(km: KeyManager, export: StoreExport | None = None) -> VerifyReport:
+    """Unwrap every key of the store, or of an export, for which the manager need not be initialised."""
+    document = export or await restoration.export_store((await km.session()).live)
+    return await restoration.verify_store(km.surroundings(), document)
+
+
+async def import_export(km: KeyManager, export: StoreExport) -> VerifyReport:
+    """Fill the manager's empty store with an export whose every key the manager's KEK opens.
+
+    The manager must not be initialised, since that would fill the store.
+
+    Raises:
+        KeyDecryptionFailError: the KEK does not open the export; nothing was written.
+        InvalidInputError: the store holds keys already.
+    """
+    surroundings = km.surroundings()
+    report = await restoration.verify_store(surroundings, export)
+    if report.failures:
+        raise KeyDecryptionFailError(
+            f"{len(report.failures)} of the {report.keys} keys in the export do not open with this KEK, and nothing "
+            "was imported: configure the KEK the export was made with, or use another copy of the export"
+        )
+    await restoration.import_store(surroundings.store, export)
+    return report
+
+
+async def recover(km: KeyManager) -> RecoveryReport:
+    """Make a restored store encrypt again; see ``restoration.recover_store``."""
+    session = await km.session()
+    return await restoration.recover_store(session.live, session.lifecycle.rotation, session.lifecycle.destruction)

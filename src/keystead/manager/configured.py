@@ -1,0 +1,160 @@
+"""From settings to a manager: what ``KeyManager.from_config`` and the command line both build with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from keystead.errors import ConfigurationError
+from keystead.model import RotationPolicy
+from keystead.ports import Clock, KmsProvider, Random
+from keystead.providers.registry import OpenedProvider, open_provider
+from keystead.providers.uri import ProviderSettings
+from keystead.runtime.clock import SystemClock
+from keystead.stores.urls import parse_url
+
+if TYPE_CHECKING:
+    from keystead.config.settings import RootKeySettings
+    from keystead.config.sources import LoadedSettings
+
+SQLITE_FILE: Final = "sqlite:///keys.db"
+STATE_FOLDER: Final = ".keystead"
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerParts:
+    """A provider that the manager will own, and the other arguments of its constructor."""
+
+    provider: KmsProvider
+    arguments: Mapping[str, Any]
+
+
+def read_settings(path: str | os.PathLike[str] | None = None, **how: Any) -> LoadedSettings:
+    """Return the settings in force; see ``keystead.config.sources.load``.
+
+    Raises:
+        MissingDependencyError: the extra ``config`` is not installed.
+    """
+    from keystead.config.sources import load
+
+    return load(path, **how)
+
+
+def manager_parts(loaded: LoadedSettings, *, clock: Clock | None = None, random: Random = os.urandom) -> ManagerParts:
+    """Return what a manager with these settings is made of. Opens no file, and derives no key yet.
+
+    Raises:
+        ConfigurationError: no store or no KEK is set, or one that cannot be used; the message names the cure.
+        InvalidSeedError, InvalidSaltError, InvalidIterationsError, InvalidKeyLengthError: of a root key.
+    """
+    settings = loaded.settings
+    store = store_url(loaded)
+    opened = _open_kms(loaded, clock or SystemClock(), random)
+    arguments: dict[str, Any] = {
+        "providers": {opened.name: opened.provider},
+        "default_key_id": settings.default_key_id or opened.default_key_id,
+        "store": store,
+        "store_schema": settings.schema_name if parse_url(store).kind == "postgresql" else None,
+        "state_dir": state_folder(loaded),
+        "keyring": settings.keyring,
+        "context_prefix": settings.context_prefix,
+        "rotation_policy": RotationPolicy(
+            enabled=settings.rotation.enabled,
+            rotation_period=settings.rotation_period,
+            max_messages=settings.rotation.max_messages,
+            max_bytes=settings.rotation.max_bytes,
+        ),
+        "initialization_timeout": settings.initialization_timeout.total_seconds(),
+        "epoch_max_age_s": settings.epoch_max_age.total_seconds(),
+        "kek_recheck_s": settings.kek_recheck.total_seconds(),
+        "grace_s": None if settings.grace is None else settings.grace.total_seconds(),
+        "provider_deadline_s": settings.provider_deadline.total_seconds(),
+        "provider_aliases": settings.provider_aliases,
+        "messages_per_salt": settings.messages_per_salt,
+        "clock": clock,
+        "random": random,
+    }
+    return ManagerParts(opened.provider, arguments)
+
+
+def store_url(loaded: LoadedSettings) -> str:
+    """Return the store's URL, an SQLite path in the settings file counted from the file's own folder.
+
+    Raises:
+        ConfigurationError: no store is set, two different ones are, or it is not what ``storage_type`` says.
+    """
+    settings = loaded.settings
+    section = None if isinstance(settings.kms, str | None) else settings.kms
+    inner = section.store if section is not None else None
+    key = "store" if settings.store is not None else "kms.store"
+    url = settings.store or inner
+    if settings.store and inner and settings.store != inner and loaded.folder_of("store") == loaded.folder_of("kms"):
+        raise ConfigurationError(f"{loaded.path}: store and kms.store name different stores; keep one of them")
+    kind = section.storage_type if section is not None else None
+    if url is None and kind == "file":
+        key, url = "kms.storage_type", SQLITE_FILE
+    if url is None:
+        asked = "kms.storage_type is database: give kms.store its URL" if kind == "database" else _NOWHERE
+        raise ConfigurationError(asked)
+    if kind == "file" and not url.startswith("sqlite:"):
+        raise ConfigurationError("kms.storage_type is file, and the store is no SQLite file; say database")
+    if kind == "database" and url.startswith("memory:"):
+        raise ConfigurationError("kms.storage_type is database, and the store is memory; name a database")
+    location = url.removeprefix("sqlite:///")
+    if url.startswith("sqlite:///") and location and location[0] not in "/:":
+        return f"sqlite:///{Path(loaded.folder_of(key), location)}"
+    return url
+
+
+def state_folder(loaded: LoadedSettings) -> str | None:
+    """Return the folder of the state journal: as set, else beside the settings file, else the manager's own choice."""
+    if loaded.settings.state_dir is not None:
+        return str(Path(loaded.folder_of("state_dir"), loaded.settings.state_dir))
+    return None if loaded.path is None else str(loaded.path.absolute().parent / STATE_FOLDER)
+
+
+_NOWHERE: Final = (
+    "no store is set here: run `keystead init` in this folder, or name one with --store, KEYSTEAD_STORE or a "
+    "settings file (--config)"
+)
+_NO_KEK: Final = (
+    "no KEK is set here: run `keystead init` in this folder, or name one with --kms, KEYSTEAD_KMS or a settings "
+    "file (--config)"
+)
+
+
+def _open_kms(loaded: LoadedSettings, clock: Clock, random: Random) -> OpenedProvider:
+    kms = loaded.settings.kms
+    if kms is None:
+        raise ConfigurationError(_NO_KEK)
+    settings = ProviderSettings(
+        production=loaded.settings.is_production, random=random, clock=clock, folder=loaded.folder_of("kms")
+    )
+    if not isinstance(kms, str):
+        return OpenedProvider("local", _root_key_provider(kms, settings), "default")
+    return open_provider(kms, settings)
+
+
+def _root_key_provider(section: RootKeySettings, settings: ProviderSettings) -> KmsProvider:
+    """Return the local provider over a root key; seed and salt are checked now, the key comes at the first call."""
+    from keystead.crypto.root_key import RootKeyGenerator
+    from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+
+    generator = RootKeyGenerator(
+        section.seed.get_secret_value(),
+        section.salt.get_secret_value(),
+        section.iterations,
+        section.key_length,
+        production=settings.production,
+    )
+    generator.validate_config()
+    if settings.production and not section.allow_in_production:
+        raise ConfigurationError(
+            "a KEK from a seed is refused in production: whoever reads the seed has the key. Use a KMS, or accept it "
+            "with kms.allow_in_production: true"
+        )
+    config = LocalKMSConfig(root_key=generator.generate_root_key)
+    return LocalKMSProvider(config, random=settings.random, clock=settings.clock)

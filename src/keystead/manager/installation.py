@@ -1,0 +1,135 @@
+"""Making a place to work in: settings, KEK and store in one folder; and a store's schema."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from keystead.errors import ConfigurationError
+from keystead.manager.configured import SQLITE_FILE, read_settings
+from keystead.manager.manager import KeyManager
+from keystead.providers.kek_file import create_kek_file
+from keystead.providers.uri import ProviderUri
+from keystead.stores import schema
+from keystead.stores.urls import parse_url
+
+KEK_FILE: Final = "keystead.kek"
+SETTINGS_FILE: Final = "keystead.yaml"
+REVISION: Final = schema.HEAD
+_SETTINGS: Final = """\
+# Settings of Keystead. Relative paths count from this file's folder; ${{NAME}} stands for an environment variable.
+# Flags and KEYSTEAD_... variables win over what stands here; `keystead config check` shows what is in force.
+
+# Where the wrapped data keys are kept.
+store: {store}
+
+# The key-encryption key (KEK) that wraps them. It is not in the store: back it up apart from it.
+kms: {kms}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What ``install`` made, and which file holds the KEK (None: a KEK elsewhere)."""
+
+    settings: Path
+    made: list[Path]
+    kek: Path | None = None
+    store: Path | None = None
+
+
+def install(folder: Path, *, store: str | None = None, kms: str | None = None) -> Installation:
+    """Make settings, a KEK file (unless ``kms`` names a KEK) and an SQLite store (unless ``store`` names one).
+
+    Nothing is overwritten, and what was made is taken away again when a later step fails.
+
+    Raises:
+        ConfigurationError: one of the files exists, or a URL that cannot be used or carries a password.
+    """
+    settings, kek, database = folder / SETTINGS_FILE, folder / KEK_FILE, folder / "keys.db"
+    wanted = [settings, *([] if kms else [kek]), *([] if store else [database])]
+    if present := [path.name for path in wanted if os.path.lexists(path)]:
+        raise ConfigurationError(
+            f"{' and '.join(present)} {'is' if len(present) == 1 else 'are'} here already and will not be overwritten: "
+            "choose an empty folder, or move what is here away (whoever loses a KEK loses what it protects)"
+        )
+    if kms is not None:
+        ProviderUri.parse(kms)
+    if store is not None:
+        _require_lasting(store)
+    made: list[Path] = []
+    try:
+        if kms is None:
+            create_kek_file(kek)
+            made.append(kek)
+            # Nobody else writes to a KEK file of this moment; a later rotation makes its lock again.
+            kek.with_name(kek.name + ".lock").unlink(missing_ok=True)
+        text = _SETTINGS.format(store=_quoted(store or SQLITE_FILE), kms=_quoted(kms or f"file:{KEK_FILE}"))
+        _write_new(settings, text)
+        made.append(settings)
+        if store is None:
+            made += [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
+            asyncio.run(_open_once(settings))
+    except BaseException:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
+    kept = [path for path in wanted if path.exists()]
+    return Installation(settings, kept, kek if kms is None else None, database if store is None else None)
+
+
+def migrate(url: str, schema_name: str | None = None) -> str:
+    """Bring the store's schema to this release's revision, and return that."""
+    schema.migrate(url, schema=schema_name)
+    return REVISION
+
+
+def migration_sql(url: str, schema_name: str | None = None) -> str:
+    """Return the statements that make the schema, touching nothing."""
+    return schema.migrate(url, schema=schema_name, sql=True) or ""
+
+
+def grants(role: str, migrator: str | None = None, schema_name: str | None = None) -> str:
+    """Return the grants for a role that an application runs as; see ``keystead.stores.schema.grants``."""
+    return schema.grants(role, migrator=migrator, schema=schema_name)
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether ``url`` names an SQLite file."""
+    return parse_url(url).kind == "sqlite"
+
+
+async def _open_once(settings: Path) -> None:
+    async with KeyManager.from_config(read_settings(settings, is_file_only=True), background=False):
+        pass
+
+
+def _require_lasting(store: str) -> None:
+    parsed = parse_url(store)
+    if parsed.kind == "memory":
+        raise ConfigurationError("a store in memory forgets its keys with the command; name a file or a database")
+    password = parsed.url.password if parsed.url is not None else None
+    if password is not None and not str(password).startswith("${"):
+        raise ConfigurationError(
+            f"the store's URL carries a password, which would stand in {SETTINGS_FILE}: write a reference such as "
+            "${DB_PASSWORD} in its place, and set that variable"
+        )
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise ConfigurationError(f"{path} cannot be written: {exc.strerror}") from None
