@@ -59,9 +59,18 @@ $(VENV)/.installed-check: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[cli,postgres]' --group dev
 	@touch $@
 
-.venv-bench/.installed: pyproject.toml | .venv-bench/bin/python
-	.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install --editable '.[cli,postgres]' --group bench
+.venv-bench/.installed: pyproject.toml benchmarks/install.py | .venv-bench/bin/python
+	.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install --editable .
+	.venv-bench/bin/python -m benchmarks.install
 	@touch $@
+
+# Python 3.13 where there is one: it alone has a package of every library compared.
+.venv-bench/bin/python:
+	@for candidate in python3.13 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.13*/bin/python3.13 $(PYTHON); do \
+	  "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  echo "benchmarks run on $$("$$candidate" --version)"; \
+	  "$$candidate" -m venv .venv-bench; exit; \
+	done; echo "Keystead needs Python 3.11 or newer with venv: make bench PYTHON=/path/to/python3.13" >&2; exit 1
 
 %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

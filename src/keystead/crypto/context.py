@@ -14,6 +14,7 @@ from keystead.errors import InvalidInputError
 RESERVED_PREFIX: Final = "keystead."
 """Keys beginning so are Keystead's own; a caller who uses one is refused."""
 
+_RESERVED: Final = RESERVED_PREFIX.encode()
 _u32 = Struct(">I").pack
 
 
@@ -28,13 +29,14 @@ def encode_context(context: Mapping[str, str] | None) -> bytes:
     """
     if context is None:
         return b""
+    parts: list[bytes] = []
     try:
-        pairs = sorted([(str.encode(key), str.encode(value)) for key, value in context.items()])
+        # Text sorts by code point as its UTF-8 sorts by byte.
+        for key in sorted(context):
+            name, value = str.encode(key), str.encode(context[key])
+            parts += (_u32(len(name)), name, _u32(len(value)), value)
     except (TypeError, AttributeError, UnicodeEncodeError):
         raise _refusal(context) from None
-    parts: list[bytes] = []
-    for key, value in pairs:
-        parts += (_u32(len(key)), key, _u32(len(value)), value)
     return b"".join(parts)
 
 
@@ -45,9 +47,10 @@ def caller_aad(context: Mapping[str, str] | None) -> bytes:
         InvalidInputError: as ``encode_context``, and for keys beginning with ``keystead.``, which are reserved.
     """
     encoded = encode_context(context)
-    for key in context or ():
-        if key.startswith(RESERVED_PREFIX):
-            raise InvalidInputError(f"context keys beginning with {RESERVED_PREFIX!r} are reserved; rename {key!r}")
+    if _RESERVED in encoded:
+        for key in context or ():
+            if key.startswith(RESERVED_PREFIX):
+                raise InvalidInputError(f"context keys beginning with {RESERVED_PREFIX!r} are reserved; rename {key!r}")
     return encoded
 
 

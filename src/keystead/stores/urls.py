@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
-
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING, Final, Literal
 
 from keystead.errors import ConfigurationError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 EXAMPLES: Final = (
     "use sqlite:///relative.db, sqlite:////absolute/path.db, postgresql://user:password@host/database or memory://"
@@ -69,6 +69,9 @@ def _sqlite_path(text: str) -> Path:
 def _postgresql(text: str, schema: str | None) -> StoreUrl:
     if find_spec("psycopg") is None:
         raise MissingDependencyError("PostgreSQL needs psycopg 3: pip install 'keystead[postgres]'")
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(text).set(drivername="postgresql+psycopg")
     except (ArgumentError, ValueError):

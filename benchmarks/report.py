@@ -1,0 +1,132 @@
+"""The page docs/benchmarks.md, written from one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from benchmarks.operations import Line
+from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Bar, Cell, Results
+from benchmarks.subjects import FLOOR, OURS
+
+INTRODUCTION: Final = """\
+# Benchmarks
+
+`make bench` measures everything on this page in one run and writes it. It needs no network once its environment,
+`.venv-bench`, is made, and prefers Python 3.13, for which every library compared has a package.
+
+![Time per message by library](assets/benchmarks.svg)
+"""
+METHOD: Final = """\
+## How it is measured
+
+Each of {rounds} rounds times every library at every size once, in an order drawn anew, about {cell_ms:g} ms a cell,
+with the garbage collector off. A time is the median over the rounds, in CPU time of the process: nothing in the tables
+of messages and lookups waits, so it is what a clock on the wall shows on an idle machine. Streams, start and rotation
+are wall-clock time.
+
+The figure in brackets is the ratio to the floor: the median of the ratios *within* each round, so that a slow spell of
+the machine counts for both sides; it may differ a little from the quotient of two medians. The floor is
+`AESGCM.encrypt(nonce, data, aad)` with nonce and 26 bytes of AAD ready: the least an envelope with a header over this
+cipher can cost in Python. Calls are spelled out as a caller writes them; the loop around them is counted, and so is
+whatever a library does now and then, such as refilling nonces.
+
+"""
+FAIRNESS: Final = """\
+
+The rows do not all do the same, and this table is not a formality: Asherah wraps a fresh key for every row, FraiseQL
+authenticates no header and cannot decrypt after a restart, the AWS Encryption SDK commits to its keys. A library that
+is faster at less, or slower at more, is not thereby better or worse.
+"""
+
+
+def page(results: Results, *, cell_ms: float) -> str:
+    """Return the whole page as Markdown."""
+    return "\n".join(
+        [
+            INTRODUCTION,
+            "## Time per message\n",
+            *_messages(results),
+            "\n" + _noise(results),
+            "## What each row does\n",
+            *_notes(results),
+            FAIRNESS,
+            "## Bars\n",
+            "Keystead holds itself to these; a run reports them and fails only on errors.\n",
+            *_table(["bar", "seen", ""], [_bar(bar) for bar in results.bars()]),
+            "\n## Everything else\n",
+            *_lines("lookups and hashes", results.operations.lookups),
+            "",
+            *_lines("streams, 64 MiB", results.operations.streams),
+            "",
+            *_lines("start and rotation", results.operations.start),
+            "",
+            METHOD.format(rounds=results.rounds, cell_ms=cell_ms),
+            *_table(["", ""], [[name, value] for name, value in results.machine.items()]),
+            "",
+        ]
+    )
+
+
+def summary(results: Results) -> str:
+    """Return the bars, for the terminal."""
+    return "\n".join(
+        f"{'pass' if bar.is_met else 'FAIL'}  {bar.requirement.replace('`', '')}: {bar.seen.replace('`', '')}"
+        for bar in results.bars()
+    )
+
+
+def _messages(results: Results) -> Iterator[str]:
+    cells: list[Cell] = [(size, operation) for size in SIZES for operation in (ENCRYPT, DECRYPT)]
+    rows = []
+    for subject in results.subjects:
+        figures = [
+            f"{_ns(results.sample(cell, subject.name).median_ns)} ({_ratio(results.ratio(cell, subject.name))})"
+            for cell in cells
+        ]
+        rows.append([f"**{subject.name}**" if subject.name.startswith(OURS) else subject.name, *figures])
+    rows += [[absent.name, absent.reason, *[""] * (len(cells) - 1)] for absent in results.absent]
+    yield "Nanoseconds, and in brackets the ratio to the floor in the same run.\n"
+    yield from _table(
+        ["", *(f"{SIZES[size]} {operation}" for size, operation in cells)], rows, align="|---|" + "--:|" * len(cells)
+    )
+
+
+def _notes(results: Results) -> Iterator[str]:
+    rows = [[subject.name, f"{results.sizes[subject.name]} B", subject.note] for subject in results.subjects]
+    rows += [[absent.name, "", absent.reason] for absent in results.absent]
+    return _table(["", "64 B become", "what its time buys"], rows)
+
+
+def _noise(results: Results) -> str:
+    floors = {cell: samples[FLOOR] for cell, samples in results.samples.items()}
+    spread = max(sample.spread for sample in floors.values())
+    best = floors[64, ENCRYPT].best_ns
+    ours = results.sample((64, ENCRYPT), OURS).best_ns
+    return (
+        f"How quiet the machine was: the middle half of the floor's rounds lies within {spread:.0%} of its median at "
+        f"worst. In the best round at 64 B the floor took {_ns(best)} ns and `local_encrypt` {_ns(ours)} ns.\n"
+    )
+
+
+def _bar(bar: Bar) -> list[str]:
+    return [bar.requirement, bar.seen, "pass" if bar.is_met else "**fail**"]
+
+
+def _lines(title: str, lines: Sequence[Line]) -> Iterator[str]:
+    return _table([title, "median"], [[line.what, line.figure] for line in lines], align="|---|--:|")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield align or "|" + " --- |" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _ns(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ")
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"

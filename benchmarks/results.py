@@ -1,0 +1,83 @@
+"""What a run found, and the bars it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.operations import IMPORT_BAR_MS, Operations
+from benchmarks.subjects import FLOOR, OURS, Absent, Subject
+from benchmarks.timing import Sample
+
+SIZES: Final = {64: "64 B", 1024: "1 KiB", 16384: "16 KiB"}
+ENCRYPT: Final = "encrypt"
+DECRYPT: Final = "decrypt"
+RATIO_BAR: Final = 1.9
+TIME_BAR_NS: Final = 1000
+
+Cell = tuple[int, str]
+"""Size of the plaintext in bytes, and ``encrypt`` or ``decrypt``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One requirement, what was seen, and whether it holds."""
+
+    requirement: str
+    seen: str
+    is_met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything of one run. ``samples`` has a sample per cell and subject, ``sizes`` the output of 64 bytes."""
+
+    machine: Mapping[str, str]
+    rounds: int
+    subjects: list[Subject]
+    absent: list[Absent]
+    samples: Mapping[Cell, Mapping[str, Sample]]
+    sizes: Mapping[str, int]
+    operations: Operations
+
+    def sample(self, cell: Cell, name: str) -> Sample:
+        return self.samples[cell][name]
+
+    def ratio(self, cell: Cell, name: str) -> float:
+        return self.sample(cell, name).ratio_to(self.sample(cell, FLOOR))
+
+    def bars(self) -> list[Bar]:
+        return list(self._bars())
+
+    def _bars(self) -> Iterator[Bar]:
+        for operation in (ENCRYPT, DECRYPT):
+            ratio = self.ratio((64, operation), OURS)
+            yield Bar(
+                f"`local_{operation}` at most {RATIO_BAR} times the floor, 64 B", f"{ratio:.2f}", ratio <= RATIO_BAR
+            )
+        for operation in (ENCRYPT, DECRYPT):
+            ours, floor = self.sample((64, operation), OURS).median_ns, self.sample((64, operation), FLOOR).median_ns
+            yield Bar(
+                f"`local_{operation}` under {TIME_BAR_NS} ns, 64 B",
+                f"{ours:.0f} ns, where the bare call takes {floor:.0f} ns",
+                ours < TIME_BAR_NS,
+            )
+        for subject in self.subjects:
+            if subject.is_rival:
+                yield self._faster(subject.name, (ENCRYPT,) if subject.only_encrypt_is_held else (ENCRYPT, DECRYPT))
+        for absent in self.absent:
+            yield Bar(f"faster than {absent.name}", absent.reason, False)
+        taken = self.operations.import_ms
+        yield Bar(f"`import keystead` under {IMPORT_BAR_MS:.0f} ms", f"{taken:.1f} ms", taken < IMPORT_BAR_MS)
+
+    def _faster(self, name: str, operations: tuple[str, ...]) -> Bar:
+        factors = [
+            self.sample((size, operation), name).ratio_to(self.sample((size, operation), OURS))
+            for size in SIZES
+            for operation in operations
+        ]
+        what = "encrypts faster than" if operations == (ENCRYPT,) else "faster than"
+        return Bar(
+            f"{what} {name}, all sizes", f"{min(factors):.2f} to {max(factors):.2f} times as fast", min(factors) > 1
+        )
