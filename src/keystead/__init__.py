@@ -14,17 +14,86 @@ Every name is loaded at first use: importing the package loads neither SQLAlchem
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from keystead.crypto.envelope import inspect
+    from keystead.crypto.root_key import RootKeyGenerator
+    from keystead.errors import (
+        AlreadyInitializedError,
+        CleanupFailedError,
+        ConfigurationError,
+        ConflictError,
+        DataKeyNotLoadedError,
+        DecryptionError,
+        EncryptionError,
+        ForeignSchemaError,
+        InvalidAlgorithmError,
+        InvalidCiphertextError,
+        InvalidInputError,
+        InvalidIterationsError,
+        InvalidKeyLengthError,
+        InvalidKeyVersionError,
+        InvalidSaltError,
+        InvalidSeedError,
+        KeyDecryptionFailError,
+        KeyEncryptionFailError,
+        KeyExpiredError,
+        KeyGenerationFailError,
+        KeyInUseError,
+        KeyNotFoundError,
+        KeyRotationError,
+        KeyStateError,
+        KMSError,
+        MissingDependencyError,
+        NoActiveKeyError,
+        NotInitializedError,
+        ProviderAuthError,
+        ProviderConnectionError,
+        ProviderNotConfiguredError,
+        SchemaVersionError,
+        StorageOperationError,
+        StoreFullError,
+        StoreReadOnlyError,
+        StoreRestoredError,
+        StoreUnavailableError,
+        SystemShutdownError,
+    )
+    from keystead.manager.crypto_service import CryptoService
+    from keystead.manager.handle import KeyringHandle
+    from keystead.manager.manager import KeyManager
+    from keystead.model import (
+        DataKeyInfo,
+        DataKeyPair,
+        DataKeyState,
+        EncryptedData,
+        EncryptedField,
+        KeyDescription,
+        KeyPurpose,
+        KeyReference,
+        KeyState,
+        KeyStatistics,
+        KMSStatus,
+        RotationPolicy,
+        SecretBytes,
+    )
+    from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
 
-_ERRORS: Final = (
+__version__ = "0.1.0.dev0"
+
+__all__ = [
     "AlreadyInitializedError",
     "CleanupFailedError",
     "ConfigurationError",
     "ConflictError",
+    "CryptoService",
+    "DataKeyInfo",
     "DataKeyNotLoadedError",
+    "DataKeyPair",
+    "DataKeyState",
     "DecryptionError",
+    "EncryptedData",
+    "EncryptedField",
     "EncryptionError",
     "ForeignSchemaError",
     "InvalidAlgorithmError",
@@ -36,46 +105,45 @@ _ERRORS: Final = (
     "InvalidSaltError",
     "InvalidSeedError",
     "KMSError",
+    "KMSStatus",
     "KeyDecryptionFailError",
+    "KeyDescription",
     "KeyEncryptionFailError",
     "KeyExpiredError",
     "KeyGenerationFailError",
     "KeyInUseError",
+    "KeyManager",
     "KeyNotFoundError",
+    "KeyPurpose",
+    "KeyReference",
     "KeyRotationError",
+    "KeyState",
     "KeyStateError",
+    "KeyStatistics",
+    "KeyringHandle",
+    "LocalKMSConfig",
+    "LocalKMSProvider",
     "MissingDependencyError",
     "NoActiveKeyError",
     "NotInitializedError",
     "ProviderAuthError",
     "ProviderConnectionError",
     "ProviderNotConfiguredError",
+    "RootKeyGenerator",
+    "RotationPolicy",
     "SchemaVersionError",
+    "SecretBytes",
     "StorageOperationError",
     "StoreFullError",
     "StoreReadOnlyError",
     "StoreRestoredError",
     "StoreUnavailableError",
     "SystemShutdownError",
-)
-_MODELS: Final = (
-    "DataKeyInfo",
-    "DataKeyPair",
-    "DataKeyState",
-    "EncryptedData",
-    "EncryptedField",
-    "KMSStatus",
-    "KeyDescription",
-    "KeyPurpose",
-    "KeyReference",
-    "KeyState",
-    "KeyStatistics",
-    "RotationPolicy",
-    "SecretBytes",
-)
+    "__version__",
+    "inspect",
+]
+
 _HOMES: Final = {
-    **dict.fromkeys(_ERRORS, "keystead.errors"),
-    **dict.fromkeys(_MODELS, "keystead.model"),
     "KeyManager": "keystead.manager.manager",
     "KeyringHandle": "keystead.manager.handle",
     "CryptoService": "keystead.manager.crypto_service",
@@ -84,18 +152,19 @@ _HOMES: Final = {
     "RootKeyGenerator": "keystead.crypto.root_key",
     "inspect": "keystead.crypto.envelope",
 }
+"""Where a name lives that is neither an error nor a model."""
 
-__all__ = sorted([*_HOMES, "__version__"])
 
+if not TYPE_CHECKING:  # a type checker reads the imports above, and sees a misspelt name
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'keystead' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'keystead' has no attribute {name!r}")
+        home = _HOMES.get(name, "keystead.errors" if name.endswith("Error") else "keystead.model")
+        value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)
