@@ -18,7 +18,6 @@ from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.cli.targets import STDOUT, open_target, refuse_binary_terminal
 from keystead.manager import payloads
-from keystead.manager.manager import KeyManager
 
 LARGE: Final = 16 * 1024 * 1024
 
@@ -45,6 +44,7 @@ def register(app: typer.Typer) -> None:
 def encrypt(
     call: Call,
     file: Input = STDOUT,
+    *,
     output: Output = None,
     text: Annotated[bool, typer.Option("--text", help="A ks1. text, for at most 64 MiB.")] = False,
     keyring: Keyring = None,
@@ -56,11 +56,14 @@ def encrypt(
         return _encrypt_text(call, file, output, keyring, pairs)
     _require_output_for_json(call, output)
     refuse_binary_terminal(output)
-    with open_source(file) as source, open_target(output, is_text=False) as target:
-        with progress_of(source, "encrypting") as tick:
-            size = call.run(
-                lambda km: payloads.seal_stream(km, source, target, keyring=keyring, context=pairs, progress=tick)
-            )
+    with (
+        open_source(file) as source,
+        open_target(output, is_text=False) as target,
+        progress_of(source, "encrypting") as tick,
+    ):
+        size = call.run(
+            lambda km: payloads.seal_stream(km, source, target, keyring=keyring, context=pairs, progress=tick)
+        )
     return Outcome({"output": output, "form": "binary", "plaintext_bytes": size})
 
 
@@ -78,13 +81,14 @@ def decrypt(
     """
     pairs = context_of(context)
     _require_output_for_json(call, output)
-    with open_source(file) as source, open_target(output, is_text=False) as target:
-        with progress_of(source, "decrypting") as tick:
-
-            async def run(km: KeyManager) -> payloads.Opened:
-                return await payloads.open_any(km, source, target, keyring=keyring, context=pairs, progress=tick)
-
-            opened = call.run(run)
+    with (
+        open_source(file) as source,
+        open_target(output, is_text=False) as target,
+        progress_of(source, "decrypting") as tick,
+    ):
+        opened = call.run(
+            lambda km: payloads.open_any(km, source, target, keyring=keyring, context=pairs, progress=tick)
+        )
     return Outcome({"output": output, "form": opened.form, "plaintext_bytes": opened.size_bytes})
 
 

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def init(
     call: Call,
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", show_default=False, help="The working folder without.")
+        str, typer.Argument(metavar="FOLDER", show_default=False, help="Where; the working folder if none is named.")
     ] = ".",
     store: Store = None,
     kms: Kms = None,
@@ -40,6 +40,8 @@ def init(
         say(f"warning: {variable} is set in the environment and wins over keystead.yaml")
     files = [str(path) if folder != os.curdir else path.name for path in made.made]
     lines = [f"Made {', '.join(files)}."]
+    if made.kek is not None and made.kek not in made.made:
+        lines.append(f"{made.kek.name} and the store were here already; they belong together and are used.")
     if made.kek is not None:
         lines += [
             f"Back up {made.kek.name} now, apart from the store: whoever has both can read everything, and whoever",

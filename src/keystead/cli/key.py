@@ -92,7 +92,9 @@ def show(call: Call, key: Reference) -> Outcome:
 
 def rotate(
     call: Call,
-    keyring: Annotated[str | None, typer.Argument(metavar="KEYRING", help="The default one without it.")] = None,
+    keyring: Annotated[
+        str | None, typer.Argument(metavar="KEYRING", help="Which; the default one if none is named.")
+    ] = None,
     promote: Annotated[
         str,
         typer.Option("--promote", metavar="auto|now", help="now: do not wait until running processes have loaded it."),
@@ -180,6 +182,8 @@ def _ask_for(info: DataKeyInfo) -> None:
     say(f"Destroying version {info.version} of keyring {info.keyring!r} cannot be undone once it has happened.")
     print(f"Type the key's id ({info.id}) to go on: ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
+    if not sys.stdin.isatty():
+        say("")
     if not answer:
         wrong_usage("nobody is there to answer; say --yes to go on without being asked")
     if answer.strip() != str(info.id):

@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def export(
     call: Call,
-    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="Where to; stdout without.")] = STDOUT,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", show_default=False, help="Where to; stdout if none is named.")
+    ] = STDOUT,
 ) -> Outcome | None:
     """Write every row of the store, wrapped as it is, with a checksum. No key is in it in clear."""
     text = call.run(backup.export_text)
@@ -43,7 +45,9 @@ def export(
 
 def verify(
     call: Call,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="An export; the store itself without.")] = None,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="An export; the store itself if none is named.")
+    ] = None,
 ) -> Outcome:
     """Unwrap every key of the store, or of an export, with the KEK of now. Exit code 3 if one does not open."""
     document = None if file is None else _read(file)

@@ -42,10 +42,10 @@ class Section(BaseModel):
 class RotationSettings(Section):
     """When data keys are replaced. ``period`` 0 means never by age."""
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="false: data keys are rotated on request only")
     period: Duration | None = Field(default=None, description="90d; 24h where kms: has a seed")
-    max_messages: int | None = Field(default=None, gt=0)
-    max_bytes: int | None = Field(default=None, gt=0)
+    max_messages: int | None = Field(default=None, gt=0, description="rotates at 80 % of it")
+    max_bytes: int | None = Field(default=None, gt=0, description="rotates at 80 % of it")
 
 
 class RootKeySettings(Section):
@@ -81,13 +81,19 @@ class Settings(Section):
     schema_name: str | None = Field(default=None, alias="schema", description="PostgreSQL schema of the tables")
     state_dir: str | None = Field(default=None, description="folder that remembers how far the store had come")
     rotation: RotationSettings = RotationSettings()
-    initialization_timeout: Duration = timedelta(seconds=10)
-    epoch_max_age: Duration = timedelta(seconds=30)
-    kek_recheck: Duration = timedelta(hours=1)
-    grace: Grace = timedelta(hours=1)
-    provider_deadline: Duration = timedelta(seconds=10)
-    provider_aliases: Mapping[str, str] = Field(default_factory=dict)
-    messages_per_salt: int = Field(default=2**31, gt=0, le=2**31)
+    initialization_timeout: Duration = Field(
+        default=timedelta(seconds=10), description="for the store and the KMS together, at start"
+    )
+    epoch_max_age: Duration = Field(default=timedelta(seconds=30), description="how old the view of the store may be")
+    kek_recheck: Duration = Field(default=timedelta(hours=1), description="how often the KMS confirms the WRAP key")
+    grace: Grace = Field(
+        default=timedelta(hours=1), description="how long use goes on without an answer of the KMS; or `forever`"
+    )
+    provider_deadline: Duration = Field(default=timedelta(seconds=10), description="for one call of the KMS")
+    provider_aliases: Mapping[str, str] = Field(
+        default_factory=dict, description="old name of a provider instance to its name now; `old=new,...` in a variable"
+    )
+    messages_per_salt: int = Field(default=2**31, gt=0, le=2**31, description="messages under one derived key")
 
     @property
     def is_production(self) -> bool:

@@ -42,6 +42,9 @@ class BatchResult(Mapping[str, T]):
             raise self.errors[name]
         return self._values[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._values or name in self.errors
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -45,13 +45,18 @@ class Installation:
 def install(folder: Path, *, store: str | None = None, kms: str | None = None) -> Installation:
     """Make settings, a KEK file (unless ``kms`` names a KEK) and an SQLite store (unless ``store`` names one).
 
-    Nothing is overwritten, and what was made is taken away again when a later step fails.
+    Nothing is overwritten, and what was made is taken away again when a later step fails. A KEK file and the store
+    that it opens, both here already, as a program leaves them, get settings and are not touched.
 
     Raises:
         ConfigurationError: one of the files exists, or a URL that cannot be used or carries a password.
+        KeyDecryptionFailError: KEK and store are here, and do not belong together.
     """
     settings, kek, database = folder / SETTINGS_FILE, folder / KEK_FILE, folder / "keys.db"
     wanted = [settings, *([] if kms else [kek]), *([] if store else [database])]
+    is_adopted = kms is None and store is None and kek.exists() and database.exists() and not settings.exists()
+    if is_adopted:
+        wanted = [settings]
     if present := [path.name for path in wanted if os.path.lexists(path)]:
         raise ConfigurationError(
             f"{' and '.join(present)} {'is' if len(present) == 1 else 'are'} here already and will not be overwritten: "
@@ -63,7 +68,7 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
         _require_lasting(store)
     made: list[Path] = []
     try:
-        if kms is None:
+        if kms is None and not is_adopted:
             create_kek_file(kek)
             made.append(kek)
             # Nobody else writes to a KEK file of this moment; a later rotation makes its lock again.
@@ -71,7 +76,9 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
         text = _SETTINGS.format(store=_quoted(store or SQLITE_FILE), kms=_quoted(kms or f"file:{KEK_FILE}"))
         _write_new(settings, text)
         made.append(settings)
-        if store is None:
+        if is_adopted:
+            asyncio.run(_open_once(settings))
+        elif store is None:
             made += [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
             asyncio.run(_open_once(settings))
     except BaseException:

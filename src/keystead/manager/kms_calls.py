@@ -87,7 +87,7 @@ class KmsCalls:
         context: Mapping[str, str] | None,
     ) -> EncryptedData:
         """Encrypt a text, bytes or JSON value; its type is authenticated with it."""
-        kind = field_type or _infer(value)
+        kind = _infer(value) if field_type is None else field_type
         sealed = self._sealed_context(context) | {FIELD_TYPE: kind}
         return await self._encrypt(_field_bytes(value, kind), key_id, provider, sealed)
 
@@ -182,7 +182,7 @@ def _bytes_like(plaintext: object) -> bytes:
         raise InvalidInputError("encrypt takes bytes: call .encode() on text, or use encrypt_field")
     try:
         return bytes(memoryview(plaintext))  # type: ignore[arg-type]
-    except TypeError:
+    except (TypeError, ValueError):
         raise InvalidInputError(f"encrypt takes bytes, not {type(plaintext).__name__}; see encrypt_field") from None
 
 

@@ -12,6 +12,7 @@ from keystead.errors import (
     KeyNotFoundError,
     NoActiveKeyError,
     StorageOperationError,
+    SystemShutdownError,
 )
 from keystead.jobs.runner import JobReport
 from keystead.lifecycle.legacy_import import LegacyImportReport
@@ -279,6 +280,7 @@ class KeyManager(ManagerCore):
 
     def get_rotation_policy(self) -> RotationPolicy:
         """Return the data keys' policy, with last and next rotation (None before ``initialize``)."""
+        self._require_open()
         return self.default.get_rotation_policy()
 
     async def get_active_data_key(self) -> DataKeyInfo:
@@ -322,7 +324,7 @@ class KeyManager(ManagerCore):
             if self.is_initialized:
                 active = await self.get_active_data_key()
                 counts = await self._statistics()
-        except (StorageOperationError, NoActiveKeyError):
+        except (StorageOperationError, NoActiveKeyError, SystemShutdownError):
             pass
         return KMSStatus(
             initialized=self.is_initialized,

@@ -38,6 +38,8 @@ log = logging.getLogger("keystead.manager")
 INDEX_KEYRING: Final = "keystead.index"
 FILES_KEYRING: Final = "files"
 USES_EVERY_S: Final = 60.0
+STOP_WITHIN_S: Final = 2.0
+"""How long closing waits for what the background task is in the middle of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Session:
         self._poll_lock = asyncio.Lock()
         self._is_closed = False
         self._is_node = False
+        self._is_resting = False
         # In a child of a fork, until something starts the background task; whoever asks the gate looks here.
         self.is_asleep = False
 
@@ -137,6 +140,7 @@ class Session:
         is_running = self._task is not None and not self._task.done() and self._task.get_loop() is loop
         self.is_asleep = False
         if self._options.is_background and not is_running:
+            self._is_resting = False
             self._task = loop.create_task(self._serve(), name="keystead-node")
 
     async def run_due(self) -> list[JobReport]:
@@ -249,6 +253,9 @@ class Session:
         task, self._task = self._task, None
         if task is None or task.get_loop() is not asyncio.get_running_loop():
             return
+        if not self._is_resting:
+            # Cancelled inside a statement, the driver loses the connection and says so on stderr.
+            await asyncio.wait({task}, timeout=STOP_WITHIN_S)
         while not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
@@ -271,10 +278,14 @@ class Session:
             try:
                 await self.run_due()
             except KMSError as exc:
-                log.warning("background poll failed: %s", exc.code)
+                if not self._is_closed:
+                    log.warning("background poll failed: %s", exc.code)
             except Exception:
                 log.exception("background poll failed")
-            await self._s.clock.sleep(self._options.epoch_max_age_s)
+            if not self._is_closed:
+                self._is_resting = True
+                await self._s.clock.sleep(self._options.epoch_max_age_s)
+                self._is_resting = False
 
     async def rotate_if_expired(self, ring: Keyring) -> None:
         """Replace an active version that ran out while no process was there to do it; what is there still decrypts."""
