@@ -22,7 +22,7 @@ demo: $(VENV)/.installed-demo
 	@$(BIN)/keystead demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=json $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-report=json $(PYTEST_ARGS)
 	$(BIN)/python scripts/check_coverage.py coverage.json
 
 check: $(VENV)/.installed-check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
+from tests.canary.watch import SecretWatch, learning, listening
 from tests.components import missing
 from tests.fakes.clock import FakeClock
 from tests.fakes.postgres import PostgresServer, find_postgres_bin
@@ -20,6 +22,19 @@ POSTGRES_CURE = (
 )
 
 _database_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_key_is_ever_logged() -> Iterator[None]:
+    """Hear every logger during the whole run, and fail it if one of the keys made meanwhile was said.
+
+    What SQLAlchemy and aiosqlite say of every statement is heard in tests/canary only; here it would take too long.
+    """
+    watch = SecretWatch()
+    quiet = [("sqlalchemy", logging.WARNING), ("aiosqlite", logging.INFO)]
+    with learning(watch), listening(watch, ("", logging.DEBUG), *quiet):
+        yield
+    assert watch.hits() == []
 
 
 @pytest.fixture

@@ -137,3 +137,18 @@ async def test_a_memory_store_takes_its_time_from_the_clock_it_is_given() -> Non
     async with store.reading() as work:
         assert await work.live_nodes() == []
     await store.aclose()
+
+
+async def test_a_heartbeat_waits_for_a_transaction_that_is_changing_keys(store: KeyStore) -> None:
+    """Else a rotation that looked at the nodes a moment ago makes a version active that the new node never read."""
+
+    async def beat() -> None:
+        async with store.transaction() as work:
+            await work.beat("new", 0, HOUR_MS)
+
+    async with store.transaction() as work:
+        await work.bump_epoch()
+        beating = asyncio.create_task(beat())
+        await asyncio.wait({beating}, timeout=0.3)
+        assert not beating.done()
+    await beating

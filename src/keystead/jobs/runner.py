@@ -69,13 +69,14 @@ class JobRunner:
         return reports
 
     async def _run(self, job: Job) -> JobReport:
+        asked = self._clock.monotonic()
         try:
             async with self._store.transaction() as work:
                 lease = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
             if lease is None:
                 return JobReport(job.name, "held")
             try:
-                await self._under_lease(job, lease)
+                await self._under_lease(job, lease, asked + self._ttl_s)
             finally:
                 await self._give_back(lease)
         except Exception as exc:
@@ -90,31 +91,34 @@ class JobRunner:
             async with self._store.transaction() as work:
                 await work.drop_lease(lease)
 
-    async def _under_lease(self, job: Job, lease: Lease) -> None:
+    async def _under_lease(self, job: Job, lease: Lease, held_until: float) -> None:
         action = asyncio.ensure_future(job.action(lease))
-        heart = asyncio.ensure_future(self._renew(job, lease))
+        heart = asyncio.ensure_future(self._renew(job, lease, held_until))
         try:
             await asyncio.wait({action, heart}, return_when=asyncio.FIRST_COMPLETED)
             if not action.done():
                 action.cancel()
                 await asyncio.wait({action})
                 raise ConflictError(f"job {job.name!r} lost its lease and was stopped")
+            if action.cancelled():
+                # Nobody cancelled us: it is the job's failure, and must not end whoever runs the jobs.
+                raise KMSError(f"job {job.name!r} cancelled itself")
             await action
         finally:
             for task in (action, heart):
                 task.cancel()
             await asyncio.gather(action, heart, return_exceptions=True)
 
-    async def _renew(self, job: Job, lease: Lease) -> None:
+    async def _renew(self, job: Job, lease: Lease, held_until: float) -> None:
         """Renew the lease at a third of its time; end when it is lost, or the store is away for longer than that."""
-        held_until = self._clock.monotonic() + self._ttl_s
         while self._clock.monotonic() < held_until:
             await asyncio.sleep(self._ttl_s / 3)
+            asked = self._clock.monotonic()
             try:
-                async with self._store.transaction() as work:
+                async with asyncio.timeout(self._ttl_s / 3), self._store.transaction() as work:
                     renewed = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
-                if renewed is None or renewed.token != lease.token:
-                    return
-                held_until = self._clock.monotonic() + self._ttl_s
-            except StorageOperationError:
+            except (StorageOperationError, TimeoutError):
                 continue
+            if renewed is None or renewed.token != lease.token:
+                return
+            held_until = asked + self._ttl_s

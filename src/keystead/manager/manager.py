@@ -174,7 +174,7 @@ class KeyManager(ManagerCore):
         context: Mapping[str, str] | None = None,
     ) -> int:
         """Decrypt a stream; on ``DecryptionError`` what was written to ``target`` must not be used."""
-        handle = await self.keyring(keyring, algorithm=STREAM_ALGORITHM)
+        handle = await self.keyring(keyring, algorithm=STREAM_ALGORITHM, create=False)
         return await streams.decrypt_stream(handle, await self.session(), source, target, context)
 
     async def decrypt_legacy(

@@ -158,7 +158,7 @@ class Session:
             if self._watch.is_due:
                 await self._watch.ask()
             await self._beat()
-            for ring in self.live.rings():
+            for ring in self.live.rings() if not self._is_closed else ():
                 if self.gate(ring, False) is not None or self.gate(ring, True) is not None:
                     ring.block()
             if (since := self._default.snapshot.active_since) is not None:

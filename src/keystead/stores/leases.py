@@ -7,7 +7,7 @@ from sqlalchemy import and_, case, delete, or_, select, update
 from keystead.errors import ConflictError, InvalidInputError
 from keystead.ports import Lease, NodeRecord
 from keystead.stores.keys import KeyReadRows
-from keystead.stores.tables import leases, nodes
+from keystead.stores.tables import leases, nodes, store_state
 
 _NOBODY = ""
 
@@ -49,7 +49,12 @@ class LeaseRows(KeyReadRows):
         await self._write(update(leases).where(ours).values(owner=_NOBODY, until_ms=0))
 
     async def beat(self, node_id: str, seen_epoch: int, ttl_ms: int) -> None:
-        """Write a node's heartbeat and the epoch it has loaded."""
+        """Write a node's heartbeat and the epoch it has loaded.
+
+        Waits for a transaction that is changing keys: it may have looked at the nodes without seeing this one, and
+        what it changes is read by whoever reads after this heartbeat.
+        """
+        await self._first(select(store_state.c.epoch).with_for_update(read=True))
         until = await self.now_ms() + ttl_ms
         insert = self._insert(nodes).values(node_id=node_id, seen_epoch=seen_epoch, until_ms=until)
         beat = insert.on_conflict_do_update(

@@ -1,0 +1,34 @@
+"""Every scenario by name, in the order of a full run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from soak.crash import Crash
+from soak.faults import Faults
+from soak.figures import Scenario
+from soak.fuzz import Fuzz
+from soak.limits import Limits
+from soak.nonces import Nonces
+from soak.restore import Restore
+from soak.rotation import Rotation
+from soak.rotators import Rotators
+from soak.scale import Scale
+from soak.start import Start
+from soak.tamper import Tamper
+
+_ALL: Final[tuple[Scenario, ...]] = (
+    Rotation(),
+    Rotators(),
+    Crash(),
+    Limits(),
+    Nonces(),
+    Tamper(),
+    Restore(),
+    Faults(),
+    Scale(),
+    Start(),
+    Fuzz(),
+)
+
+SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in _ALL}

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+import pytest
+
+from keystead.runtime import fork
+
+
+class Renewed:
+    """Counts how often it was told of a fork."""
+
+    def __init__(self) -> None:
+        self.told = 0
+        fork.in_child(self.renew)
+
+    def renew(self) -> None:
+        self.told += 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_what_is_alive_is_told_once_in_the_child_and_never_in_the_parent() -> None:
+    alive, gone = Renewed(), Renewed()
+    del gone
+    gc.collect()
+    child = os.fork()
+    if child == 0:
+        os._exit(alive.told)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert alive.told == 0
+
+
+def test_what_is_gone_is_forgotten_and_what_is_alive_is_not() -> None:
+    alive = [Renewed() for _ in range(300)]
+    for _ in range(2000):
+        Renewed()
+    gc.collect()
+    assert len(fork._CHILDREN) < 2000
+    fork._CHILDREN.call()
+    assert {one.told for one in alive} == {1}
+
+
+def test_no_registration_is_lost_between_threads() -> None:
+    kept: list[Renewed] = []
+    threads = [threading.Thread(target=lambda: kept.extend(Renewed() for _ in range(500))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    fork._CHILDREN.call()
+    assert {one.told for one in kept} == {1}
+    assert len(kept) == 4000
