@@ -23,6 +23,7 @@ THREADS: Final = 2
 BLOCK: Final = 64 * 1024
 RECORD: Final = struct.Struct(">QQ24s")
 """The process, what the message weighs, and the data key id and salt of its header."""
+LARGE_EVERY: Final = 50
 PAUSE_S: Final = 0.0005
 LIFE_S: Final = 0.4
 
@@ -48,7 +49,7 @@ class Limits:
             figures.tell(place.kind, "processes that encrypted", processes)
             figures.tell(place.kind, "pairs of data key and salt", len(counted))
             figures.at_most(place.kind, "most messages of one pair", max(counted.values()), LIMIT)
-            figures.at_least(place.kind, "pairs filled by more than half", _filled(counted), 1)
+            figures.at_least(place.kind, "pairs filled to the limit", _filled(counted), 1)
             shared = sum(len(who) > 1 for who in owners.values())
             figures.equal(place.kind, "salts in two processes", shared, 0)
         return figures.rows
@@ -91,7 +92,7 @@ def _encrypt(place: Place, log: Path) -> None:
     km = place.manager(messages_per_salt=LIMIT)
     asyncio.run(km.initialize())
     stop = place.folder / "stop"
-    threads = [threading.Thread(target=_fill, args=(km, log, stop), daemon=True) for _ in range(THREADS)]
+    threads = [threading.Thread(target=_fill, args=(km, log, stop, 0), daemon=True) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     (place.folder / f"encrypting-{os.getpid()}").touch()
@@ -103,21 +104,21 @@ def _encrypt(place: Place, log: Path) -> None:
 
 
 def _fill_as_child(km: KeyManager, log: Path, stop: Path) -> None:
-    thread = threading.Thread(target=_fill, args=(km, log, stop))
+    thread = threading.Thread(target=_fill, args=(km, log, stop, LARGE_EVERY))
     thread.start()
-    _fill(km, log, stop)
+    _fill(km, log, stop, LARGE_EVERY)
     thread.join()
 
 
-def _fill(km: KeyManager, log: Path, stop: Path) -> None:
-    """Encrypt, and write down every header before the next message; one in fifty is large."""
+def _fill(km: KeyManager, log: Path, stop: Path, large_every: int) -> None:
+    """Encrypt, and write down every header before the next message; one in ``large_every`` is large."""
     process = os.getpid() << 20 | threading.get_native_id() % (1 << 20)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     number = 0
     while not stop.exists():
         for _ in range(50):
             number += 1
-            size = BLOCK * 2 if number % 50 == 0 else 8
+            size = BLOCK * 2 if large_every and number % large_every == 0 else 8
             blob = km.local_encrypt(bytes(size))
             os.write(descriptor, RECORD.pack(process, 1 + size // BLOCK, blob[2:26]))
         time.sleep(PAUSE_S)
@@ -137,4 +138,4 @@ def _count(log: Path) -> tuple[Counter[bytes], dict[bytes, set[int]], int]:
 
 
 def _filled(counted: Counter[bytes]) -> int:
-    return sum(messages > LIMIT // 2 for messages in counted.values())
+    return sum(messages == LIMIT for messages in counted.values())

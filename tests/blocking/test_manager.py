@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,15 @@ from keystead.blocking import KeyManager
 from keystead.errors import (
     AlreadyInitializedError,
     DataKeyNotLoadedError,
+    DecryptionError,
     InvalidInputError,
     KeyNotFoundError,
     KeyStateError,
     NotInitializedError,
+    StoreUnavailableError,
     SystemShutdownError,
 )
+from keystead.manager.installation import install
 from keystead.providers.local import LocalKMSProvider
 from keystead.runtime.loop import background_loop
 
@@ -189,3 +193,19 @@ async def test_an_async_program_may_use_it_from_its_threads(provider: LocalKMSPr
     await asyncio.to_thread(km.rotate_data_key)
     assert {km.local_decrypt(one) for one in sealed} == {b"x"}
     await asyncio.to_thread(km.close)
+
+
+def test_a_settings_file_makes_a_manager(tmp_path: Path) -> None:
+    settings = install(tmp_path).settings
+    with KeyManager.from_config(settings) as km:
+        assert km.local_decrypt(km.local_encrypt(b"makemake")) == b"makemake"
+        assert repr(km).startswith("<blocking <KeyManager initialized")
+
+
+def test_readers_of_older_systems_pass_their_errors_through(km: KeyManager, tmp_path: Path) -> None:
+    with pytest.raises(DecryptionError):
+        km.decrypt_legacy("not a value of the reference")
+    with pytest.raises(DecryptionError):
+        km.reencrypt_legacy("not a value of the reference")
+    with pytest.raises(StoreUnavailableError):
+        km.import_legacy(f"sqlite:///{tmp_path}/nothing.db", lambda: b"a root key for the tests")

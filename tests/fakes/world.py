@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 from keystead.manager.manager import KeyManager
 from keystead.manager.session import Session
 from keystead.model import KeyRecord
-from keystead.ports import KeyStore, KmsProvider, StateJournal, UnitOfWork
+from keystead.ports import KeyStore, KmsProvider, UnitOfWork
 from keystead.stores.memory import MemoryKeyStore
 from keystead.testing.fake_kms import FakeKMS
 from tests.fakes.clock import FakeClock
@@ -35,7 +34,12 @@ class World:
     def manager(self, **options: Any) -> KeyManager:
         """Return a manager that is not initialised."""
         providers: Mapping[str, KmsProvider] = options.pop("providers", {"cloud": self.kms})
-        given = {"store": self.store, "clock": self.clock, "background": False, "default_key_id": KEY_ID}
+        given: dict[str, Any] = {
+            "store": self.store,
+            "clock": self.clock,
+            "background": False,
+            "default_key_id": KEY_ID,
+        }
         return KeyManager(providers, **(given | options))
 
     @asynccontextmanager
@@ -129,22 +133,3 @@ def copied(store: MemoryKeyStore) -> bytes:
 def put_back(store: MemoryKeyStore, backup: bytes) -> None:
     """Replace the contents of a store in memory by a backup."""
     store._connections._database.raw.deserialize(backup)  # type: ignore[attr-defined]
-
-
-def draw(size: int) -> bytes:
-    """Return random bytes; what a manager's ``random=`` may be."""
-    return os.urandom(size)
-
-
-__all__ = [
-    "KEY_ID",
-    "CountingStore",
-    "StateJournal",
-    "World",
-    "backdate",
-    "copied",
-    "draw",
-    "polled",
-    "put_back",
-    "session_of",
-]

@@ -53,7 +53,10 @@ async def test_a_failing_step_does_not_stop_the_others_and_makes_no_decrypt_fail
             "expired_leases": "_drop_expired",
         }
         for name, method in steps.items():
-            for failure, code in ((ProviderConnectionError("away"), "provider_connection"), (ValueError("odd"), "unexpected")):
+            for failure, code in (
+                (ProviderConnectionError("away"), "provider_connection"),
+                (ValueError("odd"), "unexpected"),
+            ):
                 with monkeypatch.context() as patch:
                     patch.setattr(maintenance, method, failing(failure))
                     report = await maintenance.run()
@@ -152,9 +155,7 @@ async def test_of_many_that_rotate_what_is_due_each_keyring_gets_one_version(wor
         await km.close()
 
 
-async def test_a_waiting_version_is_promoted_by_the_maintenance(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_waiting_version_is_promoted_by_the_maintenance(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world.open() as one, world.open() as two:
         await polled(one, two)
         assert (await one.rotate_data_key()).state is DataKeyState.PRE_ACTIVE

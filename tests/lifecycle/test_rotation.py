@@ -261,8 +261,8 @@ async def test_a_promotion_that_lost_its_race_looks_again(world: World, monkeypa
     promote = rotation.promote
 
     async def late(name: str, *, force: bool = False) -> object:
-        if monkeypatch.undo() is None:
-            await promote(name, force=True)
+        monkeypatch.undo()
+        await promote(name, force=True)
         return await promote(name, force=force)
 
     monkeypatch.setattr(rotation, "promote", late)
@@ -290,7 +290,11 @@ async def test_a_rotation_is_due_at_80_percent_of_the_lifetime(world: World, clo
 
 @pytest.mark.parametrize(
     "policy",
-    [RotationPolicy(rotation_period=timedelta(0)), RotationPolicy(rotation_period_days=0), RotationPolicy(enabled=False)],
+    [
+        RotationPolicy(rotation_period=timedelta(0)),
+        RotationPolicy(rotation_period_days=0),
+        RotationPolicy(enabled=False),
+    ],
 )
 async def test_a_period_of_zero_is_never(world: World, clock: FakeClock, policy: RotationPolicy) -> None:
     async with world.open(rotation_policy=policy) as km:

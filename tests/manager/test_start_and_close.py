@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from keystead.errors import (
     SystemShutdownError,
 )
 from keystead.manager.manager import KeyManager
-from keystead.model import KeyRecord, RotationPolicy
+from keystead.model import KeyRecord, RotationPolicy, StoreState
 from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
 from keystead.runtime.clock import SystemClock
 from keystead.stores.memory import MemoryKeyStore
@@ -39,11 +40,12 @@ class Held(CountingStore):
         self.let_go = asyncio.Event()
         self.reached = asyncio.Event()
 
-    async def open(self) -> object:
+    async def open(self) -> StoreState:
         """Wait, and open the store inside."""
         self.reached.set()
         await self.let_go.wait()
-        return await super().open()
+        state: StoreState = await super().open()
+        return state
 
 
 async def live_nodes(world: World) -> int:
@@ -362,18 +364,18 @@ async def test_what_is_being_encrypted_when_it_closes_ends_well(world: World) ->
     km = world.manager()
     await km.initialize()
     sealed: list[bytes] = []
-    stop = asyncio.Event()
+    stop, begun = threading.Event(), threading.Event()
 
     def work() -> None:
         while not stop.is_set():
             try:
                 sealed.append(km.local_encrypt(b"saturn" * 1000))
+                begun.set()
             except SystemShutdownError:
                 return
 
     worker = asyncio.create_task(asyncio.to_thread(work))
-    while len(sealed) < 10:
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(begun.wait)
     await km.close()
     stop.set()
     await worker

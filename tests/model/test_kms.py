@@ -99,7 +99,9 @@ def test_whatever_bytes_are_read_are_the_ones_that_would_be_written() -> None:
         assert parsed.to_bytes() == altered
 
 
-@pytest.mark.parametrize("cut", [b"", b"\xaf", b"\xaf\x02", b"\xaf\x01\0\0\0", b"\xaf\x01\0\0\0\x09x", spelled(PLAIN[:8])])
+@pytest.mark.parametrize(
+    "cut", [b"", b"\xaf", b"\xaf\x02", b"\xaf\x01\0\0\0", b"\xaf\x01\0\0\0\x09x", spelled(PLAIN[:8])]
+)
 def test_what_is_cut_short_is_refused(cut: bytes) -> None:
     with pytest.raises(InvalidCiphertextError):
         EncryptedData.from_bytes(cut)

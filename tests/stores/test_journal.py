@@ -13,7 +13,6 @@ import pytest
 
 from keystead.errors import StorageOperationError, StoreFullError
 from keystead.ports import SeenState
-from keystead.stores import journal
 from keystead.stores.journal import FileJournal
 
 STORE = "0123456789abcdef" * 2
@@ -71,9 +70,7 @@ def test_only_the_owner_may_read_it(folder: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_relative_folder_stays_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_folder_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = FileJournal("state")
     monkeypatch.chdir("/")
@@ -98,7 +95,17 @@ def test_a_line_torn_at_any_byte_is_passed_over_and_the_next_writer_starts_a_new
 
 
 @pytest.mark.parametrize(
-    "odd", ["nonsense", "[]", "7", '{"epoch": "many"}', '{"key": 1}', '{"key": [], "keyring": 1, "version": 1}', "\udcff", "{}"]
+    "odd",
+    [
+        "nonsense",
+        "[]",
+        "7",
+        '{"epoch": "many"}',
+        '{"key": 1}',
+        '{"key": [], "keyring": 1, "version": 1}',
+        "\udcff",
+        "{}",
+    ],
 )
 def test_a_line_that_cannot_be_read_is_passed_over(folder: Path, odd: str) -> None:
     FileJournal(folder).append(STORE, epoch=3)
@@ -114,7 +121,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise OSError(code, "made up")
 
-    monkeypatch.setattr(journal.os, name, fail)
+    monkeypatch.setattr(f"keystead.stores.journal.os.{name}", fail)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
@@ -164,7 +171,7 @@ def test_a_line_that_went_down_in_part_is_a_full_disk(folder: Path, monkeypatch:
         return write(descriptor, data[:5])
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "write", short)
+        patch.setattr("keystead.stores.journal.os.write", short)
         with pytest.raises(StoreFullError):
             made.append(STORE, epoch=2)
     made.append(STORE, epoch=3)

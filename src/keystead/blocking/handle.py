@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from keystead.crypto.hot_path import LocalDecrypt, LocalEncrypt
+from keystead.crypto.hot_path import Bytes, LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import Keyring
 from keystead.errors import DataKeyNotLoadedError
 from keystead.manager import handle
@@ -33,7 +33,7 @@ class KeyringHandle:
         """The versions in memory."""
         return self._handle.ring
 
-    def decrypt_local(self, ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
+    def decrypt_local(self, ciphertext: Bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
         """Decrypt as ``local_decrypt`` does: here both fetch a data key that is not loaded."""
         return self.local_decrypt(ciphertext, context=context)
 
@@ -70,7 +70,7 @@ def _fetching(behind: handle.KeyringHandle) -> LocalDecrypt:
     """Return ``local_decrypt`` with a fetch where it meets a data key that is not loaded."""
     fast = behind.local_decrypt
 
-    def local_decrypt(ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
+    def local_decrypt(ciphertext: Bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
         try:
             return fast(ciphertext, context=context)
         except DataKeyNotLoadedError:

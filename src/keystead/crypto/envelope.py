@@ -181,7 +181,7 @@ def from_text(text: str) -> bytes:
     return blob
 
 
-def as_binary(envelope: bytes | str) -> bytes:
+def as_binary(envelope: bytes | bytearray | memoryview | str) -> bytes:
     """Return an envelope in bytes-like or text form as bytes.
 
     Raises:

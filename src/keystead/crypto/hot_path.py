@@ -7,7 +7,7 @@ needed, one tuple read. Each call left out here is 2 to 5 % of a 64-byte encrypt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 
@@ -17,6 +17,7 @@ from keystead.errors import DecryptionError, InvalidInputError
 if TYPE_CHECKING:
     from keystead.crypto.keyring import Keyring
 
+Bytes: TypeAlias = bytes | bytearray | memoryview
 BLOCK: Final = 64 * 1024
 """A message counts ``1 + len // BLOCK`` against its salt; from one block on it leaves the fast path."""
 FAILED: Final = "decryption failed: wrong key, wrong context or altered bytes"
@@ -25,14 +26,14 @@ FAILED: Final = "decryption failed: wrong key, wrong context or altered bytes"
 class LocalEncrypt(Protocol):
     """Signature of ``local_encrypt``."""
 
-    def __call__(self, plaintext: bytes, *, context: Mapping[str, str] | None = None) -> bytes:
+    def __call__(self, plaintext: Bytes, *, context: Mapping[str, str] | None = None) -> bytes:
         """Encrypt under the active data key; see ``Keyring``."""
 
 
 class LocalDecrypt(Protocol):
     """Signature of ``local_decrypt``."""
 
-    def __call__(self, ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
+    def __call__(self, ciphertext: Bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
         """Decrypt an envelope; see ``Keyring``."""
 
 
@@ -52,7 +53,7 @@ def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
     # Made once: a slice spelled in brackets is built anew by every call.
     header_part, nonce_part, sealed_part = slice(None, 26), slice(26, 38), slice(38, None)
 
-    def local_encrypt(plaintext: bytes, *, context: Mapping[str, str] | None = None) -> bytes:
+    def local_encrypt(plaintext: Bytes, *, context: Mapping[str, str] | None = None) -> bytes:
         nonlocal counted
         header, encrypt, pop = ring.sealer
         # Of other buffers len() need not be the size in bytes, and their content may change under the cipher.
@@ -67,7 +68,7 @@ def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
             return sealed
         return ring.seal(plaintext, caller_aad(context))
 
-    def local_decrypt(ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
+    def local_decrypt(ciphertext: Bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
         try:
             header: bytes = ciphertext[header_part]  # type: ignore[assignment]
             aad = header if context is None else header + caller_aad(context)

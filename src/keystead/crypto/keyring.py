@@ -31,7 +31,7 @@ from keystead.crypto.envelope import (
     derive_key,
     parse_header,
 )
-from keystead.crypto.hot_path import BLOCK, FAILED, ByteCount, LocalDecrypt, LocalEncrypt
+from keystead.crypto.hot_path import BLOCK, FAILED, ByteCount, Bytes, LocalDecrypt, LocalEncrypt
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import (
     DataKeyNotLoadedError,
@@ -209,7 +209,7 @@ class Keyring:
             counts = {key_id: (uses.get(key_id, 0), sizes.get(key_id, 0)) for key_id in uses.keys() | sizes.keys()}
             return {key_id: count for key_id, count in counts.items() if any(count)}
 
-    def needs_reencrypt(self, ciphertext: bytes | str) -> bool:
+    def needs_reencrypt(self, ciphertext: Bytes | str) -> bool:
         """Return whether ``ciphertext`` is under a version other than the active one, without decrypting.
 
         Raises:
@@ -263,7 +263,7 @@ class Keyring:
         with self._lock:
             return bytes(self._active_key(encrypting=False).key)
 
-    def seal(self, plaintext: bytes, encoded_context: bytes = b"") -> bytes:
+    def seal(self, plaintext: Bytes, encoded_context: bytes = b"") -> bytes:
         """Encrypt with an encoded context, reserved keys allowed; where ``local_encrypt`` goes off its fast path.
 
         Raises:
@@ -284,7 +284,7 @@ class Keyring:
         self.byte_count.add(size)
         return header + nonce + encrypt(nonce, content, header + encoded_context)
 
-    def open(self, ciphertext: bytes | str, encoded_context: bytes = b"") -> bytes:
+    def open(self, ciphertext: Bytes | str, encoded_context: bytes = b"") -> bytes:
         """Decrypt with an encoded context; where ``local_decrypt`` goes for a header not seen before, or text.
 
         Raises:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from keystead.crypto.envelope import from_text, parse_header
-from keystead.crypto.hot_path import LocalDecrypt, LocalEncrypt
+from keystead.crypto.hot_path import Bytes, LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import Keyring
 from keystead.errors import DataKeyNotLoadedError
 from keystead.model import DataKeyInfo, RotationPolicy
@@ -39,7 +39,7 @@ class KeyringHandle:
     def __repr__(self) -> str:
         return f"<KeyringHandle {self.ring!r}>"
 
-    async def decrypt_local(self, ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
+    async def decrypt_local(self, ciphertext: Bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
         """Decrypt as ``local_decrypt`` does, fetching the data key from the store if it is not loaded.
 
         Raises:
