@@ -233,6 +233,9 @@ async def test_a_stream_of_another_keyring_is_refused(world: World) -> None:
     sealed = await sealed_stream(world, "others")
     async with world.open() as km:
         target = io.BytesIO()
+        with pytest.raises(KeyNotFoundError, match="files"):
+            await km.decrypt_stream(io.BytesIO(sealed), target, context=CONTEXT)
+        await km.encrypt_stream(io.BytesIO(b""), io.BytesIO())
         for _ in range(2):  # not loaded, then loaded
             with pytest.raises(DecryptionError) as refused:
                 await km.decrypt_stream(io.BytesIO(sealed), target, context=CONTEXT)
