@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="soak", description="crash, race, fuzz and load tests")
     parser.add_argument("--short", action="store_true", help="the short forms, as the test suite runs them")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a page")
+    parser.add_argument("--write", action="store_true", help="write the page although not everything runs")
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(SCENARIOS))
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(SCENARIOS))
@@ -47,12 +48,13 @@ def main() -> int:
             if outcome.failure:
                 print(outcome.failure, file=sys.stderr)
         is_whole = not arguments.short and not arguments.names
-        text = report.page(outcomes, "make soak" if is_whole else "python -m soak", made.server)
+        missing = [name for name in SCENARIOS if name not in (arguments.names or SCENARIOS)]
+        text = report.page(outcomes, " ".join(["python -m soak", *sys.argv[1:]]), made.server, missing)
     if arguments.json:
         print(json.dumps([outcome.to_json() for outcome in outcomes]))
     else:
         print(text)
-    if is_whole:
+    if is_whole or arguments.write:
         report.PAGE.write_text(text, encoding="utf-8")
     return 0 if all(outcome.is_good for outcome in outcomes) else 1
 

@@ -48,13 +48,13 @@ class Outcome:
         }
 
 
-def page(outcomes: Sequence[Outcome], command: str, server: str) -> str:
+def page(outcomes: Sequence[Outcome], command: str, server: str, missing: Sequence[str] = ()) -> str:
     """Return the report as Markdown."""
     lines = [
         "# Evidence",
         "",
-        "Written by `make soak`: crash, race, fuzz and load tests at full length, against a real SQLite and a real "
-        "PostgreSQL. Every figure beside a bar is a test; a run that misses one exits with 1.",
+        "Written by the soak runner (`make soak` runs all of it): crash, race, fuzz and load tests against a real "
+        "SQLite and a real PostgreSQL. Every figure beside a bar is a test; a run that misses one exits with 1.",
         "",
         "| | |",
         "|---|---|",
@@ -62,6 +62,8 @@ def page(outcomes: Sequence[Outcome], command: str, server: str) -> str:
         f"| outcome | {sum(o.is_good for o in outcomes)} of {len(outcomes)} scenarios met every bar, "
         f"in {_duration(sum(o.seconds for o in outcomes))} |",
     ]
+    if missing:
+        lines.append(f"| not in this run | {', '.join(missing)} |")
     for outcome in outcomes:
         lines += ["", f"## {outcome.scenario.name}", "", f"{outcome.scenario.claim} {_duration(outcome.seconds)}.", ""]
         if outcome.failure:

@@ -33,6 +33,7 @@ def watch() -> SecretWatch:
         f"<Key {KEY!r}>",
         f"{bytearray(b'before' + KEY)!r}",
     ],
+    ids=["hex", "capitals", "base64", "base64url", "repr", "bytearray"],
 )
 def test_a_key_is_found_in_every_form(watch: SecretWatch, text: str) -> None:
     assert watch.find(text)
