@@ -270,8 +270,8 @@ class LeaseRows(Protocol):
 class KeyUseRows(Protocol):
     """Declared data sources."""
 
-    async def key_uses(self, keyring: str) -> list[KeyUse]:
-        """Return the declared sources of a keyring."""
+    async def key_uses(self, keyring: str | None = None) -> list[KeyUse]:
+        """Return the declared sources of a keyring, or of all."""
 
     async def declare_use(self, use: KeyUse) -> None:
         """Declare or change a source."""

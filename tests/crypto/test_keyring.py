@@ -97,7 +97,10 @@ def test_what_is_neither_bytes_nor_text_is_not_decrypted(ciphertext: Any) -> Non
         ring().local_decrypt(ciphertext)
 
 
-@pytest.mark.parametrize("context", [{"keystead.field": "x"}, {"row": 7}, ["row"], {"row": "\ud800"}])
+NO_CONTEXTS: list[Any] = [{"keystead.field": "x"}, {"row": 7}, {"row": "\ud800"}, ["row"], [], (), "", b"", set(), 0]
+
+
+@pytest.mark.parametrize("context", NO_CONTEXTS, ids=repr)
 def test_a_context_that_cannot_be_bound_is_refused_by_both(context: Any) -> None:
     keyring = ring()
     blob = keyring.local_encrypt(b"x")
@@ -106,6 +109,12 @@ def test_a_context_that_cannot_be_bound_is_refused_by_both(context: Any) -> None
             keyring.local_encrypt(b"x", context=context)
         with pytest.raises(InvalidInputError):
             keyring.local_decrypt(blob, context=context)
+
+
+def test_only_a_key_that_begins_with_the_reserved_prefix_is_reserved() -> None:
+    keyring = ring()
+    context = {"note": "keystead.field", "about keystead.field": ""}
+    assert keyring.local_decrypt(keyring.local_encrypt(b"x", context=context), context=context) == b"x"
 
 
 def test_a_message_above_64_mib_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,16 @@ async def test_a_runner_that_is_cancelled_stops_its_job_and_stays_cancelled(stor
         assert ended.is_set()
 
 
+async def test_a_job_that_cancels_itself_ends_nobody_else(store: KeyStore, clock: FakeClock) -> None:
+    async def odd(lease: Lease) -> None:
+        raise asyncio.CancelledError
+
+    jobs = runner(store, clock)
+    jobs.add(Job("odd", 60, odd))
+    jobs.add(Job("good", 60, counting([])))
+    assert [report.outcome for report in await jobs.run_due()] == ["failed", "done"]
+
+
 async def test_a_guarded_write_of_a_former_owner_is_refused(store: KeyStore, clock: FakeClock) -> None:
     async def slow(lease: Lease) -> None:
         clock.advance(31)

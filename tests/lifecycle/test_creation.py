@@ -6,13 +6,20 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from keystead.errors import ConflictError, InvalidInputError, KeyDecryptionFailError, KeyNotFoundError
+from keystead.errors import (
+    ConflictError,
+    InvalidAlgorithmError,
+    InvalidInputError,
+    KeyDecryptionFailError,
+    KeyNotFoundError,
+)
 from keystead.lifecycle.creation import add_active
 from keystead.lifecycle.wrap_keyrings import CREATE_ATTEMPTS, retry_conflicts
-from keystead.lifecycle.wrapping import seal_key
+from keystead.lifecycle.wrapping import KekWrapper, seal_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyringPurpose
 from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
 from keystead.stores.schema import migrate
@@ -181,6 +188,34 @@ async def test_a_wrap_keyring_encrypts_no_data_and_a_data_keyring_wraps_no_keys(
                 await km.keyring("tenant-wrap", create=create)
         with pytest.raises(InvalidInputError, match="wraps no keys"):
             await km.keyring("second", tenant_wrap="tenant")
+
+
+async def test_an_algorithm_nobody_knows_makes_no_keyring(world: World) -> None:
+    async with world.open() as km:
+        with pytest.raises(InvalidAlgorithmError, match="'DES'"):
+            await km.keyring("tenant", algorithm="DES")
+
+
+async def test_a_version_number_that_was_taken_meanwhile_is_not_used(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.store.open()
+    km = world.manager()
+    wrap_keyring = km.surroundings().new_keyring(WRAP_KEYRING, KeyringPurpose.WRAP)
+    async with world.store.transaction() as work:
+        await work.add_keyring(wrap_keyring)
+    draw = KekWrapper.draw
+
+    async def slow(self: KekWrapper, *arguments: Any) -> Any:
+        monkeypatch.undo()
+        async with world.store.transaction() as work:
+            await work.take_version(WRAP_KEYRING)
+        return await draw(self, *arguments)
+
+    monkeypatch.setattr(KekWrapper, "draw", slow)
+    await km.initialize()
+    assert [row.version for row in await world.rows(WRAP_KEYRING)] == [2]
+    await km.close()
 
 
 def losing(times: int) -> Callable[[], object]:

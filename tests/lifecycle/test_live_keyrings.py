@@ -16,6 +16,7 @@ from keystead.errors import (
     NoActiveKeyError,
     ProviderConnectionError,
     StorageOperationError,
+    StoreRestoredError,
 )
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.manager.manager import KeyManager
@@ -262,6 +263,32 @@ async def test_a_wrap_version_met_by_many_at_once_is_unwrapped_once(world: World
     assert dict(world.kms.calls) == {"decrypt": 2}
 
 
+async def test_a_wrap_version_asked_for_by_many_at_once_is_one_kms_call(world: World) -> None:
+    async with world.open() as km:
+        [row] = await world.rows("default")
+        await (await session_of(km)).lifecycle.rotation.rotate(WRAP_KEYRING)
+        live = LiveKeyrings((await session_of(km)).surroundings)
+        await live.open()
+        ring = await live.wrap_ring(WRAP_KEYRING)
+        world.kms.calls.clear()
+        await asyncio.gather(*(live.ensure_wrap_key(ring, row) for _ in range(5)))
+        assert dict(world.kms.calls) == {"decrypt": 1}
+
+
+async def test_a_restored_keyring_without_an_active_version_only_decrypts(world: World) -> None:
+    async with world.open() as km:
+        sealed = km.local_encrypt(b"x")
+    [row] = await world.rows("default")
+    async with world.store.transaction() as work:
+        await work.change_key(row.id, row.state, state=DataKeyState.DECRYPT_ONLY)
+        await work.set_restored(True)
+    async with world.open() as km:
+        assert km.local_decrypt(sealed) == b"x"
+        with pytest.raises(StoreRestoredError):
+            km.local_encrypt(b"y")
+    assert len(await world.rows("default")) == 1
+
+
 async def test_an_older_row_that_does_not_unwrap_keeps_nobody_from_starting(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -333,6 +360,19 @@ async def test_a_keyring_without_an_active_version_gets_one_where_it_is_asked_fo
         assert (await km.keyring("tenant")).ring is ring.ring
         assert ring.local_decrypt(ring.local_encrypt(b"y")) == b"y"
         assert ring.local_decrypt(sealed) == b"x"
+
+
+async def test_a_child_of_a_fork_counts_nothing_for_its_parent(world: World) -> None:
+    async with world.open(keyring_cache=1) as km:
+        (await km.keyring("brief")).local_encrypt(b"x")
+        await km.keyring("next")
+        live = await live_of(km)
+        lock = live._lock
+        live.drop_handles()
+        assert live._lock is not lock
+        [row] = await world.rows("brief")
+        assert row.id not in live.take_uses()
+        assert km.local_decrypt(km.local_encrypt(b"y")) == b"y"
 
 
 async def test_closing_wipes_every_key_that_was_in_memory(world: World) -> None:

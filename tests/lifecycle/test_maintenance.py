@@ -8,6 +8,7 @@ import pytest
 
 from keystead.errors import ConflictError, KeyGenerationFailError, ProviderConnectionError
 from keystead.lifecycle.maintenance import MaintenanceReport
+from keystead.lifecycle.restoration import export_store
 from keystead.manager.manager import KeyManager
 from keystead.model import DataKeyState, RotationPolicy
 from tests.fakes.clock import FakeClock
@@ -139,6 +140,23 @@ async def test_a_keyring_that_cannot_be_rotated_does_not_keep_the_others(
         versions = {row.keyring: row.version for row in await world.rows() if row.state is DataKeyState.ACTIVE}
         assert (versions["a"], versions["b"], versions["c"], versions["default"]) == (2, 1, 2, 2)
         assert (await km.perform_maintenance()).rotated == 1
+
+
+@pytest.mark.parametrize("room", ["live_keyrings", "maintenance", "restoration"])
+async def test_more_rows_than_a_page_are_all_seen(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    monkeypatch.setattr(f"keystead.lifecycle.{room}.PAGE", 1)
+    async with world.open(grace_s=None) as km:
+        sealed = km.local_encrypt(b"x")
+        await km.keyring("tenant")
+        await km.rotate_data_key()
+        clock.advance(80 * DAY)
+        assert (await km.perform_maintenance()).rotated == 2
+        export = await export_store((await session_of(km)).live)
+        assert (len(export.keyrings), len(export.keys)) == (4, 7)
+    async with world.open() as km:
+        assert km.local_decrypt(sealed) == b"x"
 
 
 async def test_of_many_that_rotate_what_is_due_each_keyring_gets_one_version(world: World, clock: FakeClock) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from keystead.errors import (
     KeyExpiredError,
     KeyNotFoundError,
     KeyRotationError,
+    KeyStateError,
     ProviderAuthError,
     ProviderConnectionError,
     StoreUnavailableError,
 )
 from keystead.lifecycle.rotation import ATTEMPTS
+from keystead.lifecycle.surroundings import LEGACY_ALGORITHM
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState, RotationPolicy
 from keystead.stores.schema import migrate
@@ -160,6 +163,45 @@ async def test_who_never_gets_through_says_so(world: World, monkeypatch: pytest.
         with pytest.raises(KeyRotationError, match="too many processes"):
             await rotation.rotate("default")
         assert tries == ATTEMPTS
+
+
+async def test_a_store_that_goes_away_while_the_new_key_is_wrapped_is_not_called_a_failed_rotation(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.open() as km:
+        session = await session_of(km)
+
+        async def away(name: str) -> None:
+            raise StoreUnavailableError("away")
+
+        monkeypatch.setattr(session.live, "sealing_ring", away)
+        with pytest.raises(StoreUnavailableError):
+            await km.rotate_data_key()
+        monkeypatch.undo()
+        assert (await km.rotate_data_key()).version == 2
+
+
+async def test_a_keyring_without_an_active_version_gets_one(world: World) -> None:
+    async with world.open() as km:
+        sealed = km.local_encrypt(b"x")
+        [row] = await world.rows("default")
+        async with world.store.transaction() as work:
+            epoch = await work.bump_epoch()
+            await work.change_key(row.id, row.state, state=DECRYPT_ONLY, published_epoch=epoch)
+        await polled(km)
+        assert (await km.rotate_data_key()).version == 2
+        assert km.local_decrypt(km.local_encrypt(b"y")) == b"y"
+        assert km.local_decrypt(sealed) == b"x"
+
+
+async def test_imported_keys_have_no_successor(world: World) -> None:
+    async with world.open() as km:
+        async with world.store.transaction() as work:
+            session = await session_of(km)
+            keyring = session.surroundings.new_keyring("legacy")
+            await work.add_keyring(replace(keyring, algorithm=LEGACY_ALGORITHM))
+        with pytest.raises(KeyStateError, match="only decrypt"):
+            await session.lifecycle.rotation.rotate("legacy")
 
 
 # --- two nodes

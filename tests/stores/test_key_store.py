@@ -210,6 +210,7 @@ async def test_declared_uses_are_changed_and_dropped(store: KeyStore) -> None:
         assert await work.drop_use("default", "people")
         assert not await work.drop_use("default", "people")
         assert [use.name for use in await work.key_uses("default")] == ["orders"]
+        assert await work.key_uses() == await work.key_uses("default")
 
 
 async def test_a_use_of_an_unknown_keyring_is_refused(store: KeyStore) -> None:

@@ -37,6 +37,8 @@ def encode_context(context: Mapping[str, str] | None) -> bytes:
             parts += (_u32(len(name)), name, _u32(len(value)), value)
     except (TypeError, AttributeError, UnicodeEncodeError):
         raise _refusal(context) from None
+    if not parts and not isinstance(context, Mapping):
+        raise _refusal(context)
     return b"".join(parts)
 
 

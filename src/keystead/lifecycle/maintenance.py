@@ -84,13 +84,6 @@ class Maintenance:
             raise KeyRotationError(f"{len(failed)} keyring(s) could not be rotated: {told}; the old versions stay")
         return rotated
 
-    def is_due(self, row: KeyRecord) -> bool:
-        """Whether an active version has reached 80 % of its age, messages or bytes."""
-        policy = self._s.policy
-        if row.rotate_after is not None and row.rotate_after <= self._s.clock.now():
-            return True
-        return policy.enabled and (self.uses_ratio(row) or 0.0) >= ROTATION_FRACTION
-
     def uses_ratio(self, row: KeyRecord) -> float | None:
         """Return how much of the policy's messages or bytes a version has used up, 1.0 for all; None: no limit."""
         limits = [(row.messages, self._s.policy.max_messages), (row.bytes, self._s.policy.max_bytes)]
@@ -137,8 +130,11 @@ class Maintenance:
         policy = self._s.policy
         due = {row.id: row for row in await self._keys(DataKeyState.ACTIVE, due_before=self._s.clock.now())}
         if policy.enabled and (policy.max_messages is not None or policy.max_bytes is not None):
-            due |= {row.id: row for row in await self._keys(DataKeyState.ACTIVE) if self.is_due(row)}
+            due |= {row.id: row for row in await self._keys(DataKeyState.ACTIVE) if self._is_used_up(row)}
         return [row for row in due.values() if row.purpose is KeyringPurpose.ENCRYPT]
+
+    def _is_used_up(self, row: KeyRecord) -> bool:
+        return (self.uses_ratio(row) or 0.0) >= ROTATION_FRACTION
 
     async def _keys(self, state: DataKeyState, *, due_before: datetime | None = None) -> list[KeyRecord]:
         rows: list[KeyRecord] = []

@@ -68,7 +68,7 @@ async def export_store(live: LiveKeyrings) -> StoreExport:
             keys += rows
             if len(rows) < PAGE:
                 break
-        uses = [use for keyring in keyrings for use in await work.key_uses(keyring.name)]
+        uses = await work.key_uses()
     return StoreExport(state, live.surroundings.clock.now(), keyrings, keys, uses)
 
 
@@ -134,8 +134,9 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
     """
     s = live.surroundings
     async with s.store.reading() as work:
-        if not (await work.state()).restored:
-            raise InvalidInputError("this store is not restored; there is nothing to recover")
+        is_restored = (await work.state()).restored
+    if not is_restored:
+        raise InvalidInputError("this store is not restored; there is nothing to recover")
     seen = await asyncio.to_thread(s.journal.read, live.store_id)
     async with s.store.transaction() as work:
         await s.audit.record(work, AuditEvent("store.recover"))

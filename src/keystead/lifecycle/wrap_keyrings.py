@@ -5,7 +5,6 @@ A WRAP version is unwrapped once, when a row that it wraps is first met.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -176,7 +175,9 @@ class WrapKeyrings:
 
 async def retry_conflicts(action: Callable[[], Awaitable[T]]) -> T:
     """Do ``action`` again when another process was faster; it then finds what that process made."""
-    for _ in range(CREATE_ATTEMPTS - 1):
-        with contextlib.suppress(ConflictError):
-            return await action()
-    return await action()
+    import stamina
+
+    again = stamina.AsyncRetryingCaller(
+        attempts=CREATE_ATTEMPTS, timeout=None, wait_initial=0.005, wait_max=0.05, wait_jitter=0.02
+    )
+    return await again(ConflictError, action)

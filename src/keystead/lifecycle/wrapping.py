@@ -78,8 +78,6 @@ class KekWrapper:
         provider = self.provider(key.kek_provider or "")
         try:
             plaintext = await provider.decrypt(_sealed_data(key), context=row_context(store_id, key))
-        except ProviderNotConfiguredError:
-            raise
         except DecryptionError:
             raise _cannot_unwrap(key) from None
         if len(plaintext) != WRAP_KEY_SIZE:
@@ -120,17 +118,14 @@ def open_key(ring: Keyring, store_id: str, key: KeyRecord) -> bytes:
     """Return the key inside a row that a WRAP key wraps.
 
     Raises:
-        KeyDecryptionFailError: an altered row, or one of another store.
-        DataKeyNotLoadedError: the WRAP version it names is not loaded.
+        KeyDecryptionFailError: an altered row, one of another store, or one whose WRAP version is not loaded.
     """
     wrapped = key.wrapped_key or b""
     if key.wrapped_by is None or wrapped[2:10] != key.wrapped_by.to_bytes(8, "big"):
         raise _cannot_unwrap(key)
     try:
         return ring.open(wrapped, encode_context(row_context(store_id, key)))
-    except DecryptionError as exc:
-        if exc.retryable:
-            raise
+    except DecryptionError:
         raise _cannot_unwrap(key) from None
 
 

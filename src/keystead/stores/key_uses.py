@@ -12,9 +12,11 @@ from keystead.stores.transaction import Statements
 class KeyUseRows(Statements):
     """Declares, lists and drops data sources; ``keystead.ports.KeyUseRows``."""
 
-    async def key_uses(self, keyring: str) -> list[KeyUse]:
-        """Return the declared sources of a keyring."""
-        query = select(key_uses).where(key_uses.c.keyring == keyring).order_by(key_uses.c.name)
+    async def key_uses(self, keyring: str | None = None) -> list[KeyUse]:
+        """Return the declared sources of a keyring, or of all."""
+        query = select(key_uses).order_by(key_uses.c.keyring, key_uses.c.name)
+        if keyring is not None:
+            query = query.where(key_uses.c.keyring == keyring)
         return [KeyUse(**row) for row in await self._all(query)]
 
     async def declare_use(self, use: KeyUse) -> None:
