@@ -154,3 +154,7 @@ def test_normalising_twice_changes_nothing(text: str, normaliser: Normaliser) ->
 @pytest.mark.parametrize("text", ["", "n/a", "+", "00"])
 def test_a_telephone_number_without_digits_has_a_form_all_the_same(text: str) -> None:
     assert normalise(text, Normaliser.PHONE) in ("", "+")
+
+
+def test_a_mark_that_loses_its_space_joins_its_letter() -> None:
+    assert normalise("A\u00b4", Normaliser.EMAIL) == "\u00e1"

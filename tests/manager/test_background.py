@@ -34,7 +34,7 @@ async def live_nodes(world: World) -> list[NodeRecord]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 -- the condition moves the clock
             await asyncio.sleep(0.01)
 

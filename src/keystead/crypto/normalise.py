@@ -36,7 +36,8 @@ def normalise(text: str, normaliser: Normaliser = Normaliser.CASE_AND_SPACE) -> 
     """
     folded = _SPACES.sub(" ", _fold(text)).strip(" ")
     if normaliser is Normaliser.EMAIL:
-        return folded.replace(" ", "")
+        # Without the space between them, a letter and a mark may have become one character.
+        return _fold(folded.replace(" ", ""))
     if normaliser is Normaliser.PHONE:
         return _phone(folded)
     return folded
