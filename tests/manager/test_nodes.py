@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,22 +22,11 @@ from keystead.errors import (
 )
 from keystead.manager.assembly import SourceScan
 from keystead.model import DataKeyState, RotationPolicy
-from keystead.ports import KeyUse, NodeRecord
+from keystead.ports import KeyUse
 from tests.fakes.world import CountingStore, World, polled, session_of
 
 ACTIVE, PRE_ACTIVE = DataKeyState.ACTIVE, DataKeyState.PRE_ACTIVE
 TEST_KEY = bytes(range(32))
-
-
-async def live_nodes(world: World) -> list[NodeRecord]:
-    async with world.store.reading() as work:
-        return await work.live_nodes()
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while not await condition():  # noqa: ASYNC110 -- the condition moves the clock
-            await asyncio.sleep(0.01)
 
 
 async def test_a_rotation_waits_for_the_other_manager_and_is_promoted_when_it_has_polled(world: World) -> None:
