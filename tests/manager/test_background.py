@@ -54,7 +54,7 @@ async def test_a_background_manager_is_a_node_that_beats_and_polls(held: World) 
             await asyncio.sleep(0.05)
 
             async def is_promoted() -> bool:
-                held.clock.advance(30)
+                held.clock.wake(30)
                 return (await km.get_active_data_key()).version == 2
 
             await until(is_promoted)
@@ -81,7 +81,7 @@ async def test_the_background_task_outlives_a_failing_store(
         with caplog.at_level(logging.WARNING, "keystead.manager"):
 
             async def is_noticed() -> bool:
-                held.clock.advance(30)
+                held.clock.wake(30)
                 return "background poll failed" in caplog.text
 
             await until(is_noticed)
@@ -89,7 +89,7 @@ async def test_the_background_task_outlives_a_failing_store(
         store.failure = None
 
         async def is_counted() -> bool:
-            held.clock.advance(30)
+            held.clock.wake(30)
             return (await km.get_active_data_key()).messages == 2
 
         await until(is_counted)
