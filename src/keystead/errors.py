@@ -32,7 +32,8 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name t
     │   ├── DataKeyNotLoadedError           data_key_not_loaded          yes
     │   └── ProviderNotConfiguredError      provider_not_configured      no
     ├── KeyRotationError                    key_rotation                 yes
-    │   └── KeyGenerationFailError      [2] key_generation_fail          yes
+    │   ├── KeyGenerationFailError      [2] key_generation_fail          yes
+    │   └── RotationNotSupportedError       rotation_not_supported       no
     ├── ProviderConnectionError             provider_connection          yes
     │   └── ProviderAuthError               provider_auth                no
     └── StorageOperationError           [2] storage_operation            no
@@ -237,6 +238,13 @@ class KeyGenerationFailError(KeyRotationError):
     """A new data key could not be made."""
 
     code = "key_generation_fail"
+
+
+class RotationNotSupportedError(KeyRotationError):
+    """The KEK has no further version to give, whatever is tried again; the message names the other way."""
+
+    code = "rotation_not_supported"
+    retryable = False
 
 
 class ProviderConnectionError(KMSError):

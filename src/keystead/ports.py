@@ -89,6 +89,14 @@ class RotatesKeys(Protocol):
 
 
 @runtime_checkable
+class RetiresKeyVersions(Protocol):
+    """The service removes an old version of its KEK for ever."""
+
+    async def retire_version(self, version: int) -> None:
+        """Remove ``version``; nothing may be encrypted under it any more."""
+
+
+@runtime_checkable
 class RewrapsCiphertexts(Protocol):
     """The service moves a ciphertext to its newest key version without showing the plaintext."""
 

@@ -188,6 +188,12 @@ def test_rewrapping_moves_every_key_under_a_new_wrap_key(folder: Path, cli: Cli)
     assert cli.json("key", "rewrap", "--keep-wrap-key")["data_keys"] == 0
 
 
+def test_the_kek_file_gets_a_new_version_and_every_key_moves_under_it(folder: Path, cli: Cli) -> None:
+    cli.json("key", "rewrap", "--rotate-kek")
+    keks = cli.json("status")["store"]["keks"]
+    assert [kek["version"] for kek in keks] == ["2"]
+
+
 def test_maintenance_tells_what_it_did(folder: Path, cli: Cli) -> None:
     report = cli.json("maintain")
     assert (report["rotated"], report["failures"]) == (0, {})

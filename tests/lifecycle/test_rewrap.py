@@ -12,6 +12,7 @@ from keystead.errors import (
     KeyNotFoundError,
     ProviderConnectionError,
     ProviderNotConfiguredError,
+    RotationNotSupportedError,
 )
 from keystead.lifecycle.rewrap import Rewrap, RewrapReport
 from keystead.manager.manager import KeyManager
@@ -86,6 +87,27 @@ async def test_wrap_rows_move_to_a_new_kek_version_by_the_service_itself(world: 
         assert (row.kek_provider, row.kek_key_id, row.kek_version) == ("cloud", "billing", "2")
     async with world.open() as km:
         assert await readable(km, sealed)
+
+
+async def test_a_new_kek_version_is_asked_for_and_used_in_one_call(world: World) -> None:
+    async with world.open() as km:
+        sealed = await filled(world, km)
+        before = {row.kek_version for row in await world.rows() if row.keyring == WRAP_KEYRING}
+        await (await rewrap_of(km)).run(new_kek_version=True)
+        after = {row.kek_version for row in await world.rows() if row.keyring == WRAP_KEYRING}
+        assert len(after) == 1
+        assert after.isdisjoint(before)
+    async with world.open() as km:
+        assert await readable(km, sealed)
+
+
+async def test_a_kek_that_makes_no_versions_is_refused_before_anything_changes(world: World) -> None:
+    async with world.open(providers={"cloud": Plain(world.kms)}) as km:
+        rows = await world.rows()
+        with pytest.raises(RotationNotSupportedError, match="its own console") as refused:
+            await (await rewrap_of(km)).run(new_kek_version=True)
+        assert not refused.value.retryable
+        assert await world.rows() == rows
 
 
 async def test_another_kek_leaves_old_rows_readable_and_moves_them_by_rewrap(world: World) -> None:

@@ -25,10 +25,11 @@ from keystead.ports import (
     GeneratesDataKeys,
     KmsProvider,
     ReportsRotationPolicy,
+    RetiresKeyVersions,
     RewrapsCiphertexts,
     RotatesKeys,
 )
-from keystead.providers.guard import GuardedProvider, RetiresKeyVersions
+from keystead.providers.guard import GuardedProvider
 from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
@@ -40,6 +41,7 @@ LEAST_CAPABLE = (
     RotatesKeys,
     RewrapsCiphertexts,
     ReportsRotationPolicy,
+    RetiresKeyVersions,
     EncryptsBatches,
     RetiresKeyVersions,
     Closes,

@@ -116,10 +116,13 @@ def rotate(
 
 def rewrap(
     call: Call,
+    rotate_kek: Annotated[
+        bool, typer.Option("--rotate-kek", help="Have the KMS make a new version of the KEK first.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep-wrap-key", help="Make no new WRAP key first.")] = False,
 ) -> Outcome:
     """Wrap every key again under the KEK of now; no data is touched. May be stopped and run again."""
-    report = call.run(lambda km: admin.rewrap(km, new_wrap_key=not keep))
+    report = call.run(lambda km: admin.rewrap(km, new_kek_version=rotate_kek, new_wrap_key=not keep))
     told = f"moved {report.data_keys} data keys and {report.wrap_keys} WRAP keys"
     if report.skipped:
         told += f"; {report.skipped} changed meanwhile: run it again"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from keystead.crypto.keyring import Keyring
-from keystead.errors import ConflictError, KeyNotFoundError, KMSError
+from keystead.errors import ConflictError, KeyNotFoundError, KMSError, RotationNotSupportedError
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.wrapping import open_key, seal_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose
-from keystead.ports import AuditEvent, DescribesKeys
+from keystead.ports import AuditEvent, DescribesKeys, RotatesKeys
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -42,19 +42,37 @@ class Rewrap:
         self._s = live.surroundings
         self._rotation = rotation
 
-    async def run(self, *, new_wrap_version: bool = True, wrap_keyring: str = WRAP_KEYRING) -> RewrapReport:
+    async def run(
+        self, *, new_kek_version: bool = False, new_wrap_version: bool = True, wrap_keyring: str = WRAP_KEYRING
+    ) -> RewrapReport:
         """Bring every WRAP row under the configured KEK's newest version, and every data key under the newest WRAP.
 
         Args:
+            new_kek_version: have the KMS make a new version of the KEK before anything else.
             new_wrap_version: make a new WRAP version first, wrapped by the configured KEK.
             wrap_keyring: the WRAP keyring whose keys are moved.
+
+        Raises:
+            RotationNotSupportedError: a new KEK version was asked for, and the service makes none on request.
         """
+        if new_kek_version:
+            await self._rotate_kek()
         if new_wrap_version:
             await self._rotation.rotate(wrap_keyring, promote="now")
         wrap_keys, skipped_wraps = await self.wrap_rows(wrap_keyring)
         data_keys, skipped = await self.data_rows(wrap_keyring)
         await self._live.refresh()
         return RewrapReport(data_keys, wrap_keys, skipped + skipped_wraps)
+
+    async def _rotate_kek(self) -> None:
+        kek = self._s.kek
+        provider = self._s.wrapper.provider(kek.provider)
+        if not isinstance(provider, RotatesKeys):
+            raise RotationNotSupportedError(
+                f"provider {kek.provider!r} makes no new version on request; rotate the KEK in its own console, "
+                "then rewrap"
+            )
+        await provider.rotate_key(kek.key_id)
 
     async def data_rows(self, wrap_keyring: str = WRAP_KEYRING) -> tuple[int, int]:
         """Move every data key that an older WRAP version wraps; return how many were moved and skipped.

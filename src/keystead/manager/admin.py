@@ -161,10 +161,10 @@ async def rotate_keyring(
     return await (await open_keyring(km, name)).rotate(promote=promote, min_age=min_age)
 
 
-async def rewrap(km: KeyManager, *, new_wrap_key: bool = True) -> RewrapReport:
-    """Wrap the WRAP keys under the KEK of now and every data key under the newest of them."""
+async def rewrap(km: KeyManager, *, new_kek_version: bool = False, new_wrap_key: bool = True) -> RewrapReport:
+    """Wrap the WRAP keys under the KEK of now and every data key under the newest of them; see ``Rewrap.run``."""
     session = await km.session()
-    return await session.lifecycle.rewrap.run(new_wrap_version=new_wrap_key)
+    return await session.lifecycle.rewrap.run(new_kek_version=new_kek_version, new_wrap_version=new_wrap_key)
 
 
 async def disable_key(km: KeyManager, key_id: int) -> DataKeyInfo:
@@ -210,14 +210,10 @@ async def declare_use(km: KeyManager, keyring: str, name: str, locator: str) -> 
 async def list_uses(km: KeyManager, keyring: str | None = None) -> list[KeyUse]:
     """Return the declared sources of a keyring, or of all of them."""
     session = await km.session()
-    uses: list[KeyUse] = []
     async with session.surroundings.store.reading() as work:
         if keyring is not None:
             await _get_keyring(work, keyring)
-            return await work.key_uses(keyring)
-        for record in await _all_keyrings(work):
-            uses += await work.key_uses(record.name)
-    return uses
+        return await work.key_uses(keyring)
 
 
 async def drop_use(km: KeyManager, keyring: str, name: str) -> None:

@@ -38,6 +38,8 @@ log = logging.getLogger("keystead.manager")
 INDEX_KEYRING: Final = "keystead.index"
 FILES_KEYRING: Final = "files"
 USES_EVERY_S: Final = 60.0
+LEAST_HEARTBEAT_S: Final = 5.0
+"""A node counts as gone after two poll intervals without a heartbeat, and never sooner: a busy process is late."""
 STOP_WITHIN_S: Final = 2.0
 """How long closing waits for what the background task is in the middle of."""
 
@@ -166,8 +168,9 @@ class Session:
 
     async def _beat(self) -> None:
         if self.live.state is not None:
+            lease_s = max(2 * self._options.epoch_max_age_s, LEAST_HEARTBEAT_S)
             async with self._s.store.transaction() as work:
-                await work.beat(self._s.node.value, self.live.state.epoch, int(self._options.epoch_max_age_s * 2000))
+                await work.beat(self._s.node.value, self.live.state.epoch, int(lease_s * 1000))
             self._is_node = True
 
     async def flush_uses(self) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Final, TypeVar, cast
 
 from keystead import telemetry
 from keystead.crypto.context import encode_context
@@ -34,6 +34,7 @@ from keystead.ports import (
     Random,
     ReadsForeignData,
     ReportsRotationPolicy,
+    RetiresKeyVersions,
     RewrapsCiphertexts,
     RotatesKeys,
 )
@@ -44,14 +45,6 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
-
-
-@runtime_checkable
-class RetiresKeyVersions(Protocol):
-    """The service removes an old version of its KEK for ever."""
-
-    async def retire_version(self, version: int) -> None:
-        """Remove ``version``; nothing may be encrypted under it any more."""
 
 
 _CAPABILITIES: Final[Mapping[str, type]] = {

@@ -24,6 +24,7 @@ from keystead.errors import (
     KeyRotationError,
     KeyStateError,
     ProviderConnectionError,
+    RotationNotSupportedError,
 )
 from keystead.model import SecretBytes, utc_text
 from keystead.ports import Random
@@ -110,7 +111,7 @@ def add_version(path: str, *, random: Random, now: datetime) -> tuple[KekVersion
             versions = read_kek_file(path)
             number = versions[-1].number + 1
             if number > MAX_VERSION:
-                raise KeyRotationError(f"{path} has used up its version numbers; move to another KEK")
+                raise RotationNotSupportedError(f"{path} has used up its version numbers; move to another KEK")
             grown = [*versions, KekVersion(number, SecretBytes(random(KEY_SIZE)), now)]
             _write(path, grown, is_new=False)
             return _confirm(path, grown)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from keystead.errors import ConfigurationError, KeyNotFoundError, KeyRotationError, ProviderConnectionError
+from keystead.errors import ConfigurationError, KeyNotFoundError, ProviderConnectionError, RotationNotSupportedError
 from keystead.model import SecretBytes
 from keystead.ports import Clock, Random
 from keystead.providers.kek_file import add_version, create_kek_file, read_kek_file, remove_version
@@ -67,14 +67,14 @@ class DerivedKek:
 
     def rotate(self) -> LocalKek:
         """Refuse: there is nowhere to keep a second version."""
-        raise KeyRotationError(
+        raise RotationNotSupportedError(
             f"{self._name} has one version and cannot be rotated; use a KEK file (`keystead init`, or "
             "LocalKMSConfig(path=...)), or move to another KEK by rewrap"
         )
 
     def retire(self, version: int, *, superseded_for_s: float) -> None:
         """Refuse: the one version is the newest."""
-        raise KeyRotationError(f"{self._name} has one version, which is in use")
+        raise RotationNotSupportedError(f"{self._name} has one version, which is in use")
 
     def wipe(self) -> None:
         """Overwrite the key."""
