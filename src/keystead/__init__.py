@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         KeyGenerationFailError,
         KeyInUseError,
         KeyNotFoundError,
+        KeyringNotLoadedError,
         KeyRotationError,
         KeyStateError,
         KMSError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         ProviderNotConfiguredError,
         RotationNotSupportedError,
         SchemaVersionError,
+        StaleViewError,
         StorageOperationError,
         StoreFullError,
         StoreReadOnlyError,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         StoreUnavailableError,
         SystemShutdownError,
     )
+    from keystead.fields.field import Field
     from keystead.manager.crypto_service import CryptoService
     from keystead.manager.handle import KeyringHandle
     from keystead.manager.manager import KeyManager
@@ -96,6 +99,7 @@ __all__ = [
     "EncryptedData",
     "EncryptedField",
     "EncryptionError",
+    "Field",
     "ForeignSchemaError",
     "InvalidAlgorithmError",
     "InvalidCiphertextError",
@@ -122,6 +126,7 @@ __all__ = [
     "KeyStateError",
     "KeyStatistics",
     "KeyringHandle",
+    "KeyringNotLoadedError",
     "LocalKMSConfig",
     "LocalKMSProvider",
     "MissingDependencyError",
@@ -135,6 +140,7 @@ __all__ = [
     "RotationPolicy",
     "SchemaVersionError",
     "SecretBytes",
+    "StaleViewError",
     "StorageOperationError",
     "StoreFullError",
     "StoreReadOnlyError",
@@ -152,6 +158,7 @@ _HOMES: Final = {
     "LocalKMSConfig": "keystead.providers.local",
     "LocalKMSProvider": "keystead.providers.local",
     "RootKeyGenerator": "keystead.crypto.root_key",
+    "Field": "keystead.fields.field",
     "inspect": "keystead.crypto.envelope",
 }
 """Where a name lives that is neither an error nor a model."""

@@ -17,6 +17,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name t
     ├── InvalidInputError                   invalid_input                no    also ValueError
     │   └── InvalidKeyVersionError      [2] invalid_key_version          no
     ├── NotInitializedError             [2] not_initialized              no
+    │   └── KeyringNotLoadedError           keyring_not_loaded           no
     ├── SystemShutdownError             [2] system_shutdown              no
     ├── KeyNotFoundError                [2] key_not_found                no
     ├── KeyStateError                       key_state                    no
@@ -38,6 +39,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name t
     │   └── ProviderAuthError               provider_auth                no
     └── StorageOperationError           [2] storage_operation            no
         ├── StoreUnavailableError           store_unavailable            yes
+        │   └── StaleViewError              stale_view                   yes
         ├── StoreReadOnlyError              store_read_only              no
         ├── StoreFullError                  store_full                   yes
         ├── SchemaVersionError              schema_version               no
@@ -124,6 +126,12 @@ class NotInitializedError(KMSError):
     """The call needs a data key, and ``initialize()`` has not run."""
 
     code = "not_initialized"
+
+
+class KeyringNotLoadedError(NotInitializedError):
+    """A field's keyring is not loaded in this process, and the call does no I/O; the message names one that does."""
+
+    code = "keyring_not_loaded"
 
 
 class SystemShutdownError(KMSError):
@@ -272,6 +280,12 @@ class StoreUnavailableError(StorageOperationError):
 
     code = "store_unavailable"
     retryable = True
+
+
+class StaleViewError(StoreUnavailableError):
+    """This process has not polled the store for too long to know which index keys must be written."""
+
+    code = "stale_view"
 
 
 class StoreReadOnlyError(StorageOperationError):

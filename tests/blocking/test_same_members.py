@@ -18,7 +18,7 @@ PAIRS: list[tuple[type, type]] = [
     (CryptoService, blocking.CryptoService),
     (DataKeys, blocking.DataKeys),
 ]
-INTERNAL = {"session", "require_session", "surroundings"}
+INTERNAL = {"keyrings", "session", "require_session", "surroundings"}
 """Members of the async manager for Keystead's own rooms."""
 
 by_name = pytest.mark.parametrize(("behind", "facade"), PAIRS, ids=[behind.__name__ for behind, _ in PAIRS])

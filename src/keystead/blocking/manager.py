@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from types import TracebackType
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from keystead.blocking.crypto_service import CryptoService
 from keystead.blocking.data_keys import DataKeys
 from keystead.blocking.handle import KeyringHandle
+from keystead.blocking.keyrings import BlockingKeyrings
 from keystead.crypto.hot_path import LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import MESSAGES_PER_SALT
+from keystead.fields import Field, FieldCipher
 from keystead.jobs.runner import JobReport
 from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.lifecycle.maintenance import MaintenanceReport
@@ -280,6 +282,22 @@ class KeyManager:
         asked = self._manager.keyring(name, algorithm=algorithm, create=create, tenant_wrap=tenant_wrap)
         return KeyringHandle(background_loop.run(asked))
 
+    def field(self, field: Field) -> FieldCipher:
+        """Return what encrypts and decrypts the values of ``field``; what it needs is loaded when it is needed."""
+        return self._manager.field(field)
+
+    def load_fields(self, *fields: Field, tenants: Iterable[str] = ()) -> None:
+        """Load the keyrings of fields, making those that are missing, and keep them loaded."""
+        background_loop.run(self._manager.load_fields(*fields, tenants=tenants))
+
+    def prefetch(self, rows: Iterable[object]) -> None:
+        """Load every data key that ``rows`` name, in one store read: ciphertexts, boxes, or rows and objects with them.
+
+        Raises:
+            DataKeyNotLoadedError: the store has no such key.
+        """
+        background_loop.run(self._manager.prefetch(rows))
+
     def rotate_data_key(self, *, min_age: timedelta | None = None, promote: str = "auto") -> DataKeyInfo:
         """Replace the active version of the default keyring and return the new one; old ciphertexts stay readable."""
         return background_loop.run(self._manager.rotate_data_key(min_age=min_age, promote=promote))
@@ -315,6 +333,11 @@ class KeyManager:
 
 class _OnBackgroundLoop(manager.KeyManager):
     """The manager behind a facade: what it starts by itself, it starts on the background loop."""
+
+    @cached_property
+    def keyrings(self) -> BlockingKeyrings:
+        """The keyrings as fields see them, loaded at first use."""
+        return BlockingKeyrings(self)
 
     def _wake(self) -> None:
         background_loop.submit(self.session())

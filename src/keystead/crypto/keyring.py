@@ -255,13 +255,15 @@ class Keyring:
             return Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes(), key
 
     def copy_active(self) -> bytes:
-        """Return a copy of the active key: for keyrings whose keys are no cipher's.
-
-        Raises:
-            KMSError: the gate's refusal, or ``NoActiveKeyError``.
-        """
+        """Return a copy of the active key, for keyrings whose keys are no cipher's; errors as ``seal``."""
         with self._lock:
             return bytes(self._active_key(encrypting=False).key)
+
+    def copy_all(self) -> list[tuple[int, bytes]]:
+        """Return version and copy of every usable key, oldest first; errors as ``copy_active``."""
+        with self._lock:
+            self._active_key(encrypting=False)
+            return sorted((key.version, bytes(key.key)) for key in self.snapshot.keys.values())
 
     def seal(self, plaintext: Bytes, encoded_context: bytes = b"") -> bytes:
         """Encrypt with an encoded context, reserved keys allowed; where ``local_encrypt`` goes off its fast path.

@@ -78,6 +78,13 @@ class LiveKeyrings(WrapKeyrings):
         ring = self._owners.get(key_id)
         return None if ring is None else ring.name
 
+    def find(self, name: str) -> Keyring | None:
+        """Return the keyring ``name`` if it is in use, and let others make room in the cache first."""
+        ring = self._rings.get(name)
+        if ring is not None and name in self._recent:
+            self._recent.move_to_end(name)
+        return ring
+
     async def open(self) -> StoreState:
         """Open the store and unwrap the active WRAP key (made on an empty store): the check that the KEK fits.
 
@@ -242,6 +249,19 @@ class LiveKeyrings(WrapKeyrings):
         """Bring one row into ``ring`` ahead of the next refresh."""
         fresh = {row.id: await self.unwrap(self._records[ring], row)} if row.state.can_decrypt else {}
         await self._take(ring, [row], fresh)
+
+    async def load_keys(self, key_ids: Iterable[int]) -> set[int]:
+        """Load the keyrings of data keys this process has not loaded, and return the ids that no row has."""
+        wanted = set(key_ids)
+        if not wanted:
+            return wanted
+        async with self.surroundings.store.reading() as work:
+            rows = [row for key_id in sorted(wanted) if (row := await work.find_key(key_id)) is not None]
+        for row in rows:
+            ring = await self.load(row.keyring)
+            if row.id not in ring.snapshot.keys and row.id not in ring.snapshot.withheld:
+                await self.add_row(ring, row)
+        return wanted - {row.id for row in rows}
 
     async def _merge_into(self, ring: Keyring, rows: list[KeyRecord], *, anew: bool = False) -> bool:
         keys: dict[int, LoadedKey] = {}

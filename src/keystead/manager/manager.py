@@ -18,20 +18,18 @@ from keystead.jobs.runner import JobReport
 from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.manager import legacy, streams
-from keystead.manager.core import ManagerCore, check_keyring_name
-from keystead.manager.crypto_service import ALGORITHM, CryptoService
+from keystead.manager.core import ALGORITHM
+from keystead.manager.crypto_service import CryptoService
 from keystead.manager.data_keys import DataKeys
-from keystead.manager.handle import KeyringHandle
+from keystead.manager.fields import FieldMembers
 from keystead.manager.kms_calls import Encrypted
 from keystead.manager.legacy import LEGACY_KEYRING
 from keystead.manager.session import FILES_KEYRING
 from keystead.model import (
-    WRAP_KEYRING,
     DataKeyInfo,
     DataKeyPair,
     DataKeyState,
     EncryptedData,
-    KeyringPurpose,
     KeyStatistics,
     KMSStatus,
     RotationPolicy,
@@ -40,7 +38,7 @@ from keystead.model import (
 STREAM_ALGORITHM: Final = "AES-256-GCM-STREAM"
 
 
-class KeyManager(ManagerCore):
+class KeyManager(FieldMembers):
     """Envelope encryption over any KMS, with data keys versioned in a store.
 
     Construction does no I/O. ``async with KeyManager.open("local:", store="sqlite:///keys.db") as km:`` initialises
@@ -241,27 +239,6 @@ class KeyManager(ManagerCore):
     def hash_field(self, value: bytes | str, *, name: str = "") -> str:
         """Return a keyed hash of ``value`` for equality search: 64 hex characters."""
         return self.crypto_service.hash_field(value, name=name)
-
-    async def keyring(
-        self, name: str, *, algorithm: str = ALGORITHM, create: bool = True, tenant_wrap: str | None = None
-    ) -> KeyringHandle:
-        """Return the keyring ``name``, made if there is none. One keyring's ciphertext never opens under another.
-
-        Args:
-            algorithm: ``AES-256-GCM``, or ``AES-256-GCM-STREAM`` for files.
-            create: False raises ``KeyNotFoundError`` instead of making it.
-            tenant_wrap: name of a WRAP keyring of its own.
-        """
-        check_keyring_name(name)
-        if tenant_wrap is not None:
-            check_keyring_name(tenant_wrap)
-        session = await self.session()
-        if name == self.default.name and algorithm == ALGORITHM:
-            return self.default
-        wanted = session.surroundings.new_keyring(name, KeyringPurpose.ENCRYPT, algorithm, tenant_wrap or WRAP_KEYRING)
-        ring = await session.live.load(name, create=wanted if create else None)
-        await session.rotate_if_expired(ring)
-        return KeyringHandle(ring, self.session, self._policy)
 
     async def rotate_data_key(self, *, min_age: timedelta | None = None, promote: str = "auto") -> DataKeyInfo:
         """Replace the active version of the default keyring and return the new one; old ciphertexts stay readable.

@@ -19,6 +19,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import (
     KeyExpiredError,
     KMSError,
+    StaleViewError,
     StorageOperationError,
     StoreRestoredError,
     SystemShutdownError,
@@ -86,6 +87,7 @@ class Session:
         self._poll_lock = asyncio.Lock()
         self._is_closed = False
         self._is_node = False
+        self._known_until: float | None = None
         self._is_resting = False
         # In a child of a fork, until something starts the background task; whoever asks the gate looks here.
         self.is_asleep = False
@@ -166,12 +168,37 @@ class Session:
             if (since := self._default.snapshot.active_since) is not None:
                 telemetry.data_key_age(self._default.name, (self._s.clock.now() - since).total_seconds())
 
+    async def become_node(self) -> None:
+        """Be known to the other nodes from now on, with all they have changed until now."""
+        if not self._is_node:
+            await self._beat()
+            await self.poll()
+
+    @property
+    def has_current_view(self) -> bool:
+        """Whether the heartbeat of this process holds."""
+        return self._known_until is not None and self._s.clock.monotonic() < self._known_until
+
+    def require_current_view(self) -> None:
+        """Raise unless the heartbeat of this process holds, so that others wait for what it has not loaded yet.
+
+        Raises:
+            StaleViewError: it does not.
+        """
+        if not self.has_current_view:
+            raise StaleViewError(
+                "this process has not polled the store for too long to know every index key; `await km.run_due()` "
+                "polls, where no background task does"
+            )
+
     async def _beat(self) -> None:
         if self.live.state is not None:
             lease_s = max(2 * self._options.epoch_max_age_s, LEAST_HEARTBEAT_S)
+            begun = self._s.clock.monotonic()
             async with self._s.store.transaction() as work:
                 await work.beat(self._s.node.value, self.live.state.epoch, int(lease_s * 1000))
             self._is_node = True
+            self._known_until = begun + lease_s
 
     async def flush_uses(self) -> None:
         """Add the use counts of this process to the rows."""
@@ -269,6 +296,7 @@ class Session:
         self._task = None
         self._uses = {}
         self._is_node = False
+        self._known_until = None
         self._poll_lock = asyncio.Lock()
         self.live.drop_handles()
         self.is_asleep = self._options.is_background

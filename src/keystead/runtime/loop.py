@@ -36,6 +36,11 @@ class BackgroundLoop:
         fork.in_child(self._forget)
         atexit.register(self.stop)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs on the loop itself, where waiting for it would never end."""
+        return threading.current_thread() is self._thread
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run ``coroutine`` on the loop and return its result, or raise what it raised.
 
@@ -43,7 +48,7 @@ class BackgroundLoop:
             InvalidInputError: called from the loop's own thread, where waiting would never end.
             SystemShutdownError: the loop was stopped meanwhile: the interpreter exits.
         """
-        if threading.current_thread() is self._thread:
+        if self.is_here:
             coroutine.close()
             raise InvalidInputError("a blocking call was made from the background loop; await the async one instead")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._running())

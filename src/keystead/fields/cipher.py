@@ -1,0 +1,249 @@
+"""Encrypting and decrypting the values of one field, bound to field, record and tenant; and their index hashes.
+
+No I/O: what is not loaded is an error that says how to load it. Spec: docs/spec/field-v1.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import Struct
+from typing import Final
+
+from keystead.crypto.batch import open_all, open_one, seal_all
+from keystead.crypto.codec import ValueType, decode_value, encode_value
+from keystead.crypto.context import encode_context
+from keystead.crypto.envelope import HEADER_SIZE, MAGIC, TEXT_PREFIX, as_binary, parse_header
+from keystead.crypto.keyring import Keyring
+from keystead.errors import DataKeyNotLoadedError, InvalidCiphertextError, InvalidInputError, KeyringNotLoadedError
+from keystead.fields.field import Field, record_text
+from keystead.fields.indexes import Index
+from keystead.fields.keyrings import Keyrings
+
+_u32: Final = Struct(">I").pack
+_RECORD: Final = _u32(15) + b"keystead.record"
+
+
+class FieldCipher:
+    """The values of one field. Thread-safe; made by ``KeyManager.field``."""
+
+    def __init__(self, field: Field, keyrings: Keyrings) -> None:
+        self.field = field
+        self.keyrings = keyrings
+        self._type = field.value_type
+        self._head = encode_context({"keystead.field": field.id}) + _RECORD
+        self._looks_sealed = self._type in (ValueType.TEXT, ValueType.BYTES) and not field.allow_envelopes
+
+    def __repr__(self) -> str:
+        return f"<FieldCipher {self.field.id}>"
+
+    def encrypt(self, value: object, *, record: object, tenant: str | None = None) -> bytes | None:
+        """Return the ciphertext of ``value``, which opens for this field, record and tenant alone.
+
+        ``record`` is what the field's record columns hold: str, int, UUID, bytes, date, or a tuple where there are
+        several. None stays None unless the field says ``encrypt_null``.
+
+        Raises:
+            InvalidInputError: a value of another type, one that is a ciphertext already, or no record.
+            KeyringNotLoadedError: the tenant's keyring is not loaded.
+            KMSError: as ``local_encrypt``.
+        """
+        return self.encrypt_many(((value, record),), tenant=tenant)[0]
+
+    def encrypt_many(self, values: Iterable[tuple[object, object]], *, tenant: str | None = None) -> list[bytes | None]:
+        """Return the ciphertext of each (value, record), all of one tenant; order kept. Errors as ``encrypt``."""
+        ring = self.ring(tenant)
+        tail = _tail(tenant)
+        head, keeps_null = self._head, not self.field.encrypt_null
+        messages: list[tuple[bytes, bytes]] = []
+        nulls: list[int] = []
+        for position, (value, record) in enumerate(values):
+            if value is None and keeps_null:
+                nulls.append(position)
+                continue
+            name = record_text(record).encode()
+            messages.append((self._encoded(value), head + _u32(len(name)) + name + tail))
+        sealed: list[bytes | None] = [*seal_all(ring, messages)]
+        for position in nulls:
+            sealed.insert(position, None)
+        return sealed
+
+    def decrypt(self, ciphertext: bytes | str | None, *, record: object, tenant: str | None = None) -> object:
+        """Return the value of a ciphertext, an envelope or its ``ks1.`` text; None is None.
+
+        Raises:
+            DecryptionError: another field, record or tenant, another key, or altered bytes.
+            DataKeyNotLoadedError: its data key is not loaded; ``await km.prefetch([ciphertext])`` fetches it.
+        """
+        if ciphertext is None:
+            return None
+        blob = as_binary(ciphertext)
+        ring, context = self.ring_of(blob, tenant), self.context(record, tenant)
+        return decode_value(self._open(ring, blob, context), self._expected)
+
+    def decrypt_many(
+        self, ciphertexts: Iterable[tuple[bytes | str | None, object]], *, tenant: str | None = None
+    ) -> list[object]:
+        """Return the value of each (ciphertext, record), all of one tenant; order kept. Errors as ``decrypt``."""
+        pairs = list(ciphertexts)
+        rings = {None: self.ring(tenant)}
+        tail, head = _tail(tenant), self._head
+        found: list[object] = [None] * len(pairs)
+        groups: dict[Keyring, list[tuple[int, tuple[bytes, bytes]]]] = {}
+        for position, (ciphertext, record) in enumerate(pairs):
+            if ciphertext is None:
+                continue
+            blob = as_binary(ciphertext)
+            ring = rings[None] if not self.field.former_keyrings else self.ring_of(blob, tenant)
+            name = record_text(record).encode()
+            groups.setdefault(ring, []).append((position, (blob, head + _u32(len(name)) + name + tail)))
+        for ring, members in groups.items():
+            try:
+                plain = open_all(ring, (message for _, message in members))
+            except DataKeyNotLoadedError:
+                plain = [self._open(ring, *message) for _, message in members]
+            for (position, _), data in zip(members, plain, strict=True):
+                found[position] = decode_value(data, self._expected)
+        return found
+
+    def reseal(self, ciphertext: bytes, *, record: object, tenant: str | None = None) -> bytes:
+        """Return the same plaintext under the active version of the field's keyring, and for the same record.
+
+        Raises:
+            DecryptionError, KMSError: as ``decrypt`` and ``encrypt``.
+        """
+        context = self.context(record, tenant)
+        plaintext = self._open(self.ring_of(ciphertext, tenant), ciphertext, context)
+        return seal_all(self.ring(tenant), ((plaintext, context),))[0]
+
+    def needs_reencrypt(self, ciphertext: bytes | str, *, tenant: str | None = None) -> bool:
+        """Return whether ``ciphertext`` is under another version than the active one, or another keyring."""
+        return self.ring(tenant).needs_reencrypt(ciphertext)
+
+    def context(self, record: object, tenant: str | None) -> bytes:
+        """Return the encoded context that binds a value."""
+        name = record_text(record).encode()
+        return self._head + _u32(len(name)) + name + _tail(tenant)
+
+    def ring(self, tenant: str | None) -> Keyring:
+        """Return the keyring that encrypts a tenant's values.
+
+        Raises:
+            KeyringNotLoadedError: it is not loaded.
+        """
+        name = self.field.keyring_of(tenant)
+        ring = self.keyrings.find(name)
+        if ring is None:
+            raise _not_loaded(name, self.field)
+        return ring
+
+    def ring_of(self, ciphertext: bytes, tenant: str | None) -> Keyring:
+        """Return the keyring a ciphertext is under: the field's own, or a former one that holds its data key."""
+        ring = self.ring(tenant)
+        if self.field.former_keyrings:
+            key_id = parse_header(ciphertext).key_id
+            if key_id not in ring.snapshot.keys:
+                for name in self.field.former_keyrings:
+                    former = self.keyrings.find_former(name)
+                    if former is not None and key_id in former.snapshot.keys:
+                        return former
+        return ring
+
+    def index_values(self, value: object, *, tenant: str | None = None) -> dict[str, bytes | None]:
+        """Return what every index column of a row with ``value`` must hold; None for a parity without a live key.
+
+        Raises:
+            StaleViewError: this process may not know of every live index key.
+            KeyringNotLoadedError: the index keyring is not loaded.
+        """
+        self.keyrings.require_current_view()
+        columns: dict[str, bytes | None] = dict.fromkeys(self.field.index_columns)
+        for index in self.field.indexes:
+            if not index.many and value is not None:
+                for version, key in self._index_keys():
+                    column = index.column(self.field.column, version % 2)
+                    [columns[column]] = index.hashes(key, self.field.id, tenant or "", value, self._type)
+        return columns
+
+    def token_values(self, index: Index, value: object, *, tenant: str | None = None) -> list[bytes]:
+        """Return every hash a token index must hold for a row with ``value``, under every live index key."""
+        self.keyrings.require_current_view()
+        if value is None:
+            return []
+        keys = self._index_keys()
+        return [one for _, key in keys for one in index.hashes(key, self.field.id, tenant or "", value, self._type)]
+
+    def query_values(self, index: Index, value: object, *, tenant: str | None = None) -> dict[int, bytes]:
+        """Return the hash to look for under each live index key, by the version's parity.
+
+        Raises:
+            InvalidInputError: a value the index cannot look for.
+            KeyringNotLoadedError: the index keyring is not loaded.
+        """
+        return {
+            version % 2: index.query(key, self.field.id, tenant or "", value, self._type)
+            for version, key in self._index_keys()
+        }
+
+    @property
+    def index_versions(self) -> tuple[int, ...]:
+        """The live versions of the index keyring, oldest first; empty where the field has no index."""
+        return tuple(version for version, _ in self._index_keys()) if self.field.indexes else ()
+
+    def _open(self, ring: Keyring, ciphertext: bytes, context: bytes) -> bytes:
+        try:
+            return open_one(ring, ciphertext, context)
+        except DataKeyNotLoadedError as exc:
+            if not self.keyrings.fetch(ring, exc.data_key_id):
+                raise DataKeyNotLoadedError(
+                    exc.data_key_id,
+                    f"data key {exc.data_key_id} of field {self.field.id} is not loaded in this process; "
+                    "`await km.prefetch(rows)` fetches what rows need from the store",
+                ) from None
+            return open_one(ring, ciphertext, context)
+
+    def _index_keys(self) -> list[tuple[int, bytes]]:
+        ring = self.keyrings.find_index(self.field.index_keyring)
+        if ring is None:
+            raise _not_loaded(self.field.index_keyring, self.field)
+        return ring.copy_all()
+
+    @property
+    def _expected(self) -> ValueType | None:
+        return None if self.field.encrypt_null else self._type
+
+    def _encoded(self, value: object) -> bytes:
+        if value is None:
+            return encode_value(None)
+        data = encode_value(value, self._type)
+        if self._looks_sealed:
+            self._refuse_sealed(data)
+        return data
+
+    def _refuse_sealed(self, data: bytes) -> None:
+        """Refuse a value that is a ciphertext of a keyring of this process: it would be encrypted twice."""
+        content = data[1:] if data[0] == ValueType.BYTES else data[1:].decode()
+        if isinstance(content, bytes):
+            if not content or content[0] != MAGIC or len(content) < HEADER_SIZE:
+                return
+        elif not content.startswith(TEXT_PREFIX):
+            return
+        try:
+            key_id = parse_header(as_binary(content)).key_id
+        except InvalidCiphertextError:
+            return
+        if self.keyrings.owner_of(key_id) is not None:
+            raise InvalidInputError(
+                f"the value for field {self.field.id} is a ciphertext of this store already; decrypt it first, or "
+                "declare the field with allow_envelopes=True"
+            )
+
+
+def _tail(tenant: str | None) -> bytes:
+    return b"" if tenant is None else encode_context({"keystead.tenant": tenant})
+
+
+def _not_loaded(name: str, field: Field) -> KeyringNotLoadedError:
+    return KeyringNotLoadedError(
+        f"keyring {name!r} of field {field.id} is not loaded in this process; `await km.load_fields(field)` loads it"
+        + (", with tenants=[...] the ones of tenants" if field.tenant else "")
+    )

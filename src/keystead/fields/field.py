@@ -1,0 +1,169 @@
+"""A field: one encrypted column, declared once. Spec: docs/spec/field-v1.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from keystead.crypto.codec import ValueType, parse_value_type
+from keystead.errors import InvalidInputError
+from keystead.fields.indexes import Index
+
+TENANT_PLACE: Final = "{tenant}"
+"""Where the tenant goes in the name of a keyring per tenant."""
+
+_TYPES: Final[dict[type, ValueType]] = {
+    bytes: ValueType.BYTES,
+    str: ValueType.TEXT,
+    dict: ValueType.JSON,
+    list: ValueType.JSON,
+    int: ValueType.INTEGER,
+    Decimal: ValueType.DECIMAL,
+    datetime: ValueType.DATETIME,
+    date: ValueType.DATE,
+    UUID: ValueType.UUID,
+    bool: ValueType.BOOL,
+    float: ValueType.FLOAT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One encrypted column.
+
+    Args:
+        table: the table's name.
+        column: the column that holds the ciphertext.
+        type: of its values: a Python type (str, bytes, int, Decimal, datetime, date, UUID, bool, float, dict, list), a
+            ``ValueType``, or a type's name such as ``"text"``.
+        record: the column or columns that say which record a row is; see docs/spec/field-v1.md, section 2.
+        tenant: the column that says whose row it is; None where there are no tenants.
+        keyring: the keyring its values are under; ``"people-{tenant}"`` is one for each tenant.
+        former_keyrings: keyrings its values were under before; they are read until they have been re-encrypted.
+        indexes: blind indexes to search it by.
+        index_keyring: the keyring of purpose INDEX whose versions key them.
+        id: the name in the ciphertext and the indexes, ``table.column`` unless given. A column or table that is renamed
+            keeps the id it had, or nothing it holds can be read.
+        encrypt_null: encrypt None too, so that nobody sees which rows hold nothing.
+        allow_envelopes: take values that are ciphertexts of this store already.
+
+    Raises:
+        InvalidInputError: names, types or options that cannot go together.
+    """
+
+    table: str
+    column: str
+    type: type | ValueType | str = str
+    record: str | tuple[str, ...] = "id"
+    tenant: str | None = None
+    keyring: str = "default"
+    former_keyrings: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    index_keyring: str = "index"
+    id: str = ""
+    encrypt_null: bool = False
+    allow_envelopes: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.table or not self.column:
+            raise InvalidInputError("a field names its table and its column")
+        object.__setattr__(self, "type", _value_type(self.type))
+        object.__setattr__(self, "record", _names(self.record))
+        object.__setattr__(self, "former_keyrings", _names(self.former_keyrings))
+        object.__setattr__(self, "indexes", tuple(self.indexes))
+        object.__setattr__(self, "id", self.id or f"{self.table}.{self.column}")
+        if not self.record:
+            raise InvalidInputError(f"field {self.id}: record names at least one column")
+        if TENANT_PLACE in self.keyring and self.tenant is None:
+            raise InvalidInputError(f"field {self.id}: a keyring per tenant needs tenant=, the column that names it")
+        names = [index.name for index in self.indexes]
+        if len(set(names)) != len(names):
+            raise InvalidInputError(f"field {self.id}: two of its indexes are the same")
+        for index in self.indexes:
+            index.require_type(self.value_type)
+
+    @property
+    def value_type(self) -> ValueType:
+        """The type of its values."""
+        return self.type  # type: ignore[return-value]  # made one at construction
+
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns that say which record a row is."""
+        return self.record  # type: ignore[return-value]  # made a tuple at construction
+
+    @property
+    def index_columns(self) -> tuple[str, ...]:
+        """Every column that holds an index, token tables left out."""
+        return tuple(index.column(self.column, parity) for index in self.indexes if not index.many for parity in (0, 1))
+
+    @property
+    def has_keyring_per_tenant(self) -> bool:
+        """Whether each tenant's values are under a keyring of their own."""
+        return TENANT_PLACE in self.keyring
+
+    def keyring_of(self, tenant: str | None) -> str:
+        """Return the keyring of a tenant's values.
+
+        Raises:
+            InvalidInputError: a tenant where there is none, none where there is one, or one that names no keyring.
+        """
+        if (tenant is None) != (self.tenant is None):
+            cure = "has no tenant column" if self.tenant is None else f"needs the tenant, column {self.tenant!r}"
+            raise InvalidInputError(f"field {self.id} {cure}")
+        if tenant is not None and not isinstance(tenant, str):
+            raise InvalidInputError(
+                f"field {self.id}: a tenant is a str, not {type(tenant).__name__}; pass str(tenant)"
+            )
+        return self.keyring if tenant is None else self.keyring.replace(TENANT_PLACE, tenant)
+
+
+def record_text(record: object) -> str:
+    """Return the text that names a record in the ciphertext: injective for the values of one set of columns.
+
+    str as it is, int in decimal, UUID in lower-case hyphenated hex, bytes in hex, date as YYYY-MM-DD; several columns
+    as ``u32`` decimal length, colon, text, one after the other.
+
+    Raises:
+        InvalidInputError: None, empty, or of another class.
+    """
+    if record.__class__ is str and record:
+        return record
+    if isinstance(record, tuple):
+        parts = [record_text(part) for part in record]
+        return parts[0] if len(parts) == 1 else "".join(f"{len(part)}:{part}" for part in parts)
+    if isinstance(record, bool) or record is None or record in {"", b""}:
+        raise InvalidInputError(
+            "a field is bound to its record, and this one has no id yet: give the row its primary key first, or a row "
+            "key column (docs/guides/encrypted-columns.md)"
+        )
+    if isinstance(record, str):
+        return str(record)
+    if isinstance(record, int | UUID):
+        return str(record)
+    if isinstance(record, bytes | bytearray | memoryview):
+        return bytes(record).hex()
+    if isinstance(record, date) and not isinstance(record, datetime):
+        return record.isoformat()
+    raise InvalidInputError(f"a record is named by str, int, UUID, bytes or date, not {type(record).__name__}")
+
+
+def _value_type(given: type | ValueType | str) -> ValueType:
+    if isinstance(given, ValueType):
+        kind = given
+    elif isinstance(given, str):
+        kind = parse_value_type(given)
+    elif given in _TYPES:
+        kind = _TYPES[given]
+    else:
+        raise InvalidInputError(f"a field cannot hold {given!r}; use one of {', '.join(t.__name__ for t in _TYPES)}")
+    if kind is ValueType.NULL:
+        raise InvalidInputError("a field of type null holds nothing; use the type of its other values")
+    return kind
+
+
+def _names(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)

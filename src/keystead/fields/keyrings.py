@@ -1,0 +1,48 @@
+"""What fields need of a manager: its keyrings, without knowing how they are loaded."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from keystead.crypto.keyring import Keyring
+
+
+class Keyrings(Protocol):
+    """The keyrings of one manager."""
+
+    def find(self, name: str) -> Keyring | None:
+        """Return a keyring that encrypts, if it is loaded; a manager that may block loads it."""
+
+    def find_index(self, name: str) -> Keyring | None:
+        """Return a keyring of index keys, if it is loaded; a manager that may block loads it."""
+
+    def find_former(self, name: str) -> Keyring | None:
+        """Return a keyring that only decrypts for a field, if it is loaded; a manager that may block loads it."""
+
+    def fetch(self, ring: Keyring, key_id: int) -> bool:
+        """Load a data key into ``ring`` and return True, or return False where this manager may not block."""
+
+    def owner_of(self, key_id: int) -> str | None:
+        """Return the name of the loaded keyring that holds a data key, or None."""
+
+    async def load(self, name: str) -> Keyring:
+        """Return a keyring that encrypts, loaded, and made if there is none."""
+
+    async def load_former(self, name: str) -> Keyring:
+        """Return a keyring that exists, loaded.
+
+        Raises:
+            KeyNotFoundError: there is none.
+        """
+
+    async def load_index(self, name: str) -> Keyring:
+        """Return a keyring of index keys, loaded, and made if there is none."""
+
+    def require_current_view(self) -> None:
+        """Raise unless this process is a node that has polled the store within its heartbeat.
+
+        Who writes an index must know every version that is to be written: docs/adr/0020-index-keys-by-parity.md.
+
+        Raises:
+            StaleViewError: it is not, or has not.
+        """
