@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from scripts.gen_vectors_fields import field_file
 from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
 from scripts.gen_vectors_local_kek import local_kek_file
 
@@ -284,6 +285,7 @@ def build() -> dict[str, str]:
         "stream-v1.json": stream_file(),
         "field-codec-v1.json": codec_file(),
         "blind-index-v1.json": blind_index_file(),
+        "field-v1.json": field_file(envelope_case),
         "encrypted-data-v1.json": encrypted_data_file(),
         "local-kek-v1.json": local_kek_file(hkdf_sha256, encode_context),
         "legacy.json": legacy_file(),

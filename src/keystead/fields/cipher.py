@@ -5,22 +5,32 @@ No I/O: what is not loaded is an error that says how to load it. Spec: docs/spec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from struct import Struct
 from typing import Final
 
 from keystead.crypto.batch import open_all, open_one, seal_all
 from keystead.crypto.codec import ValueType, decode_value, encode_value
 from keystead.crypto.context import encode_context
-from keystead.crypto.envelope import HEADER_SIZE, MAGIC, TEXT_PREFIX, as_binary, parse_header
+from keystead.crypto.envelope import MAGIC, TEXT_PREFIX, as_binary, parse_header
 from keystead.crypto.keyring import Keyring
-from keystead.errors import DataKeyNotLoadedError, InvalidCiphertextError, InvalidInputError, KeyringNotLoadedError
+from keystead.errors import (
+    DataKeyNotLoadedError,
+    DecryptionError,
+    InvalidCiphertextError,
+    InvalidInputError,
+    KeyringNotLoadedError,
+)
 from keystead.fields.field import Field, record_text
 from keystead.fields.indexes import Index
 from keystead.fields.keyrings import Keyrings
 
 _u32: Final = Struct(">I").pack
 _RECORD: Final = _u32(15) + b"keystead.record"
+_TEXT: Final = bytes((ValueType.TEXT,))
+_MAGIC: Final = bytes((MAGIC,))
+_LENGTHS: Final = tuple(map(_u32, range(256)))
+"""Looked up, where packing would cost as much as a quarter of the encryption."""
 
 
 class FieldCipher:
@@ -31,7 +41,7 @@ class FieldCipher:
         self.keyrings = keyrings
         self._type = field.value_type
         self._head = encode_context({"keystead.field": field.id}) + _RECORD
-        self._looks_sealed = self._type in (ValueType.TEXT, ValueType.BYTES) and not field.allow_envelopes
+        self._encode = self._encoder()
 
     def __repr__(self) -> str:
         return f"<FieldCipher {self.field.id}>"
@@ -53,15 +63,14 @@ class FieldCipher:
         """Return the ciphertext of each (value, record), all of one tenant; order kept. Errors as ``encrypt``."""
         ring = self.ring(tenant)
         tail = _tail(tenant)
-        head, keeps_null = self._head, not self.field.encrypt_null
+        head, encode, keeps_null = self._head, self._encode, not self.field.encrypt_null
         messages: list[tuple[bytes, bytes]] = []
         nulls: list[int] = []
-        for position, (value, record) in enumerate(values):
+        for value, record in values:
             if value is None and keeps_null:
-                nulls.append(position)
-                continue
-            name = record_text(record).encode()
-            messages.append((self._encoded(value), head + _u32(len(name)) + name + tail))
+                nulls.append(len(messages) + len(nulls))
+            else:
+                messages.append((encode(value), head + _record(record) + tail))
         sealed: list[bytes | None] = [*seal_all(ring, messages)]
         for position in nulls:
             sealed.insert(position, None)
@@ -84,26 +93,24 @@ class FieldCipher:
         self, ciphertexts: Iterable[tuple[bytes | str | None, object]], *, tenant: str | None = None
     ) -> list[object]:
         """Return the value of each (ciphertext, record), all of one tenant; order kept. Errors as ``decrypt``."""
-        pairs = list(ciphertexts)
-        rings = {None: self.ring(tenant)}
-        tail, head = _tail(tenant), self._head
-        found: list[object] = [None] * len(pairs)
-        groups: dict[Keyring, list[tuple[int, tuple[bytes, bytes]]]] = {}
-        for position, (ciphertext, record) in enumerate(pairs):
+        ring, tail, head, expected = self.ring(tenant), _tail(tenant), self._head, self._expected
+        messages: list[tuple[bytes, bytes]] = []
+        nulls: list[int] = []
+        for ciphertext, record in ciphertexts:
             if ciphertext is None:
-                continue
-            blob = as_binary(ciphertext)
-            ring = rings[None] if not self.field.former_keyrings else self.ring_of(blob, tenant)
-            name = record_text(record).encode()
-            groups.setdefault(ring, []).append((position, (blob, head + _u32(len(name)) + name + tail)))
-        for ring, members in groups.items():
-            try:
-                plain = open_all(ring, (message for _, message in members))
-            except DataKeyNotLoadedError:
-                plain = [self._open(ring, *message) for _, message in members]
-            for (position, _), data in zip(members, plain, strict=True):
-                found[position] = decode_value(data, self._expected)
-        return found
+                nulls.append(len(messages) + len(nulls))
+            else:
+                blob = ciphertext if ciphertext.__class__ is bytes else as_binary(ciphertext)
+                messages.append((blob, head + _record(record) + tail))
+        try:
+            opened = open_all(ring, messages)
+        except (DataKeyNotLoadedError, DecryptionError):
+            # One of them may be of a former keyring, or of a key that can be fetched.
+            opened = [self._open(self.ring_of(blob, tenant), blob, context) for blob, context in messages]
+        values = [decode_value(data, expected) for data in opened]
+        for position in nulls:
+            values.insert(position, None)
+        return values
 
     def reseal(self, ciphertext: bytes, *, record: object, tenant: str | None = None) -> bytes:
         """Return the same plaintext under the active version of the field's keyring, and for the same record.
@@ -121,8 +128,7 @@ class FieldCipher:
 
     def context(self, record: object, tenant: str | None) -> bytes:
         """Return the encoded context that binds a value."""
-        name = record_text(record).encode()
-        return self._head + _u32(len(name)) + name + _tail(tenant)
+        return self._head + _record(record) + _tail(tenant)
 
     def ring(self, tenant: str | None) -> Keyring:
         """Return the keyring that encrypts a tenant's values.
@@ -211,22 +217,32 @@ class FieldCipher:
     def _expected(self) -> ValueType | None:
         return None if self.field.encrypt_null else self._type
 
-    def _encoded(self, value: object) -> bytes:
-        if value is None:
-            return encode_value(None)
-        data = encode_value(value, self._type)
-        if self._looks_sealed:
-            self._refuse_sealed(data)
-        return data
+    def _encoder(self) -> Callable[[object], bytes]:
+        """Return what makes the typed plaintext of a value of this field's type."""
+        kind, refuses_sealed = self._type, not self.field.allow_envelopes
 
-    def _refuse_sealed(self, data: bytes) -> None:
+        def encode(value: object) -> bytes:
+            if value is None:
+                return encode_value(None)
+            if refuses_sealed and isinstance(value, bytes | bytearray | memoryview) and bytes(value[:1]) == _MAGIC:
+                self._refuse_sealed(bytes(value))
+            return encode_value(value, kind)
+
+        def encode_text(value: object) -> bytes:
+            if value.__class__ is not str:
+                return encode(value)
+            text: str = value
+            if refuses_sealed and text.startswith(TEXT_PREFIX):
+                self._refuse_sealed(text)
+            try:
+                return _TEXT + text.encode()
+            except UnicodeEncodeError:
+                return encode_value(value, kind)  # which says what is wrong
+
+        return encode_text if kind is ValueType.TEXT else encode
+
+    def _refuse_sealed(self, content: bytes | str) -> None:
         """Refuse a value that is a ciphertext of a keyring of this process: it would be encrypted twice."""
-        content = data[1:] if data[0] == ValueType.BYTES else data[1:].decode()
-        if isinstance(content, bytes):
-            if not content or content[0] != MAGIC or len(content) < HEADER_SIZE:
-                return
-        elif not content.startswith(TEXT_PREFIX):
-            return
         try:
             key_id = parse_header(as_binary(content)).key_id
         except InvalidCiphertextError:
@@ -236,6 +252,12 @@ class FieldCipher:
                 f"the value for field {self.field.id} is a ciphertext of this store already; decrypt it first, or "
                 "declare the field with allow_envelopes=True"
             )
+
+
+def _record(record: object) -> bytes:
+    """Return the encoded record, with its length in front."""
+    name = b"%d" % record if record.__class__ is int else record_text(record).encode()
+    return (_LENGTHS[len(name)] if len(name) < 256 else _u32(len(name))) + name
 
 
 def _tail(tenant: str | None) -> bytes:

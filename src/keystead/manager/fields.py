@@ -24,21 +24,24 @@ class ManagerKeyrings:
 
     def find(self, name: str) -> Keyring | None:
         """Return a keyring that encrypts, if it is loaded."""
-        if name == self._manager.default.name:
-            return self._manager.default.ring
-        return self._held.get(name) or self._manager.require_session().live.find(name)
+        return self._loaded(name)
 
     def find_index(self, name: str) -> Keyring | None:
         """Return a keyring of index keys, if it is loaded."""
-        return self.find(name)
+        return self._loaded(name)
 
     def find_former(self, name: str) -> Keyring | None:
         """Return a keyring that only decrypts for a field, if it is loaded."""
-        return self.find(name)
+        return self._loaded(name)
 
     def fetch(self, ring: Keyring, key_id: int) -> bool:
         """Return False: nobody may wait here."""
         return False
+
+    def _loaded(self, name: str) -> Keyring | None:
+        if name == self._manager.default.name:
+            return self._manager.default.ring
+        return self._held.get(name) or self._manager.require_session().live.find(name)
 
     def owner_of(self, key_id: int) -> str | None:
         """Return the name of the loaded keyring that holds a data key, or None."""
