@@ -103,6 +103,19 @@ def test_what_names_no_record_is_refused(record: object) -> None:
         record_text(record)
 
 
+@pytest.mark.parametrize("kept", [UUID(int=7), str(UUID(int=7)), UUID(int=7).hex, UUID(int=7).bytes])
+def test_a_uuid_is_the_same_record_however_a_database_keeps_it(kept: object) -> None:
+    field = Field("t", "c", record=("org", "id"), record_type=(None, UUID))
+    assert field.read_record(("acme", kept)) == ("acme", UUID(int=7))
+
+
+def test_what_is_no_uuid_names_no_record() -> None:
+    with pytest.raises(InvalidInputError, match="UUIDs"):
+        Field("t", "c", record_type=UUID).read_record(("7",))
+    with pytest.raises(InvalidInputError, match="one type for each"):
+        Field("t", "c", record_type=(UUID, UUID))
+
+
 columns = st.tuples(st.text(min_size=1), st.text(min_size=1))
 
 

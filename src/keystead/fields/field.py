@@ -40,6 +40,8 @@ class Field:
         type: of its values: a Python type (str, bytes, int, Decimal, datetime, date, UUID, bool, float, dict, list), a
             ``ValueType``, or a type's name such as ``"text"``.
         record: the column or columns that say which record a row is; see docs/spec/field-v1.md, section 2.
+        record_type: ``UUID`` where the record column holds UUIDs, so that they are known for that in a database that
+            keeps them as text or bytes; a tuple where there are several columns. Other types need no mention.
         tenant: the column that says whose row it is; None where there are no tenants.
         keyring: the keyring its values are under; ``"people-{tenant}"`` is one for each tenant.
         former_keyrings: keyrings its values were under before; they are read until they have been re-encrypted.
@@ -58,6 +60,7 @@ class Field:
     column: str
     type: type | ValueType | str = str
     record: str | tuple[str, ...] = "id"
+    record_type: type | tuple[type | None, ...] | None = None
     tenant: str | None = None
     keyring: str = "default"
     former_keyrings: tuple[str, ...] = ()
@@ -75,6 +78,10 @@ class Field:
         object.__setattr__(self, "former_keyrings", _names(self.former_keyrings))
         object.__setattr__(self, "indexes", tuple(self.indexes))
         object.__setattr__(self, "id", self.id or f"{self.table}.{self.column}")
+        types = self.record_type if isinstance(self.record_type, tuple) else (self.record_type,) * len(self.record)
+        if len(types) != len(self.record):
+            raise InvalidInputError(f"field {self.id}: record_type names one type for each record column")
+        object.__setattr__(self, "record_type", types)
         if not self.record:
             raise InvalidInputError(f"field {self.id}: record names at least one column")
         if TENANT_PLACE in self.keyring and self.tenant is None:
@@ -94,6 +101,15 @@ class Field:
     def record_columns(self) -> tuple[str, ...]:
         """The columns that say which record a row is."""
         return self.record  # type: ignore[return-value]  # made a tuple at construction
+
+    def read_record(self, values: tuple[object, ...]) -> tuple[object, ...]:
+        """Return the record that is named by the record columns' values as a database driver gives them.
+
+        Raises:
+            InvalidInputError: a value that is no UUID where the declaration says so.
+        """
+        kinds: tuple[type | None, ...] = self.record_type  # type: ignore[assignment]  # made a tuple at construction
+        return tuple(_as_uuid(one) if kind is UUID else one for one, kind in zip(values, kinds, strict=True))
 
     @property
     def index_columns(self) -> tuple[str, ...]:
@@ -163,6 +179,15 @@ def _value_type(given: type | ValueType | str) -> ValueType:
     if kind is ValueType.NULL:
         raise InvalidInputError("a field of type null holds nothing; use the type of its other values")
     return kind
+
+
+def _as_uuid(given: object) -> object:
+    if given is None or isinstance(given, UUID):
+        return given
+    try:
+        return UUID(bytes=given) if isinstance(given, bytes) else UUID(str(given))
+    except ValueError:
+        raise InvalidInputError("a record column that is declared to hold UUIDs holds something else") from None
 
 
 def _names(given: str | tuple[str, ...]) -> tuple[str, ...]:
