@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -243,7 +244,13 @@ def test_a_process_that_lost_touch_writes_no_index() -> None:
 
 @pytest.mark.parametrize("case", cases("field-v1.json", "exact_indexes"), ids=lambda case: str(case["type"]))
 def test_an_exact_index_of_any_type_is_what_the_vectors_say(case: dict[str, Any]) -> None:
-    read = {"bytes": bytes.fromhex, "integer": int, "bool": bool, "date": date.fromisoformat, "uuid": UUID}
+    read: dict[str, Callable[[Any], object]] = {
+        "bytes": bytes.fromhex,
+        "integer": int,
+        "bool": bool,
+        "date": date.fromisoformat,
+        "uuid": UUID,
+    }
     key = loaded()
     key.key[:] = bytes.fromhex(case["key"])
     field = Field("users", "email", case["type"], tenant="org", indexes=(Exact(),))

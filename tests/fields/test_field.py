@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,7 +16,13 @@ from keystead.fields import Exact, Field, Normalised, Prefix, Tokens
 from keystead.fields.field import record_text
 from tests.crypto.vectors import cases
 
-READ = {"text": str, "integer": int, "uuid": UUID, "bytes": bytes.fromhex, "date": date.fromisoformat}
+READ: dict[str, Callable[[Any], object]] = {
+    "text": str,
+    "integer": int,
+    "uuid": UUID,
+    "bytes": bytes.fromhex,
+    "date": date.fromisoformat,
+}
 
 
 def test_a_field_is_named_after_its_table_and_column() -> None:
@@ -90,8 +98,8 @@ def test_a_tenant_is_named_where_and_only_where_there_is_one(tenant: str | None,
 
 
 @pytest.mark.parametrize("case", cases("field-v1.json", "records"), ids=lambda case: str(case["comment"]))
-def test_records_are_named_as_the_vectors_say(case: dict[str, object]) -> None:
-    columns = tuple(READ[kind](value) for kind, value in case["columns"])  # type: ignore[attr-defined]
+def test_records_are_named_as_the_vectors_say(case: dict[str, Any]) -> None:
+    columns = tuple(READ[kind](value) for kind, value in case["columns"])
     assert record_text(columns) == case["record"]
 
 

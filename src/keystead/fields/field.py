@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from keystead.crypto.codec import ValueType, parse_value_type
@@ -14,6 +14,8 @@ from keystead.fields.indexes import Index
 
 TENANT_PLACE: Final = "{tenant}"
 """Where the tenant goes in the name of a keyring per tenant."""
+
+PythonType: TypeAlias = type
 
 _TYPES: Final[dict[type, ValueType]] = {
     bytes: ValueType.BYTES,
@@ -60,7 +62,7 @@ class Field:
     column: str
     type: type | ValueType | str = str
     record: str | tuple[str, ...] = "id"
-    record_type: type | tuple[type | None, ...] | None = None
+    record_type: PythonType | tuple[PythonType | None, ...] | None = None
     tenant: str | None = None
     keyring: str = "default"
     former_keyrings: tuple[str, ...] = ()
@@ -108,7 +110,7 @@ class Field:
         Raises:
             InvalidInputError: a value that is no UUID where the declaration says so.
         """
-        kinds: tuple[type | None, ...] = self.record_type  # type: ignore[assignment]  # made a tuple at construction
+        kinds: tuple[PythonType | None, ...] = self.record_type  # type: ignore[assignment]  # made a tuple at construction
         return tuple(_as_uuid(one) if kind is UUID else one for one, kind in zip(values, kinds, strict=True))
 
     @property
