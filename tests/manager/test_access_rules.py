@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from keystead.errors import NotInitializedError, SystemShutdownError
+from keystead.fields import Field
 from keystead.manager.manager import KeyManager
 from keystead.model import EncryptedField
 from tests.fakes.world import World
 
 SEALED = bytes((0xAE, 1)) + (7).to_bytes(8, "big") + bytes(54)
 FIELD = EncryptedField(SEALED, 1)
+COLUMN = Field("people", "email")
 Call = Callable[[KeyManager], Any]
 
 NEEDS_A_DATA_KEY: dict[str, Call] = {
@@ -31,6 +33,13 @@ NEEDS_A_DATA_KEY: dict[str, Call] = {
     "hash_field": lambda km: km.hash_field("x"),
     "keyring": lambda km: km.keyring("tenant"),
     "keyring default": lambda km: km.keyring("default"),
+    "field": lambda km: km.field(COLUMN).encrypt("x", record=1),
+    "load_fields": lambda km: km.load_fields(COLUMN),
+    "prefetch": lambda km: km.prefetch([SEALED]),
+    "register_field": lambda km: km.register_field(COLUMN, "app:people"),
+    "fields": lambda km: km.fields(),
+    "forget_field": lambda km: km.forget_field("people.email"),
+    "rotate_index_key": lambda km: km.rotate_index_key(),
     "rotate_data_key": lambda km: km.rotate_data_key(),
     "get_active_data_key": lambda km: km.get_active_data_key(),
     "get_data_key_by_version": lambda km: km.get_data_key_by_version(1),
@@ -61,7 +70,7 @@ NEEDS_THE_KMS_ONLY: dict[str, Call] = {
     "get_rotation_policy": lambda km: km.get_rotation_policy(),
 }
 ALWAYS_ANSWERS = {"get_status", "close", "is_initialized", "initialize", "after_restore"}
-INTERNAL = {"surroundings", "open", "from_config", "default"}
+INTERNAL = {"surroundings", "open", "from_config", "default", "keyrings"}
 
 
 async def answer(call: Call, km: KeyManager) -> Any:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from keystead.errors import ConfigurationError, ForeignSchemaError, SchemaVersionError, StorageOperationError
 from keystead.integrations.alembic import TABLES
 from keystead.model import DataKeyState
+from keystead.ports import FieldRecord, ReencryptionRecord
 from keystead.stores import engines, open_store, schema
 from keystead.stores.schema import check_schema, current_revision, grants, migrate
 from keystead.stores.tables import VERSION_TABLE, metadata
@@ -324,6 +325,14 @@ async def test_the_application_role_can_work(roles: tuple[str, str]) -> None:
         await work.beat("a", 1, 1000)
         await work.drop_expired()
         await work.drop_node("a")
+        await work.put_field(FieldRecord("people.email", "default", "index", "app:people"))
+        await work.note_indexed("people.email", 1)
+        await work.drop_field("people.email")
+        await work.add_reencryption(ReencryptionRecord("job", "people.email", "app:people", 500, "{}"))
+        await work.cut_chunk("job", None, "1", low=None, high="1", exhausted=True, owner="a", ttl_ms=1000)
+        chunk = await work.claim_chunk("job", "a", 1000)
+        assert chunk is not None
+        await work.save_chunk(chunk, 0)
     await store.aclose()
 
 

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     command(noun, "list")(list_keys)
     command(noun, "show")(show)
     command(noun, "rotate")(rotate)
+    command(noun, "rotate-index")(rotate_index)
     command(noun, "rewrap")(rewrap)
     command(noun, "disable")(disable)
     command(noun, "enable")(enable)
@@ -112,6 +113,22 @@ def rotate(
     if key.state is DataKeyState.PRE_ACTIVE:
         told += "; it becomes active when every running process has loaded it (--promote now does not wait)"
     return _answer(key, told)
+
+
+def rotate_index(
+    call: Call,
+    keyring: Annotated[str, typer.Argument(metavar="KEYRING", help="Which keyring of index keys.")] = "index",
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give up one that has begun and not ended; the old key stays.")
+    ] = False,
+) -> Outcome:
+    """Begin to replace an index key. Re-encrypting every registered field of the keyring ends it."""
+    if abandon:
+        key = call.run(lambda km: admin.abandon_index_rotation(km, keyring))
+        return _answer(key, f"version {key.version} of keyring {keyring!r} is disabled; the one before stays active")
+    key, left = call.run(lambda km: admin.rotate_index_key(km, keyring))
+    told = f"version {key.version} of keyring {keyring!r} is {key.state}"
+    return _answer(key, told + f"; it becomes active when these fields have been re-encrypted: {', '.join(left)}")
 
 
 def rewrap(

@@ -1,10 +1,15 @@
-"""Keep an application's Alembic autogenerate off Keystead's tables, where both share a database.
+"""Keep an application's Alembic autogenerate off Keystead's tables, and let it write encrypted columns.
 
 In the application's ``env.py``::
 
-    from keystead.integrations.alembic import include_name
+    from keystead.integrations.alembic import include_name, render_item
 
-    context.configure(connection=connection, target_metadata=metadata, include_name=include_name)
+    context.configure(
+        connection=connection, target_metadata=metadata, include_name=include_name, render_item=render_item
+    )
+
+``include_name`` is for applications whose database holds Keystead's tables too, ``render_item`` for those that have
+encrypted columns: they are plain columns of bytes in a migration, which needs neither keys nor Keystead.
 
 An application with a filter of its own combines the two: ``include_name=lambda *given: mine(*given) and
 include_name(*given)``. ``keystead migrate`` changes Keystead's tables, and the application's migrations change the
@@ -14,9 +19,22 @@ rest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-TABLES: Final = frozenset({"data_keys", "key_uses", "keyrings", "keystead_version", "leases", "nodes", "store_state"})
+TABLES: Final = frozenset(
+    {
+        "data_keys",
+        "fields",
+        "key_uses",
+        "keyrings",
+        "keystead_version",
+        "leases",
+        "nodes",
+        "reencryption_chunks",
+        "reencryptions",
+        "store_state",
+    }
+)
 """Names of Keystead's tables; a test compares them with the schema."""
 
 
@@ -43,3 +61,12 @@ def include_object(
     if table is None or not reflected:
         return True
     return table.name not in TABLES or table.schema != schema
+
+
+def render_item(type_: str, object_: Any, autogen_context: Any) -> str | Literal[False]:
+    """Return how a migration writes the type of an encrypted column, and False for everything else."""
+    from keystead.integrations.sqlalchemy import EncryptedBytes
+
+    if type_ == "type" and isinstance(object_, EncryptedBytes):
+        return f"{autogen_context.opts['sqlalchemy_module_prefix']}LargeBinary()"
+    return False

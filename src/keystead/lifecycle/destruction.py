@@ -41,7 +41,11 @@ class Destruction:
         return await self._change(key_id, DataKeyState.DISABLED, "key.disable", (DataKeyState.DECRYPT_ONLY,))
 
     async def enable(self, key_id: int) -> KeyRecord:
-        """Let a disabled version decrypt again."""
+        """Let a disabled version decrypt again.
+
+        Raises:
+            KeyStateError: the state does not allow it, or it is an index key, which rows no longer have.
+        """
         return await self._change(key_id, DataKeyState.DECRYPT_ONLY, "key.enable", (DataKeyState.DISABLED,))
 
     async def cancel(self, key_id: int) -> KeyRecord:
@@ -155,6 +159,11 @@ class Destruction:
                 require_transition(key, target)
             elif key.published_epoch != read.published_epoch:
                 raise KeyStateError(f"data key {key_id} was changed meanwhile; look again and decide anew")
+            if key.purpose is KeyringPurpose.INDEX and target is DataKeyState.DECRYPT_ONLY:
+                raise KeyStateError(
+                    f"data key {key_id} is an index key that was replaced: rows are no longer hashed under it; "
+                    f"`keystead key rotate-index {key.keyring}` makes a new one"
+                )
             if key.state not in allowed:
                 raise KeyStateError(f"data key {key_id} is {key.state}; this takes one that is {' or '.join(allowed)}")
             if key.purpose is KeyringPurpose.WRAP and target is not DataKeyState.DECRYPT_ONLY:

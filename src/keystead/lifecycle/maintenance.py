@@ -90,11 +90,16 @@ class Maintenance:
         return max((used / most for used, most in limits if most is not None), default=None)
 
     async def promote_waiting(self) -> int:
-        """Promote every pre-active version that all live nodes have loaded; return how many."""
+        """Promote every pre-active version that all live nodes have loaded; return how many.
+
+        Not those of index keyrings, which wait for their rows to be filled.
+        """
         if self._live.state is None or self._live.state.restored:
             return 0
         promoted = 0
         for row in await self._keys(DataKeyState.PRE_ACTIVE):
+            if row.purpose is KeyringPurpose.INDEX:
+                continue
             with contextlib.suppress(ConflictError):
                 done = await self._rotation.promote(row.keyring)
                 promoted += done is not None and done.state is DataKeyState.ACTIVE

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from keystead.errors import InvalidInputError
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState, utc_text
-from keystead.ports import KeyUse
+from keystead.ports import FieldRecord, KeyUse
 
 FORMAT: Final = "keystead-store-export"
 VERSION: Final = 1
@@ -20,13 +20,14 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class StoreExport:
-    """The contents of an export: whose it is, how far it had come, every row, and the declared data sources."""
+    """The contents of an export: whose it is, how far it had come, every row, the declared data sources and fields."""
 
     state: StoreState
     exported_at: datetime
     keyrings: list[KeyringRecord]
     keys: list[KeyRecord]
     uses: list[KeyUse] = field(default_factory=list)
+    fields: list[FieldRecord] = field(default_factory=list)
 
 
 def dump(export: StoreExport) -> str:
@@ -38,6 +39,7 @@ def dump(export: StoreExport) -> str:
         "keyrings": [_to_json(keyring) for keyring in export.keyrings],
         "keys": [_to_json(key) for key in export.keys],
         "key_uses": [_to_json(use) for use in export.uses],
+        "fields": [_to_json(registered) for registered in export.fields],
     }
     return json.dumps({"format": FORMAT, "version": VERSION, "sha256": _digest(body), "store": body}, indent=1)
 
@@ -63,6 +65,7 @@ def parse(text: str) -> StoreExport:
             [_keyring(row) for row in body["keyrings"]],
             [_key(row) for row in body["keys"]],
             [KeyUse(**{name: str(use[name]) for name in ("name", "keyring", "locator")}) for use in body["key_uses"]],
+            [FieldRecord(**row) for row in body.get("fields", [])],
         )
     except InvalidInputError:
         raise
@@ -74,7 +77,7 @@ def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _to_json(row: KeyRecord | KeyringRecord | KeyUse) -> dict[str, Any]:
+def _to_json(row: KeyRecord | KeyringRecord | KeyUse | FieldRecord) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for column in fields(row):
         value = getattr(row, column.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from keystead.crypto.keyring import Keyring
@@ -69,7 +69,8 @@ async def export_store(live: LiveKeyrings) -> StoreExport:
             if len(rows) < PAGE:
                 break
         uses = await work.key_uses()
-    return StoreExport(state, live.surroundings.clock.now(), keyrings, keys, uses)
+        registered = await work.fields()
+    return StoreExport(state, live.surroundings.clock.now(), keyrings, keys, uses, registered)
 
 
 async def import_store(store: KeyStore, export: StoreExport) -> None:
@@ -89,6 +90,8 @@ async def import_store(store: KeyStore, export: StoreExport) -> None:
             await work.add_key(key)
         for use in export.uses:
             await work.declare_use(use)
+        for registered in export.fields:
+            await work.put_field(registered)
 
 
 async def verify_store(s: Surroundings, document: StoreExport) -> VerifyReport:
@@ -154,6 +157,7 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
         else:
             async with s.store.transaction() as work:
                 await work.take_version(keyring.name, skip=SKIPPED_VERSIONS - 1)
+    await _forget_indexed(s.store)
     lost = [key for key in document.keys if key.id in seen.destroyed and key.state is not DataKeyState.DESTROYED]
     destroyed_again = await _destroy_again(live, rotation, destruction, lost)
     postponed = await _postpone(live)
@@ -161,6 +165,13 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
         await work.set_restored(False)
     await live.refresh()
     return RecoveryReport(rotated, destroyed_again, postponed, gone)
+
+
+async def _forget_indexed(store: KeyStore) -> None:
+    """Have every field filled again before a rotation of its index key finishes: its rows may be older than noted."""
+    async with store.transaction() as work:
+        for registered in await work.fields():
+            await work.put_field(replace(registered, indexed_version=None))
 
 
 def _has_successors(keyring: KeyringRecord) -> bool:

@@ -71,7 +71,7 @@ class Rotation:
 
         Raises:
             KeyNotFoundError: no such keyring.
-            KeyStateError: the keyring holds imported keys.
+            KeyStateError: the keyring holds imported keys, or index keys (see ``IndexRotation``).
             StoreRestoredError: the store must be recovered first.
             KeyRotationError: the KMS failed, or the processes rotating at the same time never let this one through.
         """
@@ -110,12 +110,15 @@ class Rotation:
         Returns None when nothing is waiting, and the row still pre-active when a node has yet to see it.
 
         Raises:
+            KeyStateError: the keyring holds index keys.
             StoreRestoredError: the store must be recovered first.
         """
         async with self._s.store.transaction() as work:
             if (await work.state()).restored:
                 raise restored_error()
             keyring = await work.find_keyring(name, lock=True)
+            if keyring is not None:
+                _refuse_index_keys(keyring)
             waiting = await work.keys(keyring=name, states=WAITING)
             if keyring is None or not waiting:
                 return None
@@ -140,6 +143,7 @@ class Rotation:
             keyring = await work.find_keyring(name)
             if keyring is None:
                 raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
+            _refuse_index_keys(keyring)
             if keyring.algorithm == LEGACY_ALGORITHM:
                 raise KeyStateError(f"keyring {name!r} holds imported keys, which only decrypt: it is never rotated")
             waiting = await work.keys(keyring=name, states=WAITING)
@@ -200,6 +204,15 @@ class Rotation:
             if row.id != successor:
                 epoch = await work.bump_epoch()
                 await work.change_key(row.id, row.state, state=DataKeyState.DECRYPT_ONLY, published_epoch=epoch)
+
+
+def _refuse_index_keys(keyring: KeyringRecord) -> None:
+    if keyring.purpose is KeyringPurpose.INDEX:
+        raise KeyStateError(
+            f"keyring {keyring.name!r} holds index keys, and every row has to be hashed again before one replaces "
+            f"another: `km.rotate_index_key({keyring.name!r})`, or `keystead key rotate-index {keyring.name}`, begins "
+            "that"
+        )
 
 
 def _adopted(before: _Before, observed: int | None, not_after: datetime | None, skip: int) -> KeyRecord | None:

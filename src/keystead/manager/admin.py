@@ -149,8 +149,11 @@ async def open_keyring(km: KeyManager, name: str) -> KeyringHandle:
     async with session.surroundings.store.reading() as work:
         record = await _get_keyring(work, name)
     if record.purpose is not KeyringPurpose.ENCRYPT:
-        cure = "`keystead key rewrap` replaces WRAP keys" if record.purpose is KeyringPurpose.WRAP else "use another"
-        raise KeyStateError(f"keyring {name!r} is of purpose {record.purpose} and encrypts no data; {cure}")
+        verb = "rewrap" if record.purpose is KeyringPurpose.WRAP else "rotate-index"
+        raise KeyStateError(
+            f"keyring {name!r} is of purpose {record.purpose} and encrypts no data; `keystead key {verb}` replaces "
+            "its keys"
+        )
     return await km.keyring(name, algorithm=record.algorithm, create=False)
 
 
@@ -159,6 +162,25 @@ async def rotate_keyring(
 ) -> DataKeyInfo:
     """Give a keyring a new version; see ``KeyManager.rotate_data_key``."""
     return await (await open_keyring(km, name)).rotate(promote=promote, min_age=min_age)
+
+
+async def rotate_index_key(km: KeyManager, name: str) -> tuple[DataKeyInfo, list[str]]:
+    """Begin to replace an index key; return its new version, and the ids of the fields that it waits for."""
+    key = await km.rotate_index_key(name)
+    fields = [field for field in await km.fields() if field.index_keyring == name]
+    return key, [field.id for field in fields if (field.indexed_version or 0) < key.version]
+
+
+async def abandon_index_rotation(km: KeyManager, name: str) -> DataKeyInfo:
+    """Give up a rotation of an index key, and return the version that is not used after all.
+
+    Raises:
+        KeyStateError: no rotation of it has begun.
+    """
+    row = await (await km.session()).lifecycle.index_rotation.abandon(name)
+    if row is None:
+        raise KeyStateError(f"keyring {name!r} is not being rotated; there is nothing to abandon")
+    return DataKeyInfo.from_record(row)
 
 
 async def rewrap(km: KeyManager, *, new_kek_version: bool = False, new_wrap_key: bool = True) -> RewrapReport:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from keystead.config import is_production
 from keystead.errors import ConfigurationError
 from keystead.lifecycle.destruction import Destruction
+from keystead.lifecycle.index_rotation import IndexRotation
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.lookup import Lookup
 from keystead.lifecycle.maintenance import Maintenance
@@ -35,6 +36,7 @@ class Lifecycle:
     destruction: Destruction
     maintenance: Maintenance
     lookup: Lookup
+    index_rotation: IndexRotation
 
     @classmethod
     def over(cls, live: LiveKeyrings, sources: Mapping[str, SourceScanner]) -> Lifecycle:
@@ -42,7 +44,8 @@ class Lifecycle:
         rotation = Rotation(live)
         rewrap = Rewrap(live, rotation)
         destruction = Destruction(live, SourceScan(sources))
-        return cls(live, rotation, rewrap, destruction, Maintenance(live, rotation, destruction, rewrap), Lookup(live))
+        maintenance = Maintenance(live, rotation, destruction, rewrap)
+        return cls(live, rotation, rewrap, destruction, maintenance, Lookup(live), IndexRotation(live))
 
 
 class SourceScan:

@@ -10,9 +10,11 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import DataKeyNotLoadedError, InvalidInputError
 from keystead.fields import Field, FieldCipher
 from keystead.fields.box import Encrypted
+from keystead.manager import registry
 from keystead.manager.core import ALGORITHM, ManagerCore, check_keyring_name
 from keystead.manager.handle import KeyringHandle
-from keystead.model import WRAP_KEYRING, KeyringPurpose
+from keystead.model import WRAP_KEYRING, DataKeyInfo, KeyringPurpose
+from keystead.ports import FieldRecord
 
 
 class ManagerKeyrings:
@@ -135,6 +137,52 @@ class FieldMembers(ManagerCore):
         unknown = {key_id for row in rows for key_id in _key_ids(row) if live.owner_of(key_id) is None}
         if absent := await live.load_keys(unknown):
             raise DataKeyNotLoadedError(min(absent), f"data key {min(absent)} is not in this store")
+
+    async def register_field(self, field: Field, source: str) -> FieldRecord:
+        """Remember in the store where a field's column is, and return what is remembered; again, it changes nothing.
+
+        A rotation of an index key waits for every registered field, and a destroy of a data key looks through the
+        column: the key use ``field:<id>`` is declared for the field's keyring and for the former ones that exist. A
+        keyring per tenant has no one name to declare it for; declare those with ``keystead key uses add``.
+
+        Another table, column, database or keyring may be registered under the same id later. Two fields that are
+        declared under one id at the same time cannot be told from that, and take turns.
+
+        Args:
+            field: what is registered.
+            source: the URL of the application's database, SQLite or PostgreSQL; what a password or a driver needs is
+                left out. Or ``app:<name>``, for anything else that ``key_sources`` looks through.
+
+        Raises:
+            InvalidInputError: the source is none of these.
+        """
+        return await registry.register(await self.session(), self.keyrings, field, source)
+
+    async def fields(self) -> list[FieldRecord]:
+        """Return the registered fields by id."""
+        return await registry.registered(await self.session())
+
+    async def forget_field(self, id: str) -> None:
+        """Take a field's registration and its key uses back, when its column is gone: nothing looks there any more.
+
+        Raises:
+            KeyNotFoundError: no such field is registered.
+        """
+        await registry.forget(await self.session(), id)
+
+    async def rotate_index_key(self, name: str = "index") -> DataKeyInfo:
+        """Begin to replace the key of a keyring of index keys, and return the new version, which is pre-active.
+
+        From then on both versions are written and looked for. Re-encrypt every registered field of the keyring: when
+        the last one is done, the new version is active and the old one disabled. Until then, another call returns the
+        same version.
+
+        Raises:
+            KeyNotFoundError: no such keyring.
+            KeyStateError: it is no index keyring, or no field is registered for it.
+            StoreRestoredError: the store must be recovered first.
+        """
+        return DataKeyInfo.from_record(await (await self.session()).lifecycle.index_rotation.begin(name))
 
     @cached_property
     def keyrings(self) -> ManagerKeyrings:

@@ -112,7 +112,7 @@ class Session:
         await self.rotate_if_expired(self._default)
         if self._options.is_background:
             # First known as a node, then up to date: a rotation in between waits for this process.
-            await self._beat()
+            self._known_until = await self._beat()
             await self.live.refresh()
             self.start()
 
@@ -158,10 +158,14 @@ class Session:
     async def poll(self) -> None:
         """Load what changed in the store, beat, and ask the KMS again if that is due."""
         async with self._poll_lock:
+            # First known as a node, then up to date: what changes in between waits for this process.
+            known_until = self._known_until if self.has_current_view else await self._beat()
             await self.live.refresh()
             if self._watch.is_due:
                 await self._watch.ask()
-            await self._beat()
+            renewed_until = await self._beat()
+            if known_until is not None and self._s.clock.monotonic() < known_until:
+                self._known_until = renewed_until
             for ring in self.live.rings() if not self._is_closed else ():
                 if self.gate(ring, False) is not None or self.gate(ring, True) is not None:
                     ring.block()
@@ -170,13 +174,12 @@ class Session:
 
     async def become_node(self) -> None:
         """Be known to the other nodes from now on, with all they have changed until now."""
-        if not self._is_node:
-            await self._beat()
+        if not self.has_current_view:
             await self.poll()
 
     @property
     def has_current_view(self) -> bool:
-        """Whether the heartbeat of this process holds."""
+        """Whether the heartbeat of this process holds, and has held since it last read what changed."""
         return self._known_until is not None and self._s.clock.monotonic() < self._known_until
 
     def require_current_view(self) -> None:
@@ -191,14 +194,16 @@ class Session:
                 "polls, where no background task does"
             )
 
-    async def _beat(self) -> None:
-        if self.live.state is not None:
-            lease_s = max(2 * self._options.epoch_max_age_s, LEAST_HEARTBEAT_S)
-            begun = self._s.clock.monotonic()
-            async with self._s.store.transaction() as work:
-                await work.beat(self._s.node.value, self.live.state.epoch, int(lease_s * 1000))
-            self._is_node = True
-            self._known_until = begun + lease_s
+    async def _beat(self) -> float | None:
+        """Tell the other nodes which epoch is loaded here, and return until when, by the monotonic clock, they know."""
+        if self.live.state is None:
+            return None
+        lease_s = max(2 * self._options.epoch_max_age_s, LEAST_HEARTBEAT_S)
+        begun = self._s.clock.monotonic()
+        async with self._s.store.transaction() as work:
+            await work.beat(self._s.node.value, self.live.state.epoch, int(lease_s * 1000))
+        self._is_node = True
+        return begun + lease_s
 
     async def flush_uses(self) -> None:
         """Add the use counts of this process to the rows."""

@@ -16,7 +16,7 @@ from keystead.stores.handles import open_handles
 from keystead.stores.tables import VERSION_TABLE, metadata
 from keystead.stores.urls import StoreUrl, checked_schema, parse_url
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every revision this release knows, oldest first; the last is the one it needs."""
 
 HEAD: Final = REVISIONS[-1]
@@ -214,7 +214,8 @@ def grants(role: str, *, migrator: str | None = None, schema: str | None = None)
         f'GRANT SELECT ON {tables(VERSION_TABLE)} TO "{role}";',
         f'GRANT SELECT, UPDATE ON {tables("store_state")} TO "{role}";',
         f'GRANT SELECT, INSERT, UPDATE ON {tables("keyrings", "data_keys")} TO "{role}";',
-        f'GRANT SELECT, INSERT, UPDATE, DELETE ON {tables("leases", "nodes", "key_uses")} TO "{role}";',
+        f'GRANT SELECT, INSERT, UPDATE, DELETE ON {tables("leases", "nodes", "key_uses", "fields")} TO "{role}";',
+        f'GRANT SELECT, INSERT, UPDATE ON {tables("reencryptions", "reencryption_chunks")} TO "{role}";',
     ]
     if migrator is not None:
         lines.insert(0, f'GRANT USAGE, CREATE ON SCHEMA {named} TO "{migrator}";')

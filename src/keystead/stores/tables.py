@@ -32,6 +32,7 @@ from sqlalchemy import (
 
 from keystead.errors import InvalidInputError
 from keystead.model import DataKeyState, utc_text
+from keystead.ports import ReencryptionState, RowFailure
 
 VERSION_TABLE: Final = "keystead_version"
 
@@ -73,8 +74,24 @@ class ContextText(TypeDecorator[Mapping[str, str]]):
         return json.loads(value) if value else {}
 
 
+class FailuresText(TypeDecorator[tuple[RowFailure, ...]]):
+    """Rows that failed, as a JSON list in ASCII."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[RowFailure, ...] | None, dialect: Dialect) -> str:
+        """Return the JSON of ``value``."""
+        return json.dumps([{"key": each.key, "reason": each.reason} for each in value or ()], separators=(",", ":"))
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[RowFailure, ...]:
+        """Return the stored failures."""
+        return tuple(RowFailure(each["key"], each["reason"]) for each in json.loads(value or "[]"))
+
+
 _big = BigInteger().with_variant(Integer, "sqlite")
 _states = ", ".join(f"'{state.value}'" for state in DataKeyState)
+_job_states = ", ".join(f"'{state.value}'" for state in ReencryptionState)
 
 metadata: Final = MetaData(
     naming_convention={
@@ -174,6 +191,54 @@ key_uses: Final = Table(
     Column("keyring", String(255), ForeignKey(keyrings.c.name), primary_key=True),
     Column("name", String(255), primary_key=True),
     Column("locator", Text, nullable=False),
+)
+
+fields: Final = Table(
+    "fields",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("keyring", String(255), nullable=False),
+    Column("index_keyring", String(255)),
+    Column("locator", Text, nullable=False),
+    Column("indexed_version", BigInteger),
+)
+
+reencryptions: Final = Table(
+    "reencryptions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("field_id", String(255), nullable=False),
+    Column("locator", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("batch_rows", Integer, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("frontier", Text),
+    Column("exhausted", Boolean, nullable=False),
+    Column("rows_total", BigInteger),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    CheckConstraint(f"state IN ({_job_states})", name="state_known"),
+)
+
+reencryption_chunks: Final = Table(
+    "reencryption_chunks",
+    metadata,
+    Column("job_id", String(64), ForeignKey(reencryptions.c.id), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("low", Text),
+    Column("high", Text),
+    Column("cursor", Text),
+    Column("done", Boolean, nullable=False),
+    Column("owner", String(255)),
+    Column("token", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("read", BigInteger, nullable=False),
+    Column("rewritten", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("contended", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("failures", FailuresText, nullable=False),
 )
 
 IMMUTABLE_KEY_COLUMNS: Final = ("id", "keyring", "version", "purpose", "algorithm", "created", "context")

@@ -1,0 +1,149 @@
+"""The register of encrypted fields: which there are, under which keyrings, and where their columns lie."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from keystead.errors import InvalidInputError, KeyNotFoundError
+from keystead.fields import Field
+from keystead.ports import AuditEvent, FieldRecord, KeyUse, UnitOfWork
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from keystead.manager.fields import ManagerKeyrings
+    from keystead.manager.session import Session
+
+LONGEST_ID: Final = 200
+_SOURCES: Final = (
+    "a field's source is the URL of its database, sqlite:///app.db or postgresql://user@host/database, or app:<name> "
+    "for one that the application looks through itself (key_sources=)"
+)
+_KEPT_OPTIONS: Final = frozenset(
+    {
+        "application_name",
+        "connect_timeout",
+        "host",
+        "hostaddr",
+        "options",
+        "port",
+        "schema",
+        "service",
+        "sslcert",
+        "sslkey",
+        "sslmode",
+        "sslrootcert",
+        "target_session_attrs",
+        "user",
+    }
+)
+"""Options of libpq that say where a database is and hold no secret. What a driver adds of its own is left out."""
+
+
+async def register(session: Session, keyrings: ManagerKeyrings, field: Field, source: str) -> FieldRecord:
+    """Register ``field``; see ``KeyManager.register_field``."""
+    if len(field.id) > LONGEST_ID:
+        raise InvalidInputError(f"a field that is registered has an id of at most {LONGEST_ID} characters")
+    locator = locate(field, source)
+    wanted = FieldRecord(field.id, field.keyring, field.index_keyring if field.indexes else None, locator)
+    if not field.has_keyring_per_tenant:
+        await keyrings.load(field.keyring)
+    async with session.surroundings.store.reading() as work:
+        if await _is_registered(work, wanted, field):
+            return await _merged(work, wanted)
+    async with session.surroundings.store.transaction() as work:
+        if wanted.index_keyring is not None:
+            # A rotation that ends at this moment either waits for this field or has ended before.
+            await work.find_keyring(wanted.index_keyring, lock=True)
+        merged = await _merged(work, wanted)
+        await work.put_field(merged)
+        for use in await _uses(work, wanted, field):
+            await work.declare_use(use)
+        details = {"field": wanted.id, "index_keyring": wanted.index_keyring, "locator": locator}
+        await session.surroundings.audit.record(work, AuditEvent("field.register", wanted.keyring, details=details))
+    return merged
+
+
+async def registered(session: Session) -> list[FieldRecord]:
+    """Return the registered fields by id."""
+    async with session.surroundings.store.reading() as work:
+        return await work.fields()
+
+
+async def forget(session: Session, field_id: str) -> None:
+    """Remove a registration and its key uses; see ``KeyManager.forget_field``."""
+    async with session.surroundings.store.transaction() as work:
+        record = await work.find_field(field_id)
+        if record is None:
+            raise KeyNotFoundError(f"no field {field_id!r} is registered; `keystead field list` shows them")
+        await work.drop_field(field_id)
+        name = use_name(field_id)
+        for use in await work.key_uses():
+            if use.name == name:
+                await work.drop_use(use.keyring, name)
+        details = {"field": field_id, "locator": record.locator}
+        await session.surroundings.audit.record(work, AuditEvent("field.forget", record.keyring, details=details))
+
+
+def use_name(field_id: str) -> str:
+    """Return the name of the key uses of a field."""
+    return f"field:{field_id}"
+
+
+def locate(field: Field, source: str) -> str:
+    """Return the locator of a field's column, which holds no password.
+
+    Raises:
+        InvalidInputError: the source is no URL of a database that can be looked through, and no ``app:<name>``.
+    """
+    if source.startswith("app:") and source != "app:":
+        return source
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(source)
+        backend = url.get_backend_name()
+    except (ArgumentError, ValueError, TypeError):
+        raise InvalidInputError(_SOURCES) from None
+    if backend == "sqlite":
+        return f"sql:{_sqlite(url)}#{field.table}.{field.column}"
+    if backend in ("postgresql", "postgres"):
+        return f"sql:{_postgresql(url)}#{field.table}.{field.column}"
+    raise InvalidInputError(_SOURCES)
+
+
+def _sqlite(url: URL) -> str:
+    if not url.database or url.database.startswith((":memory:", "file:")) or set("?#") & set(url.database):
+        raise InvalidInputError(
+            "a field's SQLite database is a file that other processes find by its path; for a database in memory or "
+            "under a file: URI, register app:<name>"
+        )
+    return "sqlite:///" + os.path.abspath(url.database)
+
+
+def _postgresql(url: URL) -> str:
+    options = {name: value for name, value in url.query.items() if name in _KEPT_OPTIONS}
+    plain = url._replace(drivername="postgresql", password=None).difference_update_query(url.query)
+    return plain.update_query_dict(options).render_as_string(hide_password=False).replace("#", "%23")
+
+
+async def _is_registered(work: UnitOfWork, wanted: FieldRecord, field: Field) -> bool:
+    known = await work.find_field(wanted.id)
+    declared = await work.key_uses()
+    return known == await _merged(work, wanted) and all(use in declared for use in await _uses(work, wanted, field))
+
+
+async def _merged(work: UnitOfWork, wanted: FieldRecord) -> FieldRecord:
+    """Return ``wanted`` with what is known of its rows, if they are still the same rows under the same index keys."""
+    known = await work.find_field(wanted.id)
+    if known is None or (known.locator, known.index_keyring) != (wanted.locator, wanted.index_keyring):
+        return wanted
+    return FieldRecord(wanted.id, wanted.keyring, wanted.index_keyring, wanted.locator, known.indexed_version)
+
+
+async def _uses(work: UnitOfWork, wanted: FieldRecord, field: Field) -> list[KeyUse]:
+    names = [] if field.has_keyring_per_tenant else [field.keyring]
+    names += [name for name in field.former_keyrings if await work.find_keyring(name) is not None]
+    return [KeyUse(use_name(wanted.id), name, wanted.locator) for name in names]

@@ -1,0 +1,83 @@
+"""What the inner rooms ask of the outer ones: Protocols, one method family each, no logic.
+
+A provider needs only ``provider_name``, ``encrypt`` and ``decrypt``; everything else is a capability, found with
+``isinstance``. A store gives transactions; what a transaction can do is ``UnitOfWork``.
+"""
+
+from keystead.ports.fields import (
+    MAX_FAILURES,
+    ChunkRecord,
+    FieldRecord,
+    FieldRows,
+    ReencryptionRecord,
+    ReencryptionRows,
+    ReencryptionState,
+    RowFailure,
+)
+from keystead.ports.kms import (
+    Clock,
+    Closes,
+    DescribesKeys,
+    EncryptsBatches,
+    GeneratesDataKeys,
+    KmsProvider,
+    Random,
+    ReadsForeignData,
+    ReportsRotationPolicy,
+    RetiresKeyVersions,
+    RewrapsCiphertexts,
+    RotatesKeys,
+)
+from keystead.ports.store import (
+    AuditEvent,
+    AuditTrail,
+    KeyReads,
+    KeyStore,
+    KeyUse,
+    KeyUseRows,
+    KeyWrites,
+    Lease,
+    LeaseRows,
+    NodeRecord,
+    SeenState,
+    SourceScanner,
+    StateJournal,
+    UnitOfWork,
+)
+
+__all__ = [
+    "MAX_FAILURES",
+    "AuditEvent",
+    "AuditTrail",
+    "ChunkRecord",
+    "Clock",
+    "Closes",
+    "DescribesKeys",
+    "EncryptsBatches",
+    "FieldRecord",
+    "FieldRows",
+    "GeneratesDataKeys",
+    "KeyReads",
+    "KeyStore",
+    "KeyUse",
+    "KeyUseRows",
+    "KeyWrites",
+    "KmsProvider",
+    "Lease",
+    "LeaseRows",
+    "NodeRecord",
+    "Random",
+    "ReadsForeignData",
+    "ReencryptionRecord",
+    "ReencryptionRows",
+    "ReencryptionState",
+    "ReportsRotationPolicy",
+    "RetiresKeyVersions",
+    "RewrapsCiphertexts",
+    "RotatesKeys",
+    "RowFailure",
+    "SeenState",
+    "SourceScanner",
+    "StateJournal",
+    "UnitOfWork",
+]

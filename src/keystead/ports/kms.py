@@ -1,0 +1,128 @@
+"""Time, randomness, and one KMS: three members make a provider, and everything else is a capability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from keystead.model import (
+    DataKeyPair,
+    EncryptedData,
+    KeyDescription,
+    KeyReference,
+    RotationPolicy,
+)
+
+
+class Clock(Protocol):
+    """Wall and monotonic time, and waiting; injected so that tests own it."""
+
+    def now(self) -> datetime:
+        """Return the wall time, aware UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait ``seconds``."""
+
+
+class Random(Protocol):
+    """A source of random bytes with the signature of ``os.urandom``."""
+
+    def __call__(self, size: int, /) -> bytes:
+        """Return ``size`` random bytes."""
+
+
+@runtime_checkable
+class KmsProvider(Protocol):
+    """One KMS. Raises only errors of ``keystead.errors``; ``guard`` puts deadline and retry around it."""
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's kind: ``local``, ``vault``, ``aws``..."""
+
+    async def encrypt(
+        self, plaintext: bytes, key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> EncryptedData:
+        """Encrypt ``plaintext`` under ``key_id``, binding ``context``."""
+
+    async def decrypt(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> bytes:
+        """Return the plaintext. ``context`` None means the one in ``encrypted``."""
+
+
+@runtime_checkable
+class GeneratesDataKeys(Protocol):
+    """The service draws and wraps a data key in one call."""
+
+    async def generate_data_key(
+        self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
+    ) -> DataKeyPair:
+        """Return a new data key in clear and wrapped; ``key_spec`` is AES_128 or AES_256."""
+
+
+@runtime_checkable
+class DescribesKeys(Protocol):
+    """The service tells identity, state and version of a key."""
+
+    async def describe(self, key_id: str) -> KeyDescription:
+        """Return what the service says of ``key_id``; ``KeyNotFoundError`` when absent."""
+
+
+@runtime_checkable
+class RotatesKeys(Protocol):
+    """The service makes a new version of a key now. Not idempotent: ``describe`` decides after an unclear failure."""
+
+    async def rotate_key(self, key_id: str) -> KeyReference:
+        """Make a new KEK version and return it."""
+
+
+@runtime_checkable
+class RetiresKeyVersions(Protocol):
+    """The service removes an old version of its KEK for ever."""
+
+    async def retire_version(self, version: int) -> None:
+        """Remove ``version``; nothing may be encrypted under it any more."""
+
+
+@runtime_checkable
+class RewrapsCiphertexts(Protocol):
+    """The service moves a ciphertext to its newest key version without showing the plaintext."""
+
+    async def rewrap(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> EncryptedData:
+        """Return the same plaintext under the newest version."""
+
+
+@runtime_checkable
+class ReportsRotationPolicy(Protocol):
+    """The service tells its own rotation schedule of a key."""
+
+    async def get_rotation_policy(self, key_id: str) -> RotationPolicy:
+        """Return the KEK's policy as the service reports it."""
+
+
+@runtime_checkable
+class EncryptsBatches(Protocol):
+    """The service takes several plaintexts in one call."""
+
+    async def encrypt_batch(
+        self, plaintexts: Sequence[bytes], key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> list[EncryptedData]:
+        """Encrypt each plaintext; order kept."""
+
+
+@runtime_checkable
+class ReadsForeignData(Protocol):
+    """The provider opens what another system encrypted under the same key; it never writes that form."""
+
+    async def decrypt_foreign(self, encrypted: EncryptedData) -> bytes:
+        """Return the plaintext of data written by FraiseQL, bound to the context as it was stored."""
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """The provider holds something that must be given back."""
+
+    async def aclose(self) -> None:
+        """Release connections and wipe what can be wiped; idempotent."""

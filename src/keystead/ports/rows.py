@@ -1,0 +1,91 @@
+"""What re-encryption asks of the application's table: reading its rows by key, and swapping their ciphertexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+RowKey: TypeAlias = tuple[Any, ...]
+"""The values of a row's key columns."""
+Row: TypeAlias = tuple[Any, ...]
+"""The columns that were read of a row, as the driver gives them; ``RowLayout`` says where each is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """Where the columns stand in a row that was read; the key comes first.
+
+    ``record_of`` gives the record of a row, in the types a field's record has. ``guard`` is the plaintext column in the
+    form by which it is compared when the row is written.
+    """
+
+    key: int
+    record: tuple[int, ...]
+    record_of: Callable[[Row], object]
+    tenant: int | None
+    ciphertext: int
+    plaintext: int | None
+    guard: int | None
+    indexes: slice
+
+
+class RowChange(NamedTuple):
+    """What becomes of one row, if its ciphertext is still ``old`` (and its plaintext column still ``guard``).
+
+    ``indexes`` are the values of every index column, None to leave them; ``tokens`` the hashes of its token rows.
+    """
+
+    key: RowKey
+    old: bytes | None
+    new: bytes | None
+    indexes: tuple[bytes | None, ...] | None = None
+    guard: object = None
+    record: object = None
+    tokens: Sequence[bytes] | None = None
+
+
+class ApplicationRows(Protocol):
+    """One column of the application's table, and what belongs to it. Blocks; for one thread at a time."""
+
+    @property
+    def layout(self) -> RowLayout:
+        """Where the columns stand in a row; asks the database at the first use."""
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+
+    def versions(self) -> dict[bytes | None, int]:
+        """Return how many rows are under each data key (its id, 8 bytes), and under None how many hold nothing."""
+
+    def count_plaintext(self) -> int:
+        """Return how many rows have a plaintext and no ciphertext."""
+
+    def upper_key(self, after: RowKey | None, rows: int) -> RowKey | None:
+        """Return the key of the ``rows``-th row after ``after``, None where there are fewer."""
+
+    def read(self, after: RowKey | None, until: RowKey | None, limit: int) -> list[Row]:
+        """Return rows by key, after one and up to another."""
+
+    def read_keys(self, keys: Collection[RowKey]) -> list[Row]:
+        """Return the rows with these keys that are still there."""
+
+    def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:
+        """Return the token rows of these records; a record without one is absent."""
+
+    def swap(
+        self, changes: Sequence[RowChange], *, before_commit: Callable[[], object] | None = None, wait: bool = False
+    ) -> set[RowKey]:
+        """Write the rows that are still as they were read, in one transaction, and return the keys of those.
+
+        Args:
+            changes: at most one for each row.
+            before_commit: called when everything is written; raising undoes it.
+            wait: wait for rows that another transaction holds, instead of leaving them out.
+
+        Raises:
+            ConflictError: a value is there already in a unique column; nothing was written.
+        """
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""

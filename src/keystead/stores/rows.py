@@ -1,0 +1,276 @@
+"""Rows of the application's own table, for re-encryption: read by key, written by compare-and-swap.
+
+Plain SQL: no mapper, no event, and no column but the ciphertext, its indexes and the plaintext it replaces is named.
+On PostgreSQL a batch first locks its rows in the order of their keys and leaves out those that somebody else holds, so
+that it never waits while it holds a lock and cannot be part of a deadlock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import CHAR, Connection, Engine, NullPool, create_engine, inspect
+from sqlalchemy.exc import NoSuchTableError
+
+from keystead.errors import InvalidInputError
+from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
+from keystead.stores.engines import BUSY_TIMEOUT_S, IS_WRITING, begin_explicitly, sqlite_uri, sync_engine
+from keystead.stores.failures import ours_only
+from keystead.stores.handles import Handle, open_handles
+from keystead.stores.rows_sql import PostgresStatements, SqliteStatements, Statements, TableNames
+from keystead.stores.urls import StoreUrl, parse_url
+
+_UUID_LENGTH: Final = 32
+
+
+class RowTable:
+    """One column of a table, over one connection; ``keystead.ports.rows.ApplicationRows``.
+
+    Args:
+        url: the application's database, in the form of a store URL.
+        table: its name, ``schema.table`` on PostgreSQL where it is not in the search path.
+        column: holds the ciphertext, in bytes.
+        key: columns by which rows are read in order, unique together; the primary key if none is named.
+        record, tenant: the columns of a field's record and tenant.
+        plaintext: the column that held the values in clear.
+        indexes: the columns of its blind indexes.
+        tokens: the table of its token index.
+
+    Raises:
+        ConfigurationError: the URL, as ``parse_url`` says.
+        InvalidInputError: a database in memory. At the first use, a table or column that does not exist, or no key.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        table: str,
+        column: str,
+        *,
+        key: tuple[str, ...] = (),
+        record: tuple[str, ...] = (),
+        tenant: str | None = None,
+        plaintext: str | None = None,
+        indexes: tuple[str, ...] = (),
+        tokens: str | None = None,
+    ) -> None:
+        parsed = parse_url(url)
+        if parsed.kind == "memory":
+            raise InvalidInputError(
+                "a database in memory cannot be reached from here; give the URL of a file or server"
+            )
+        schema, _, name = table.rpartition(".")
+        self._names = TableNames(schema or parsed.schema, name, column, key, tokens, plaintext, indexes)
+        self._record, self._tenant = record, tenant
+        self._is_sqlite = parsed.kind == "sqlite"
+        self._engine = _sqlite_engine(parsed) if self._is_sqlite else sync_engine(parsed)
+        self._connection: Connection | None = None
+        self._generation = 0
+        self._layout: RowLayout | None = None
+        self._sql: Statements
+
+    @property
+    def layout(self) -> RowLayout:
+        """Where the columns stand in a row."""
+        if self._layout is None:
+            with ours_only(), self._busy():
+                self._reflect(self._connected())
+            self.close()
+        assert self._layout is not None  # noqa: S101 -- reflecting made it or raised
+        return self._layout
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return int(self._all(self._statements.count())[0][0])
+
+    def versions(self) -> dict[bytes | None, int]:
+        """Return how many rows are under each data key, by its id, and under None how many hold nothing."""
+        found: dict[bytes | None, int] = {}
+        for start, rows in self._all(self._statements.versions()):
+            key_id = None if start is None else b"" if isinstance(start, str) else bytes(start)
+            found[key_id] = found.get(key_id, 0) + rows
+        return found
+
+    def count_plaintext(self) -> int:
+        """Return how many rows have a plaintext and no ciphertext."""
+        return 0 if self._names.plaintext is None else int(self._all(self._statements.count_plaintext())[0][0])
+
+    def upper_key(self, after: RowKey | None, rows: int) -> RowKey | None:
+        """Return the key of the ``rows``-th row after ``after``, None where there are fewer."""
+        found = self._all(self._statements.upper_key(after), (*(after or ()), rows - 1))
+        return tuple(found[0]) if found else None
+
+    def read(self, after: RowKey | None, until: RowKey | None, limit: int) -> list[Row]:
+        """Return rows by key, after one and up to another."""
+        return self._all(self._statements.read(after, until), (*(after or ()), *(until or ()), limit))
+
+    def read_keys(self, keys: Collection[RowKey]) -> list[Row]:
+        """Return the rows with these keys that are still there."""
+        wanted = list(keys)
+        found: list[Row] = []
+        for at in range(0, len(wanted), self._statements.keys_at_once):
+            part = wanted[at : at + self._statements.keys_at_once]
+            found += self._all(*self._statements.read_keys(part))
+        return found
+
+    def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:
+        """Return the token rows of these records."""
+        found: dict[object, set[bytes]] = {}
+        for at in range(0, len(records), self._statements.keys_at_once):
+            part = records[at : at + self._statements.keys_at_once]
+            for record, token in self._all(*self._statements.read_tokens(part)):
+                found.setdefault(record, set()).add(bytes(token))
+        return found
+
+    def swap(
+        self, changes: Sequence[RowChange], *, before_commit: Callable[[], object] | None = None, wait: bool = False
+    ) -> set[RowKey]:
+        """Write the rows that are still as they were read, in one transaction, and return the keys of those."""
+        statements = self._statements
+        written: set[RowKey] = set()
+        with self._transaction(is_writing=True) as cursor:
+            alike: dict[tuple[bool, bool], list[RowChange]] = {}
+            for change in changes:
+                alike.setdefault((change.indexes is None, change.guard is None), []).append(change)
+            for part in alike.values():
+                written.update(statements.swap(cursor, part, wait=wait))
+            marked = [change for change in changes if change.tokens is not None and change.key in written]
+            if marked:
+                statements.put_tokens(cursor, marked)
+            if before_commit is not None:
+                before_commit()
+        return written
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+    @property
+    def _statements(self) -> Statements:
+        if self._layout is None:
+            _ = self.layout
+        return self._sql
+
+    def _all(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        with self._transaction(is_writing=False) as cursor:
+            cursor.execute(statement, tuple(parameters))
+            rows: list[Row] = cursor.fetchall()
+            return rows
+
+    @contextmanager
+    def _transaction(self, *, is_writing: bool) -> Iterator[Any]:
+        """Give the driver's cursor: rows of SQLAlchemy's would cost more than the whole statement."""
+        with ours_only(), self._busy():
+            try:
+                connection = self._connected().execution_options(**{IS_WRITING: is_writing})
+                with connection.begin(), contextlib.closing(connection.connection.cursor()) as cursor:
+                    yield cursor
+            except BaseException:
+                self.close()
+                raise
+
+    def _busy(self) -> contextlib.AbstractContextManager[None]:
+        return open_handles.transaction() if self._is_sqlite else contextlib.nullcontext()
+
+    def _connected(self) -> Connection:
+        if self._connection is not None and self._is_sqlite and self._generation != open_handles.generation:
+            self.close()
+        if self._connection is None:
+            self._generation = open_handles.generation
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _reflect(self, connection: Connection) -> None:
+        """Ask the database for types and key, and prepare the statements."""
+        names = self._names
+        looking = inspect(connection)
+        try:
+            types = {each["name"]: each["type"] for each in looking.get_columns(names.table, schema=names.schema)}
+            key = names.key or tuple(looking.get_pk_constraint(names.table, schema=names.schema)["constrained_columns"])
+        except NoSuchTableError:
+            raise InvalidInputError(f"the database has no table {names.table!r}; check the URL and the name") from None
+        if not key:
+            raise InvalidInputError(
+                f"table {names.table!r} has no primary key; name columns that are unique together with key_column="
+            )
+        names = names.with_key(key)
+        columns = list(key)
+        for name in (*self._record, *((self._tenant,) if self._tenant else ()), names.column):
+            if name not in columns:
+                columns.append(name)
+        for name in {*columns, *names.indexes, *((names.plaintext,) if names.plaintext else ())}:
+            if name not in types:
+                raise InvalidInputError(f"table {names.table!r} has no column {name!r}")
+        plaintext = guard = None
+        if names.plaintext is not None:
+            plaintext, guard = len(columns), len(columns) + 1
+        end = len(columns) + (0 if plaintext is None else 2)
+        record = tuple(columns.index(name) for name in self._record)
+        # The type is SQLAlchemy's own where a driver has none for UUIDs.
+        are_uuids = [self._is_sqlite and _holds_uuid(types[name]) for name in self._record]
+        preparer = connection.dialect.identifier_preparer
+        if self._is_sqlite:
+            self._sql = SqliteStatements(names, columns, preparer.quote)
+        else:
+            kinds = {name: kind.compile(connection.dialect) for name, kind in types.items()}
+            kind_of_record = kinds[self._record[0]] if self._record else ""
+            self._sql = PostgresStatements(names, columns, preparer.quote, kinds, kind_of_record)
+        self._layout = RowLayout(
+            key=len(key),
+            record=record,
+            record_of=_record_of(record, are_uuids),
+            tenant=columns.index(self._tenant) if self._tenant else None,
+            ciphertext=columns.index(names.column),
+            plaintext=plaintext,
+            guard=guard,
+            indexes=slice(end, end + len(names.indexes)),
+        )
+
+
+def _sqlite_engine(url: StoreUrl) -> Engine:
+    assert url.path is not None  # noqa: S101 -- parse_url gives every SQLite store a path
+    location = sqlite_uri(url.path)
+
+    def connect() -> sqlite3.Connection:
+        handle = sqlite3.connect(
+            location,
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,
+            factory=Handle,
+        )
+        open_handles.add(handle)
+        return handle
+
+    engine = create_engine("sqlite:///rows", creator=connect, poolclass=NullPool, hide_parameters=True)
+    begin_explicitly(engine)
+    return engine
+
+
+def _holds_uuid(kind: object) -> bool:
+    """Return whether a reflected type of SQLite is what SQLAlchemy makes of ``Uuid`` there."""
+    return isinstance(kind, CHAR) and kind.length == _UUID_LENGTH
+
+
+def _record_of(places: tuple[int, ...], are_uuids: Sequence[bool]) -> Callable[[Row], object]:
+    if len(places) == 1:
+        place = places[0]
+        return (lambda row: _uuid(row[place])) if are_uuids[0] else (lambda row: row[place])
+    pairs = list(zip(places, are_uuids, strict=True))
+    return lambda row: tuple(_uuid(row[place]) if is_uuid else row[place] for place, is_uuid in pairs)
+
+
+def _uuid(value: object) -> object:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return UUID(value)
+    return value

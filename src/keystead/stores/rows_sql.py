@@ -1,0 +1,231 @@
+"""The statements of ``RowTable``, in each database's SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Final, Protocol
+
+from keystead.ports.rows import RowChange, RowKey
+
+SQLITE_PARAMETERS: Final = 30_000
+"""SQLite takes 32 766 parameters in a statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableNames:
+    """The names of a table and of those of its columns that take part."""
+
+    schema: str | None
+    table: str
+    column: str
+    key: tuple[str, ...]
+    tokens: str | None
+    plaintext: str | None
+    indexes: tuple[str, ...]
+
+    def with_key(self, key: tuple[str, ...]) -> TableNames:
+        """Return the same with a key."""
+        return replace(self, key=key)
+
+
+class Statements(Protocol):
+    """What ``RowTable`` sends."""
+
+    keys_at_once: int
+
+    def count(self) -> str: ...
+    def versions(self) -> str: ...
+    def count_plaintext(self) -> str: ...
+    def upper_key(self, after: RowKey | None) -> str: ...
+    def read(self, after: RowKey | None, until: RowKey | None) -> str: ...
+    def read_keys(self, keys: Sequence[RowKey]) -> tuple[str, Sequence[object]]: ...
+    def read_tokens(self, records: Sequence[object]) -> tuple[str, Sequence[object]]: ...
+    def swap(self, cursor: Any, changes: Sequence[RowChange], *, wait: bool) -> Iterable[RowKey]: ...
+    def put_tokens(self, cursor: Any, changes: Sequence[RowChange]) -> None: ...
+
+
+class _Common:
+    """Quoted names, and the statements that both databases read alike."""
+
+    mark = "?"
+    guard_of = "{}"
+
+    def __init__(self, names: TableNames, columns: Sequence[str], quote: Callable[[str], str]) -> None:
+        self._names = names
+        prefix = f"{quote(names.schema)}." if names.schema else ""
+        self._table = prefix + quote(names.table)
+        self._tokens = prefix + quote(names.tokens) if names.tokens else ""
+        self._column = quote(names.column)
+        self._plaintext = quote(names.plaintext) if names.plaintext else ""
+        self._indexes = [quote(name) for name in names.indexes]
+        self._keys = [quote(name) for name in names.key]
+        wanted = [quote(name) for name in columns]
+        if self._plaintext:
+            wanted += [self._plaintext, self.guard_of.format(self._plaintext)]
+        self._wanted = ", ".join([*wanted, *self._indexes])
+        self._key = ", ".join(self._keys)
+
+    def count(self) -> str:
+        return f"SELECT count(*) FROM {self._table}"
+
+    def count_plaintext(self) -> str:
+        return f"SELECT count(*) FROM {self._table} WHERE {self._column} IS NULL AND {self._plaintext} IS NOT NULL"
+
+    def upper_key(self, after: RowKey | None) -> str:
+        where = f" WHERE {self._compare('>')}" if after is not None else ""
+        return f"SELECT {self._key} FROM {self._table}{where} ORDER BY {self._key} LIMIT 1 OFFSET {self.mark}"
+
+    def read(self, after: RowKey | None, until: RowKey | None) -> str:
+        bounds = [self._compare(sign) for sign, bound in ((">", after), ("<=", until)) if bound is not None]
+        where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
+        return f"SELECT {self._wanted} FROM {self._table}{where} ORDER BY {self._key} LIMIT {self.mark}"
+
+    def _compare(self, sign: str) -> str:
+        if len(self._keys) == 1:
+            return f"{self._key} {sign} {self.mark}"
+        return f"({self._key}) {sign} ({', '.join([self.mark] * len(self._keys))})"
+
+    def _values(self, changes: Sequence[RowChange]) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return the columns that the changes set after the ciphertext, and the rows: key, old, new, set, guard."""
+        has_indexes, has_guard = changes[0].indexes is not None, changes[0].guard is not None
+        columns = self._indexes if has_indexes else []
+        if not has_indexes and not has_guard:
+            return columns, [(*change.key, change.old, change.new) for change in changes]
+        guards = [(change.guard,) if has_guard else () for change in changes]
+        return columns, [
+            (*change.key, change.old, change.new, *(change.indexes or ()), *guard)
+            for change, guard in zip(changes, guards, strict=True)
+        ]
+
+
+class SqliteStatements(_Common):
+    """Values travel as parameters of one statement, so that SQLite works through a batch without the interpreter."""
+
+    def __init__(self, names: TableNames, columns: Sequence[str], quote: Callable[[str], str]) -> None:
+        super().__init__(names, columns, quote)
+        self.keys_at_once = SQLITE_PARAMETERS // len(self._keys)
+
+    def versions(self) -> str:
+        return f"SELECT substr({self._column}, 3, 8), count(*) FROM {self._table} GROUP BY 1"
+
+    def read_keys(self, keys: Sequence[RowKey]) -> tuple[str, Sequence[object]]:
+        values = _values(len(keys), len(self._keys))
+        key = f"({self._key})" if len(self._keys) > 1 else self._key
+        return f"SELECT {self._wanted} FROM {self._table} WHERE {key} IN ({values})", _flat(keys)
+
+    def read_tokens(self, records: Sequence[object]) -> tuple[str, Sequence[object]]:
+        marks = ", ".join("?" * len(records))
+        return f"SELECT record, token FROM {self._tokens} WHERE record IN ({marks})", records
+
+    def swap(self, cursor: Any, changes: Sequence[RowChange], *, wait: bool) -> Iterable[RowKey]:
+        columns, rows = self._values(changes)
+        width = len(rows[0])
+        names = [*(f"k{i}" for i in range(len(self._keys))), "old", "new", *(f"i{i}" for i in range(len(columns)))]
+        sets = [f"{self._column} = v.new", *(f"{name} = v.i{i}" for i, name in enumerate(columns))]
+        on = [f"{self._table}.{name} = v.k{i}" for i, name in enumerate(self._keys)]
+        on.append(f"{self._table}.{self._column} IS v.old")
+        if changes[0].guard is not None:
+            names.append("guard")
+            sets.append(f"{self._plaintext} = NULL")
+            on.append(f"{self._table}.{self._plaintext} IS v.guard")
+        head = f"WITH v({', '.join(names)}) AS ("
+        tail = (
+            f") UPDATE {self._table} SET {', '.join(sets)} FROM v WHERE {' AND '.join(on)} "
+            f"RETURNING {', '.join(f'{self._table}.{name}' for name in self._keys)}"
+        )
+        for at in range(0, len(rows), SQLITE_PARAMETERS // width):
+            part = rows[at : at + SQLITE_PARAMETERS // width]
+            cursor.execute(head + _values(len(part), width) + tail, _flat(part))
+            yield from cursor.fetchall()
+
+    def put_tokens(self, cursor: Any, changes: Sequence[RowChange]) -> None:
+        cursor.executemany(f"DELETE FROM {self._tokens} WHERE record = ?", [(change.record,) for change in changes])
+        rows = [(change.record, token) for change in changes for token in change.tokens or ()]
+        cursor.executemany(f"INSERT INTO {self._tokens} (record, token) VALUES (?, ?)", rows)
+
+
+class PostgresStatements(_Common):
+    """Values travel as binary arrays, a third of the time that text takes."""
+
+    mark = "%s"
+    guard_of = "{}::text"
+    keys_at_once = 1_000_000
+
+    def __init__(
+        self,
+        names: TableNames,
+        columns: Sequence[str],
+        quote: Callable[[str], str],
+        kinds: Mapping[str, str],
+        record_kind: str,
+    ) -> None:
+        super().__init__(names, columns, quote)
+        self._key_kinds = [kinds[name] for name in names.key]
+        self._record_kind = record_kind
+
+    def versions(self) -> str:
+        return f"SELECT substring({self._column} FROM 3 FOR 8), count(*) FROM {self._table} GROUP BY 1"
+
+    def read_keys(self, keys: Sequence[RowKey]) -> tuple[str, Sequence[object]]:
+        arrays = ", ".join(f"%b::{kind}[]" for kind in self._key_kinds)
+        found = f"SELECT * FROM unnest({arrays})"
+        key = f"({self._key})" if len(self._keys) > 1 else self._key
+        return f"SELECT {self._wanted} FROM {self._table} WHERE {key} IN ({found})", _columns(keys)
+
+    def read_tokens(self, records: Sequence[object]) -> tuple[str, Sequence[object]]:
+        where = f"record = ANY(%b::{self._record_kind}[])"
+        return f"SELECT record, token FROM {self._tokens} WHERE {where}", (list(records),)
+
+    def swap(self, cursor: Any, changes: Sequence[RowChange], *, wait: bool) -> Iterable[RowKey]:
+        columns, rows = self._values(changes)
+        keys = [f"k{i}" for i in range(len(self._keys))]
+        values = [f"i{i}" for i in range(len(columns))]
+        names = [*keys, "old", "new", *values]
+        kinds = [*self._key_kinds, "bytea", "bytea", *("bytea" for _ in columns)]
+        sets = [f"{self._column} = l.new", *(f"{name} = l.i{i}" for i, name in enumerate(columns))]
+        on = [f"t.{name} = v.k{i}" for i, name in enumerate(self._keys)]
+        still = [f"t.{self._column} IS NOT DISTINCT FROM v.old"]
+        if changes[0].guard is not None:
+            names.append("guard")
+            kinds.append("text")
+            sets.append(f"{self._plaintext} = NULL")
+            still.append(f"t.{self._plaintext}::text IS NOT DISTINCT FROM v.guard")
+        arrays = ", ".join(f"%b::{kind}[]" for kind in kinds)
+        taken = ", ".join(f"v.{name}" for name in [*keys, "new", *values])
+        lock = "FOR UPDATE OF t" if wait else "FOR UPDATE OF t SKIP LOCKED"
+        statement = (
+            f"WITH l AS (SELECT {taken} FROM {self._table} t JOIN unnest({arrays}) v({', '.join(names)}) "
+            f"ON {' AND '.join(on)} WHERE {' AND '.join(still)} "
+            f"ORDER BY {', '.join(f't.{name}' for name in self._keys)} {lock}) "
+            f"UPDATE {self._table} t SET {', '.join(sets)} FROM l "
+            f"WHERE {' AND '.join(f't.{name} = l.k{i}' for i, name in enumerate(self._keys))} "
+            f"RETURNING {', '.join(f't.{name}' for name in self._keys)}"
+        )
+        cursor.execute(statement, _columns(rows))
+        written: list[RowKey] = cursor.fetchall()
+        return written
+
+    def put_tokens(self, cursor: Any, changes: Sequence[RowChange]) -> None:
+        records = [change.record for change in changes]
+        cursor.execute(f"DELETE FROM {self._tokens} WHERE record = ANY(%b::{self._record_kind}[])", (records,))
+        rows = [(change.record, token) for change in changes for token in change.tokens or ()]
+        if rows:
+            source = f"unnest(%b::{self._record_kind}[], %b::bytea[])"
+            cursor.execute(f"INSERT INTO {self._tokens} (record, token) SELECT * FROM {source}", _columns(rows))
+
+
+@lru_cache(16)
+def _values(rows: int, width: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return f"VALUES {', '.join([row] * rows)}"
+
+
+def _flat(rows: Sequence[Sequence[object]]) -> tuple[object, ...]:
+    return tuple(chain.from_iterable(rows))
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> tuple[list[object], ...]:
+    return tuple(list(column) for column in zip(*rows, strict=True))
