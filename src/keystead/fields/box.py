@@ -38,6 +38,11 @@ class Encrypted(Generic[T]):
         """Whether the record it belongs to is known."""
         return self._record is not _UNKNOWN
 
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is, where the record is known and the field has tenants."""
+        return self._tenant
+
     def bound(self, record: object, tenant: str | None) -> Encrypted[T]:
         """Return the same ciphertext as of a record."""
         return Encrypted(self.ciphertext, self.cipher, record=record, tenant=tenant)

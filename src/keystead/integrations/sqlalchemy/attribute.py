@@ -1,0 +1,95 @@
+"""The attribute of an encrypted column: plain values for the application, boxes for SQLAlchemy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ClauseElement
+from sqlalchemy.orm import ColumnProperty
+from sqlalchemy.orm.attributes import InstrumentedAttribute, instance_state
+
+from keystead.errors import InvalidInputError
+from keystead.fields import Encrypted
+from keystead.integrations.sqlalchemy.place import Place
+
+
+class EncryptedAttribute(InstrumentedAttribute[Any]):
+    """Decrypts when it is read. What was assigned stays as it is until the flush seals it."""
+
+    __slots__ = ()
+    inherit_cache = True
+
+    def __get__(self, instance: object, owner: Any) -> Any:
+        """Return the value, or its box where the attribute is annotated so.
+
+        Raises:
+            DataKeyNotLoadedError: its data key is not loaded, and nobody may wait here: ``await km.prefetch(rows)``.
+            DecryptionError: the ciphertext is of another row, or altered.
+        """
+        if instance is None:
+            return self
+        value = super().__get__(instance, owner)
+        if value.__class__ is not Encrypted:
+            return value
+        place = self.place
+        box: Encrypted[Any] = value
+        if not box.is_bound:
+            record, tenant = place.owner(instance_state(instance), committed=True)
+            if not place.is_boxed:
+                return box.cipher.decrypt(box.ciphertext, record=record, tenant=tenant)
+            box = box.bound(record, tenant)
+        return box if place.is_boxed else box.decrypt()
+
+    def __set__(self, instance: object, value: Any) -> None:
+        """Assign a plain value, or a box that knows its record: its content."""
+        if isinstance(value, Encrypted):
+            if not value.is_bound:
+                raise InvalidInputError(
+                    f"a value of field {value.cipher.field.id} that was selected without its row cannot be assigned; "
+                    "assign box.decrypt(record=...)"
+                )
+            value = value.decrypt()
+        elif isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+            raise InvalidInputError(f"attribute {self.key} is encrypted: it takes a value, not an SQL expression")
+        super().__set__(instance, value)
+
+    @property
+    def place(self) -> Place:
+        """Where its column stands."""
+        return _place_of(self.property)
+
+
+class EncryptedProperty(ColumnProperty[Any]):
+    """Merges what a box holds, so that validators see plain values, and nothing where the ciphertext is the same."""
+
+    __slots__ = ()
+    inherit_cache = True
+
+    def merge(self, *given: Any) -> None:
+        """Copy the value of one object to another; see ``Session.merge``."""
+        _, source_state, source_dict, dest_state, dest_dict, load, *_ = given
+        box = source_dict.get(self.key)
+        if not load or not isinstance(box, Encrypted):
+            super().merge(*given)
+            return
+        present = dest_dict.get(self.key)
+        if isinstance(present, Encrypted) and present.ciphertext == box.ciphertext:
+            return
+        if not box.is_bound:
+            box = box.bound(*_place_of(self).owner(source_state, committed=True))
+        dest_state.get_impl(self.key).set(dest_state, dest_dict, box.decrypt(), None)
+
+
+class HashProperty(ColumnProperty[Any]):
+    """The column of an index hash: written with its value, and never merged, since keys may have changed meanwhile."""
+
+    __slots__ = ()
+    inherit_cache = True
+
+    def merge(self, *given: Any) -> None:
+        """Leave it as it is."""
+
+
+def _place_of(property_: Any) -> Place:
+    place: Place = property_.columns[0].type.place
+    return place

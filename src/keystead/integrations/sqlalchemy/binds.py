@@ -1,0 +1,168 @@
+"""``bind(engine, km, Base)``: give an engine the keys of its encrypted columns, and see that they open it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import Any, overload
+
+from sqlalchemy import Column, Connection, Engine, FromClause, MetaData, inspect, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Mapper, configure_mappers
+
+from keystead import blocking
+from keystead.errors import ConfigurationError, DataKeyNotLoadedError, DecryptionError, InvalidInputError
+from keystead.fields import Encrypted, Field
+from keystead.integrations.sqlalchemy.binding import Binding, remember
+from keystead.integrations.sqlalchemy.commit import watch_commits
+from keystead.integrations.sqlalchemy.guard import watch
+from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns, tenant_text
+from keystead.manager.manager import KeyManager
+
+_Columns = list[tuple[Column[Any], Field]]
+_Probe = tuple[Field, Encrypted[Any], object, str | None]
+
+
+@overload
+def bind(engine: Engine, km: blocking.KeyManager, *sources: Any) -> Binding: ...
+@overload
+def bind(engine: Engine | AsyncEngine, km: KeyManager, *sources: Any) -> Awaitable[Binding]: ...
+def bind(
+    engine: Engine | AsyncEngine, km: KeyManager | blocking.KeyManager, *sources: Any
+) -> Binding | Awaitable[Binding]:
+    """Give an engine the keys of its encrypted columns, once, when the application starts; awaited if ``km`` is async.
+
+    Loads the keyrings of the fields and keeps them loaded, registers the fields in Keystead's store, and decrypts one
+    row of each field that has any.
+
+    Args:
+        engine: every engine that reads or writes encrypted columns is bound.
+        km: an initialised manager: ``keystead.KeyManager``, or ``keystead.blocking.KeyManager`` for a sync engine.
+        sources: declarative bases, mapped classes, or MetaData.
+
+    Raises:
+        ConfigurationError: no encrypted columns there, two of one id, an async engine with a blocking manager, or a row
+            that does not open.
+        KMSError: as ``km.load_fields`` and ``km.register_field``.
+    """
+    configure_mappers()
+    columns = _declared(sources)
+    binding = Binding(km, tuple(field for _, field in columns))
+    if isinstance(km, blocking.KeyManager):
+        if isinstance(engine, AsyncEngine):
+            raise ConfigurationError("an async engine takes a keystead.KeyManager, which never blocks the event loop")
+        return _bind(engine, km, binding, columns)
+    return _bind_async(engine, km, binding, columns)
+
+
+def _bind(engine: Engine, km: blocking.KeyManager, binding: Binding, columns: _Columns) -> Binding:
+    km.load_fields(*binding.fields)
+    for field in binding.fields:
+        if (source := _source(engine)) is not None:
+            km.register_field(field, source)
+    _attach(engine, binding)
+    with engine.connect() as connection:
+        for probe in _probes(connection, binding, columns):
+            _check(probe)
+    return binding
+
+
+async def _bind_async(engine: Engine | AsyncEngine, km: KeyManager, binding: Binding, columns: _Columns) -> Binding:
+    await km.load_fields(*binding.fields)
+    own = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    for field in binding.fields:
+        if (source := _source(own)) is not None:
+            await km.register_field(field, source)
+    _attach(own, binding)
+    if isinstance(engine, AsyncEngine):
+        async with engine.connect() as async_connection:
+            probes = await async_connection.run_sync(_probes, binding, columns)
+    else:
+        with engine.connect() as connection:
+            probes = _probes(connection, binding, columns)
+    for probe in probes:
+        field, box, _, tenant = probe
+        if tenant is not None:
+            await km.load_fields(field, tenants=[tenant])
+        try:
+            await km.prefetch([box])
+        except DataKeyNotLoadedError as exc:
+            raise _unreadable(field) from exc
+        _check(probe)
+    return binding
+
+
+def _attach(engine: Engine, binding: Binding) -> None:
+    remember(engine.dialect, binding)
+    watch(engine)
+    watch_commits(engine)
+
+
+def _declared(sources: Iterable[Any]) -> list[tuple[Column[Any], Field]]:
+    found: dict[str, tuple[Column[Any], Field]] = {}
+    for source in sources:
+        mapper = inspect(source, raiseerr=False)
+        if isinstance(mapper, Mapper):
+            tables: Iterable[FromClause] = {each.local_table for each in mapper.self_and_descendants} | set(
+                mapper.tables
+            )
+        else:
+            metadata = source if isinstance(source, MetaData) else getattr(source, "metadata", None)
+            if not isinstance(metadata, MetaData):
+                raise InvalidInputError("bind takes declarative bases, mapped classes or MetaData after the manager")
+            tables = metadata.tables.values()
+        for column, field in (each for table in tables for each in encrypted_columns(table)):
+            if found.setdefault(field.id, (column, field))[0] is not column:
+                raise ConfigurationError(
+                    f"two encrypted columns have the id {field.id!r}, so that each could stand for the other; give one "
+                    "of them another id="
+                )
+    if not found:
+        raise ConfigurationError(
+            "no encrypted column is declared there; bind(engine, km, Base) takes the declarative base"
+        )
+    return list(found.values())
+
+
+def _source(engine: Engine) -> str | None:
+    """Return the URL by which other processes find the database, or None where they cannot."""
+    backend, database = engine.url.get_backend_name(), engine.url.database
+    if backend == "postgresql" or (backend == "sqlite" and database and not database.startswith((":memory:", "file:"))):
+        return engine.url.render_as_string(hide_password=True)
+    return None
+
+
+def _probes(connection: Connection, binding: Binding, columns: _Columns) -> list[_Probe]:
+    """Return one value of each field that has any, with whose it is."""
+    found: list[_Probe] = []
+    inspector = inspect(connection)
+    for column, field in columns:
+        table = column.table
+        names = (column.name, *field.record_columns, *filter(None, (field.tenant,)))
+        if not inspector.has_table(table.name, schema=table.schema) or not set(names) <= {
+            each["name"] for each in inspector.get_columns(table.name, schema=table.schema)
+        }:
+            continue
+        wanted = [column_named(table, name) for name in names]
+        row = connection.execute(select(*wanted).where(column.is_not(None)).limit(1)).first()
+        if row is not None:
+            box, record = row[0], field.read_record(tuple(row[1 : 1 + len(field.record_columns)]))
+            tenant = tenant_text(row[-1]) if field.tenant else None
+            found.append((field, box, record[0] if len(record) == 1 else record, tenant))
+    return found
+
+
+def _check(probe: _Probe) -> None:
+    field, box, record, tenant = probe
+    try:
+        box.decrypt(record=record, tenant=tenant)
+    except DecryptionError as exc:
+        raise _unreadable(field) from exc
+
+
+def _unreadable(field: Field) -> ConfigurationError:
+    return ConfigurationError(
+        f"a row of {field.table} does not open as field {field.id}. Either the table or column was renamed, and the "
+        "declaration has to keep the former name, encrypted(id='former_table.former_column'); or the manager has "
+        "another store than the one these rows were encrypted with; or record=, tenant= or keyring= were changed; or "
+        "the row was altered"
+    )

@@ -1,0 +1,93 @@
+"""Statements that would put something other than a row's own ciphertext into an encrypted column are refused.
+
+Plain values are refused by the column's type wherever they pass. Here is what no type sees: SQL expressions, rows from
+a SELECT, upserts, and a record or tenant that changes under a ciphertext bound to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ClauseElement, Column, Engine, Table, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import Insert, Update, ValuesBase
+from sqlalchemy.sql.elements import BindParameter, Null
+from sqlalchemy.types import NullType
+
+from keystead.errors import InvalidInputError
+from keystead.fields import Field
+from keystead.integrations.sqlalchemy.binding import as_itself
+from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
+from keystead.integrations.sqlalchemy.type import EncryptedBytes
+
+_CURE = "load the objects and change them in a session, or prepare the rows with sealed_rows(engine, Model, rows)"
+
+
+def watch(engine: Engine) -> None:
+    """Look at every statement of an engine."""
+    if not event.contains(engine, "before_execute", _refuse):
+        event.listen(engine, "before_execute", _refuse)
+
+
+def _refuse(
+    connection: Connection,
+    statement: Any,
+    multiparams: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> None:
+    if not isinstance(statement, Insert | Update) or not isinstance(statement.table, Table):
+        return
+    for column, field in encrypted_columns(statement.table):
+        keys = _keys(column)
+        given = list(_assigned(statement))
+        if any(_is_expression(value) for name, value in given if name in keys):
+            _raise(field, "takes ciphertext, not an SQL expression")
+        if isinstance(statement, Update):
+            names = {name for name, _ in given}.union(*(multiparams or ()), params or ())
+            bound = [column_named(statement.table, name) for name in (*field.record_columns, field.tenant) if name]
+            changed = [each.name for each in bound if names & _keys(each)]
+            if changed and not names & keys:
+                _raise(field, f"is bound to {', '.join(changed)}, which this statement changes alone")
+        elif _has(statement._select_names, keys):
+            _raise(field, "cannot be inserted from a SELECT: each ciphertext belongs to its row")
+        elif _has(getattr(statement._post_values_clause, "update_values_to_set", None), keys):
+            _raise(field, "cannot be set by an upsert, which does not know the row it meets")
+
+
+def _keys(column: Column[Any]) -> set[str]:
+    """Return the names that a statement may call a column by: its own, and the attribute's."""
+    place = getattr(column.type, "place", None)
+    return {column.key, column.name} if place is None else {column.key, column.name, place.key}
+
+
+def _has(names: Any, keys: set[str]) -> bool:
+    return any(_name(each) in keys for each in names or ())
+
+
+def _assigned(statement: ValuesBase) -> Iterator[tuple[str, Any]]:
+    """Return each column that a statement itself gives a value, with the value."""
+    rows: list[Any] = [statement._values or {}]
+    for several in statement._multi_values:
+        rows.extend(several)
+    for row in rows:
+        if isinstance(row, Mapping):
+            yield from ((_name(name), value) for name, value in row.items())
+        else:
+            yield from zip((column.key for column in statement.table.c), row, strict=False)
+
+
+def _name(column: Any) -> str:
+    return str(column if isinstance(column, str) else column.key)
+
+
+def _is_expression(value: Any) -> bool:
+    if isinstance(value, BindParameter):
+        return not isinstance(value.type, EncryptedBytes | NullType)
+    is_sql = isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+    return is_sql and not isinstance(value, Null)
+
+
+def _raise(field: Field, why: str) -> None:
+    raise as_itself(InvalidInputError(f"field {field.id} {why}; {_CURE}"))

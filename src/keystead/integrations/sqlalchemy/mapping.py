@@ -1,0 +1,143 @@
+"""What an encrypted column needs around it, made when its class is mapped.
+
+Its field, from ``encrypted(...)`` and the table; index columns; a row key where the primary key is not known before the
+insert; the table of a token index; and the mapper's events that seal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import Column, LargeBinary, Table, Uuid, event
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.schema import Sequence
+
+from keystead.errors import ConfigurationError
+from keystead.integrations.sqlalchemy import flush
+from keystead.integrations.sqlalchemy.attribute import EncryptedAttribute, EncryptedProperty, HashProperty
+from keystead.integrations.sqlalchemy.place import INFO, Place
+from keystead.integrations.sqlalchemy.tokens import token_index, token_table
+from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
+
+ROW_KEY: Final = "keystead_row"
+"""The column of a row key: a random UUID."""
+
+
+def prepare(class_: type[Any]) -> None:
+    """Let a class that is being declared encrypt once it is mapped."""
+    for name, action in _ACTIONS.items():
+        if not event.contains(class_, name, action):
+            event.listen(class_, name, action, raw=name in _OF_STATES, propagate=name != "after_mapper_constructed")
+
+
+def _constructed(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Make fields of the declarations in a class's own table, and add the columns they need."""
+    table = mapper.local_table
+    for column in [each for each in table.c if isinstance(each, Column)]:
+        sqltype = column.type
+        if not isinstance(sqltype, EncryptedBytes) or sqltype.declaration is None or sqltype.place is not None:
+            continue
+        if not isinstance(table, Table):
+            raise ConfigurationError(f"encrypted column {column.name} has to be in a table, and {table} is none")
+        _place(mapper, table, column, sqltype, sqltype.declaration)
+
+
+def _place(
+    mapper: Mapper[Any], table: Table, column: Column[Any], sqltype: EncryptedBytes, declared: Declaration
+) -> None:
+    record = declared.record or _primary_key(mapper, table) or (_row_key(mapper, table),)
+    columns = {each.name: each for each in table.c}
+    for name in (*record, *filter(None, (declared.tenant,))):
+        if name not in columns:
+            raise ConfigurationError(
+                f"encrypted column {column} names column {name!r}, which table {table.fullname} has not"
+            )
+    kinds = tuple(UUID if isinstance(columns[name].type, Uuid) else None for name in record)
+    field = declared.field(table.fullname, column.name, record, kinds)
+    tokens = None
+    if token_index(field) is not None:
+        if len(record) != 1:
+            raise ConfigurationError(
+                f"field {field.id} has a token index and several record columns; declare record= as one unique column"
+            )
+        tokens = token_table(field, table, columns[record[0]])
+    for index in field.indexes:
+        for parity in () if index.many else (0, 1):
+            name = index.column(column.name, parity)
+            if name not in table.c:
+                own = Column(name, LargeBinary(index.size), nullable=True, index=True, unique=index.unique)
+                table.append_column(own)
+                if mapper.persist_selectable is not table:
+                    # A join of parent and child: add_property refreshes it for plain columns, not for properties.
+                    mapper.persist_selectable._refresh_for_new_column(own)
+                mapper.add_property(name, HashProperty(own, deferred=True))
+    sqltype.field = field
+    sqltype.place = Place(field, table, column, sqltype.is_boxed, tokens)
+
+
+def _primary_key(mapper: Mapper[Any], table: Table) -> tuple[str, ...]:
+    """Return the names of the primary key's columns if all are known before the insert, else nothing."""
+    columns = tuple(table.primary_key)
+    return tuple(c.name for c in columns) if all(_is_known(mapper, table, c) for c in columns) else ()
+
+
+def _is_known(mapper: Mapper[Any], table: Table, column: Column[Any]) -> bool:
+    default: Any = column.default
+    if default is not None:
+        if isinstance(default, Sequence):
+            return not default.optional
+        return not default.is_clause_element
+    if column.server_default is not None or column.identity is not None or table.autoincrement_column is column:
+        return False
+    if mapper.inherits is not None:
+        # A key that the parent's table draws is known no earlier than the parent's row.
+        for parent in mapper.inherits.iterate_to_root():
+            above = parent.local_table
+            if above is not table and isinstance(above, Table):
+                for key in column.foreign_keys:
+                    if key.references(above):
+                        return _is_known(parent, above, key.column)
+    return True
+
+
+def _row_key(mapper: Mapper[Any], table: Table) -> str:
+    if ROW_KEY not in {column.name for column in table.c}:
+        own = Column(ROW_KEY, Uuid, nullable=False, index=True, unique=True, default=uuid4)
+        is_taken = mapper.inherits is not None and mapper.has_property(ROW_KEY)
+        own.key = f"{ROW_KEY}_{table.name}" if is_taken else ROW_KEY
+        table.append_column(own)
+        mapper.add_property(own.key, own)
+    return ROW_KEY
+
+
+def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
+    """Give the attributes of a configured class, inherited ones too, their manners."""
+    places = []
+    for column in mapper.columns:
+        place = getattr(column.type, "place", None)
+        if isinstance(place, Place) and place.column is column:
+            place.configure(mapper)
+            mapper.class_manager[place.key].__class__ = EncryptedAttribute
+            mapper.attrs[place.key].__class__ = EncryptedProperty
+            places.append(place)
+    mapper.class_manager.info[INFO] = tuple(places)
+    keys = {place.key for place in places}
+    for composite in mapper.composites:
+        if members := keys & {each.key for each in composite.props}:
+            raise ConfigurationError(
+                f"composite {composite} has encrypted members, {', '.join(sorted(members))}, and composites read past "
+                "their attributes: make it a property that is put together from the attributes"
+            )
+
+
+_ACTIONS: Final[dict[str, Any]] = {
+    "after_mapper_constructed": _constructed,
+    "mapper_configured": _configured,
+    "before_insert": flush.seal_new,
+    "before_update": flush.seal_changed,
+    "after_insert": flush.insert_tokens,
+    "after_update": flush.update_tokens,
+    "before_delete": flush.delete_tokens,
+}
+_OF_STATES: Final = frozenset({"before_insert", "before_update", "after_insert", "after_update", "before_delete"})

@@ -1,0 +1,86 @@
+"""Where one encrypted column stands: its field, its table, and the attributes a mapped class reads beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Column, FromClause, Table, Uuid
+from sqlalchemy.orm import InstanceState, Mapper
+from sqlalchemy.orm.base import LoaderCallableStatus
+
+from keystead.fields import Field
+from keystead.fields.field import record_text
+
+INFO: Final = "keystead.places"
+"""Where a mapped class keeps its places, in its manager's ``info``."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """See the module. The attributes' keys are known once the class is configured."""
+
+    field: Field
+    table: Table
+    column: Column[Any]
+    is_boxed: bool
+    tokens: Table | None
+    key: str = ""
+    record_keys: tuple[str, ...] = ()
+    tenant_key: str | None = None
+    index_keys: dict[str, str] = dataclasses.field(default_factory=dict)
+    has_uuid_texts: bool = False
+
+    def configure(self, mapper: Mapper[Any]) -> None:
+        """Learn under which attributes a class has the columns."""
+
+        def key_of(name: str) -> str:
+            return mapper.get_property_by_column(column_named(self.table, name)).key
+
+        self.key = mapper.get_property_by_column(self.column).key
+        self.record_keys = tuple(map(key_of, self.field.record_columns))
+        types = [column_named(self.table, name).type for name in self.field.record_columns]
+        self.has_uuid_texts = any(isinstance(each, Uuid) and not each.as_uuid for each in types)
+        self.tenant_key = None if self.field.tenant is None else key_of(self.field.tenant)
+        self.index_keys = {name: key_of(name) for name in self.field.index_columns}
+
+    def owner(self, state: InstanceState[Any], *, committed: bool) -> tuple[object, str | None]:
+        """Return the record and the tenant of an object's row: as the database has it, or as it is about to be."""
+        tenant = None if self.tenant_key is None else tenant_text(_value(state, self.tenant_key, committed))
+        if len(self.record_keys) == 1 and not self.has_uuid_texts:
+            return _value(state, self.record_keys[0], committed), tenant
+        values = self.field.read_record(tuple([_value(state, key, committed) for key in self.record_keys]))
+        return values[0] if len(values) == 1 else values, tenant
+
+
+def column_named(table: Table, name: str) -> Column[Any]:
+    """Return a table's column by its name, whatever its key."""
+    return next(column for column in table.c if column.name == name)
+
+
+def places_of(mapper: Mapper[Any]) -> tuple[Place, ...]:
+    """Return the encrypted columns of a mapped class."""
+    found: tuple[Place, ...] = mapper.class_manager.info.get(INFO, ())
+    return found
+
+
+def encrypted_columns(table: FromClause) -> list[tuple[Column[Any], Field]]:
+    """Return the encrypted columns of a table, with their fields."""
+    # Not kept in the table's info, which Alembic writes into migrations.
+    found = [(column, getattr(column.type, "field", None)) for column in table.c if isinstance(column, Column)]
+    return [(column, field) for column, field in found if isinstance(field, Field)]
+
+
+def tenant_text(value: Any) -> str | None:
+    """Return the text of what a tenant column holds."""
+    return None if value is None else record_text(value)
+
+
+def _value(state: InstanceState[Any], key: str, committed: bool) -> Any:
+    if committed:
+        before = state.committed_state.get(key) if state.committed_state else None
+        if before is not None and not isinstance(before, LoaderCallableStatus):
+            return before
+    values = state.dict
+    return values[key] if key in values else state.manager[key].impl.get(state, values)

@@ -1,0 +1,56 @@
+"""The table of a token index: one row for each word of a value, under each live index key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, ColumnElement, ForeignKey, LargeBinary, Table, delete, insert, select
+from sqlalchemy.engine import Connection
+
+from keystead.errors import InvalidInputError
+from keystead.fields import Field, Index
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.elements import BindParameter
+
+    from keystead.integrations.sqlalchemy.comparator import EncryptedComparator
+
+
+def token_index(field: Field) -> Index | None:
+    """Return the field's token index, if it has one."""
+    return next((index for index in field.indexes if index.many), None)
+
+
+def token_table(field: Field, table: Table, record: Column[Any]) -> Table:
+    """Return the table of the field's words, made in the same metadata; a row goes when its record goes."""
+    name = f"{table.name}_{field.column}_tokens"
+    index = token_index(field)
+    if index is None:
+        raise InvalidInputError(f"field {field.id} has no token index")
+    known = table.metadata.tables.get(name if table.schema is None else f"{table.schema}.{name}")
+    if known is not None:
+        return known
+    is_key = record.unique or tuple(table.primary_key) == (record,)
+    reference = (ForeignKey(record, ondelete="CASCADE", onupdate="CASCADE"),) if is_key else ()
+    return Table(
+        name,
+        table.metadata,
+        Column("token", LargeBinary(index.size), primary_key=True),
+        Column("record", record.type, *reference, primary_key=True, autoincrement=False, index=True),
+        schema=table.schema,
+    )
+
+
+def write_tokens(connection: Connection, table: Table, record: object, tokens: list[bytes]) -> None:
+    """Replace the words of a record."""
+    connection.execute(delete(table).where(table.c.record == record))
+    if tokens:
+        connection.execute(insert(table), [{"token": token, "record": record} for token in tokens])
+
+
+def found_by_token(
+    column: EncryptedComparator, field: Field, table: Table, sought: list[BindParameter[Any]]
+) -> ColumnElement[bool]:
+    """Return whether the row's record has one of the token hashes ``sought``."""
+    record = column.column(field.record_columns[0])
+    return record.in_(select(table.c.record).where(table.c.token.in_(sought)))
