@@ -117,6 +117,14 @@ def test_a_uuid_is_the_same_record_however_a_database_keeps_it(kept: object) -> 
     assert field.read_record(("acme", kept)) == ("acme", UUID(int=7))
 
 
+@pytest.mark.parametrize("kept", [UUID(int=7), str(UUID(int=7)), UUID(int=7).hex])
+def test_a_tenant_that_is_a_uuid_is_the_same_however_a_database_keeps_it(kept: object) -> None:
+    field = Field("t", "c", tenant="org", tenant_type=UUID)
+    assert field.read_tenant(kept) == str(UUID(int=7))
+    assert field.read_tenant(None) is None
+    assert Field("t", "c", tenant="org").read_tenant(12) == "12"
+
+
 def test_what_is_no_uuid_names_no_record() -> None:
     with pytest.raises(InvalidInputError, match="UUIDs"):
         Field("t", "c", record_type=UUID).read_record(("7",))

@@ -45,6 +45,7 @@ class Field:
         record_type: ``UUID`` where the record column holds UUIDs, so that they are known for that in a database that
             keeps them as text or bytes; a tuple where there are several columns. Other types need no mention.
         tenant: the column that says whose row it is; None where there are no tenants.
+        tenant_type: ``UUID`` where the tenant column holds UUIDs, as ``record_type``.
         keyring: the keyring its values are under; ``"people-{tenant}"`` is one for each tenant.
         former_keyrings: keyrings its values were under before; they are read until they have been re-encrypted.
         indexes: blind indexes to search it by.
@@ -64,6 +65,7 @@ class Field:
     record: str | tuple[str, ...] = "id"
     record_type: PythonType | tuple[PythonType | None, ...] | None = None
     tenant: str | None = None
+    tenant_type: PythonType | None = None
     keyring: str = "default"
     former_keyrings: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
@@ -112,6 +114,10 @@ class Field:
         """
         kinds: tuple[PythonType | None, ...] = self.record_type  # type: ignore[assignment]  # made a tuple at construction
         return tuple(_as_uuid(one) if kind is UUID else one for one, kind in zip(values, kinds, strict=True))
+
+    def read_tenant(self, value: object) -> str | None:
+        """Return the tenant that is named by the tenant column's value as a database driver gives it."""
+        return None if value is None else record_text(_as_uuid(value) if self.tenant_type is UUID else value)
 
     @property
     def index_columns(self) -> tuple[str, ...]:
@@ -189,7 +195,7 @@ def _as_uuid(given: object) -> object:
     try:
         return UUID(bytes=given) if isinstance(given, bytes) else UUID(str(given))
     except ValueError:
-        raise InvalidInputError("a record column that is declared to hold UUIDs holds something else") from None
+        raise InvalidInputError("a column that is declared to hold UUIDs holds something else") from None
 
 
 def _names(given: str | tuple[str, ...]) -> tuple[str, ...]:
