@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import machine, operations, plot, report
+from benchmarks import machine, operations, plot, reencryption, report
 from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Results
 from benchmarks.subjects import Absent, Subject, all_subjects
 from benchmarks.timing import Loop, measure
@@ -52,6 +52,8 @@ def _run(
             sizes[subject.name] = min(output, sizes.get(subject.name, output))
     _say(f"{len(subjects)} subjects, {len(groups)} cells each, {options.rounds} rounds")
     samples = measure(list(groups.values()), rounds=options.rounds, cell_ms=options.cell_ms)
+    _say("encrypted fields, re-encryption")
+    fields = reencryption.run(manager, folder, runner, rounds=options.rounds, cell_ms=options.cell_ms)
     _say("lookups, streams, start, rotation")
     return Results(
         machine=facts,
@@ -61,6 +63,7 @@ def _run(
         samples=dict(zip(groups, samples, strict=True)),
         sizes=sizes,
         operations=operations.run(manager, folder, runner, rounds=options.rounds, cell_ms=options.cell_ms),
+        fields=fields,
     )
 
 

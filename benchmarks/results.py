@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks.operations import IMPORT_BAR_MS, Operations
+from benchmarks.reencryption import BATCH_BAR, ORM_BAR, PART_BARS, VALUE_SIZE, FieldFigures
 from benchmarks.subjects import FLOOR, OURS, Absent, Subject
 from benchmarks.timing import Sample
 
@@ -40,6 +41,7 @@ class Results:
     samples: Mapping[Cell, Mapping[str, Sample]]
     sizes: Mapping[str, int]
     operations: Operations
+    fields: FieldFigures
 
     def sample(self, cell: Cell, name: str) -> Sample:
         return self.samples[cell][name]
@@ -70,6 +72,30 @@ class Results:
             yield Bar(f"faster than {absent.name}", absent.reason, False)
         taken = self.operations.import_ms
         yield Bar(f"`import keystead` under {IMPORT_BAR_MS:.0f} ms", f"{taken:.1f} ms", taken < IMPORT_BAR_MS)
+        yield from self._field_bars()
+
+    def _field_bars(self) -> Iterator[Bar]:
+        ratio = self.fields.ratio
+        yield Bar(
+            f"`encrypt_many` at most {BATCH_BAR} times the floor a field, {VALUE_SIZE} B",
+            f"{ratio:.2f}",
+            ratio <= BATCH_BAR,
+        )
+        for each in self.fields.passes:
+            bar = PART_BARS[each.database]
+            yield Bar(
+                f"re-encryption at {bar:.0%} of the same reads and writes without cryptography, {each.database}",
+                f"{each.part:.0%}",
+                each.part >= bar,
+            )
+            faster = each.ours / each.orm
+            yield Bar(
+                f"re-encryption {ORM_BAR:.0f} times as fast as load, assign, commit, {each.database}",
+                f"{faster:.0f} times",
+                faster >= ORM_BAR,
+            )
+        for database, reason in self.fields.absent.items():
+            yield Bar(f"re-encryption on {database}", reason, False)
 
     def _faster(self, name: str, operations: tuple[str, ...]) -> Bar:
         factors = [

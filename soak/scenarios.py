@@ -6,6 +6,7 @@ from typing import Final
 
 from soak.crash import Crash
 from soak.faults import Faults
+from soak.fields import Fields
 from soak.figures import Scenario
 from soak.fuzz import Fuzz
 from soak.limits import Limits
@@ -26,6 +27,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Tamper(),
     Restore(),
     Faults(),
+    Fields(),
     Scale(),
     Start(),
     Fuzz(),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from keystead.cli.demo_people import decrypted_digest, insert, read_people
+from keystead.cli.demo_people import read_people
+from keystead.cli.demo_table import DemoTable
 from keystead.errors import InvalidInputError
+from keystead.manager.manager import KeyManager
+from keystead.testing import FakeKMS
 
 CSV = "id,name,city\n1,Ann Example,Anytown\n2,Bob Example,Otherville\n3,,Nowhere\n"
 
@@ -30,6 +31,9 @@ def test_the_demo_on_a_users_csv_loses_nothing_and_leaves_no_name_readable(tmp_p
     steps = {row["step"]: row["result"] for row in json.loads(done.stdout)}
     assert steps["decrypt all in a second process"] == "6 cells equal"
     assert steps["decrypt all again"] == "nothing lost: 6 cells and 5 messages equal"
+    assert steps["search name by index"].startswith("3 rows, all and only the right ones")
+    assert steps["re-encrypt while another process writes"].endswith("cells rewritten")
+    assert steps["changes made meanwhile"].endswith("no cell left under an old version")
     assert b"Example" not in (tmp_path / "kept" / "people.db").read_bytes()
 
 
@@ -39,18 +43,20 @@ def test_the_demo_fails_when_a_cell_does_not_come_back() -> None:
     assert len(people.rows) == 10_000
 
 
-def test_a_changed_cell_changes_the_digest(tmp_path: Path) -> None:
+async def test_a_changed_cell_changes_the_digest(tmp_path: Path) -> None:
     csv = tmp_path / "people.csv"
     csv.write_text(CSV)
     people = read_people(csv, ["name"])
-    database = tmp_path / "people.db"
-    with closing(sqlite3.connect(database)) as db, db:
-        db.execute("CREATE TABLE people (row INTEGER PRIMARY KEY, id, name, city)")
-    insert(database, people, 0, 3, lambda data, /, *, context=None: data)
-    assert decrypted_digest(database, ["name"], lambda data, /, *, context=None: data) == (3, people.digest())
-    with closing(sqlite3.connect(database)) as db, db:
-        db.execute("UPDATE people SET name = ? WHERE row = 1", (b"Eve Example",))
-    assert decrypted_digest(database, ["name"], lambda data, /, *, context=None: data)[1] != people.digest()
+    table = DemoTable(tmp_path / "people.db", people.columns, people.personal)
+    table.create()
+    async with KeyManager({"fake": FakeKMS()}, default_key_id="app", store="memory://") as km:
+        await km.load_fields(*table.fields().values())
+        table.insert(km, people, 0, 3)
+        assert table.digest(km) == (3, people.digest())
+        assert table.find(km, "Bob Example") == [1]
+        table.change(km, 1, "name", "Eve Example")
+        assert table.digest(km)[1] != people.digest()
+        assert (table.find(km, "Bob Example"), table.find(km, "Eve Example")) == ([], [1])
 
 
 @pytest.mark.parametrize(

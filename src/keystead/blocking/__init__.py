@@ -17,5 +17,6 @@ from keystead.blocking.crypto_service import CryptoService
 from keystead.blocking.data_keys import DataKeys
 from keystead.blocking.handle import KeyringHandle
 from keystead.blocking.manager import KeyManager
+from keystead.blocking.reencrypt import plan, reencrypt
 
-__all__ = ["CryptoService", "DataKeys", "KeyManager", "KeyringHandle"]
+__all__ = ["CryptoService", "DataKeys", "KeyManager", "KeyringHandle", "plan", "reencrypt"]

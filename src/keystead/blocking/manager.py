@@ -25,7 +25,7 @@ from keystead.manager.kms_calls import Encrypted
 from keystead.manager.legacy import LEGACY_KEYRING
 from keystead.manager.session import FILES_KEYRING
 from keystead.model import DataKeyInfo, DataKeyPair, EncryptedData, KMSStatus, RotationPolicy
-from keystead.ports import AuditTrail, Clock, KeyStore, KmsProvider, Random, SourceScanner
+from keystead.ports import AuditTrail, Clock, FieldRecord, KeyStore, KmsProvider, Random, SourceScanner
 from keystead.runtime.loop import background_loop
 
 if TYPE_CHECKING:
@@ -297,6 +297,22 @@ class KeyManager:
             DataKeyNotLoadedError: the store has no such key.
         """
         background_loop.run(self._manager.prefetch(rows))
+
+    def register_field(self, field: Field, source: str) -> FieldRecord:
+        """Remember in the store where a field's column is, and return what is remembered; again, it changes nothing."""
+        return background_loop.run(self._manager.register_field(field, source))
+
+    def fields(self) -> list[FieldRecord]:
+        """Return the registered fields by id."""
+        return background_loop.run(self._manager.fields())
+
+    def forget_field(self, id: str) -> None:
+        """Take a field's registration and its key uses back, when its column is gone: nothing looks there any more."""
+        background_loop.run(self._manager.forget_field(id))
+
+    def rotate_index_key(self, name: str = "index") -> DataKeyInfo:
+        """Begin to replace the key of a keyring of index keys, and return the new version, which is pre-active."""
+        return background_loop.run(self._manager.rotate_index_key(name))
 
     def rotate_data_key(self, *, min_age: timedelta | None = None, promote: str = "auto") -> DataKeyInfo:
         """Replace the active version of the default keyring and return the new one; old ciphertexts stay readable."""

@@ -1,4 +1,4 @@
-"""``keystead demo``: the main job on a real file, ending with a process killed in mid-rotation."""
+"""``keystead demo``: the main job on a real file: encrypt, rotate, crash, search, and re-encrypt under writes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any, Final, cast
 
 import typer
 from rich.table import Table
 
-from keystead.cli.demo_people import People, create_table, insert, read_people
+from keystead.cli.demo_people import People, read_people
+from keystead.cli.demo_table import DemoTable
 from keystead.cli.demo_worker import manager
 from keystead.cli.frame import FAILED, Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
+from keystead.fields import reencrypt
 from keystead.manager.admin import create_local_kek
+from keystead.manager.manager import KeyManager
 
 ROTATIONS_BEFORE_KILL: Final = 5
+SEARCHES: Final = 500
 STEP_TIMEOUT_S: Final = 600
 
 
@@ -49,7 +56,7 @@ def demo(
     columns: Annotated[str | None, typer.Option(help="Its personal columns, with commas between.")] = None,
     keep: Annotated[Path | None, typer.Option(help="A new folder to leave the encrypted table and keys in.")] = None,
 ) -> Outcome:
-    """Encrypt a CSV file's personal columns, rotate, decrypt in another process, kill a rotation, lose nothing."""
+    """Encrypt a CSV file's personal columns, rotate, kill a rotation, search, re-encrypt under writes: lose nothing."""
     people = read_people(csv, columns.split(",") if columns else None)
     report = Report()
     say(f"{len(people.rows)} rows, personal columns: {', '.join(people.personal)}")
@@ -66,10 +73,11 @@ def demo(
 
 
 def _run(folder: Path, people: People, report: Report) -> None:
-    (folder / "personal.json").write_text(json.dumps(people.personal))
+    (folder / "columns.json").write_text(json.dumps({"columns": people.columns, "personal": people.personal}))
     create_local_kek(folder / "keystead.kek")
-    create_table(folder / "people.db", people)
-    asyncio.run(_encrypt(folder, people, report))
+    table = DemoTable(folder / "people.db", people.columns, people.personal)
+    table.create()
+    asyncio.run(_encrypt(folder, table, people, report))
 
     found = _worker("check", folder)
     _require(found["digest"] == people.digest(), "the second process did not get the plaintext back")
@@ -89,13 +97,17 @@ def _run(folder: Path, people: People, report: Report) -> None:
     report.add("decrypt all again", result, found["cells"], found["seconds"])
     report.add("versions", f"{len(found['versions'])}, exactly one active (version {found['active'][0]})")
 
+    asyncio.run(_search(folder, table, people, report))
+    asyncio.run(_reencrypt(folder, table, people, report))
 
-async def _encrypt(folder: Path, people: People, report: Report) -> None:
+
+async def _encrypt(folder: Path, table: DemoTable, people: People, report: Report) -> None:
     half = len(people.rows) // 2
     async with manager(folder) as km:
+        await km.load_fields(*table.fields().values())
         for start, stop, name in ((0, half, "first"), (half, len(people.rows), "second")):
             started = time.perf_counter()
-            insert(folder / "people.db", people, start, stop, km.local_encrypt)
+            table.insert(km, people, start, stop)
             cells = (stop - start) * len(people.personal)
             report.add(f"encrypt the {name} half", f"{cells} cells", cells, time.perf_counter() - started)
             if start == 0:
@@ -103,6 +115,69 @@ async def _encrypt(folder: Path, people: People, report: Report) -> None:
                 new = await km.rotate_data_key()
                 milliseconds = (time.perf_counter() - started) * 1000
                 report.add("rotate", f"version {new.version} active after {milliseconds:.0f} ms, no row touched")
+
+
+async def _search(folder: Path, table: DemoTable, people: People, report: Report) -> None:
+    """Look people up by a value of the searched column, and compare with a look through the file."""
+    rows_of: dict[str, list[int]] = {}
+    for number, row in enumerate(people.rows):
+        rows_of.setdefault(row[table.searched], []).append(number)
+    async with manager(folder) as km:
+        await km.load_fields(*table.fields().values())
+        found = 0
+        started = time.perf_counter()
+        for value in islice(rows_of, SEARCHES):
+            rows = table.find(km, value)
+            _require(sorted(rows) == rows_of[value], "a search did not find all and only the right rows")
+            found += len(rows)
+        milliseconds = (time.perf_counter() - started) * 1000 / min(SEARCHES, len(rows_of))
+        _require(table.find(km, "nobody has this") == [], "a search found what is not there")
+        plan = table.explain(km)
+    _require("USING INDEX" in plan and "SCAN" not in plan, f"a search does not use the index: {plan}")
+    report.add(f"search {table.searched} by index", f"{found} rows, all and only the right ones; {milliseconds:.1f} ms")
+
+
+async def _reencrypt(folder: Path, table: DemoTable, people: People, report: Report) -> None:
+    """Rotate, and move the whole table to the new version while another process changes it."""
+    async with manager(folder) as km:
+        await km.load_fields(*table.fields().values())
+        await km.rotate_data_key()
+        started = time.perf_counter()
+        with _writer(folder) as edits:
+            rewritten = await _pass_over(km, table)
+        seconds = time.perf_counter() - started
+        for edit in edits:
+            people.rows[edit["row"]][edit["column"]] = edit["value"]
+        again = await _pass_over(km, table)
+        _require(again == 0, "a second pass over the table still found something to do")
+        keys = table.data_keys()
+        active = (await km.get_active_data_key()).id
+    _require(keys == {active}, "a row is still under an old version")
+    found = _worker("check", folder)
+    _require(found["digest"] == people.digest(), "a change made during the re-encryption was lost")
+    report.add("re-encrypt while another process writes", f"{rewritten} cells rewritten", rewritten, seconds)
+    report.add("changes made meanwhile", f"{len(edits)}, every one kept; no cell left under an old version")
+
+
+async def _pass_over(km: KeyManager, table: DemoTable) -> int:
+    """Re-encrypt every personal column and return how many cells were rewritten."""
+    reports = [await reencrypt(km, table.url, field) for field in table.fields().values()]
+    _require(not any(report.failed for report in reports), "a cell could not be re-encrypted")
+    return sum(report.rewritten for report in reports)
+
+
+@contextmanager
+def _writer(folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """Have another process change cells for as long as the block runs; what it wrote is in the list afterwards."""
+    command = [sys.executable, "-m", "keystead.cli.demo_worker", "edit", str(folder)]
+    edits: list[dict[str, Any]] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        stdout = cast(IO[str], process.stdout)
+        edits.append(json.loads(stdout.readline()))  # it writes from here on
+        yield edits
+        rest, _ = process.communicate()  # closes its input, which is the sign to stop
+    _require(process.returncode == 0, "the process that writes failed")
+    edits += map(json.loads, rest.splitlines())
 
 
 def _worker(step: str, folder: Path) -> dict[str, Any]:

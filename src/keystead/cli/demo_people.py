@@ -1,4 +1,4 @@
-"""The demonstration's table: people from a CSV file, their personal columns encrypted cell by cell in SQLite."""
+"""The demonstration's people: rows of a CSV file, and which of their columns are personal."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ import csv
 import gzip
 import hashlib
 import io
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from keystead.errors import InvalidInputError
 
 PERSONAL: Final = ("name", "email", "phone", "street", "birth_date", "national_id")
 """Columns of the built-in file that say who somebody is."""
-
-
-class Cipher(Protocol):
-    """What encrypts a cell: a manager's ``local_encrypt`` or ``local_decrypt``."""
-
-    def __call__(self, data: bytes, /, *, context: dict[str, str] | None = None) -> bytes:
-        """Encrypt or decrypt one cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +33,7 @@ class People:
 
     def digest(self) -> str:
         """Return a SHA-256 over every personal cell, in order: what decryption must give again."""
-        return _digest(row[column].encode() for row in self.rows for column in self.personal)
+        return digest_of(row[column].encode() for row in self.rows for column in self.personal)
 
 
 def read_people(path: Path | None, personal: list[str] | None) -> People:
@@ -64,50 +55,6 @@ def read_people(path: Path | None, personal: list[str] | None) -> People:
     return People(columns, chosen, rows)
 
 
-def create_table(database: Path, people: People) -> None:
-    """Make the empty table: personal columns hold ciphertexts, the others what they held."""
-    kinds = [f"{_quoted(c)} {'BLOB' if c in people.personal else 'TEXT'} NOT NULL" for c in people.columns]
-    with closing(sqlite3.connect(database)) as db, db:
-        db.execute(f"CREATE TABLE people (row INTEGER PRIMARY KEY, {', '.join(kinds)})")
-
-
-def insert(database: Path, people: People, start: int, stop: int, encrypt: Cipher) -> None:
-    """Encrypt and insert rows ``start`` to ``stop``; each cell is bound to its row and column."""
-
-    def cells(number: int) -> list[object]:
-        row = people.rows[number]
-        return [
-            encrypt(row[c].encode(), context=_context(number, c)) if c in people.personal else row[c]
-            for c in people.columns
-        ]
-
-    marks = ", ".join("?" * (len(people.columns) + 1))
-    with closing(sqlite3.connect(database)) as db, db:
-        rows = ([n, *cells(n)] for n in range(start, stop))
-        db.executemany(f"INSERT INTO people VALUES ({marks})", rows)  # noqa: S608 - question marks only
-
-
-def decrypted_digest(database: Path, personal: list[str], decrypt: Cipher) -> tuple[int, str]:
-    """Decrypt every personal cell; return how many there were and the digest of ``People.digest``."""
-    count = 0
-
-    def plaintexts() -> Iterator[bytes]:
-        nonlocal count
-        names = ", ".join(_quoted(column) for column in personal)
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
-            for number, *cells in db.execute(f"SELECT row, {names} FROM people ORDER BY row"):  # noqa: S608 - quoted
-                for column, cell in zip(personal, cells, strict=True):
-                    count += 1
-                    yield decrypt(cell, context=_context(number, column))
-
-    digest = _digest(plaintexts())
-    return count, digest
-
-
-def _context(number: int, column: str) -> dict[str, str]:
-    return {"table": "people", "row": str(number), "column": column}
-
-
 def _read(path: Path | None) -> tuple[list[dict[str, str]], list[str]]:
     try:
         if path is None:
@@ -121,12 +68,9 @@ def _read(path: Path | None) -> tuple[list[dict[str, str]], list[str]]:
         raise InvalidInputError(f"{path} cannot be read as a CSV file: {type(exc).__name__}") from None
 
 
-def _digest(values: Iterator[bytes]) -> str:
+def digest_of(values: Iterator[bytes]) -> str:
+    """Return a SHA-256 over values and their boundaries."""
     digest = hashlib.sha256()
     for value in values:
         digest.update(len(value).to_bytes(4, "big") + value)
     return digest.hexdigest()
-
-
-def _quoted(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'

@@ -15,6 +15,8 @@ MODULES: Final = (
     "keystead.cli.inspect",
     "keystead.cli.key",
     "keystead.cli.key_uses",
+    "keystead.cli.field",
+    "keystead.cli.reencrypt",
     "keystead.cli.store",
     "keystead.cli.migrate",
     "keystead.cli.status",

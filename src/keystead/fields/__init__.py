@@ -8,5 +8,29 @@ from keystead.fields.box import Encrypted
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.indexes import Exact, Index, Normalised, Prefix, Tokens
+from keystead.fields.job_records import cancel, pause, reencryptions, resume
+from keystead.fields.planning import ReencryptPlan, VersionRows, plan
+from keystead.fields.progress import ReencryptProgress, ReencryptReport
+from keystead.fields.reencrypt import BATCH_ROWS, reencrypt
 
-__all__ = ["Encrypted", "Exact", "Field", "FieldCipher", "Index", "Normalised", "Prefix", "Tokens"]
+__all__ = [
+    "BATCH_ROWS",
+    "Encrypted",
+    "Exact",
+    "Field",
+    "FieldCipher",
+    "Index",
+    "Normalised",
+    "Prefix",
+    "ReencryptPlan",
+    "ReencryptProgress",
+    "ReencryptReport",
+    "Tokens",
+    "VersionRows",
+    "cancel",
+    "pause",
+    "plan",
+    "reencrypt",
+    "reencryptions",
+    "resume",
+]

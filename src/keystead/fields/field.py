@@ -43,7 +43,8 @@ class Field:
             ``ValueType``, or a type's name such as ``"text"``.
         record: the column or columns that say which record a row is; see docs/spec/field-v1.md, section 2.
         record_type: ``UUID`` where the record column holds UUIDs, so that they are known for that in a database that
-            keeps them as text or bytes; a tuple where there are several columns. Other types need no mention.
+            keeps them as text or bytes, and ``str`` where it holds texts that look like them; a tuple where there are
+            several columns. Other types need no mention.
         tenant: the column that says whose row it is; None where there are no tenants.
         tenant_type: ``UUID`` where the tenant column holds UUIDs, as ``record_type``.
         keyring: the keyring its values are under; ``"people-{tenant}"`` is one for each tenant.
@@ -106,14 +107,19 @@ class Field:
         """The columns that say which record a row is."""
         return self.record  # type: ignore[return-value]  # made a tuple at construction
 
+    @property
+    def record_types(self) -> tuple[PythonType | None, ...]:
+        """What is declared of each record column's values."""
+        return self.record_type  # type: ignore[return-value]  # made a tuple at construction
+
     def read_record(self, values: tuple[object, ...]) -> tuple[object, ...]:
         """Return the record that is named by the record columns' values as a database driver gives them.
 
         Raises:
             InvalidInputError: a value that is no UUID where the declaration says so.
         """
-        kinds: tuple[PythonType | None, ...] = self.record_type  # type: ignore[assignment]  # made a tuple at construction
-        return tuple(_as_uuid(one) if kind is UUID else one for one, kind in zip(values, kinds, strict=True))
+        pairs = zip(values, self.record_types, strict=True)
+        return tuple(_as_uuid(one) if kind is UUID else one for one, kind in pairs)
 
     def read_tenant(self, value: object) -> str | None:
         """Return the tenant that is named by the tenant column's value as a database driver gives it."""

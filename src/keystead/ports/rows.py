@@ -16,18 +16,18 @@ Row: TypeAlias = tuple[Any, ...]
 class RowLayout:
     """Where the columns stand in a row that was read; the key comes first.
 
-    ``record_of`` gives the record of a row, in the types a field's record has. ``guard`` is the plaintext column in the
-    form by which it is compared when the row is written.
+    ``guard`` is the plaintext column in the form by which it is compared when the row is written. ``perhaps_uuids``
+    names columns of text whose type is what UUIDs are kept in where the database has no type for them.
     """
 
     key: int
     record: tuple[int, ...]
-    record_of: Callable[[Row], object]
     tenant: int | None
     ciphertext: int
     plaintext: int | None
     guard: int | None
     indexes: slice
+    perhaps_uuids: frozenset[str] = frozenset()
 
 
 class RowChange(NamedTuple):
@@ -68,7 +68,7 @@ class ApplicationRows(Protocol):
         """Return rows by key, after one and up to another."""
 
     def read_keys(self, keys: Collection[RowKey]) -> list[Row]:
-        """Return the rows with these keys that are still there."""
+        """Return the rows with these keys that are still there, in order."""
 
     def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:
         """Return the token rows of these records; a record without one is absent."""
@@ -79,7 +79,7 @@ class ApplicationRows(Protocol):
         """Write the rows that are still as they were read, in one transaction, and return the keys of those.
 
         Args:
-            changes: at most one for each row.
+            changes: at most one for each row, in the order in which rows are read.
             before_commit: called when everything is written; raising undoes it.
             wait: wait for rows that another transaction holds, instead of leaving them out.
 

@@ -12,13 +12,13 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
-from uuid import UUID
 
 from sqlalchemy import CHAR, Connection, Engine, NullPool, create_engine, inspect
 from sqlalchemy.exc import NoSuchTableError
 
 from keystead.errors import InvalidInputError
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
+from keystead.stores import rows_arrays
 from keystead.stores.engines import BUSY_TIMEOUT_S, IS_WRITING, begin_explicitly, sqlite_uri, sync_engine
 from keystead.stores.failures import ours_only
 from keystead.stores.handles import Handle, open_handles
@@ -186,6 +186,8 @@ class RowTable:
         if self._connection is None:
             self._generation = open_handles.generation
             self._connection = self._engine.connect()
+            if not self._is_sqlite:
+                rows_arrays.register(self._connection.connection.driver_connection)
         return self._connection
 
     def _reflect(self, connection: Connection) -> None:
@@ -214,8 +216,6 @@ class RowTable:
             plaintext, guard = len(columns), len(columns) + 1
         end = len(columns) + (0 if plaintext is None else 2)
         record = tuple(columns.index(name) for name in self._record)
-        # The type is SQLAlchemy's own where a driver has none for UUIDs.
-        are_uuids = [self._is_sqlite and _holds_uuid(types[name]) for name in self._record]
         preparer = connection.dialect.identifier_preparer
         if self._is_sqlite:
             self._sql = SqliteStatements(names, columns, preparer.quote)
@@ -226,12 +226,12 @@ class RowTable:
         self._layout = RowLayout(
             key=len(key),
             record=record,
-            record_of=_record_of(record, are_uuids),
             tenant=columns.index(self._tenant) if self._tenant else None,
             ciphertext=columns.index(names.column),
             plaintext=plaintext,
             guard=guard,
             indexes=slice(end, end + len(names.indexes)),
+            perhaps_uuids=frozenset(name for name, kind in types.items() if self._is_sqlite and _may_hold_uuids(kind)),
         )
 
 
@@ -256,21 +256,6 @@ def _sqlite_engine(url: StoreUrl) -> Engine:
     return engine
 
 
-def _holds_uuid(kind: object) -> bool:
+def _may_hold_uuids(kind: object) -> bool:
     """Return whether a reflected type of SQLite is what SQLAlchemy makes of ``Uuid`` there."""
     return isinstance(kind, CHAR) and kind.length == _UUID_LENGTH
-
-
-def _record_of(places: tuple[int, ...], are_uuids: Sequence[bool]) -> Callable[[Row], object]:
-    if len(places) == 1:
-        place = places[0]
-        return (lambda row: _uuid(row[place])) if are_uuids[0] else (lambda row: row[place])
-    pairs = list(zip(places, are_uuids, strict=True))
-    return lambda row: tuple(_uuid(row[place]) if is_uuid else row[place] for place, is_uuid in pairs)
-
-
-def _uuid(value: object) -> object:
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return UUID(value)
-    return value

@@ -1,0 +1,265 @@
+"""``keystead reencrypt`` and ``keystead reencryption``: rows of a live table, brought to the keys of now."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from keystead import fields
+from keystead.cli.frame import FAILED, Call, command, group, say, wrong_usage
+from keystead.cli.render import Outcome, moment, pairs, table
+from keystead.errors import InvalidInputError
+from keystead.fields import (
+    Exact,
+    Field,
+    Index,
+    Normalised,
+    Prefix,
+    ReencryptPlan,
+    ReencryptProgress,
+    ReencryptReport,
+    Tokens,
+)
+from keystead.ports import ReencryptionState
+
+_NORMALISED: Final = ("text", "email", "phone")
+_INDEXES: Final = "exact, exact,unique, email, phone, text, prefix:LENGTH or tokens; each may end in ,size:BYTES"
+
+Job = Annotated[str, typer.Argument(metavar="ID", help="The job, as `keystead reencryption list` shows it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command, and the group for its jobs."""
+    command(app, "reencrypt")(reencrypt)
+    noun = group(app, "reencryption", "Re-encryption jobs: list, pause, resume, cancel.")
+    command(noun, "list")(list_jobs)
+    command(noun, "pause")(pause)
+    command(noun, "resume")(resume)
+    command(noun, "cancel")(cancel)
+
+
+def reencrypt(
+    call: Call,
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="The application's database; a password belongs in PGPASSWORD.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="The column that holds the ciphertexts.")],
+    *,
+    type: Annotated[str, typer.Option(metavar="TYPE", help="Of its values: text, bytes, integer, date...")] = "text",
+    record: Annotated[
+        str, typer.Option(metavar="COLUMNS", help="What says which record a row is, separated by commas.")
+    ] = "id",
+    tenant: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that names the tenant.")] = None,
+    uuid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="A record or tenant column that keeps UUIDs as text or bytes; again for more."
+        ),
+    ] = None,
+    no_uuid: Annotated[
+        list[str] | None,
+        typer.Option("--no-uuid", metavar="COLUMN", help="One that keeps texts which only look like UUIDs."),
+    ] = None,
+    keyring: Annotated[str, typer.Option(metavar="NAME", help="The field's keyring; may hold {tenant}.")] = "default",
+    former_keyring: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A keyring that values are under still; again for more.")
+    ] = None,
+    index: Annotated[
+        list[str] | None, typer.Option(metavar="INDEX", help=f"A blind index: {_INDEXES}. Again for more.")
+    ] = None,
+    index_keyring: Annotated[str, typer.Option(metavar="NAME", help="The keyring of its index keys.")] = "index",
+    id: Annotated[str, typer.Option(metavar="ID", help="The field's id, if not TABLE.COLUMN.")] = "",
+    encrypt_null: Annotated[bool, typer.Option("--encrypt-null", help="The field encrypts nothing as well.")] = False,
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", help="What to read rows by, if not the primary key.")
+    ] = None,
+    plaintext_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Holds values in clear, to be encrypted and emptied.")
+    ] = None,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Rows read and written at once.")] = fields.BATCH_ROWS,
+    workers: Annotated[int, typer.Option(min=1, help="Threads; several commands share a job as well.")] = 1,
+    rate: Annotated[float | None, typer.Option(metavar="ROWS", help="At most so many rows a second.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Begin anew instead of going on where a job stopped.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and decrypt everything, and write nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Count the rows and estimate the time; write nothing.")] = False,
+) -> Outcome:
+    """Bring every row to the active data key and index keys, while the application goes on using it.
+
+    An edit by the application always wins. After a crash the same command goes on where it stopped; several at once
+    share the work. Exits with 1 when rows had to be left as they are, or the job was paused or cancelled.
+    """
+    where, _, column = target.rpartition(".")
+    if not where or not column:
+        wrong_usage("what to re-encrypt is named TABLE.COLUMN")
+    kinds = {**dict.fromkeys(uuid or (), UUID), **dict.fromkeys(no_uuid or (), str)}
+    field = Field(
+        where,
+        column,
+        type=type,
+        record=_names(record),
+        record_type=tuple(map(kinds.get, _names(record))),
+        tenant=tenant,
+        tenant_type=kinds.get(tenant or ""),
+        keyring=keyring,
+        former_keyrings=tuple(former_keyring or ()),
+        indexes=tuple(map(parse_index, index or ())),
+        index_keyring=index_keyring,
+        id=id,
+        encrypt_null=encrypt_null,
+    )
+    key_column = None if key is None else _names(key)
+    if plan:
+        found = call.run(
+            lambda km: fields.plan(km, url, field, key_column=key_column, plaintext_column=plaintext_column)
+        )
+        return Outcome(found, _plan_text(found))
+    with progress_of(field.id) as tick:
+        report = call.run(
+            lambda km: fields.reencrypt(
+                km,
+                url,
+                field,
+                key_column=key_column,
+                batch_rows=batch_rows,
+                workers=workers,
+                rows_per_s=rate,
+                dry_run=dry_run,
+                plaintext_column=plaintext_column,
+                resume=not again,
+                on_progress=tick,
+            )
+        )
+    for failure in report.failures:
+        say(f"left as it is: row {failure.key}: {failure.reason}")
+    return Outcome(report, _report_text(report), 0 if report.is_complete else FAILED)
+
+
+def list_jobs(
+    call: Call, field: Annotated[str | None, typer.Argument(metavar="FIELD", help="Only this field's.")] = None
+) -> Outcome:
+    """List re-encryption jobs, oldest first."""
+    found = call.run(lambda km: fields.reencryptions(km, field))
+    rows = [
+        (
+            job.id,
+            job.field_id,
+            job.state,
+            job.rows_total or "-",
+            moment(_when(job.created_ms)),
+            moment(_when(job.updated_ms)),
+        )
+        for job in found
+    ]
+    shown = table("job", "field", "state", "rows", "begun", "changed", rows=rows)
+    return Outcome({"jobs": found}, shown if rows else "no re-encryption jobs")
+
+
+def pause(call: Call, job: Job) -> Outcome:
+    """Let a job's workers stop after the batch at hand, wherever they run."""
+    record = call.run(lambda km: fields.pause(km, job))
+    return Outcome(record, f"re-encryption {job} is paused; `keystead reencrypt` or `reencryption resume` goes on")
+
+
+def resume(call: Call, job: Job) -> Outcome:
+    """Let a paused job go on; the next `keystead reencrypt` of its column does the work."""
+    record = call.run(lambda km: fields.resume(km, job))
+    return Outcome(record, f"re-encryption {job} may go on")
+
+
+def cancel(call: Call, job: Job) -> Outcome:
+    """End a job for good; what it has written stays."""
+    record = call.run(lambda km: fields.cancel(km, job))
+    return Outcome(record, f"re-encryption {job} is cancelled")
+
+
+def parse_index(text: str) -> Index:
+    """Return the index that an option describes."""
+    kind, *options = [part.strip() for part in text.split(",")]
+    name, _, length = kind.partition(":")
+    given: dict[str, Any] = {}
+    for option in options:
+        word, _, number = option.partition(":")
+        if option == "unique":
+            given["unique"] = True
+        elif word == "size" and number.isdigit():
+            given["size"] = int(number)
+        else:
+            wrong_usage(f"--index reads {_INDEXES}")
+    kinds: dict[str, Callable[..., Index]] = {"exact": Exact, "tokens": Tokens}
+    kinds |= {each: partial(Normalised, as_=each) for each in _NORMALISED}
+    if name == "prefix" and length.isdigit():
+        kinds[kind] = partial(Prefix, length=int(length))
+    if kind not in kinds:
+        wrong_usage(f"--index reads {_INDEXES}")
+    try:
+        return kinds[kind](**given)
+    except InvalidInputError as exc:
+        wrong_usage(f"--index: {exc}")
+
+
+@contextmanager
+def progress_of(what: str) -> Iterator[Callable[[ReencryptProgress], None] | None]:
+    """Show a bar on stderr, if somebody is there to see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda progress: bar.update(task, total=progress.total, completed=progress.read)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _when(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _plan_text(found: ReencryptPlan) -> str:
+    lines: list[tuple[str, object]] = [("rows", found.rows)]
+    lines += [
+        (f"{each.keyring} v{each.version}" if each.keyring else f"unknown data key {each.data_key_id}", each.rows)
+        for each in found.versions
+    ]
+    lines += [("without a ciphertext", found.empty)]
+    if found.plaintext:
+        lines.append(("in clear", found.plaintext))
+    lines.append(("to write", f"{found.sample_changes} of the first {found.sample_rows}"))
+    lines.append(("estimate", str(timedelta(seconds=round(found.seconds)))))
+    if found.unfinished is not None:
+        lines.append(("unfinished job", found.unfinished))
+    return pairs(lines)
+
+
+def _report_text(report: ReencryptReport) -> str:
+    lines: list[tuple[str, object]] = [
+        ("would rewrite" if report.dry_run else "rewritten", report.rewritten),
+        ("nothing to do", report.skipped),
+        ("edited or held meanwhile", report.contended),
+        ("left as it is", report.failed),
+        ("seconds", f"{report.seconds:.1f}"),
+        ("job", f"{report.job_id}, {report.state}"),
+    ]
+    if report.indexed_version is not None:
+        ended = "; the rotation of the index key has ended" if report.finished_rotation else ""
+        lines.append(("indexes filled for", f"version {report.indexed_version}{ended}"))
+    if report.state is ReencryptionState.PAUSED:
+        lines.append(("go on with", "the same command"))
+    return pairs(lines)

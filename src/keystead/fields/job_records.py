@@ -1,0 +1,140 @@
+"""Re-encryption jobs as the store keeps them: finding the one to go on with, adding one, pausing and ending them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from keystead.errors import ConflictError, KeyNotFoundError
+from keystead.fields.cipher import FieldCipher
+from keystead.fields.field import TENANT_PLACE
+from keystead.fields.surroundings import Manager
+from keystead.model import DataKeyState
+from keystead.ports import FieldRecord, KeyStore, ReencryptionRecord, ReencryptionState, UnitOfWork
+
+_STARTING = "keystead.reencrypt"
+_SLACK = timedelta(minutes=5)
+"""How far the clocks of nodes may be apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a job brings rows to: the active data key (of a field with one keyring), and the live index versions.
+
+    ``verify`` says that every index is computed: which of those that are there are of older keys cannot be seen.
+    """
+
+    active: int | None
+    indexes: tuple[int, ...]
+    verify: bool
+    plaintext: str | None = None
+
+    def to_json(self) -> str:
+        """Return the text the store keeps."""
+        active = None if self.active is None else str(self.active)
+        body = {"active": active, "indexes": self.indexes, "verify": self.verify, "plaintext": self.plaintext}
+        return json.dumps(body, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Target:
+        """Return the target of a text of ``to_json``."""
+        body = json.loads(text)
+        active = None if body["active"] is None else int(body["active"])
+        return cls(active, tuple(body["indexes"]), body["verify"], body["plaintext"])
+
+
+def target_of(cipher: FieldCipher, registered: FieldRecord, plaintext: str | None) -> Target:
+    """Return what rows of a field are to be brought to now."""
+    field = cipher.field
+    ring = None if field.has_keyring_per_tenant else cipher.keyrings.find(field.keyring)
+    active = None if ring is None else ring.snapshot.active
+    versions = cipher.index_versions
+    verify = bool(versions) and (len(versions) > 1 or registered.indexed_version != versions[-1])
+    return Target(active, versions, verify, plaintext)
+
+
+async def job_for(
+    store: KeyStore, registered: FieldRecord, target: Target, *, batch_rows: int, dry_run: bool, resume: bool
+) -> tuple[ReencryptionRecord, bool]:
+    """Return the unfinished job to go on with, or a new one, and whether it is new. Older ones are cancelled."""
+    async with store.transaction() as work:
+        # Not for the lease, but for its row: who starts a job waits here for whoever else is starting one.
+        await work.claim_lease(_STARTING, "starting", 1)
+        found = None
+        for job in await work.reencryptions(registered.id):
+            if job.state not in (ReencryptionState.RUNNING, ReencryptionState.PAUSED) or job.dry_run is not dry_run:
+                continue
+            is_same = job.locator == registered.locator and Target.from_json(job.target) == target
+            if resume and is_same and not await _has_newer_keys(work, registered, job):
+                found = job
+            elif not dry_run:
+                await work.change_reencryption(job.id, job.state, state=ReencryptionState.CANCELLED)
+        if found is not None:
+            if found.state is ReencryptionState.PAUSED:
+                found = await work.change_reencryption(found.id, found.state, state=ReencryptionState.RUNNING)
+            return found, False
+        record = ReencryptionRecord(
+            id=secrets.token_hex(8),
+            field_id=registered.id,
+            locator=registered.locator,
+            batch_rows=batch_rows,
+            target=target.to_json(),
+            dry_run=dry_run,
+        )
+        return await work.add_reencryption(record), True
+
+
+async def _has_newer_keys(work: UnitOfWork, registered: FieldRecord, job: ReencryptionRecord) -> bool:
+    """Return whether a tenant's keyring was rotated since a job began."""
+    if TENANT_PLACE not in registered.keyring:
+        return False
+    head, _, tail = registered.keyring.partition(TENANT_PLACE)
+    since = datetime.fromtimestamp(job.created_ms / 1000, UTC) - _SLACK
+    after = 0
+    while page := await work.keys(states=[DataKeyState.ACTIVE], after_id=after):
+        after = page[-1].id
+        for key in page:
+            is_ours = key.keyring.startswith(head) and key.keyring.endswith(tail)
+            if is_ours and key.version > 1 and key.activated_at is not None and key.activated_at > since:
+                return True
+    return False
+
+
+async def reencryptions(km: Manager, field_id: str | None = None) -> list[ReencryptionRecord]:
+    """Return the re-encryption jobs of a field, or all, oldest first."""
+    async with (await km.session()).surroundings.store.reading() as work:
+        return await work.reencryptions(field_id)
+
+
+async def pause(km: Manager, job_id: str) -> ReencryptionRecord:
+    """Let the workers of a job stop after the batch at hand; starting the same re-encryption again goes on with it.
+
+    Raises:
+        KeyNotFoundError: no such job.
+        ConflictError: it is not running.
+    """
+    return await _change(km, job_id, (ReencryptionState.RUNNING,), ReencryptionState.PAUSED)
+
+
+async def resume(km: Manager, job_id: str) -> ReencryptionRecord:
+    """Let workers that are started from now on go on with a paused job; errors as ``pause``."""
+    return await _change(km, job_id, (ReencryptionState.PAUSED,), ReencryptionState.RUNNING)
+
+
+async def cancel(km: Manager, job_id: str) -> ReencryptionRecord:
+    """End a job for good, after the batches at hand. What it has written stays; errors as ``pause``."""
+    return await _change(km, job_id, (ReencryptionState.RUNNING, ReencryptionState.PAUSED), ReencryptionState.CANCELLED)
+
+
+async def _change(
+    km: Manager, job_id: str, expected: tuple[ReencryptionState, ...], state: ReencryptionState
+) -> ReencryptionRecord:
+    async with (await km.session()).surroundings.store.transaction() as work:
+        found = await work.find_reencryption(job_id)
+        if found is None:
+            raise KeyNotFoundError(f"no re-encryption has the id {job_id!r}; `keystead reencryption list` shows them")
+        if found.state not in expected:
+            raise ConflictError(f"re-encryption {job_id} is {found.state}; it cannot become {state}")
+        return await work.change_reencryption(job_id, found.state, state=state)

@@ -1,0 +1,108 @@
+"""What a re-encryption would find and how long it would take, without writing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from keystead.fields.field import Field
+from keystead.fields.reencrypt import ManagerLoads, Place
+from keystead.fields.sealing import RowSealer
+from keystead.fields.shift import Bridge
+from keystead.fields.surroundings import Manager
+from keystead.ports import ReencryptionState
+
+SAMPLE_ROWS: Final = 2000
+WRITING: Final = 2.0
+"""Writing takes about as long as reading and cryptography."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRows:
+    """How many rows are under one data key. ``keyring`` and ``version`` are None where the store does not know it."""
+
+    data_key_id: int
+    keyring: str | None
+    version: int | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReencryptPlan:
+    """What a re-encryption has before it.
+
+    ``empty`` rows have no ciphertext, ``plaintext`` of them one to make. ``seconds`` is an estimate from the first
+    rows, for one worker; ``unfinished`` is the job that would be gone on with.
+    """
+
+    rows: int
+    versions: list[VersionRows]
+    empty: int
+    plaintext: int
+    sample_rows: int
+    sample_changes: int
+    seconds: float
+    unfinished: str | None
+
+
+async def plan(
+    km: Manager,
+    url: str,
+    field: Field,
+    *,
+    key_column: str | tuple[str, ...] | None = None,
+    plaintext_column: str | None = None,
+) -> ReencryptPlan:
+    """Return what ``reencrypt`` with the same arguments would find; errors as there. The field is not registered.
+
+    Counts every row by the data key it names, which reads the column once, and decrypts the first of them.
+    """
+    place = Place(url, field, key_column, plaintext_column)
+    await asyncio.to_thread(place.check)
+    await km.load_fields(field)
+    session = await km.session()
+    await session.poll()
+    loads = ManagerLoads(km, field, Bridge())
+
+    def look() -> tuple[dict[bytes | None, int], int, int, int, float]:
+        with contextlib.closing(place.table()) as table:
+            versions, plaintext = table.versions(), table.count_plaintext()
+            sealer = RowSealer(km.field(field), table.layout, loads, verify=bool(field.indexes))
+            started = time.perf_counter()
+            rows = table.read(None, None, SAMPLE_ROWS)
+            work = sealer.work_on(rows, {} if sealer.has_tokens else None)
+            return versions, plaintext, len(rows), len(work.changes), time.perf_counter() - started
+
+    versions, plaintext, sampled, changes, seconds = await asyncio.to_thread(look)
+    total = sum(versions.values())
+    async with session.surroundings.store.reading() as work:
+        found = []
+        for name, rows in versions.items():
+            if name is not None:
+                key = await work.find_key(int.from_bytes(name, "big")) if len(name) == 8 else None
+                found.append(
+                    VersionRows(
+                        int.from_bytes(name, "big"),
+                        key.keyring if key is not None else None,
+                        key.version if key is not None else None,
+                        rows,
+                    )
+                )
+        unfinished = [
+            job.id
+            for job in await work.reencryptions(field.id)
+            if job.state in (ReencryptionState.RUNNING, ReencryptionState.PAUSED) and not job.dry_run
+        ]
+    return ReencryptPlan(
+        rows=total,
+        versions=sorted(found, key=lambda each: (each.keyring or "", each.version or 0, each.data_key_id)),
+        empty=versions.get(None, 0),
+        plaintext=plaintext,
+        sample_rows=sampled,
+        sample_changes=changes,
+        seconds=seconds * WRITING * total / sampled if sampled else 0.0,
+        unfinished=unfinished[-1] if unfinished else None,
+    )
