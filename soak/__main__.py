@@ -26,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="soak", description="crash, race, fuzz and load tests")
     parser.add_argument("--short", action="store_true", help="the short forms, as the test suite runs them")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a page")
-    parser.add_argument("--write", action="store_true", help="write the page although not everything runs")
+    parser.add_argument("--write", action="store_true", help="write the sections of what runs into the page")
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(SCENARIOS))
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(SCENARIOS))
@@ -48,8 +48,10 @@ def main() -> int:
             if outcome.failure:
                 print(outcome.failure, file=sys.stderr)
         is_whole = not arguments.short and not arguments.names
-        missing = [name for name in SCENARIOS if name not in (arguments.names or SCENARIOS)]
-        text = report.page(outcomes, " ".join(["python -m soak", *sys.argv[1:]]), made.server, missing)
+        page = report.PAGE.read_text(encoding="utf-8") if report.PAGE.exists() and not is_whole else ""
+        run_now = arguments.names or SCENARIOS
+        earlier = {name: text for name, text in report.sections(page).items() if name not in run_now}
+        text = report.page(outcomes, " ".join(["python -m soak", *sys.argv[1:]]), made.server, earlier)
     if arguments.json:
         print(json.dumps([outcome.to_json() for outcome in outcomes]))
     else:

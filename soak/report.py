@@ -7,7 +7,7 @@ import os
 import platform
 import sqlite3
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,8 +48,10 @@ class Outcome:
         }
 
 
-def page(outcomes: Sequence[Outcome], command: str, server: str, missing: Sequence[str] = ()) -> str:
-    """Return the report as Markdown."""
+def page(outcomes: Sequence[Outcome], command: str, server: str, earlier: Mapping[str, str] | None = None) -> str:
+    """Return the report as Markdown. ``earlier`` are the sections of scenarios that are not in this run, by name."""
+    about = facts(command, server)
+    kept = dict(earlier or {})
     lines = [
         "# Evidence",
         "",
@@ -58,21 +60,33 @@ def page(outcomes: Sequence[Outcome], command: str, server: str, missing: Sequen
         "",
         "| | |",
         "|---|---|",
-        *(f"| {name} | {value} |" for name, value in facts(command, server).items()),
+        *(f"| {name} | {value} |" for name, value in about.items()),
         f"| outcome | {sum(o.is_good for o in outcomes)} of {len(outcomes)} scenarios met every bar, "
         f"in {_duration(sum(o.seconds for o in outcomes))} |",
     ]
-    if missing:
-        lines.append(f"| not in this run | {', '.join(missing)} |")
-    for outcome in outcomes:
-        lines += ["", f"## {outcome.scenario.name}", "", f"{outcome.scenario.claim} {_duration(outcome.seconds)}.", ""]
-        if outcome.failure:
-            lines += [f"**Stopped:** `{outcome.failure.strip().splitlines()[-1]}`", ""]
-        lines += ["| on | what | measured | bar | met |", "|---|---|---:|---:|---|"]
-        lines += [
-            f"| {figure.where} | {figure.what} | {figure.value} | {figure.bar} | {_mark(figure)} |"
-            for figure in outcome.figures
-        ]
+    if kept:
+        lines.append(f"| of earlier runs | {', '.join(kept)}; each section says of when, and at which commit |")
+    text = "\n".join(lines) + "\n"
+    sections = kept | {outcome.scenario.name: _section(outcome, about) for outcome in outcomes}
+    return text + "".join(f"\n## {name}\n{sections[name]}" for name in sections)
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the sections of a page by the names of their scenarios."""
+    parts = (part.partition("\n") for part in ("\n" + text).split("\n## ")[1:])
+    return {name: body.rstrip("\n") + "\n" for name, _, body in parts}
+
+
+def _section(outcome: Outcome, about: Mapping[str, str]) -> str:
+    told = f"{_duration(outcome.seconds)}, on {about['date']}, at {about['commit']}."
+    lines = ["", f"{outcome.scenario.claim} {told}", ""]
+    if outcome.failure:
+        lines += [f"**Stopped:** `{outcome.failure.strip().splitlines()[-1]}`", ""]
+    lines += ["| on | what | measured | bar | met |", "|---|---|---:|---:|---|"]
+    lines += [
+        f"| {figure.where} | {figure.what} | {figure.value} | {figure.bar} | {_mark(figure)} |"
+        for figure in outcome.figures
+    ]
     return "\n".join(lines) + "\n"
 
 
