@@ -120,6 +120,14 @@ def test_a_call_that_the_stop_cuts_off_says_so(loop: BackgroundLoop) -> None:
     assert len(caught) == 1
 
 
+def test_once_the_interpreter_exits_no_other_loop_is_made(loop: BackgroundLoop) -> None:
+    loop.run(thread_name())
+    loop._exit()
+    for call in (loop.run, loop.submit):
+        with pytest.raises(SystemShutdownError, match="interpreter exits"):
+            call(thread_name())
+
+
 def test_after_a_stop_the_next_call_makes_another_loop(loop: BackgroundLoop) -> None:
     loop.run(thread_name())
     loop.stop()

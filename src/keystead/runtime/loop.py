@@ -12,7 +12,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeAlias, TypeVar
 
 from keystead.errors import InvalidInputError, SystemShutdownError
@@ -33,8 +33,9 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closings: list[weakref.WeakMethod[Closing]] = []
+        self._is_exiting = False
         fork.in_child(self._forget)
-        atexit.register(self.stop)
+        atexit.register(self._exit)
 
     @property
     def is_here(self) -> bool:
@@ -51,7 +52,7 @@ class BackgroundLoop:
         if self.is_here:
             coroutine.close()
             raise InvalidInputError("a blocking call was made from the background loop; await the async one instead")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._running())
+        future = self._hand_over(coroutine)
         try:
             return future.result()
         except CancelledError:
@@ -62,13 +63,17 @@ class BackgroundLoop:
 
     def submit(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run ``coroutine`` on the loop without waiting for it; callable from any thread, the loop's own included."""
-        asyncio.run_coroutine_threadsafe(coroutine, self._running())
+        self._hand_over(coroutine)
 
     def at_stop(self, closing: Closing) -> None:
         """Run the bound method ``closing`` before the loop stops, for as long as its object lives."""
         with self._lock:
             self._closings = [reference for reference in self._closings if reference() is not None]
             self._closings.append(weakref.WeakMethod(closing))
+
+    def _exit(self) -> None:
+        self._is_exiting = True
+        self.stop()
 
     def stop(self) -> None:
         """Close what asked for it, cancel the rest, and end the thread; the next ``run`` makes another."""
@@ -85,8 +90,19 @@ class BackgroundLoop:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(STOP_WITHIN_S)
 
+    def _hand_over(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        try:
+            loop = self._running()
+        except SystemShutdownError:
+            coroutine.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
+            if self._is_exiting:
+                # From now on the interpreter starts no thread, and would say so in an error of its own.
+                raise SystemShutdownError("the interpreter exits, and the background loop has been stopped")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=_serve, args=(self._loop,), name="keystead-loop", daemon=True)
