@@ -200,9 +200,10 @@ class Session:
             return None
         lease_s = max(2 * self._options.epoch_max_age_s, LEAST_HEARTBEAT_S)
         begun = self._s.clock.monotonic()
+        # Beforehand: a heartbeat that was written although its task was cancelled is dropped at the end all the same.
+        self._is_node = True
         async with self._s.store.transaction() as work:
             await work.beat(self._s.node.value, self.live.state.epoch, int(lease_s * 1000))
-        self._is_node = True
         return begun + lease_s
 
     async def flush_uses(self) -> None:
