@@ -90,24 +90,25 @@ def sqlite_uri(path: Path, *, is_reading: bool = False) -> str:
     return f"file:{quote(str(path))}?{options}"
 
 
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """Return a handle on an SQLite file, in no transaction, that a fork can close."""
+    handle = sqlite3.connect(
+        sqlite_uri(path),
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_S,
+        check_same_thread=False,
+        factory=Handle,
+    )
+    open_handles.add(handle)
+    return handle
+
+
 def async_sqlite(path: Path, opened: weakref.WeakSet[Any]) -> AsyncEngine:
     """Return an engine on an SQLite file whose handles a fork can close."""
-
-    def connector() -> sqlite3.Connection:
-        handle = sqlite3.connect(
-            sqlite_uri(path),
-            uri=True,
-            isolation_level=None,
-            timeout=BUSY_TIMEOUT_S,
-            check_same_thread=False,
-            factory=Handle,
-        )
-        open_handles.add(handle)
-        return handle
-
     engine = create_async_engine(
         "sqlite+aiosqlite:///store",
-        async_creator=partial(_aiosqlite, connector, opened),
+        async_creator=partial(_aiosqlite, partial(open_sqlite, path), opened),
         pool_size=8,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_S,

@@ -8,9 +8,9 @@ that it never waits while it holds a lock and cannot be part of a deadlock.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import CHAR, Connection, Engine, NullPool, create_engine, inspect
@@ -19,9 +19,9 @@ from sqlalchemy.exc import NoSuchTableError
 from keystead.errors import InvalidInputError
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 from keystead.stores import rows_arrays
-from keystead.stores.engines import BUSY_TIMEOUT_S, IS_WRITING, begin_explicitly, sqlite_uri, sync_engine
+from keystead.stores.engines import IS_WRITING, begin_explicitly, open_sqlite, sync_engine
 from keystead.stores.failures import ours_only
-from keystead.stores.handles import Handle, open_handles
+from keystead.stores.handles import open_handles
 from keystead.stores.rows_sql import PostgresStatements, SqliteStatements, Statements, TableNames
 from keystead.stores.urls import StoreUrl, parse_url
 
@@ -237,21 +237,8 @@ class RowTable:
 
 def _sqlite_engine(url: StoreUrl) -> Engine:
     assert url.path is not None  # noqa: S101 -- parse_url gives every SQLite store a path
-    location = sqlite_uri(url.path)
-
-    def connect() -> sqlite3.Connection:
-        handle = sqlite3.connect(
-            location,
-            uri=True,
-            isolation_level=None,
-            timeout=BUSY_TIMEOUT_S,
-            check_same_thread=False,
-            factory=Handle,
-        )
-        open_handles.add(handle)
-        return handle
-
-    engine = create_engine("sqlite:///rows", creator=connect, poolclass=NullPool, hide_parameters=True)
+    creator = partial(open_sqlite, url.path)
+    engine = create_engine("sqlite:///rows", creator=creator, poolclass=NullPool, hide_parameters=True)
     begin_explicitly(engine)
     return engine
 
