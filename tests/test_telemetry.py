@@ -67,6 +67,7 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
     telemetry.key_uses("default", 0.25)
     telemetry.cache_event("data_key_miss")
     telemetry.legacy_read("text")
+    telemetry.plaintext_read("users.email")
     assert measured.names() == {
         "keystead_kms_calls_total",
         "keystead_kms_call_duration_seconds",
@@ -75,6 +76,7 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
         "keystead_key_uses_ratio",
         "keystead_cache_events_total",
         "keystead_legacy_reads_total",
+        "keystead_plaintext_reads_total",
     }
 
 

@@ -1,8 +1,8 @@
 """Every instrument Keystead has, named once; one typed function each.
 
 OpenTelemetry's API is imported at the first measurement. Without it, or without an SDK behind it, every function
-does nothing. Labels are names that the operator chose (provider instances, keyrings) and Keystead's own words; never
-key ids, contexts or anything a user typed.
+does nothing. Labels are names that the operator chose (provider instances, keyrings, fields) and Keystead's own words;
+never key ids, contexts or anything a user typed.
 
 ==================================  =========  ==============================  ==============================
 instrument                          kind       labels                          counts
@@ -14,6 +14,7 @@ keystead_rotations_total            counter    result                          r
 keystead_key_uses_ratio             gauge      keyring                         uses over the policy's limit, 0 to 1
 keystead_cache_events_total         counter    event                           hits, misses, evictions of caches
 keystead_legacy_reads_total         counter    form                            values of older systems decrypted
+keystead_plaintext_reads_total      counter    field                           values read that are in clear still
 ==================================  =========  ==============================  ==============================
 """
 
@@ -42,6 +43,7 @@ class Instruments:
     key_uses: _Gauge
     cache_events: Counter
     legacy_reads: Counter
+    plaintext_reads: Counter
 
     @classmethod
     def of(cls, meter: Meter) -> Instruments:
@@ -59,6 +61,7 @@ class Instruments:
             key_uses=meter.create_gauge("keystead_key_uses_ratio", "1", "Uses of the active data key over its limit"),
             cache_events=meter.create_counter("keystead_cache_events_total", "1", "What happened in the key caches"),
             legacy_reads=meter.create_counter("keystead_legacy_reads_total", "1", "Older systems' values decrypted"),
+            plaintext_reads=meter.create_counter("keystead_plaintext_reads_total", "1", "Values read in clear"),
         )
 
 
@@ -107,3 +110,9 @@ def legacy_read(form: str) -> None:
     """Count a value of an older system decrypted: ``text``, ``json``, ``old_text`` or ``fraiseql``."""
     if (made := instruments()) is not None:
         made.legacy_reads.add(1, {"form": form})
+
+
+def plaintext_read(field: str) -> None:
+    """Count a value that was read from a field's plaintext column, since its row is not encrypted yet."""
+    if (made := instruments()) is not None:
+        made.plaintext_reads.add(1, {"field": field})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -29,7 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, composite, mapped_c
 from keystead import blocking
 from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.fields import Field
-from keystead.integrations.sqlalchemy import EncryptedBytes, Exact, Tokens, bind, encrypted
+from keystead.integrations.sqlalchemy import EncryptedBytes, Exact, Normalised, Tokens, bind, encrypted
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import (
     Animal,
@@ -284,3 +285,26 @@ def test_a_composite_with_encrypted_members_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="make it a property"):
         own.configure()
     own.dispose()
+
+
+@pytest.mark.parametrize(
+    ("declared", "options", "trouble"),
+    [
+        (lambda: mapped_column(name="other"), {}, "has no such column"),
+        (lambda: mapped_column(nullable=False), {}, "has to be nullable"),
+        (lambda: mapped_column(nullable=True, default="x"), {}, "must have no default"),
+        (lambda: mapped_column(nullable=True), {"type": Decimal}, "not of type decimal"),
+        (lambda: mapped_column(nullable=True), {"indexes": [Normalised(unique=True)]}, "other than Exact"),
+    ],
+)
+def test_a_plaintext_column_that_cannot_be_one_is_refused(declared: Any, options: Any, trouble: str) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    with pytest.raises(ConfigurationError, match=trouble):
+
+        class Thing(Own):
+            __tablename__ = "things"
+            id: Mapped[str] = mapped_column(primary_key=True)
+            plain: Mapped[str | None] = declared()
+            secret: Mapped[Any] = encrypted(plaintext="plain", **({"type": str} | options))

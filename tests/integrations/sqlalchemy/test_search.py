@@ -193,9 +193,9 @@ def test_an_exact_index_answers_as_python_does(app: Application, remarks: list[s
             assert sorted(found) == [at for at, remark in enumerate(remarks) if remark == wanted]
 
 
-def plan(engine: Engine, condition: ColumnElement[bool]) -> str:
+def plan(engine: Engine, condition: ColumnElement[bool], of: Any = Person.id) -> str:
     """Return how a database means to answer a query, its settings such that only an index can be the reason for one."""
-    statement = select(Person.id).where(condition)
+    statement = select(of).where(condition)
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SET enable_seqscan = off"))

@@ -10,7 +10,10 @@ from sqlalchemy.orm.attributes import InstrumentedAttribute, instance_state
 
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted
+from keystead.fields.plaintext import from_column
+from keystead.integrations.sqlalchemy.binding import binding_for
 from keystead.integrations.sqlalchemy.place import Place
+from keystead.integrations.sqlalchemy.window import clear_value
 
 
 class EncryptedAttribute(InstrumentedAttribute[Any]):
@@ -30,7 +33,11 @@ class EncryptedAttribute(InstrumentedAttribute[Any]):
             return self
         value = super().__get__(instance, owner)
         if value.__class__ is not Encrypted:
-            return value
+            if value is not None or self.place.window is None:
+                return value
+            value = _clear(self.place, instance)
+            if value.__class__ is not Encrypted:
+                return value
         place = self.place
         box: Encrypted[Any] = value
         if not box.is_bound:
@@ -69,6 +76,15 @@ class EncryptedProperty(ColumnProperty[Any]):
         """Copy the value of one object to another; see ``Session.merge``."""
         _, source_state, source_dict, dest_state, dest_dict, load, *_ = given
         box = source_dict.get(self.key)
+        place = _place_of(self)
+        if load and box is None and place.window is not None and self.key not in source_state.committed_state:
+            plain = from_column(source_dict.get(place.window.key), place.field.value_type)
+            if plain is None and place.window.key not in source_dict:
+                return
+            if plain is not None:
+                if dest_dict.get(self.key) is not None or dest_dict.get(place.window.key) is None:
+                    dest_state.get_impl(self.key).set(dest_state, dest_dict, plain, None)
+                return
         if not load or not isinstance(box, Encrypted):
             super().merge(*given)
             return
@@ -76,7 +92,7 @@ class EncryptedProperty(ColumnProperty[Any]):
         if isinstance(present, Encrypted) and present.ciphertext == box.ciphertext:
             return
         if not box.is_bound:
-            box = box.bound(*_place_of(self).owner(source_state, committed=True))
+            box = box.bound(*place.owner(source_state, committed=True))
         dest_state.get_impl(self.key).set(dest_state, dest_dict, box.decrypt(), None)
 
 
@@ -88,6 +104,33 @@ class HashProperty(ColumnProperty[Any]):
 
     def merge(self, *given: Any) -> None:
         """Leave it as it is."""
+
+
+class PlaintextProperty(ColumnProperty[Any]):
+    """A column of values that are not encrypted yet: never merged, since the encrypted attribute is."""
+
+    __slots__ = ()
+    inherit_cache = True
+
+    def merge(self, *given: Any) -> None:
+        """Leave it as the database has it; without a database, take it along."""
+        if not given[5]:
+            super().merge(*given)
+
+
+def _clear(place: Place, instance: object) -> Any:
+    """Return the value that an object has in clear, in a box if it is annotated so; a box that came meanwhile."""
+    state = instance_state(instance)
+    value = clear_value(place, state)
+    if value is None or value.__class__ is Encrypted or place.window is None:
+        return value
+    place.window.note_read(place.field)
+    if not place.is_boxed:
+        return value
+    cipher = binding_for(state, place.field).cipher(place.field)
+    record, tenant = place.owner(state, committed=True)
+    sealed = cipher.encrypt(value, record=record, tenant=tenant)
+    return Encrypted(sealed or b"", cipher, record=record, tenant=tenant)
 
 
 def _place_of(property_: Any) -> Place:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.orm import InstanceState
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
 from keystead import blocking
@@ -91,6 +92,20 @@ def binding_of(dialect: Dialect) -> Binding:
             )
         )
     return found
+
+
+def binding_for(state: InstanceState[Any], field: Field) -> Binding:
+    """Return what the engine of an object's session was bound to; without a session, what has the field.
+
+    Raises:
+        ConfigurationError: nothing.
+    """
+    if state.session is not None:
+        return binding_of(state.session.get_bind(state.mapper).dialect)
+    for found in list(_bindings.values()):
+        if any(each.id == field.id for each in found.fields):
+            return found
+    raise ConfigurationError(f"no engine was bound to the keys of field {field.id}; call bind(engine, km, Base)")
 
 
 def as_itself(error: KMSError) -> KMSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any, overload
 
-from sqlalchemy import Column, Connection, Engine, FromClause, MetaData, inspect, select
+from sqlalchemy import Column, Connection, Engine, FromClause, LargeBinary, MetaData, inspect, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Mapper, configure_mappers
 
@@ -15,7 +15,8 @@ from keystead.fields import Encrypted, Field
 from keystead.integrations.sqlalchemy.binding import Binding, remember
 from keystead.integrations.sqlalchemy.commit import watch_commits
 from keystead.integrations.sqlalchemy.guard import watch
-from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns, tenant_text
+from keystead.integrations.sqlalchemy.misuse import watch_uses
+from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
 from keystead.manager.manager import KeyManager
 
 _Columns = list[tuple[Column[Any], Field]]
@@ -94,6 +95,7 @@ async def _bind_async(engine: Engine | AsyncEngine, km: KeyManager, binding: Bin
 def _attach(engine: Engine, binding: Binding) -> None:
     remember(engine.dialect, binding)
     watch(engine)
+    watch_uses(engine)
     watch_commits(engine)
 
 
@@ -143,10 +145,10 @@ def _probes(connection: Connection, binding: Binding, columns: _Columns) -> list
         }:
             continue
         wanted = [column_named(table, name) for name in names]
-        row = connection.execute(select(*wanted).where(column.is_not(None)).limit(1)).first()
+        row = connection.execute(select(*wanted).where(type_coerce(column, LargeBinary).is_not(None)).limit(1)).first()
         if row is not None:
             box, record = row[0], field.read_record(tuple(row[1 : 1 + len(field.record_columns)]))
-            tenant = tenant_text(row[-1]) if field.tenant else None
+            tenant = field.read_tenant(row[-1]) if field.tenant else None
             found.append((field, box, record[0] if len(record) == 1 else record, tenant))
     return found
 

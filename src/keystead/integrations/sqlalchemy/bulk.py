@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapper
 from keystead.errors import InvalidInputError
 from keystead.integrations.sqlalchemy.binding import binding_of
 from keystead.integrations.sqlalchemy.flush import drawn
-from keystead.integrations.sqlalchemy.place import Place, places_of, tenant_text
+from keystead.integrations.sqlalchemy.place import Place, places_of
 
 
 def sealed_rows(
@@ -42,6 +42,11 @@ def sealed_rows(
                 f"field {place.field.id} has a token index, whose words are rows of another table; add its objects "
                 "through a session"
             )
+        if place.window is not None and any(index.unique for index in place.field.indexes):
+            raise InvalidInputError(
+                f"field {place.field.id} is unique, and only a session looks at the rows that still have values in "
+                f"clear; add its objects through a session, or end the window first: {place.window.job}"
+            )
         cipher = binding.cipher(place.field)
         by_tenant: dict[str | None, list[tuple[dict[str, Any], object]]] = {}
         for row in sealed:
@@ -53,6 +58,8 @@ def sealed_rows(
                 members, plain, cipher.encrypt_many(plain, tenant=tenant), strict=True
             ):
                 row[place.key] = ciphertext
+                if place.window is not None:
+                    row[place.window.key] = None
                 if place.field.indexes:
                     for name, digest in cipher.index_values(value, tenant=tenant).items():
                         row[place.index_keys[name]] = digest
@@ -65,7 +72,7 @@ def _record(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> object:
 
 
 def _tenant(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> str | None:
-    return None if place.tenant_key is None else tenant_text(_drawn(mapper, place.tenant_key, row))
+    return None if place.tenant_key is None else place.field.read_tenant(_drawn(mapper, place.tenant_key, row))
 
 
 def _drawn(mapper: Mapper[Any], key: str, row: dict[str, Any]) -> Any:

@@ -71,6 +71,7 @@ def encrypted(
     former_keyrings: Iterable[str] = (),
     index_keyring: str = "index",
     allow_envelopes: bool = False,
+    plaintext: str | None = None,
     name: str | None = None,
     **options: Any,
 ) -> MappedColumn[Any]:
@@ -87,6 +88,9 @@ def encrypted(
         record: the column or columns that say which record a row is: the primary key where that is known before the
             insert, else a random row key in a column ``keystead_row`` that is added.
         id: the name in the ciphertext, ``table.column`` unless given. Keep it when table or column are renamed.
+        plaintext: the column of the same class that still holds values in clear, while a table is being encrypted:
+            where there is no ciphertext it is read instead. Drop it when ``keystead.fields.reencrypt`` has come to its
+            end; see docs/guides/convert-an-application.md.
         name: of the column; the attribute's unless given.
         options: what ``mapped_column`` takes besides: nullable, default, deferred, comment, info, sort_order, and in
             dataclasses init, default_factory, kw_only, compare, repr (False unless given).
@@ -109,6 +113,7 @@ def encrypted(
         id=id or "",
         encrypt_null=encrypt_null,
         allow_envelopes=allow_envelopes,
+        plaintext=plaintext,
     )
     positional = (name, sqltype) if name is not None else (sqltype,)
     plain: MappedColumn[Any] = mapped_column(*positional, **options)

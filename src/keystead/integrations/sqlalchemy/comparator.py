@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, FromClause, TypeDecorator, and_, bindparam, func, not_, or_
@@ -15,6 +15,7 @@ from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted, Exact, Field, Index, Normalised, Prefix, Tokens
 from keystead.integrations.sqlalchemy.sought import Sought, SoughtHash
 from keystead.integrations.sqlalchemy.tokens import found_by_token
+from keystead.integrations.sqlalchemy.window import SoughtPlain, is_in_clear
 
 if TYPE_CHECKING:
     from keystead.integrations.sqlalchemy.type import EncryptedBytes
@@ -34,6 +35,9 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         """Answer ``==``, ``!=``, ``in_`` and ``is_(None)``; refuse every other operator."""
         given: Any = other[0] if other else None
         if op in _OF_NULL and _is_none(given):
+            return self._null(op, *other, **kwargs)
+        if op in _OF_NULL and isinstance(given, ClauseElement) and hash(given) == hash(self.expr):
+            # The column itself: SQLAlchemy finds it so in its own dictionaries. Sent, it is refused.
             return super().operate(op, *other, **kwargs)
         if op is operators.eq:
             return self.matches(given)
@@ -56,7 +60,7 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
             InvalidInputError: no such index, a value of another type, or a tenant missing or too many.
         """
         if _is_none(value):
-            return self.expr.is_(None)
+            return self._null(operators.is_, None)
         return self._equal(self._index(Exact, "Exact()"), value, tenant)
 
     def matches_any(self, values: Iterable[object], *, tenant: str | None = None) -> ColumnElement[bool]:
@@ -66,7 +70,11 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         index = self._index(Exact, "Exact()")
         sought = [self._sought(value, tenant) for value in values]
         found = [self._column(index, parity).in_(self._bind(index, parity, sought)) for parity in (0, 1)]
-        return and_(or_(*found), func.coalesce(*found))
+        return self._either(
+            found,
+            lambda plain, kind: plain.in_(bindparam(None, sought, type_=kind, expanding=True, unique=True)),
+            tenant,
+        )
 
     def matches_normalised(self, value: str, *, tenant: str | None = None) -> ColumnElement[bool]:
         """Return whether the value is ``value`` but for its spelling. Needs ``Normalised()``; errors as ``matches``."""
@@ -82,6 +90,7 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         length = len(normalise(value)) if isinstance(value, str) else 0
         for index in field.indexes:
             if isinstance(index, Prefix) and index.length == length:
+                self._require_all()
                 return self._equal(index, value, tenant)
         lengths = sorted(index.length for index in field.indexes if isinstance(index, Prefix))
         raise InvalidInputError(
@@ -131,7 +140,35 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
     def _equal(self, index: Index, value: object, tenant: str | None) -> ColumnElement[bool]:
         sought = self._sought(value, tenant)
         found = [self._column(index, parity) == self._bind(index, parity, sought) for parity in (0, 1)]
-        return and_(or_(*found), func.coalesce(*found))
+        return self._either(
+            found, lambda plain, kind: plain == bindparam(None, sought, type_=kind, unique=True), tenant
+        )
+
+    def _either(
+        self,
+        found: Sequence[ColumnElement[bool]],
+        in_clear: Callable[[ColumnElement[Any], SoughtPlain], ColumnElement[bool]],
+        tenant: str | None,
+    ) -> ColumnElement[bool]:
+        """Return whether one of the hashes is found, or else the value in clear."""
+        place = self._type.place
+        if place is None or place.window is None:
+            return and_(or_(*found), func.coalesce(*found))
+        window = place.window
+        plain = in_clear(self.column(window.column.key), SoughtPlain(window.column.type))
+        whose = None if window.tenant is None or tenant is None else (self.column(window.tenant.key), tenant)
+        return and_(or_(*found, is_in_clear(self.expr, plain, whose)), func.coalesce(*found, plain))
+
+    def _null(self, op: Any, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+        """Return whether there is no value, or is one."""
+        found = super().operate(op, *other, **kwargs)
+        place = self._type.place
+        if place is None or place.window is None:
+            return found
+        plain = self.column(place.window.column.key)
+        if op in (operators.eq, operators.is_):
+            return and_(found, plain.is_(None))
+        return or_(found, plain.is_not(None))
 
     def _bind(self, index: Index, parity: int, sought: Any) -> BindParameter[Any]:
         kind = SoughtHash(self._field, index, parity)
@@ -157,10 +194,21 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
     def _index(self, kind: type[Index], spelling: str) -> Index:
         for index in self._field.indexes:
             if isinstance(index, kind):
+                if kind is not Exact:
+                    self._require_all()
                 return index
         raise InvalidInputError(
             f"field {self._field.id} has no index for this search; declare it with indexes=[{spelling}]"
         )
+
+    def _require_all(self) -> None:
+        """Refuse a search that would not find rows in clear."""
+        place = self._type.place
+        if place is not None and place.window is not None:
+            raise InvalidInputError(
+                f"field {self._field.id} is searched by == and in_ alone while some of its rows are in clear; when "
+                f"{place.window.job} has encrypted them, drop plaintext= from the declaration"
+            )
 
     def _refusal(self, op: Any) -> str:
         name = getattr(op, "__name__", str(op)).removesuffix("_op")

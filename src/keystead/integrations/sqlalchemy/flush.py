@@ -21,6 +21,7 @@ from keystead.integrations.sqlalchemy.binding import binding_of
 from keystead.integrations.sqlalchemy.commit import note_indexes
 from keystead.integrations.sqlalchemy.place import Place, column_named, places_of
 from keystead.integrations.sqlalchemy.tokens import token_index, write_tokens
+from keystead.integrations.sqlalchemy.window import clear_value, require_unique
 
 
 def seal_new(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
@@ -30,7 +31,7 @@ def seal_new(mapper: Mapper[Any], connection: Connection, state: InstanceState[A
             _draw(mapper, connection, state, column_named(place.table, name))
         if place.key not in state.dict and place.column.default is not None:
             _draw(mapper, connection, state, place.column)
-        value = state.dict.get(place.key)
+        value = _held(place, state)
         if isinstance(value, Encrypted):
             value = _content(place, state, connection, value)
         _seal(place, state, connection, value)
@@ -45,7 +46,7 @@ def seal_changed(mapper: Mapper[Any], connection: Connection, state: InstanceSta
             continue
         if place.key not in state.dict:
             state.manager[place.key].impl.get(state, state.dict)
-        value, before = state.dict.get(place.key), state.committed_state.get(place.key)
+        value, before = _held(place, state), state.committed_state.get(place.key)
         if isinstance(value, Encrypted):
             value = _content(place, state, connection, value)
         elif not has_moved and isinstance(before, Encrypted) and _is_same(place, state, before, value):
@@ -55,15 +56,16 @@ def seal_changed(mapper: Mapper[Any], connection: Connection, state: InstanceSta
         _seal(place, state, connection, value)
 
 
-def insert_tokens(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
-    """Write the words of an object that was inserted."""
+def follow_insert(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
+    """Write the words of an object that was inserted, and see that it is unique."""
     for place in places_of(mapper):
         if place.tokens is not None and place.key in state.dict:
             _write_tokens(place, connection, state)
+        require_unique(place, connection, state)
 
 
-def update_tokens(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
-    """Replace the words of an object that was updated."""
+def follow_update(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
+    """Replace the words of an object that was updated, and see that it is unique."""
     for place in places_of(mapper):
         if place.tokens is not None and place.key in state.committed_state:
             former, _ = place.owner(state, committed=True)
@@ -71,6 +73,8 @@ def update_tokens(mapper: Mapper[Any], connection: Connection, state: InstanceSt
             if former != record:
                 write_tokens(connection, place.tokens, former, [])
             _write_tokens(place, connection, state)
+        if place.key in state.committed_state:
+            require_unique(place, connection, state)
 
 
 def delete_tokens(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
@@ -93,6 +97,12 @@ def drawn(column: Column[Any], connection: Connection | None = None) -> Any:
             )
         return connection.scalar(default)
     return default.arg(None) if default.is_callable else default.arg
+
+
+def _held(place: Place, state: InstanceState[Any]) -> object:
+    """Return what an object holds: a box, or what was assigned, or what is in clear."""
+    value = state.dict.get(place.key)
+    return clear_value(place, state) if value is None else value
 
 
 def _draw(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any], column: Column[Any]) -> None:
@@ -123,6 +133,11 @@ def _seal(place: Place, state: InstanceState[Any], connection: Connection, value
             box = Encrypted(ciphertext, cipher, record=record, tenant=tenant)
         if place.field.indexes and value is not None:
             indexes = binding.in_flush(lambda: cipher.index_values(value, tenant=tenant), cipher, tenant)
+    if place.window is not None:
+        # Both in each statement, whatever was loaded: a row has one of them at most.
+        for key in (place.key, place.window.key):
+            state.committed_state[key] = LoaderCallableStatus.NO_VALUE
+        _put(state, place.window.key, None)
     _put(state, place.key, box)
     for name, digest in indexes.items():
         _put(state, place.index_keys[name], digest)

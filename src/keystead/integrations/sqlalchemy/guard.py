@@ -18,8 +18,9 @@ from sqlalchemy.types import NullType
 from keystead.errors import InvalidInputError
 from keystead.fields import Field
 from keystead.integrations.sqlalchemy.binding import as_itself
-from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
+from keystead.integrations.sqlalchemy.place import Place, column_named, encrypted_columns
 from keystead.integrations.sqlalchemy.type import EncryptedBytes
+from keystead.integrations.sqlalchemy.window import Window
 
 _CURE = "load the objects and change them in a session, or prepare the rows with sealed_rows(engine, Model, rows)"
 
@@ -42,6 +43,10 @@ def _refuse(
     for column, field in encrypted_columns(statement.table):
         keys = _keys(column)
         given = list(_assigned(statement))
+        place = getattr(column.type, "place", None)
+        if isinstance(place, Place) and place.window is not None:
+            sent = [pair for each in (*(multiparams or ()), params or {}) for pair in each.items()]
+            _check_window(statement, field, place.window, keys, [*given, *sent])
         if any(_is_expression(value) for name, value in given if name in keys):
             _raise(field, "takes ciphertext, not an SQL expression")
         if isinstance(statement, Update):
@@ -54,6 +59,19 @@ def _refuse(
             _raise(field, "cannot be inserted from a SELECT: each ciphertext belongs to its row")
         elif _has(getattr(statement._post_values_clause, "update_values_to_set", None), keys):
             _raise(field, "cannot be set by an upsert, which does not know the row it meets")
+
+
+def _check_window(
+    statement: Insert | Update, field: Field, window: Window, keys: set[str], given: Sequence[tuple[str, Any]]
+) -> None:
+    """Refuse to write values in clear, and to leave or empty one where its ciphertext is not written along."""
+    plain = {window.column.key, window.column.name, window.key}
+    name = window.column.name
+    if any(key in plain and not _is_null(value) for key, value in given):
+        _raise(field, f"is being encrypted: nobody writes values in clear any more, to column {name}")
+    names = {key for key, _ in given}
+    if isinstance(statement, Update) and bool(names & keys) != bool(names & plain):
+        _raise(field, f"is being encrypted: its ciphertext is written together with {name}, which becomes NULL")
 
 
 def _keys(column: Column[Any]) -> set[str]:
@@ -87,6 +105,12 @@ def _is_expression(value: Any) -> bool:
         return not isinstance(value.type, EncryptedBytes | NullType)
     is_sql = isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
     return is_sql and not isinstance(value, Null)
+
+
+def _is_null(value: Any) -> bool:
+    if isinstance(value, BindParameter):
+        return value.value is None and not value.required
+    return value is None or isinstance(value, Null)
 
 
 def _raise(field: Field, why: str) -> None:

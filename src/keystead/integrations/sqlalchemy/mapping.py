@@ -15,10 +15,16 @@ from sqlalchemy.sql.schema import Sequence
 
 from keystead.errors import ConfigurationError
 from keystead.integrations.sqlalchemy import flush
-from keystead.integrations.sqlalchemy.attribute import EncryptedAttribute, EncryptedProperty, HashProperty
+from keystead.integrations.sqlalchemy.attribute import (
+    EncryptedAttribute,
+    EncryptedProperty,
+    HashProperty,
+    PlaintextProperty,
+)
 from keystead.integrations.sqlalchemy.place import INFO, Place
 from keystead.integrations.sqlalchemy.tokens import token_index, token_table
 from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
+from keystead.integrations.sqlalchemy.window import open_window, refuse_assignment
 
 ROW_KEY: Final = "keystead_row"
 """The column of a row key: a random UUID."""
@@ -54,7 +60,8 @@ def _place(
                 f"encrypted column {column} names column {name!r}, which table {table.fullname} has not"
             )
     kinds = tuple(UUID if isinstance(columns[name].type, Uuid) else None for name in record)
-    field = declared.field(table.fullname, column.name, record, kinds)
+    tenant_kind = UUID if declared.tenant and isinstance(columns[declared.tenant].type, Uuid) else None
+    field = declared.field(table.fullname, column.name, record, kinds, tenant_kind)
     tokens = None
     if token_index(field) is not None:
         if len(record) != 1:
@@ -72,8 +79,9 @@ def _place(
                     # A join of parent and child: add_property refreshes it for plain columns, not for properties.
                     mapper.persist_selectable._refresh_for_new_column(own)
                 mapper.add_property(name, HashProperty(own, deferred=True))
+    window = None if declared.plaintext is None else open_window(table, column, field, declared.plaintext)
     sqltype.field = field
-    sqltype.place = Place(field, table, column, sqltype.is_boxed, tokens)
+    sqltype.place = Place(field, table, column, sqltype.is_boxed, tokens, window)
 
 
 def _primary_key(mapper: Mapper[Any], table: Table) -> tuple[str, ...]:
@@ -120,6 +128,9 @@ def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
             place.configure(mapper)
             mapper.class_manager[place.key].__class__ = EncryptedAttribute
             mapper.attrs[place.key].__class__ = EncryptedProperty
+            if place.window is not None:
+                mapper.attrs[place.window.key].__class__ = PlaintextProperty
+                event.listen(mapper.class_manager[place.window.key], "set", refuse_assignment, raw=True)
             places.append(place)
     mapper.class_manager.info[INFO] = tuple(places)
     keys = {place.key for place in places}
@@ -136,8 +147,8 @@ _ACTIONS: Final[dict[str, Any]] = {
     "mapper_configured": _configured,
     "before_insert": flush.seal_new,
     "before_update": flush.seal_changed,
-    "after_insert": flush.insert_tokens,
-    "after_update": flush.update_tokens,
+    "after_insert": flush.follow_insert,
+    "after_update": flush.follow_update,
     "before_delete": flush.delete_tokens,
 }
 _OF_STATES: Final = frozenset({"before_insert", "before_update", "after_insert", "after_update", "before_delete"})

@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.base import LoaderCallableStatus
 
 from keystead.fields import Field
-from keystead.fields.field import record_text
+from keystead.integrations.sqlalchemy.window import Window
 
 INFO: Final = "keystead.places"
 """Where a mapped class keeps its places, in its manager's ``info``."""
@@ -26,6 +26,7 @@ class Place:
     column: Column[Any]
     is_boxed: bool
     tokens: Table | None
+    window: Window | None = None
     key: str = ""
     record_keys: tuple[str, ...] = ()
     tenant_key: str | None = None
@@ -43,11 +44,13 @@ class Place:
         types = [column_named(self.table, name).type for name in self.field.record_columns]
         self.has_uuid_texts = any(isinstance(each, Uuid) and not each.as_uuid for each in types)
         self.tenant_key = None if self.field.tenant is None else key_of(self.field.tenant)
+        if self.window is not None:
+            self.window.key = mapper.get_property_by_column(self.window.column).key
         self.index_keys = {name: key_of(name) for name in self.field.index_columns}
 
     def owner(self, state: InstanceState[Any], *, committed: bool) -> tuple[object, str | None]:
         """Return the record and the tenant of an object's row: as the database has it, or as it is about to be."""
-        tenant = None if self.tenant_key is None else tenant_text(_value(state, self.tenant_key, committed))
+        tenant = None if self.tenant_key is None else self.field.read_tenant(_value(state, self.tenant_key, committed))
         if len(self.record_keys) == 1 and not self.has_uuid_texts:
             return _value(state, self.record_keys[0], committed), tenant
         values = self.field.read_record(tuple([_value(state, key, committed) for key in self.record_keys]))
@@ -70,11 +73,6 @@ def encrypted_columns(table: FromClause) -> list[tuple[Column[Any], Field]]:
     # Not kept in the table's info, which Alembic writes into migrations.
     found = [(column, getattr(column.type, "field", None)) for column in table.c if isinstance(column, Column)]
     return [(column, field) for column, field in found if isinstance(field, Field)]
-
-
-def tenant_text(value: Any) -> str | None:
-    """Return the text of what a tenant column holds."""
-    return None if value is None else record_text(value)
 
 
 def _value(state: InstanceState[Any], key: str, committed: bool) -> Any:

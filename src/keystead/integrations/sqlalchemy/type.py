@@ -37,8 +37,16 @@ class Declaration:
     id: str
     encrypt_null: bool
     allow_envelopes: bool
+    plaintext: str | None
 
-    def field(self, table: str, column: str, record: tuple[str, ...], kinds: tuple[_Class | None, ...]) -> Field:
+    def field(
+        self,
+        table: str,
+        column: str,
+        record: tuple[str, ...],
+        kinds: tuple[_Class | None, ...],
+        tenant_kind: _Class | None,
+    ) -> Field:
         """Return the field it declares, once it is known where."""
         return Field(
             table,
@@ -47,6 +55,7 @@ class Declaration:
             record=record,
             record_type=kinds,
             tenant=self.tenant,
+            tenant_type=tenant_kind,
             keyring=self.keyring,
             former_keyrings=self.former_keyrings,
             indexes=self.indexes,

@@ -1,0 +1,213 @@
+"""The time in which a column is being encrypted: rows that are not yet have their value in clear, in another column.
+
+Opened by ``encrypted(..., plaintext="email_plain")``, ended by ``keystead.fields.reencrypt``. Nobody writes the
+plaintext column any more but to empty it, so that rows in clear only become fewer.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    LargeBinary,
+    String,
+    Table,
+    TypeDecorator,
+    and_,
+    literal,
+    select,
+    type_coerce,
+)
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import InstanceState
+from sqlalchemy.types import TypeEngine
+
+from keystead import telemetry
+from keystead.errors import ConfigurationError, ConflictError, InvalidInputError
+from keystead.fields import Encrypted, Exact, Field
+from keystead.fields.plaintext import from_column
+from keystead.integrations.sqlalchemy.sought import Sought
+
+if TYPE_CHECKING:
+    from keystead.integrations.sqlalchemy.place import Place
+
+log = logging.getLogger("keystead.integrations.sqlalchemy")
+
+_JOB: Final = "keystead.fields.reencrypt(..., plaintext_column={name!r})"
+
+
+@dataclass(slots=True, eq=False)
+class Window:
+    """The plaintext column of one encrypted column. Its attribute's key is known once the class is configured."""
+
+    column: Column[Any]
+    tenant: Column[Any] | None
+    key: str = ""
+    was_logged: bool = False
+
+    @property
+    def job(self) -> str:
+        """How the window is ended."""
+        return _JOB.format(name=self.column.name)
+
+    def note_read(self, field: Field) -> None:
+        """Count a value that was read in clear."""
+        telemetry.plaintext_read(field.id)
+        if not self.was_logged:
+            self.was_logged = True
+            log.warning(
+                "a value is still in clear, and read from its plaintext column; re-encrypt the field",
+                extra={"field": field.id},
+            )
+
+
+class SoughtPlain(TypeDecorator[Any]):
+    """A ``Sought`` value as the plaintext column holds it."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, plain: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.plain = plain
+        self.impl = plain  # type: ignore[assignment]  # TypeDecorator's own __init__ puts an instance there, too
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value."""
+        plain = value.value
+        if isinstance(plain, datetime) and plain.tzinfo is not None:
+            # As re-encryption reads it: a time without a zone, which is all that SQLite keeps, is in UTC.
+            has_zone = getattr(self.plain, "timezone", False) and dialect.name != "sqlite"
+            return plain if has_zone else plain.astimezone(UTC).replace(tzinfo=None)
+        return plain
+
+
+def open_window(table: Table, column: Column[Any], field: Field, name: str) -> Window:
+    """Return the window of a column that is being encrypted, which leaves the column nullable for the time.
+
+    Raises:
+        ConfigurationError: a plaintext column that cannot be.
+    """
+    found = next((each for each in table.c if each.name == name), None)
+    trouble = _trouble(found, field)
+    if found is None or trouble:
+        raise ConfigurationError(f"encrypted column {column} has plaintext={name!r}, {trouble}")
+    column.nullable = True
+    tenant = None if field.tenant is None else next(each for each in table.c if each.name == field.tenant)
+    return Window(found, tenant)
+
+
+def clear_value(place: Place, state: InstanceState[Any]) -> object:
+    """Return the value that an object without a ciphertext has in clear; None where it has none."""
+    window = place.window
+    if window is None or place.key in state.committed_state:
+        return None
+    if window.key not in state.dict:
+        if state.key is None:
+            return None
+        if state.session is not None:
+            # Both anew, in one statement: the row may have been encrypted since its ciphertext was looked for.
+            state._expire_attributes(state.dict, [place.key, window.key])
+            box = state.manager[place.key].impl.get(state, state.dict)
+            if box is not None:
+                return box
+        state.manager[window.key].impl.get(state, state.dict)
+    return from_column(state.dict.get(window.key), place.field.value_type)
+
+
+def is_in_clear(
+    sealed: ColumnElement[Any], plain: ColumnElement[bool], tenant: tuple[ColumnElement[Any], str] | None
+) -> ColumnElement[bool]:
+    """Return whether a row has no ciphertext, and its plaintext is as ``plain`` says."""
+    found = and_(type_coerce(sealed, LargeBinary).is_(None), plain)
+    if tenant is None:
+        return found
+    column, text = tenant
+    return and_(found, column == _tenant_value(column, text))
+
+
+def require_unique(place: Place, connection: Connection, state: InstanceState[Any]) -> None:
+    """Refuse a value that was written while another row has it in clear, as the database does once it is encrypted.
+
+    The row itself is not in clear any more. Rows that are only become fewer, so that none can get the value afterwards.
+
+    Raises:
+        IntegrityError: of SQLAlchemy, since that is what code that writes unique values expects.
+    """
+    window, box = place.window, state.dict.get(place.key)
+    if window is None or not isinstance(box, Encrypted) or not _is_unique(place.field):
+        return
+    value = box.decrypt()
+    if value is None:
+        return
+    sought: Any = Sought(value, box.tenant)
+    plain = window.column == type_coerce(sought, SoughtPlain(window.column.type))
+    tenant = None if window.tenant is None or box.tenant is None else (window.tenant, box.tenant)
+    statement = select(literal(1)).where(is_in_clear(place.column, plain, tenant)).limit(1)
+    if connection.execute(statement).first() is not None:
+        raise IntegrityError(
+            f"look for a value of field {place.field.id} in clear",
+            None,
+            ConflictError(
+                f"UNIQUE constraint failed: another row has this value of field {place.field.id} in clear, in column "
+                f"{window.column.name}"
+            ),
+        )
+
+
+def refuse_assignment(state: InstanceState[Any], value: object, before: object, initiator: Any) -> None:
+    """Refuse to write a plaintext column."""
+    if value is None and state.key is None:
+        return
+    raise InvalidInputError(
+        f"attribute {initiator.key} holds what is not encrypted yet, and is written by no one; assign the encrypted "
+        "attribute, which empties it"
+    )
+
+
+def _trouble(column: Column[Any] | None, field: Field) -> str:
+    """Return why a plaintext column cannot be one, or nothing."""
+    if column is None:
+        return f"and table {field.table} has no such column"
+    if column.primary_key or column.name in (field.column, field.tenant, *field.record_columns):
+        return "which is a part of what the row is"
+    if not column.nullable:
+        return "which has to be nullable: the value goes when it is encrypted"
+    if any(each is not None for each in (column.default, column.server_default, column.onupdate)):
+        return "which must have no default: nobody writes values in clear any more"
+    try:
+        kind = Field(field.table, field.column, type=column.type.python_type).value_type
+    except (InvalidInputError, NotImplementedError):
+        kind = None
+    if kind is not field.value_type:
+        return f"whose values are not of type {field.value_type.name.lower()}"
+    if any(index.unique and not isinstance(index, Exact) for index in field.indexes):
+        return "and a unique index other than Exact, which values in clear cannot be compared by; add it afterwards"
+    return ""
+
+
+def _is_unique(field: Field) -> bool:
+    return any(index.unique for index in field.indexes)
+
+
+def _tenant_value(column: ColumnElement[Any], text: str) -> Any:
+    """Return a tenant's text as its column holds it."""
+    try:
+        kind: type = column.type.python_type
+    except NotImplementedError:
+        return text
+    try:
+        return UUID(text) if kind is UUID else int(text) if kind is int else _date(text) if kind is date else text
+    except ValueError:
+        raise InvalidInputError(f"column {column} holds no such tenant") from None
+
+
+def _date(text: str) -> date:
+    return date.fromisoformat(text)
