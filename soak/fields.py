@@ -53,7 +53,7 @@ def _lane(setting: Setting, kind: str) -> list[Figure]:
     longest_s = setting.choose(short=0.6, full=6.0)
     writers = setting.choose(short=8, full=50)
     place, app = _application(setting.databases, kind, setting.folder / f"fields {kind}".lower().replace(" ", "-"))
-    in_child(_fill, place, app, rows)
+    fork(_fill, place, app, rows).result(TIMEOUT_S)
     stop = place.folder / "stop"
     editing = fork(_edit, place, app, rows, writers, stop=stop, pause_s=setting.choose(short=0.01, full=0.05))
     kills = most_again = finished = 0
@@ -73,14 +73,14 @@ def _lane(setting: Setting, kind: str) -> list[Figure]:
             continue
         kills += 1
         most_again = max(most_again, in_child(_unrecorded, place, app, log))
-    last = in_child(_reencrypt, place, app, batch_rows, place.folder / "batches-last")
+    last = fork(_reencrypt, place, app, batch_rows, place.folder / "batches-last").result(TIMEOUT_S)
     seconds = time.monotonic() - started
     stop.touch()
     edits = editing.result(TIMEOUT_S)
     # What a writer wrote under the key of before, because it had not heard of the new one, is brought over now.
-    in_child(_reencrypt, place, app, batch_rows, place.folder / "batches-after")
-    second = in_child(_reencrypt, place, app, batch_rows, place.folder / "batches-second")
-    lost, unreadable, touched = in_child(_check, place, app, edits)
+    fork(_reencrypt, place, app, batch_rows, place.folder / "batches-after").result(TIMEOUT_S)
+    second = fork(_reencrypt, place, app, batch_rows, place.folder / "batches-second").result(TIMEOUT_S)
+    lost, unreadable, touched = fork(_check, place, app, edits).result(TIMEOUT_S)
     figures = Figures()
     figures.tell(kind, "rows, edited meanwhile by so many writers", f"{rows:,} / {writers}".replace(",", " "))
     figures.tell(kind, "edits while it ran", sum(turn for turn in edits.values()))

@@ -106,6 +106,14 @@ def test_many_values_come_back_in_order_with_their_nones() -> None:
     assert cipher.decrypt_many(list(zip(sealed, range(3000), strict=True))) == [value for value, _ in values]
 
 
+def test_one_altered_value_fails_a_batch_although_its_cipher_is_known() -> None:
+    cipher = cipher_of(EMAIL)
+    sealed = [one or b"" for one in cipher.encrypt_many((f"v{n}", n) for n in range(3))]
+    assert cipher.decrypt_many(zip(sealed, range(3), strict=True)) == ["v0", "v1", "v2"]
+    with pytest.raises(DecryptionError):
+        cipher.decrypt_many(zip(sealed, (0, 1, 1), strict=True))
+
+
 def test_a_batch_never_repeats_a_nonce_and_counts_every_byte() -> None:
     keys = ring()
     cipher = cipher_of(EMAIL, keys)

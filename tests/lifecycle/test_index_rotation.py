@@ -146,6 +146,21 @@ async def test_a_version_that_is_neither_active_nor_waiting_is_in_the_way(world:
             await km.rotate_index_key()
 
 
+async def test_whatever_else_is_live_ends_with_the_old_version(world: World) -> None:
+    async with world.open() as km:
+        rotation = await prepare(km)
+        for version in (2, 3):
+            await rotation.begin("index")
+            await rotation.note_indexed(EMAIL.id, version)
+            if version == 3:
+                first = (await world.rows("index"))[0]
+                async with world.store.transaction() as work:
+                    epoch = await work.bump_epoch()
+                    await work.change_key(first.id, first.state, state=DataKeyState.DECRYPT_ONLY, published_epoch=epoch)
+            await rotation.finish("index")
+        assert set((await versions(world)).values()) == {DataKeyState.DISABLED, DataKeyState.ACTIVE}
+
+
 async def test_an_index_keyring_without_an_active_version_is_refused(world: World) -> None:
     async with world.open() as km:
         session = await session_of(km)

@@ -125,6 +125,14 @@ async def test_prefetch_loads_what_rows_name_by_one_read(world: World, shape: in
         assert store.reads == 1
 
 
+async def test_prefetch_loads_the_keyring_of_a_key_whole(world: World) -> None:
+    async with world.open() as writer, world.open() as reader:
+        await writer.load_fields(TENANTED, tenants=["acme"])
+        sealed = writer.field(TENANTED).encrypt("x", record=1, tenant="acme")
+        await reader.prefetch([sealed])
+        assert reader.field(TENANTED).decrypt(sealed, record=1, tenant="acme") == "x"
+
+
 async def test_prefetch_says_which_key_is_nowhere(world: World) -> None:
     async with world.open() as km, World().open() as other:
         foreign = other.local_encrypt(b"x")

@@ -74,8 +74,9 @@ class IndexRotation:
             KeyNotFoundError: no such field is registered.
         """
         async with self._s.store.transaction() as work:
-            if not await work.note_indexed(field_id, version):
-                raise KeyNotFoundError(f"no field {field_id!r} is registered; `km.register_field` does that")
+            is_known = await work.note_indexed(field_id, version)
+        if not is_known:
+            raise KeyNotFoundError(f"no field {field_id!r} is registered; `km.register_field` does that")
 
     async def finish(self, name: str) -> KeyRecord | None:
         """Make the waiting version active and disable the one before, if every registered field has been filled.

@@ -117,10 +117,11 @@ class Rotation:
             if (await work.state()).restored:
                 raise restored_error()
             keyring = await work.find_keyring(name, lock=True)
-            if keyring is not None:
-                _refuse_index_keys(keyring)
+            if keyring is None:
+                return None
+            _refuse_index_keys(keyring)
             waiting = await work.keys(keyring=name, states=WAITING)
-            if keyring is None or not waiting:
+            if not waiting:
                 return None
             newest = max(waiting, key=lambda row: row.version)
             active = await work.find_active(name)
