@@ -126,3 +126,8 @@ async def test_the_reader_who_leaves_does_not_take_the_answer_along(world: World
         assert await patient == b"x"
         with pytest.raises(asyncio.CancelledError):
             await impatient
+
+
+async def test_nothing_waits_in_a_keyring_that_does_not_exist(world: World) -> None:
+    async with world.open() as km:
+        assert await (await session_of(km)).lifecycle.rotation.promote("nowhere") is None

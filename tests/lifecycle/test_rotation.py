@@ -395,8 +395,3 @@ async def test_a_start_that_cannot_replace_an_expired_version_still_decrypts(
 
 def refuse(*arguments: object) -> None:
     raise ProviderConnectionError("the KMS has not confirmed the WRAP key")
-
-
-async def test_nothing_waits_in_a_keyring_that_does_not_exist(world: World) -> None:
-    async with world.open() as km:
-        assert await (await session_of(km)).lifecycle.rotation.promote("nowhere") is None
