@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from keystead.stores.engines import sync_engine
 from keystead.stores.rows import RowTable
 from keystead.stores.urls import parse_url
 from soak.figures import Figure, Figures, Setting
-from soak.harness import fork, in_child, results, wait_for
+from soak.harness import Child, fork, in_child, results, wait_for
 from soak.places import POSTGRESQL, Databases, Place
 
 TIMEOUT_S: Final = 12 * 3600.0
@@ -63,7 +64,7 @@ def _lane(setting: Setting, kind: str) -> list[Figure]:
     while kills < wanted:
         log = place.folder / f"batches-{kills}-{finished}"
         child = fork(_reencrypt, place, app, batch_rows, log)
-        wait_for(lambda log=log, child=child: log.exists() or not child.is_running(), 120, "the first batch")  # type: ignore[misc]
+        wait_for(partial(_has_begun, log, child), 120, "the first batch")
         time.sleep(draw.uniform(0.0, longest_s))
         child.kill()
         # One that had ended by itself has done the whole table: there is more to do under another key.
@@ -94,6 +95,11 @@ def _lane(setting: Setting, kind: str) -> list[Figure]:
     figures.tell(kind, "seconds", seconds)
     place.drop()
     return figures.rows
+
+
+def _has_begun(log: Path, child: Child[ReencryptReport]) -> bool:
+    """Return whether a re-encryption has committed a batch, or has ended without one."""
+    return log.exists() or not child.is_running()
 
 
 def _application(databases: Databases, kind: str, folder: Path) -> tuple[Place, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keystead.crypto.keyring import Keyring
-from keystead.errors import KeyNotFoundError, StaleViewError
+from keystead.errors import StaleViewError
 from keystead.fields import Field, FieldCipher
 from tests.crypto.rings import loaded, ring
 
@@ -28,13 +28,6 @@ class FakeKeyrings:
 
     def owner_of(self, key_id: int) -> str | None:
         return next((name for name, one in self.rings.items() if key_id in one.snapshot.keys), None)
-
-    async def load(self, name: str) -> Keyring:
-        if name not in self.rings:
-            raise KeyNotFoundError(name)
-        return self.rings[name]
-
-    load_former = load_index = load
 
     def require_current_view(self) -> None:
         if not self.is_current:

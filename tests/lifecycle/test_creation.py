@@ -22,7 +22,6 @@ from keystead.lifecycle.wrap_keyrings import CREATE_ATTEMPTS, retry_conflicts
 from keystead.lifecycle.wrapping import KekWrapper, seal_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyringPurpose
 from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
-from keystead.stores.schema import migrate
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World, session_of
 
@@ -75,15 +74,6 @@ async def test_a_store_of_many_keyrings_opens_with_one_kms_call_and_bounded_memo
         gc.collect()
         assert len((await session_of(km)).live.rings()) == 20 + 3  # and WRAP, default, index
     assert dict(world.kms.calls) == {"decrypt": 1}
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a durable store without keys."""
-    made: str = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    made = made or f"sqlite:///{tmp_path}/keys.db"
-    migrate(made)
-    return made
 
 
 async def test_many_processes_that_start_at_once_end_with_one_active_key(url: str) -> None:

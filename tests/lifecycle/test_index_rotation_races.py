@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -11,20 +10,10 @@ from keystead.errors import StoreUnavailableError
 from keystead.fields import Exact, Field
 from keystead.model import DataKeyState
 from keystead.ports import AuditEvent, UnitOfWork
-from keystead.stores.schema import migrate
 from tests.fakes.world import World, polled, session_of
 from tests.lifecycle.index_keys import EMAIL, PHONE, SOURCE, live, prepare, versions
 
 ACTIVE, PRE_ACTIVE, DISABLED = DataKeyState.ACTIVE, DataKeyState.PRE_ACTIVE, DataKeyState.DISABLED
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a durable store without keys."""
-    made: str = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    made = made or f"sqlite:///{tmp_path}/keys.db"
-    migrate(made)
-    return made
 
 
 async def test_of_many_that_begin_at_once_one_adds_the_version(url: str) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,6 @@ from keystead.lifecycle.rotation import ATTEMPTS
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState, RotationPolicy
-from keystead.stores.schema import migrate
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import CountingStore, World, backdate, polled, session_of
 
@@ -45,15 +43,6 @@ async def test_a_rotation_adds_a_version_and_everything_stays_readable(world: Wo
     async with world.open() as km:
         assert [km.local_decrypt(blob) for blob in sealed] == [b"%d" % n for n in range(11)]
     assert world.kms.calls["generate_data_key"] == 1
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a durable store without keys."""
-    made: str = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    made = made or f"sqlite:///{tmp_path}/keys.db"
-    migrate(made)
-    return made
 
 
 async def test_of_many_that_rotate_at_once_one_wins_and_the_others_return_its_version(url: str) -> None:

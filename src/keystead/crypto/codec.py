@@ -74,7 +74,7 @@ def decode_value(data: bytes, expected: ValueType | None = None) -> object:
         raise DecryptionError(f"the decrypted field is not of the type {expected.name.lower()}")
     try:
         # An IntEnum's member is found by its number, which is much faster than making it.
-        return _DECODERS[data[0]](data[1:])  # type: ignore[index]
+        return _DECODERS[data[0]](data[1:])
     except (KeyError, ValueError, InvalidOperation, RecursionError, struct.error):
         raise DecryptionError("the decrypted field is malformed") from None
 
@@ -301,7 +301,7 @@ _ENCODERS: Final[dict[ValueType, Callable[[object], bytes]]] = {
     ValueType.NULL: _encode_null,
 }
 
-_DECODERS: Final[dict[ValueType, Callable[[bytes], object]]] = {
+_DECODERS: Final[dict[int, Callable[[bytes], object]]] = {
     ValueType.BYTES: bytes,
     ValueType.TEXT: bytes.decode,
     ValueType.JSON: _decode_json,

@@ -128,7 +128,7 @@ class FieldCipher:
 
     def context(self, record: object, tenant: str | None) -> bytes:
         """Return the encoded context that binds a value."""
-        return self._head + _record(record) + _tail(tenant)
+        return self.contexts_of(tenant)(record)
 
     def contexts_of(self, tenant: str | None) -> Callable[[object], bytes]:
         """Return what gives ``context`` for one record of a tenant after the other."""
@@ -172,9 +172,12 @@ class FieldCipher:
         """
         self.keyrings.require_current_view()
         columns: dict[str, bytes | None] = dict.fromkeys(self.field.index_columns)
+        if not columns or value is None:
+            return columns
+        keys = self._index_keys()
         for index in self.field.indexes:
-            if not index.many and value is not None:
-                for version, key in self._index_keys():
+            if not index.many:
+                for version, key in keys:
                     column = index.column(self.field.column, version % 2)
                     [columns[column]] = index.hashes(key, self.field.id, tenant or "", value, self._type)
         return columns

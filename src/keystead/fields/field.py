@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, TypeAlias
@@ -74,20 +74,31 @@ class Field:
     id: str = ""
     encrypt_null: bool = False
     allow_envelopes: bool = False
+    # What follows from the members above, set once: columns are looked up for every row.
+    value_type: ValueType = field(init=False, repr=False, compare=False)
+    """The type of its values."""
+    record_columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The columns that say which record a row is."""
+    record_types: tuple[PythonType | None, ...] = field(init=False, repr=False, compare=False)
+    """What is declared of each record column's values."""
+    index_columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Every column that holds an index, token tables left out."""
+    token_index: Index | None = field(init=False, repr=False, compare=False)
+    """The index whose hashes live in a table of their own, if there is one."""
 
     def __post_init__(self) -> None:
         if not self.table or not self.column:
             raise InvalidInputError("a field names its table and its column")
-        object.__setattr__(self, "type", _value_type(self.type))
-        object.__setattr__(self, "record", _names(self.record))
-        object.__setattr__(self, "former_keyrings", _names(self.former_keyrings))
-        object.__setattr__(self, "indexes", tuple(self.indexes))
-        object.__setattr__(self, "id", self.id or f"{self.table}.{self.column}")
-        types = self.record_type if isinstance(self.record_type, tuple) else (self.record_type,) * len(self.record)
-        if len(types) != len(self.record):
+        kind, record, indexes = _value_type(self.type), _names(self.record), tuple(self.indexes)
+        self._set(type=kind, value_type=kind, record=record, record_columns=record, indexes=indexes)
+        self._set(former_keyrings=_names(self.former_keyrings), id=self.id or f"{self.table}.{self.column}")
+        types = self.record_type if isinstance(self.record_type, tuple) else (self.record_type,) * len(record)
+        if len(types) != len(record):
             raise InvalidInputError(f"field {self.id}: record_type names one type for each record column")
-        object.__setattr__(self, "record_type", types)
-        if not self.record:
+        columns = [index.column(self.column, parity) for index in indexes if not index.many for parity in (0, 1)]
+        self._set(record_type=types, record_types=types, index_columns=tuple(columns))
+        self._set(token_index=next((index for index in indexes if index.many), None))
+        if not record:
             raise InvalidInputError(f"field {self.id}: record names at least one column")
         if TENANT_PLACE in self.keyring and self.tenant is None:
             raise InvalidInputError(f"field {self.id}: a keyring per tenant needs tenant=, the column that names it")
@@ -97,38 +108,31 @@ class Field:
         for index in self.indexes:
             index.require_type(self.value_type)
 
-    @property
-    def value_type(self) -> ValueType:
-        """The type of its values."""
-        return self.type  # type: ignore[return-value]  # made one at construction
+    def _set(self, **members: object) -> None:
+        """Set members of a value that is frozen as soon as it is made."""
+        for name, value in members.items():
+            object.__setattr__(self, name, value)
 
-    @property
-    def record_columns(self) -> tuple[str, ...]:
-        """The columns that say which record a row is."""
-        return self.record  # type: ignore[return-value]  # made a tuple at construction
-
-    @property
-    def record_types(self) -> tuple[PythonType | None, ...]:
-        """What is declared of each record column's values."""
-        return self.record_type  # type: ignore[return-value]  # made a tuple at construction
-
-    def read_record(self, values: tuple[object, ...]) -> tuple[object, ...]:
+    def read_record(self, values: tuple[object, ...]) -> object:
         """Return the record that is named by the record columns' values as a database driver gives them.
+
+        One value where there is one column, else a tuple.
 
         Raises:
             InvalidInputError: a value that is no UUID where the declaration says so.
         """
         pairs = zip(values, self.record_types, strict=True)
-        return tuple(_as_uuid(one) if kind is UUID else one for one, kind in pairs)
+        read = tuple(_as_uuid(one) if kind is UUID else one for one, kind in pairs)
+        return read[0] if len(read) == 1 else read
 
     def read_tenant(self, value: object) -> str | None:
         """Return the tenant that is named by the tenant column's value as a database driver gives it."""
         return None if value is None else record_text(_as_uuid(value) if self.tenant_type is UUID else value)
 
     @property
-    def index_columns(self) -> tuple[str, ...]:
-        """Every column that holds an index, token tables left out."""
-        return tuple(index.column(self.column, parity) for index in self.indexes if not index.many for parity in (0, 1))
+    def token_table(self) -> str:
+        """The name of the token index's table, which is in the schema of the field's own."""
+        return f"{self.table.rpartition('.')[2]}_{self.column}_tokens"
 
     @property
     def has_keyring_per_tenant(self) -> bool:

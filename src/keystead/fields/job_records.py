@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from keystead.errors import ConflictError, KeyNotFoundError
 from keystead.fields.cipher import FieldCipher
@@ -14,6 +16,7 @@ from keystead.fields.surroundings import Manager
 from keystead.model import DataKeyState
 from keystead.ports import FieldRecord, KeyStore, ReencryptionRecord, ReencryptionState, UnitOfWork
 
+UNFINISHED: Final = frozenset({ReencryptionState.RUNNING, ReencryptionState.PAUSED})
 _STARTING = "keystead.reencrypt"
 _SLACK = timedelta(minutes=5)
 """How far the clocks of nodes may be apart."""
@@ -64,7 +67,7 @@ async def job_for(
         await work.claim_lease(_STARTING, "starting", 1)
         found = None
         for job in await work.reencryptions(registered.id):
-            if job.state not in (ReencryptionState.RUNNING, ReencryptionState.PAUSED) or job.dry_run is not dry_run:
+            if job.state not in UNFINISHED or job.dry_run is not dry_run:
                 continue
             is_same = job.locator == registered.locator and Target.from_json(job.target) == target
             if resume and is_same and not await _has_newer_keys(work, registered, job):
@@ -125,11 +128,11 @@ async def resume(km: Manager, job_id: str) -> ReencryptionRecord:
 
 async def cancel(km: Manager, job_id: str) -> ReencryptionRecord:
     """End a job for good, after the batches at hand. What it has written stays; errors as ``pause``."""
-    return await _change(km, job_id, (ReencryptionState.RUNNING, ReencryptionState.PAUSED), ReencryptionState.CANCELLED)
+    return await _change(km, job_id, UNFINISHED, ReencryptionState.CANCELLED)
 
 
 async def _change(
-    km: Manager, job_id: str, expected: tuple[ReencryptionState, ...], state: ReencryptionState
+    km: Manager, job_id: str, expected: Collection[ReencryptionState], state: ReencryptionState
 ) -> ReencryptionRecord:
     async with (await km.session()).surroundings.store.transaction() as work:
         found = await work.find_reencryption(job_id)

@@ -25,19 +25,6 @@ class Keyrings(Protocol):
     def owner_of(self, key_id: int) -> str | None:
         """Return the name of the loaded keyring that holds a data key, or None."""
 
-    async def load(self, name: str) -> Keyring:
-        """Return a keyring that encrypts, loaded, and made if there is none."""
-
-    async def load_former(self, name: str) -> Keyring:
-        """Return a keyring that exists, loaded.
-
-        Raises:
-            KeyNotFoundError: there is none.
-        """
-
-    async def load_index(self, name: str) -> Keyring:
-        """Return a keyring of index keys, loaded, and made if there is none."""
-
     def require_current_view(self) -> None:
         """Raise unless this process is a node that has polled the store within its heartbeat.
 

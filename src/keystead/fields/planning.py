@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from keystead.fields.field import Field
+from keystead.fields.job_records import UNFINISHED
 from keystead.fields.reencrypt import ManagerLoads, Place
 from keystead.fields.sealing import RowSealer
 from keystead.fields.shift import Bridge
 from keystead.fields.surroundings import Manager
-from keystead.ports import ReencryptionState
 
 SAMPLE_ROWS: Final = 2000
 WRITING: Final = 2.0
@@ -92,9 +92,7 @@ async def plan(
                     )
                 )
         unfinished = [
-            job.id
-            for job in await work.reencryptions(field.id)
-            if job.state in (ReencryptionState.RUNNING, ReencryptionState.PAUSED) and not job.dry_run
+            job.id for job in await work.reencryptions(field.id) if job.state in UNFINISHED and not job.dry_run
         ]
     return ReencryptPlan(
         rows=total,

@@ -123,7 +123,6 @@ class Place:
     def table(self) -> ApplicationRows:
         """Return the rows over a connection of their own."""
         field, key = self.field, self.key_column
-        has_tokens = any(index.many for index in field.indexes)
         return RowTable(
             self.url,
             field.table,
@@ -133,7 +132,7 @@ class Place:
             tenant=field.tenant,
             plaintext=self.plaintext,
             indexes=field.index_columns,
-            tokens=f"{field.table.rpartition('.')[2]}_{field.column}_tokens" if has_tokens else None,
+            tokens=field.token_table if field.token_index is not None else None,
         )
 
     def counted(self) -> int:

@@ -81,7 +81,7 @@ class RowSealer:
         self._verify = verify
         self._absent: set[bytes] = set()
         self._sized = [(parity, index.size) for index in self._field.indexes if not index.many for parity in (0, 1)]
-        self._tokens = next((index for index in self._field.indexes if index.many), None)
+        self._tokens = self._field.token_index
         self._record_of = _record_reader(self._field, layout)
         self._is_plain = not self._sized and self._tokens is None and layout.plaintext is None
 

@@ -14,6 +14,7 @@ from keystead import telemetry
 from keystead.errors import ConflictError, KeyNotFoundError, KeyStateError
 from keystead.lifecycle.creation import restored_error
 from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.rotation import make_active
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
@@ -97,14 +98,7 @@ class IndexRotation:
                 return None
             for row in (ring.active, *ring.others):
                 await self._disable(work, row)
-            row = await work.change_key(
-                waiting.id,
-                DataKeyState.PRE_ACTIVE,
-                state=DataKeyState.ACTIVE,
-                published_epoch=await work.bump_epoch(),
-                **self._s.activation(ring.record)._asdict(),
-            )
-            await self._s.audit.record(work, AuditEvent("key.promote", name, row.id, {"version": row.version}))
+            row = await make_active(self._s, work, ring.record, waiting)
         await self._live.refresh()
         return row
 

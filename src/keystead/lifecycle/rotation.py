@@ -128,14 +128,7 @@ class Rotation:
             if not (force or await self._may_promote(work, newest, active)):
                 return newest
             await self._make_room(work, [*waiting, *([active] if active else [])], newest.id)
-            row = await work.change_key(
-                newest.id,
-                DataKeyState.PRE_ACTIVE,
-                state=DataKeyState.ACTIVE,
-                published_epoch=await work.bump_epoch(),
-                **self._s.activation(keyring)._asdict(),
-            )
-            await self._s.audit.record(work, AuditEvent("key.promote", name, row.id, {"version": row.version}))
+            row = await make_active(self._s, work, keyring, newest)
         await self._live.refresh()
         return row
 
@@ -205,6 +198,19 @@ class Rotation:
             if row.id != successor:
                 epoch = await work.bump_epoch()
                 await work.change_key(row.id, row.state, state=DataKeyState.DECRYPT_ONLY, published_epoch=epoch)
+
+
+async def make_active(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, waiting: KeyRecord) -> KeyRecord:
+    """Make a pre-active version the active one; whoever calls has taken the one before out of that state."""
+    row = await work.change_key(
+        waiting.id,
+        DataKeyState.PRE_ACTIVE,
+        state=DataKeyState.ACTIVE,
+        published_epoch=await work.bump_epoch(),
+        **s.activation(keyring)._asdict(),
+    )
+    await s.audit.record(work, AuditEvent("key.promote", keyring.name, row.id, {"version": row.version}))
+    return row
 
 
 def _refuse_index_keys(keyring: KeyringRecord) -> None:

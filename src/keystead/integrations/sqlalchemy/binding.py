@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.engine import Dialect
@@ -106,6 +106,11 @@ def binding_for(state: InstanceState[Any], field: Field) -> Binding:
         if any(each.id == field.id for each in found.fields):
             return found
     raise ConfigurationError(f"no engine was bound to the keys of field {field.id}; call bind(engine, km, Base)")
+
+
+def refuse_literal(value: object) -> NoReturn:
+    """Refuse to write a value into a statement's text; a column type's literal processor."""
+    raise as_itself(InvalidInputError("values of encrypted columns are never written into a statement's text"))
 
 
 def as_itself(error: KMSError) -> KMSError:

@@ -149,7 +149,7 @@ def _probes(connection: Connection, binding: Binding, columns: _Columns) -> list
         if row is not None:
             box, record = row[0], field.read_record(tuple(row[1 : 1 + len(field.record_columns)]))
             tenant = field.read_tenant(row[-1]) if field.tenant else None
-            found.append((field, box, record[0] if len(record) == 1 else record, tenant))
+            found.append((field, box, record, tenant))
     return found
 
 

@@ -67,8 +67,7 @@ def sealed_rows(
 
 
 def _record(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> object:
-    values = place.field.read_record(tuple(_drawn(mapper, key, row) for key in place.record_keys))
-    return values[0] if len(values) == 1 else values
+    return place.field.read_record(tuple(_drawn(mapper, key, row) for key in place.record_keys))
 
 
 def _tenant(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> str | None:

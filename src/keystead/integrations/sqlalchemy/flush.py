@@ -20,7 +20,7 @@ from keystead.fields import Encrypted
 from keystead.integrations.sqlalchemy.binding import binding_of
 from keystead.integrations.sqlalchemy.commit import note_indexes
 from keystead.integrations.sqlalchemy.place import Place, column_named, places_of
-from keystead.integrations.sqlalchemy.tokens import token_index, write_tokens
+from keystead.integrations.sqlalchemy.tokens import write_tokens
 from keystead.integrations.sqlalchemy.window import clear_value, require_unique
 
 
@@ -173,7 +173,7 @@ def _is_same(place: Place, state: InstanceState[Any], before: Encrypted[Any], va
 
 
 def _write_tokens(place: Place, connection: Connection, state: InstanceState[Any]) -> None:
-    index = token_index(place.field)
+    index = place.field.token_index
     record, tenant = place.owner(state, committed=False)
     box = state.dict.get(place.key)
     if index is None or place.tokens is None or isinstance(box, LoaderCallableStatus):

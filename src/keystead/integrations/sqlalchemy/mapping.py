@@ -22,7 +22,7 @@ from keystead.integrations.sqlalchemy.attribute import (
     PlaintextProperty,
 )
 from keystead.integrations.sqlalchemy.place import INFO, Place
-from keystead.integrations.sqlalchemy.tokens import token_index, token_table
+from keystead.integrations.sqlalchemy.tokens import token_table
 from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
 from keystead.integrations.sqlalchemy.window import open_window, refuse_assignment
 
@@ -63,7 +63,7 @@ def _place(
     tenant_kind = UUID if declared.tenant and isinstance(columns[declared.tenant].type, Uuid) else None
     field = declared.field(table.fullname, column.name, record, kinds, tenant_kind)
     tokens = None
-    if token_index(field) is not None:
+    if field.token_index is not None:
         if len(record) != 1:
             raise ConfigurationError(
                 f"field {field.id} has a token index and several record columns; declare record= as one unique column"

@@ -53,8 +53,8 @@ class Place:
         tenant = None if self.tenant_key is None else self.field.read_tenant(_value(state, self.tenant_key, committed))
         if len(self.record_keys) == 1 and not self.has_uuid_texts:
             return _value(state, self.record_keys[0], committed), tenant
-        values = self.field.read_record(tuple([_value(state, key, committed) for key in self.record_keys]))
-        return values[0] if len(values) == 1 else values, tenant
+        record = self.field.read_record(tuple([_value(state, key, committed) for key in self.record_keys]))
+        return record, tenant
 
 
 def column_named(table: Table, name: str) -> Column[Any]:

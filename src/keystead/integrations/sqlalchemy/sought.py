@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import LargeBinary, TypeDecorator
 from sqlalchemy.engine import Dialect
 
-from keystead.errors import InvalidInputError, KMSError
+from keystead.errors import KMSError
 from keystead.fields import Field, Index
-from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
+from keystead.integrations.sqlalchemy.binding import as_itself, binding_of, refuse_literal
 
 
 class Sought:
@@ -57,8 +57,4 @@ class SoughtHash(TypeDecorator[Any]):
 
     def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
         """Return what refuses to write values into a statement's text."""
-
-        def refused(value: Any) -> str:
-            raise as_itself(InvalidInputError("values of encrypted columns are never written into a statement's text"))
-
-        return refused
+        return refuse_literal

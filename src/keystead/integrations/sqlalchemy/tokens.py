@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, ForeignKey, LargeBinary, Table, de
 from sqlalchemy.engine import Connection
 
 from keystead.errors import InvalidInputError
-from keystead.fields import Field, Index
+from keystead.fields import Field
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.elements import BindParameter
@@ -16,15 +16,9 @@ if TYPE_CHECKING:
     from keystead.integrations.sqlalchemy.comparator import EncryptedComparator
 
 
-def token_index(field: Field) -> Index | None:
-    """Return the field's token index, if it has one."""
-    return next((index for index in field.indexes if index.many), None)
-
-
 def token_table(field: Field, table: Table, record: Column[Any]) -> Table:
     """Return the table of the field's words, made in the same metadata; a row goes when its record goes."""
-    name = f"{table.name}_{field.column}_tokens"
-    index = token_index(field)
+    name, index = field.token_table, field.token_index
     if index is None:
         raise InvalidInputError(f"field {field.id} has no token index")
     known = table.metadata.tables.get(name if table.schema is None else f"{table.schema}.{name}")

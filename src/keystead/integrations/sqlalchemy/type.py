@@ -13,7 +13,7 @@ from keystead.crypto.codec import ValueType
 from keystead.crypto.envelope import is_envelope
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted, Field, Index
-from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
+from keystead.integrations.sqlalchemy.binding import as_itself, binding_of, refuse_literal
 from keystead.integrations.sqlalchemy.comparator import EncryptedComparator
 
 if TYPE_CHECKING:
@@ -104,11 +104,7 @@ class EncryptedBytes(TypeDecorator[Any]):
 
     def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
         """Return what refuses to write values into a statement's text."""
-
-        def refused(value: Any) -> str:
-            raise as_itself(InvalidInputError("values of encrypted columns are never written into a statement's text"))
-
-        return refused
+        return refuse_literal
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
         """Return what puts a ciphertext into its box: no decryption, no I/O."""
