@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from keystead.errors import KMSError
 from keystead.fields import Field, ReencryptReport, reencrypt, reencryptions, worker
 from keystead.ports.rows import RowChange, RowKey
+from keystead.stores import rows
 from keystead.stores.engines import sync_engine
 from keystead.stores.rows import RowTable
 from keystead.stores.urls import parse_url
@@ -205,7 +206,7 @@ class _LoggedTable(RowTable):
 def _reencrypt(place: Place, app: str, batch_rows: int, log: Path) -> ReencryptReport:
     """Re-encrypt to the end, unless killed before."""
     _LoggedTable.log = log
-    vars(_module())["RowTable"] = _LoggedTable
+    vars(rows)["RowTable"] = _LoggedTable
     # A killed worker's chunk is free soon, or each restart would wait for it at the end.
     vars(worker)["LEASE_MS"] = 2000
 
@@ -214,12 +215,6 @@ def _reencrypt(place: Place, app: str, batch_rows: int, log: Path) -> ReencryptR
             return await reencrypt(km, app, EMAIL, batch_rows=batch_rows)
 
     return asyncio.run(main())
-
-
-def _module() -> Any:
-    import sys
-
-    return sys.modules["keystead.fields.reencrypt"]
 
 
 def _unrecorded(place: Place, app: str, log: Path) -> int:

@@ -103,6 +103,14 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert answer.stdout == "[]\n"
 
 
+def test_the_manager_and_fields_load_no_database_before_they_are_used() -> None:
+    heavy = ["sqlalchemy", "alembic", "aiosqlite", "psycopg"]
+    program = "from keystead import Field, KeyManager; import keystead.blocking, keystead.fields, sys"
+    program += f"; print([name for name in {heavy} if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout == "[]\n"
+
+
 def test_models_and_errors_load_nothing_heavy_either() -> None:
     names = ["KMSError", "EncryptedData", "KeyReference", "RotationPolicy"]
     program = f"from keystead import {', '.join(names)}; import sys; print([n for n in {HEAVY} if n in sys.modules])"

@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from keystead import KeyManager, LocalKMSConfig, LocalKMSProvider
 from keystead.fields import reencrypt
 from keystead.ports.rows import RowChange, RowKey
+from keystead.stores import rows
 from keystead.stores.rows import RowTable
 from tests.fields.application import EMAIL
 
@@ -57,8 +57,7 @@ def main() -> None:
     """Run, and print how many batches were written."""
     store, url, KilledTable.point = sys.argv[1:4]
     KilledTable.nth = int(sys.argv[4])
-    module: Any = sys.modules["keystead.fields.reencrypt"]
-    module.RowTable = KilledTable
+    vars(rows)["RowTable"] = KilledTable
 
     async def run() -> None:
         async with manager(store) as km:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -143,7 +143,7 @@ async def _reencrypt(folder: Path, table: DemoTable, people: People, report: Rep
         await km.load_fields(*table.fields().values())
         await km.rotate_data_key()
         started = time.perf_counter()
-        with _writer(folder) as edits:
+        async with _writer(folder) as edits:
             rewritten = await _pass_over(km, table)
         seconds = time.perf_counter() - started
         for edit in edits:
@@ -166,18 +166,25 @@ async def _pass_over(km: KeyManager, table: DemoTable) -> int:
     return sum(report.rewritten for report in reports)
 
 
-@contextmanager
-def _writer(folder: Path) -> Iterator[list[dict[str, Any]]]:
+@asynccontextmanager
+async def _writer(folder: Path) -> AsyncIterator[list[dict[str, Any]]]:
     """Have another process change cells for as long as the block runs; what it wrote is in the list afterwards."""
     command = [sys.executable, "-m", "keystead.cli.demo_worker", "edit", str(folder)]
     edits: list[dict[str, Any]] = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        stdout = cast(IO[str], process.stdout)
-        edits.append(json.loads(stdout.readline()))  # it writes from here on
+    # Not waited for by blocking: this process may hold the store's lock, which the other one needs to begin.
+    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    stdin, stdout = cast(asyncio.StreamWriter, process.stdin), cast(asyncio.StreamReader, process.stdout)
+    first = await stdout.readline()
+    # Read as it comes, or the pipe would be full after some hundred changes.
+    rest = asyncio.create_task(stdout.read())
+    try:
         yield edits
-        rest, _ = process.communicate()  # closes its input, which is the sign to stop
-    _require(process.returncode == 0, "the process that writes failed")
-    edits += map(json.loads, rest.splitlines())
+    finally:
+        stdin.close()
+        lines = first + await rest
+        code = await process.wait()
+    _require(code == 0, "the process that writes failed")
+    edits += map(json.loads, lines.splitlines())
 
 
 def _worker(step: str, folder: Path) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from keystead.fields.surroundings import Manager, Session
 from keystead.fields.worker import Worker
 from keystead.ports import MAX_FAILURES, FieldRecord, ReencryptionRecord, ReencryptionState
 from keystead.ports.rows import ApplicationRows
-from keystead.stores.rows import RowTable
 
 BATCH_ROWS: Final = 2000
 POLL_S: Final = 10.0
@@ -122,6 +121,8 @@ class Place:
 
     def table(self) -> ApplicationRows:
         """Return the rows over a connection of their own."""
+        from keystead.stores.rows import RowTable
+
         field, key = self.field, self.key_column
         return RowTable(
             self.url,
