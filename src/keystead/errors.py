@@ -27,6 +27,10 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name t
     │   └── StoreRestoredError              store_restored               no
     ├── EncryptionError                     encryption                   no
     │   └── KeyEncryptionFailError      [2] key_encryption_fail          no
+    ├── SigningError                        signing                      no
+    ├── InvalidSignatureError               invalid_signature            no
+    ├── KeyNotExportableError               key_not_exportable           no    also NotImplementedError
+    ├── PartialBatchError                   partial_batch                no
     ├── DecryptionError                     decryption                   no
     │   ├── InvalidCiphertextError      [2] invalid_ciphertext           no
     │   ├── KeyDecryptionFailError      [2] key_decryption_fail          no
@@ -52,6 +56,7 @@ No message holds key bytes, plaintext, a context's values, a URL with credential
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -190,6 +195,37 @@ class KeyEncryptionFailError(EncryptionError):
     code = "key_encryption_fail"
 
 
+class SigningError(KMSError):
+    """A signature or MAC could not be made."""
+
+    code = "signing"
+
+
+class InvalidSignatureError(KMSError):
+    """The signature or MAC is not of these bytes under this key. That it could not be checked is another error."""
+
+    code = "invalid_signature"
+
+
+class KeyNotExportableError(KMSError, NotImplementedError):
+    """The key never leaves its KMS, which signs and verifies itself; ask for a signature instead of the key."""
+
+    code = "key_not_exportable"
+
+
+class PartialBatchError(KMSError):
+    """Some items of a batch failed.
+
+    ``results`` has for each item, in order, what it became: a result, or the error that is its own.
+    """
+
+    code = "partial_batch"
+
+    def __init__(self, message: str, results: Sequence[object] = ()) -> None:
+        self.results = tuple(results)
+        super().__init__(message)
+
+
 class DecryptionError(KMSError):
     """Wrong key, wrong context or altered bytes: the three are not told apart."""
 
@@ -256,10 +292,17 @@ class RotationNotSupportedError(KeyRotationError):
 
 
 class ProviderConnectionError(KMSError):
-    """The KMS could not be reached, throttled the call, or did not answer in time."""
+    """The KMS could not be reached, throttled the call, or did not answer in time.
+
+    ``retry_after_s`` is how long the service asked to be left alone, where it said so.
+    """
 
     code = "provider_connection"
     retryable = True
+
+    def __init__(self, *given: object, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(*given)
 
 
 class ProviderAuthError(ProviderConnectionError):
@@ -325,3 +368,7 @@ class CleanupFailedError(StorageOperationError):
 
     code = "cleanup_failed"
     retryable = True
+
+
+class HardcodedCredentialWarning(UserWarning):
+    """A credential is written into the configuration; the message says where it would be safe."""

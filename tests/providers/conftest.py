@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
+from keystead.ports import Closes
 from keystead.providers.guard import GuardedProvider
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
+from tests.providers.harnesses import HARNESSES
 from tests.providers.stubs import Guarded
+from tests.providers.subjects.subject import Harness, Subject
 
 
 @pytest.fixture
@@ -16,3 +22,22 @@ def kms(clock: FakeClock) -> FakeKMS:
 @pytest.fixture
 def guarded(kms: FakeKMS, clock: FakeClock) -> Guarded:
     return GuardedProvider(kms.provider("fake"), "cloud", clock=clock)
+
+
+@pytest.fixture
+def harness(request: pytest.FixtureRequest) -> Harness:
+    """The harness that ``subjects(...)`` chose."""
+    name: str = request.node.callspec.params["subject"]
+    return HARNESSES[name]
+
+
+@pytest.fixture
+async def subject(harness: Harness, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    """A provider of that harness, its service running and its faults off."""
+    service = None if harness.service is None else request.getfixturevalue(harness.service)
+    made = harness.make(tmp_path, service)
+    yield made
+    if made.faults is not None:
+        made.faults.heal()
+    if isinstance(made.provider, Closes):
+        await made.provider.aclose()

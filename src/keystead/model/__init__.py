@@ -1,5 +1,6 @@
 """The values that travel between rooms: frozen, slotted, without I/O."""
 
+from keystead.model.algorithms import SignatureAlgorithm
 from keystead.model.keys import (
     WRAP_KEYRING,
     DataKeyInfo,
@@ -20,6 +21,7 @@ from keystead.model.kms import (
     KeyState,
 )
 from keystead.model.secret import SecretBytes
+from keystead.model.signing import PublicKey, Signature
 from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
 
 __all__ = [
@@ -38,8 +40,11 @@ __all__ = [
     "KeyStatistics",
     "KeyringPurpose",
     "KeyringRecord",
+    "PublicKey",
     "RotationPolicy",
     "SecretBytes",
+    "Signature",
+    "SignatureAlgorithm",
     "StoreState",
     "utc_text",
 ]

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
+from keystead.model.algorithms import SignatureAlgorithm
 from keystead.model.secret import SecretBytes
 
 MAGIC: Final = 0xAF
@@ -63,12 +64,16 @@ class KeyReference:
 
 @dataclass(frozen=True, slots=True)
 class KeyDescription:
-    """What a service says of a key: identity as answered, state, times, current version."""
+    """What a service says of a key: identity as answered, purpose (in the reference), state, times, current version.
+
+    ``algorithms`` are those a signing or MAC key works with, the service's default first.
+    """
 
     key_reference: KeyReference
     state: KeyState = KeyState.ENABLED
     created_at: datetime | None = None
     current_version: str | None = None
+    algorithms: tuple[SignatureAlgorithm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

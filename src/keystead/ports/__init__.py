@@ -15,8 +15,11 @@ from keystead.ports.fields import (
     RowFailure,
 )
 from keystead.ports.kms import (
+    ChecksPermissions,
     Clock,
     Closes,
+    ComputesMacBatches,
+    ComputesMacs,
     DescribesKeys,
     EncryptsBatches,
     GeneratesDataKeys,
@@ -27,6 +30,9 @@ from keystead.ports.kms import (
     RetiresKeyVersions,
     RewrapsCiphertexts,
     RotatesKeys,
+    SignsBatches,
+    SignsMessages,
+    TellsTime,
 )
 from keystead.ports.store import (
     AuditEvent,
@@ -49,9 +55,12 @@ __all__ = [
     "MAX_FAILURES",
     "AuditEvent",
     "AuditTrail",
+    "ChecksPermissions",
     "ChunkRecord",
     "Clock",
     "Closes",
+    "ComputesMacBatches",
+    "ComputesMacs",
     "DescribesKeys",
     "EncryptsBatches",
     "FieldRecord",
@@ -77,7 +86,10 @@ __all__ = [
     "RotatesKeys",
     "RowFailure",
     "SeenState",
+    "SignsBatches",
+    "SignsMessages",
     "SourceScanner",
     "StateJournal",
+    "TellsTime",
     "UnitOfWork",
 ]

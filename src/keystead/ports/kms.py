@@ -11,7 +11,10 @@ from keystead.model import (
     EncryptedData,
     KeyDescription,
     KeyReference,
+    PublicKey,
     RotationPolicy,
+    Signature,
+    SignatureAlgorithm,
 )
 
 
@@ -126,3 +129,61 @@ class Closes(Protocol):
 
     async def aclose(self) -> None:
         """Release connections and wipe what can be wiped; idempotent."""
+
+
+@runtime_checkable
+class ComputesMacs(Protocol):
+    """The service makes and checks MACs under keys that never leave it."""
+
+    async def mac(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
+        """Return the MAC of ``message``; ``algorithm`` None is the key's own."""
+
+    async def verify_mac(self, message: bytes, mac: Signature) -> None:
+        """Return if ``mac`` is of ``message`` under the key it names, else raise ``InvalidSignatureError``."""
+
+
+@runtime_checkable
+class ComputesMacBatches(Protocol):
+    """The service makes many MACs in few calls."""
+
+    async def mac_batch(
+        self, messages: Sequence[bytes], key_id: str, *, algorithm: SignatureAlgorithm | None = None
+    ) -> list[Signature]:
+        """Return the MAC of each message; order kept; all or an error."""
+
+
+@runtime_checkable
+class SignsMessages(Protocol):
+    """The service signs with private keys that never leave it. Signatures are checked here, by the public key."""
+
+    async def sign(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
+        """Return the signature of ``message``, of any length; ``algorithm`` None is the key's default."""
+
+    async def public_key(self, key_id: str, *, version: str | None = None) -> PublicKey:
+        """Return the public key of a version, of the newest usable one where ``version`` is None."""
+
+
+@runtime_checkable
+class SignsBatches(Protocol):
+    """The service signs many messages in few calls."""
+
+    async def sign_batch(
+        self, messages: Sequence[bytes], key_id: str, *, algorithm: SignatureAlgorithm | None = None
+    ) -> list[Signature]:
+        """Return the signature of each message; order kept; all or an error."""
+
+
+@runtime_checkable
+class ChecksPermissions(Protocol):
+    """The service tells, without doing anything, what these credentials may do with a key."""
+
+    async def check_permissions(self, key_id: str) -> Mapping[str, bool]:
+        """Return for operations by their names here (``encrypt``, ``mac``...) whether they are allowed."""
+
+
+@runtime_checkable
+class TellsTime(Protocol):
+    """The service's clock can be read."""
+
+    async def service_time(self) -> datetime:
+        """Return the service's time, aware UTC."""

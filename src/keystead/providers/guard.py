@@ -1,51 +1,31 @@
-"""The guard: deadline, retries, single flight, error mapping and metrics around any provider, written once.
-
-Retries are a loop of a few lines instead of stamina's: stamina waits on the event loop's own clock, draws its jitter
-from the global generator and adds it to the pause, while the guard waits on the injected clock and draws the whole
-pause at random (full jitter), so that clients of one outage do not come back together and tests need no waiting.
-"""
+"""The guard: deadline, retries, single flight, error mapping and metrics around any provider."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar, cast
+from typing import Final, cast
 
-from keystead import telemetry
 from keystead.crypto.context import encode_context
 from keystead.errors import (
-    DecryptionError,
-    EncryptionError,
     InvalidInputError,
-    KeyRotationError,
     KMSError,
     ProviderConnectionError,
 )
 from keystead.model import DataKeyPair, EncryptedData, KeyDescription, KeyReference, RotationPolicy
 from keystead.ports import (
-    Clock,
     Closes,
     DescribesKeys,
     EncryptsBatches,
     GeneratesDataKeys,
-    KmsProvider,
-    Random,
     ReadsForeignData,
     ReportsRotationPolicy,
     RetiresKeyVersions,
     RewrapsCiphertexts,
     RotatesKeys,
 )
-from keystead.runtime.clock import SystemClock
-from keystead.runtime.single_flight import SingleFlight
-
-T = TypeVar("T")
-
-FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 2.0
-
+from keystead.providers import guard_signing
+from keystead.providers.guard_signing import GuardedSigning
 
 _CAPABILITIES: Final[Mapping[str, type]] = {
     "generate_data_key": GeneratesDataKeys,
@@ -57,22 +37,11 @@ _CAPABILITIES: Final[Mapping[str, type]] = {
     "decrypt_foreign": ReadsForeignData,
     "retire_version": RetiresKeyVersions,
     "aclose": Closes,
+    **guard_signing.CAPABILITIES,
 }
 
-_FOREIGN: Final[Mapping[str, type[KMSError]]] = {
-    "encrypt": EncryptionError,
-    "encrypt_batch": EncryptionError,
-    "generate_data_key": EncryptionError,
-    "rewrap": EncryptionError,
-    "decrypt": DecryptionError,
-    "decrypt_foreign": DecryptionError,
-    "rotate_key": KeyRotationError,
-    "retire_version": KeyRotationError,
-}
-"""What an exception that is not ours becomes; for the other operations, and for OSError, ProviderConnectionError."""
 
-
-class GuardedProvider:
+class GuardedProvider(GuardedSigning):
     """A provider instance as the rest of Keystead sees it.
 
     It has the capabilities of the provider inside, no more and no fewer: ``isinstance(guarded, RotatesKeys)`` asks
@@ -80,56 +49,14 @@ class GuardedProvider:
     (real seconds, all attempts together) with a result or one of Keystead's errors; of a foreign exception only the
     class's name is kept.
 
-    ``attempts`` is for calls that may be repeated; ``rotate_key`` is made once, and where its outcome is unclear,
-    ``describe`` decides.
+    ``attempts`` is for calls that may be repeated, while the instance's retry budget lasts; ``rotate_key`` is made
+    once, and where its outcome is unclear, ``describe`` decides.
 
     Raises:
         InvalidInputError: an instance name that is empty or holds a colon, or a deadline or attempts that cannot be.
     """
 
-    def __init__(
-        self,
-        provider: KmsProvider,
-        instance: str,
-        *,
-        clock: Clock | None = None,
-        deadline_s: float = 10.0,
-        attempts: int = 3,
-        random: Random = os.urandom,
-    ) -> None:
-        if not isinstance(instance, str) or not instance or ":" in instance:
-            raise InvalidInputError("a provider instance's name is a text that is not empty and has no colon")
-        if not deadline_s > 0 or attempts < 1:
-            raise InvalidInputError("a provider's deadline is longer than zero, and it gets at least one attempt")
-        self._provider = provider
-        self._instance = instance
-        self._clock = clock or SystemClock()
-        self._deadline_s = deadline_s
-        self._attempts = attempts
-        self._random = random
-        self._unwraps: SingleFlight[bytes] = SingleFlight()
-        for method, capability in _CAPABILITIES.items():
-            if isinstance(provider, capability):
-                # On the object, not the class: isinstance with a runtime protocol looks for the attribute.
-                setattr(self, method, getattr(self, f"_{method}"))
-
-    def __repr__(self) -> str:
-        return f"GuardedProvider({self._instance!r}, {self.provider_name})"
-
-    @property
-    def provider_name(self) -> str:
-        """The provider's kind."""
-        return self._provider.provider_name
-
-    @property
-    def instance(self) -> str:
-        """The name records know this instance by."""
-        return self._instance
-
-    @property
-    def provider(self) -> KmsProvider:
-        """The provider inside, without the guard."""
-        return self._provider
+    _capabilities = _CAPABILITIES
 
     async def encrypt(
         self, plaintext: bytes, key_id: str, *, context: Mapping[str, str] | None = None
@@ -234,70 +161,6 @@ class GuardedProvider:
     async def _aclose(self) -> None:
         await self._run("aclose", cast(Closes, self._provider).aclose, attempts=1)
 
-    async def _run(self, operation: str, call: Callable[[], Awaitable[T]], *, attempts: int | None = None) -> T:
-        """Make the call within the deadline, repeating it where that may help."""
-        is_late = False
-
-        async def attempt() -> T:
-            started, result = self._clock.monotonic(), "ok"
-            try:
-                return await call()
-            except asyncio.CancelledError:
-                result = "deadline" if is_late else "cancelled"
-                raise
-            except Exception as exc:
-                error = self._ours(operation, exc)
-                result = error.code
-            finally:
-                telemetry.kms_call(self._instance, operation, result, self._clock.monotonic() - started)
-            # Outside the except block: a foreign exception must not travel on as the context of ours.
-            raise error
-
-        work = asyncio.ensure_future(self._repeat(attempt, attempts or self._attempts))
-        work.add_done_callback(_mark_seen)
-        try:
-            done, _ = await asyncio.wait({work}, timeout=self._deadline_s)
-        except asyncio.CancelledError:
-            work.cancel()
-            raise
-        if not done:
-            is_late = True
-            work.cancel()
-            raise ProviderConnectionError(
-                f"the provider {self._instance!r} did not answer {operation} within {self._deadline_s:g} s"
-            )
-        if work.cancelled():
-            raise ProviderConnectionError(f"the provider {self._instance!r} gave up {operation}: CancelledError")
-        return work.result()
-
-    async def _repeat(self, attempt: Callable[[], Awaitable[T]], attempts: int) -> T:
-        give_up_at = self._clock.monotonic() + self._deadline_s
-        for number in range(1, attempts):
-            try:
-                return await attempt()
-            except KMSError as error:
-                pause_s = self._pause_s(number)
-                if not error.retryable or self._clock.monotonic() + pause_s >= give_up_at:
-                    raise
-            await self._clock.sleep(pause_s)
-        return await attempt()
-
-    def _pause_s(self, failures: int) -> float:
-        """Draw a pause between nothing and a ceiling that doubles with every failure."""
-        ceiling = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
-        return float(ceiling * int.from_bytes(self._random(4), "big") / 2**32)
-
-    def _ours(self, operation: str, exc: Exception) -> KMSError:
-        if isinstance(exc, KMSError):
-            return exc
-        error = _FOREIGN.get(operation, ProviderConnectionError)
-        if isinstance(exc, OSError):
-            error = ProviderConnectionError
-        return error(f"the provider {self._instance!r} failed {operation}: {type(exc).__name__}")
-
-    def _owned(self, reference: KeyReference) -> KeyReference:
-        return replace(reference, provider=self._instance)
-
     def _named(self, encrypted: EncryptedData) -> EncryptedData:
         return replace(encrypted, key_reference=self._owned(encrypted.key_reference))
 
@@ -313,9 +176,3 @@ def _content(plaintext: object) -> bytes:
             "encrypt takes bytes; encode text first with .encode(), or use encrypt_field, which keeps the type"
         )
     return plaintext if isinstance(plaintext, bytes) else bytes(plaintext)
-
-
-def _mark_seen(work: asyncio.Future[Any]) -> None:
-    """Take note of an outcome that nobody waits for any more, so that asyncio does not report it."""
-    if not work.cancelled():
-        work.exception()

@@ -45,8 +45,17 @@ from keystead.model import (
     SecretBytes,
 )
 from keystead.ports import Clock, Random
-from keystead.providers.local_kek import ALGORITHM, DATA_KEY_SIZES, KEY_SIZE, KekVersion, LocalKek, version_of
+from keystead.providers.local_kek import (
+    ALGORITHM,
+    DATA_KEY_SIZES,
+    KEY_SIZE,
+    KekVersion,
+    LocalKek,
+    encode_key_id,
+    version_of,
+)
 from keystead.runtime.clock import SystemClock
+from keystead.testing.fake_signing import FakeSigning
 
 
 @dataclass(slots=True)
@@ -63,7 +72,7 @@ class _Key:
         self.kek = LocalKek(self.versions)
 
 
-class FakeKMSProvider:
+class FakeKMSProvider(FakeSigning):
     """One client of a ``FakeKMS``, with every capability a provider may have. Clients of one service share its keys."""
 
     def __init__(self, service: FakeKMS, name: str) -> None:
@@ -240,6 +249,10 @@ class FakeKMS(FakeKMSProvider):
         """Enable one key or all."""
         self._set_state(key_id, KeyState.ENABLED)
 
+    def destroy(self, key_id: str) -> None:
+        """Destroy a key for good: it can be described, and nothing else."""
+        self._set_state(key_id, KeyState.DESTROYED)
+
     def heal(self) -> None:
         """Turn every failure off: everything set by the methods above, ``delay_s`` and ``unclear_rotate``."""
         self._next_failures.clear()
@@ -266,9 +279,11 @@ class FakeKMS(FakeKMSProvider):
         """Return a key with its id as the service answers it.
 
         Raises:
-            KeyNotFoundError: there is none, and it is not made.
-            KeyStateError: it is disabled.
+            InvalidInputError: this is no key id.
+        KeyNotFoundError: there is none, and it is not made.
+            KeyStateError: it is disabled or destroyed.
         """
+        encode_key_id(key_id)
         answered = self._aliases.get(key_id, key_id)
         if is_new_allowed and self._makes_keys and answered not in self._keys:
             self.create_key(answered)
@@ -278,6 +293,11 @@ class FakeKMS(FakeKMSProvider):
         if key.state is not KeyState.ENABLED and not any_state:
             raise KeyStateError(f"the key is {key.state}")
         return answered, key
+
+    def versions(self, key_id: str) -> tuple[str, list[KekVersion]]:
+        """Return a key's id and its versions, oldest first; errors as ``key``."""
+        answered, key = self.key(key_id)
+        return answered, key.versions
 
     def rotate(self, key_id: str) -> tuple[str, KekVersion]:
         """Add a version to a key and return the key's id and the version."""
@@ -293,7 +313,8 @@ class FakeKMS(FakeKMSProvider):
     def _set_state(self, key_id: str | None, state: KeyState) -> None:
         keys = self._keys.values() if key_id is None else [self.key(key_id, any_state=True)[1]]
         for key in keys:
-            key.state = state
+            if key.state is not KeyState.DESTROYED:
+                key.state = state
 
     def _take_turn(self) -> None:
         if self._rate is None:

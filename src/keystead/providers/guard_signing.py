@@ -1,0 +1,105 @@
+"""The guard's half for MACs, signatures and what a doctor asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, cast
+
+from keystead.errors import InvalidInputError
+from keystead.model import PublicKey, Signature, SignatureAlgorithm
+from keystead.ports import (
+    ChecksPermissions,
+    ComputesMacBatches,
+    ComputesMacs,
+    SignsBatches,
+    SignsMessages,
+    TellsTime,
+)
+from keystead.providers.guarded_calls import GuardedCalls
+
+CAPABILITIES: Final[Mapping[str, type]] = {
+    "mac": ComputesMacs,
+    "verify_mac": ComputesMacs,
+    "mac_batch": ComputesMacBatches,
+    "sign": SignsMessages,
+    "public_key": SignsMessages,
+    "sign_batch": SignsBatches,
+    "check_permissions": ChecksPermissions,
+    "service_time": TellsTime,
+}
+
+
+class GuardedSigning(GuardedCalls):
+    """What ``GuardedProvider`` puts in front of a provider's own methods; see there."""
+
+    async def _mac(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
+        provider, content = cast(ComputesMacs, self._provider), _message(message)
+
+        async def call() -> Signature:
+            return self._signed(await provider.mac(content, key_id, algorithm=algorithm))
+
+        return await self._run("mac", call)
+
+    async def _verify_mac(self, message: bytes, mac: Signature) -> None:
+        provider, content = cast(ComputesMacs, self._provider), _message(message)
+        reference = replace(mac.key_reference, provider=self._provider.provider_name)
+        foreign = replace(mac, key_reference=reference)
+        await self._run("verify_mac", lambda: provider.verify_mac(content, foreign))
+
+    async def _mac_batch(
+        self, messages: Sequence[bytes], key_id: str, *, algorithm: SignatureAlgorithm | None = None
+    ) -> list[Signature]:
+        provider = cast(ComputesMacBatches, self._provider)
+        contents = [_message(message) for message in messages]
+
+        async def call() -> list[Signature]:
+            return [self._signed(each) for each in await provider.mac_batch(contents, key_id, algorithm=algorithm)]
+
+        return await self._run("mac_batch", call)
+
+    async def _sign(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
+        provider, content = cast(SignsMessages, self._provider), _message(message)
+
+        async def call() -> Signature:
+            return self._signed(await provider.sign(content, key_id, algorithm=algorithm))
+
+        return await self._run("sign", call)
+
+    async def _public_key(self, key_id: str, *, version: str | None = None) -> PublicKey:
+        provider = cast(SignsMessages, self._provider)
+
+        async def call() -> PublicKey:
+            found = await provider.public_key(key_id, version=version)
+            return replace(found, key_reference=self._owned(found.key_reference))
+
+        return await self._run("public_key", call)
+
+    async def _sign_batch(
+        self, messages: Sequence[bytes], key_id: str, *, algorithm: SignatureAlgorithm | None = None
+    ) -> list[Signature]:
+        provider = cast(SignsBatches, self._provider)
+        contents = [_message(message) for message in messages]
+
+        async def call() -> list[Signature]:
+            return [self._signed(each) for each in await provider.sign_batch(contents, key_id, algorithm=algorithm)]
+
+        return await self._run("sign_batch", call)
+
+    async def _check_permissions(self, key_id: str) -> Mapping[str, bool]:
+        provider = cast(ChecksPermissions, self._provider)
+        return await self._run("check_permissions", lambda: provider.check_permissions(key_id))
+
+    async def _service_time(self) -> datetime:
+        provider = cast(TellsTime, self._provider)
+        return await self._run("service_time", provider.service_time)
+
+    def _signed(self, signature: Signature) -> Signature:
+        return replace(signature, key_reference=self._owned(signature.key_reference))
+
+
+def _message(message: object) -> bytes:
+    if not isinstance(message, bytes | bytearray | memoryview):
+        raise InvalidInputError("what is signed is bytes; encode text first with .encode()")
+    return bytes(message)

@@ -1,0 +1,169 @@
+"""A call to a KMS: its deadline, repetitions, error mapping and metrics, written once.
+
+Repetitions are a loop of a few lines instead of stamina's: stamina waits on the event loop's own clock, draws its
+jitter from the global generator and adds it to the pause, while here the clock is injected and the whole pause is drawn
+at random (full jitter), so that clients of one outage do not come back together and tests need no waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Final, TypeVar
+
+from keystead import telemetry
+from keystead.errors import (
+    DecryptionError,
+    EncryptionError,
+    InvalidInputError,
+    KeyRotationError,
+    KMSError,
+    ProviderConnectionError,
+    SigningError,
+)
+from keystead.model import KeyReference
+from keystead.ports import Clock, KmsProvider, Random
+from keystead.providers.retry import RetryBudget, pause_s
+from keystead.runtime.clock import SystemClock
+from keystead.runtime.single_flight import SingleFlight
+
+T = TypeVar("T")
+
+_FOREIGN: Final[Mapping[str, type[KMSError]]] = {
+    "encrypt": EncryptionError,
+    "encrypt_batch": EncryptionError,
+    "generate_data_key": EncryptionError,
+    "rewrap": EncryptionError,
+    "decrypt": DecryptionError,
+    "decrypt_foreign": DecryptionError,
+    "rotate_key": KeyRotationError,
+    "retire_version": KeyRotationError,
+    "mac": SigningError,
+    "mac_batch": SigningError,
+    "sign": SigningError,
+    "sign_batch": SigningError,
+}
+"""What an exception that is not ours becomes; for the other operations, and for OSError, ProviderConnectionError."""
+
+
+class GuardedCalls:
+    """Makes the calls of one provider instance; see ``GuardedProvider``."""
+
+    _capabilities: ClassVar[Mapping[str, type]] = {}
+
+    def __init__(
+        self,
+        provider: KmsProvider,
+        instance: str,
+        *,
+        clock: Clock | None = None,
+        deadline_s: float = 10.0,
+        attempts: int = 3,
+        random: Random = os.urandom,
+    ) -> None:
+        if not isinstance(instance, str) or not instance or ":" in instance:
+            raise InvalidInputError("a provider instance's name is a text that is not empty and has no colon")
+        if not deadline_s > 0 or attempts < 1:
+            raise InvalidInputError("a provider's deadline is longer than zero, and it gets at least one attempt")
+        self._provider = provider
+        self._instance = instance
+        self._clock = clock or SystemClock()
+        self._deadline_s = deadline_s
+        self._attempts = attempts
+        self._random = random
+        self._budget = RetryBudget()
+        self._unwraps: SingleFlight[bytes] = SingleFlight()
+        for method, capability in self._capabilities.items():
+            if isinstance(provider, capability):
+                # On the object, not the class: isinstance with a runtime protocol looks for the attribute.
+                setattr(self, method, getattr(self, f"_{method}"))
+
+    def __repr__(self) -> str:
+        return f"GuardedProvider({self._instance!r}, {self.provider_name})"
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's kind."""
+        return self._provider.provider_name
+
+    @property
+    def instance(self) -> str:
+        """The name records know this instance by."""
+        return self._instance
+
+    @property
+    def provider(self) -> KmsProvider:
+        """The provider inside, without the guard."""
+        return self._provider
+
+    async def _run(self, operation: str, call: Callable[[], Awaitable[T]], *, attempts: int | None = None) -> T:
+        """Make the call within the deadline, repeating it where that may help."""
+        is_late = False
+
+        async def attempt() -> T:
+            started, result = self._clock.monotonic(), "ok"
+            try:
+                return await call()
+            except asyncio.CancelledError:
+                result = "deadline" if is_late else "cancelled"
+                raise
+            except Exception as exc:
+                error = self._ours(operation, exc)
+                result = error.code
+            finally:
+                telemetry.kms_call(self._instance, operation, result, self._clock.monotonic() - started)
+            # Outside the except block: a foreign exception must not travel on as the context of ours.
+            raise error
+
+        work = asyncio.ensure_future(self._repeat(attempt, attempts or self._attempts))
+        work.add_done_callback(_mark_seen)
+        try:
+            done, _ = await asyncio.wait({work}, timeout=self._deadline_s)
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        if not done:
+            is_late = True
+            work.cancel()
+            raise ProviderConnectionError(
+                f"the provider {self._instance!r} did not answer {operation} within {self._deadline_s:g} s"
+            )
+        if work.cancelled():
+            raise ProviderConnectionError(f"the provider {self._instance!r} gave up {operation}: CancelledError")
+        return work.result()
+
+    async def _repeat(self, attempt: Callable[[], Awaitable[T]], attempts: int) -> T:
+        give_up_at = self._clock.monotonic() + self._deadline_s
+        repetitions = 0
+        while True:
+            try:
+                result = await attempt()
+            except KMSError as error:
+                wait_s = max(pause_s(repetitions + 1, self._random), getattr(error, "retry_after_s", None) or 0.0)
+                is_over = repetitions + 1 == attempts or self._clock.monotonic() + wait_s >= give_up_at
+                if not error.retryable or is_over or not self._budget.take():
+                    raise
+            else:
+                self._budget.succeeded(repetitions)
+                return result
+            await self._clock.sleep(wait_s)
+            repetitions += 1
+
+    def _ours(self, operation: str, exc: Exception) -> KMSError:
+        if isinstance(exc, KMSError):
+            return exc
+        error = _FOREIGN.get(operation, ProviderConnectionError)
+        if isinstance(exc, OSError):
+            error = ProviderConnectionError
+        return error(f"the provider {self._instance!r} failed {operation}: {type(exc).__name__}")
+
+    def _owned(self, reference: KeyReference) -> KeyReference:
+        return replace(reference, provider=self._instance)
+
+
+def _mark_seen(work: asyncio.Future[Any]) -> None:
+    """Take note of an outcome that nobody waits for any more, so that asyncio does not report it."""
+    if not work.cancelled():
+        work.exception()
