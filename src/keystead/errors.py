@@ -29,6 +29,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name t
     │   └── KeyEncryptionFailError      [2] key_encryption_fail          no
     ├── SigningError                        signing                      no
     ├── InvalidSignatureError               invalid_signature            no
+    ├── InvalidProofError                   invalid_proof                no
     ├── KeyNotExportableError               key_not_exportable           no    also NotImplementedError
     ├── PartialBatchError                   partial_batch                no
     ├── DecryptionError                     decryption                   no
@@ -205,6 +206,12 @@ class InvalidSignatureError(KMSError):
     """The signature or MAC is not of these bytes under this key. That it could not be checked is another error."""
 
     code = "invalid_signature"
+
+
+class InvalidProofError(KMSError):
+    """The proof does not show that a record is in a log, or that a log only grew."""
+
+    code = "invalid_proof"
 
 
 class KeyNotExportableError(KMSError, NotImplementedError):

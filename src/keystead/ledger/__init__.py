@@ -1,0 +1,1 @@
+"""The tamper-evident log: trees, checkpoints, proofs, and what signs them."""
