@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from scripts.gen_vectors_fields import field_file
 from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
 from scripts.gen_vectors_local_kek import local_kek_file
+from scripts.gen_vectors_log import log_file
 
 FOLDER = Path(__file__).resolve().parent.parent / "testvectors"
 
@@ -288,6 +289,7 @@ def build() -> dict[str, str]:
         "field-v1.json": field_file(envelope_case),
         "encrypted-data-v1.json": encrypted_data_file(),
         "local-kek-v1.json": local_kek_file(hkdf_sha256, encode_context),
+        "log-v1.json": log_file(),
         "legacy.json": legacy_file(),
         "root-key.json": root_key_file(),
     }

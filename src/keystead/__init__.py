@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CleanupFailedError,
         ConfigurationError,
         ConflictError,
+        CouldNotVerifyError,
         DataKeyNotLoadedError,
         DecryptionError,
         EncryptionError,
@@ -90,15 +91,25 @@ if TYPE_CHECKING:
         Signature,
         SignatureAlgorithm,
     )
+    from keystead.providers.aws import AWSKMSConfig, AWSKMSProvider
+    from keystead.providers.azure import AzureKMSConfig, AzureKMSProvider
+    from keystead.providers.gcp import GCPKMSProvider
+    from keystead.providers.gcp_config import GCPKMSConfig
     from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+    from keystead.providers.pkcs11 import Pkcs11KMSConfig, Pkcs11KMSProvider
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AWSKMSConfig",
+    "AWSKMSProvider",
     "AlreadyInitializedError",
+    "AzureKMSConfig",
+    "AzureKMSProvider",
     "CleanupFailedError",
     "ConfigurationError",
     "ConflictError",
+    "CouldNotVerifyError",
     "CryptoService",
     "DataKeyInfo",
     "DataKeyNotLoadedError",
@@ -110,6 +121,8 @@ __all__ = [
     "EncryptionError",
     "Field",
     "ForeignSchemaError",
+    "GCPKMSConfig",
+    "GCPKMSProvider",
     "HardcodedCredentialWarning",
     "InvalidAlgorithmError",
     "InvalidCiphertextError",
@@ -146,6 +159,8 @@ __all__ = [
     "NoActiveKeyError",
     "NotInitializedError",
     "PartialBatchError",
+    "Pkcs11KMSConfig",
+    "Pkcs11KMSProvider",
     "ProviderAuthError",
     "ProviderConnectionError",
     "ProviderNotConfiguredError",
@@ -170,11 +185,19 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "AWSKMSConfig": "keystead.providers.aws",
+    "AWSKMSProvider": "keystead.providers.aws",
+    "AzureKMSConfig": "keystead.providers.azure",
+    "AzureKMSProvider": "keystead.providers.azure",
     "KeyManager": "keystead.manager.manager",
     "KeyringHandle": "keystead.manager.handle",
     "CryptoService": "keystead.manager.crypto_service",
+    "GCPKMSConfig": "keystead.providers.gcp_config",
+    "GCPKMSProvider": "keystead.providers.gcp",
     "LocalKMSConfig": "keystead.providers.local",
     "LocalKMSProvider": "keystead.providers.local",
+    "Pkcs11KMSConfig": "keystead.providers.pkcs11",
+    "Pkcs11KMSProvider": "keystead.providers.pkcs11",
     "RootKeyGenerator": "keystead.crypto.root_key",
     "Field": "keystead.fields.field",
     "HardcodedCredentialWarning": "keystead.errors",

@@ -30,6 +30,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name t
     ├── SigningError                        signing                      no
     ├── InvalidSignatureError               invalid_signature            no
     ├── InvalidProofError                   invalid_proof                no
+    ├── CouldNotVerifyError                 could_not_verify             yes
     ├── KeyNotExportableError               key_not_exportable           no    also NotImplementedError
     ├── PartialBatchError                   partial_batch                no
     ├── DecryptionError                     decryption                   no
@@ -212,6 +213,13 @@ class InvalidProofError(KMSError):
     """The proof does not show that a record is in a log, or that a log only grew."""
 
     code = "invalid_proof"
+
+
+class CouldNotVerifyError(KMSError):
+    """Whether a log is as it was written could not be found out: a KMS or a file could not be reached."""
+
+    code = "could_not_verify"
+    retryable = True
 
 
 class KeyNotExportableError(KMSError, NotImplementedError):

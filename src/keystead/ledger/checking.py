@@ -1,0 +1,365 @@
+"""Following a stream through its files: every tag, number, time and root is computed again.
+
+The common record goes through a loop that does nothing else; whatever that does not take is looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Final, Protocol
+
+from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidSignatureError
+from keystead.ledger.checkpoint import Checkpoint, SignedCheckpoint
+from keystead.ledger.controls import Controls
+from keystead.ledger.losses import Losses
+from keystead.ledger.note import unbase64
+from keystead.ledger.reading import Batch, LogFile
+from keystead.ledger.records import (
+    TAIL_BYTES,
+    FileHeader,
+    Kind,
+    MalformedRecordError,
+    Record,
+    Session,
+    integer,
+    parse_line,
+    parse_payload,
+    tag_text,
+)
+from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
+from keystead.ledger.sealer import BATCH
+from keystead.ledger.sessions import OpenSession
+from keystead.ledger.tags import NO_TAG
+from keystead.ledger.tree import Frontier
+
+_LONGEST_TIME: Final = 16
+
+
+class Trust(Protocol):
+    """What a reader trusts; see ``TrustPolicy``."""
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+
+    def session_key(self, session: Session) -> bytes | None:
+        """Return a session's key, None where tags are not to be checked.
+
+        Raises:
+            InvalidSignatureError: who sealed it is not trusted, or the wrapped key is not of this session.
+            CouldNotVerifyError: the KMS could not be asked.
+        """
+
+    def checkpoint(self, note: bytes, time_ms: int) -> SignedCheckpoint:
+        """Return a checkpoint that is trusted, else raise ``InvalidSignatureError``."""
+
+
+class StreamChecker:
+    """Checks one stream.
+
+    Args:
+        trust: whose keys count.
+        since: a checkpoint that the reader has kept, of this stream and signed by it.
+    """
+
+    def __init__(self, trust: Trust, *, since: Checkpoint | None = None) -> None:
+        self.report = VerifyReport(stream=trust.stream)
+        self.trust = trust
+        self.number = 0
+        self.tag = NO_TAG
+        self.time_ms = 0
+        self.session: OpenSession | None = None
+        self.losses = Losses(self)
+        self.file: LogFile
+        self.line = self.offset = 0
+        self._since = since
+        self._tree = Frontier()
+        self._leaves: list[bytes] = []
+        self._is_lost = False
+        self._is_root_known = True
+        self._file_number = 0
+        self._controls = Controls(self)
+
+    def check(self, files: Iterable[LogFile], *, is_whole: bool = False, expect_closed: bool = False) -> VerifyReport:
+        """Follow the stream through ``files``, in their order.
+
+        Args:
+            is_whole: the first of them has to be the stream's, unless the log says that earlier ones were removed.
+            expect_closed: the stream was closed.
+
+        Raises:
+            CouldNotVerifyError: a KMS could not be asked, or ``since`` lies before the first file.
+            StorageOperationError: a file cannot be read.
+        """
+        for file in files:
+            self._check_file(file)
+        self.root()
+        self.losses.finish()
+        self._controls.finish(is_whole=is_whole, expect_closed=expect_closed)
+        if self._since is not None:
+            self.find(
+                ErrorType.ROLLED_BACK,
+                f"the log ends before record {self._since.size}, which a checkpoint that was kept vouches for",
+            )
+        self.report.size = self.number
+        return self.report
+
+    def find(self, kind: ErrorType, message: str, *, line: int | None = None, offset: int | None = None) -> None:
+        """Take a finding, where the reader is unless told otherwise."""
+        where = (self.line if line is None else line, self.offset if offset is None else offset)
+        self.report.add(VerifyError(kind, message, str(self.file.path), *where, self.number))
+
+    def root(self) -> bytes | None:
+        """Return the root over all records so far; None where one of them is not as it was."""
+        self._flush()
+        return self._tree.root() if self._is_root_known else None
+
+    def vouch(self, checkpoint: Checkpoint) -> None:
+        """Note a good checkpoint over all records so far."""
+        self.report.vouched, self.report.checkpoint = self.number, checkpoint
+
+    def _check_file(self, file: LogFile) -> None:
+        if self.report.files:
+            self.losses.end_file()
+        self.file, self.line, self.offset = file, 1, 0
+        self.report.files += 1
+        batches = file.batches()
+        batch = next(batches, None)
+        if batch is None:
+            self.find(ErrorType.TRUNCATED, "the file is empty")
+            return
+        if not self._begin_file(batch):
+            return
+        at = 1
+        while batch is not None:
+            following = next(batches, None)
+            self._check_batch(batch, at, following)
+            batch, at = following, 0
+        self._end_file(file)
+
+    def _begin_file(self, batch: Batch) -> bool:
+        """Take a file's first record; return whether the rest can be followed."""
+        try:
+            record = parse_line(batch.lines[0])
+            header = FileHeader.of(parse_payload(record.payload))
+            if record.kind != Kind.FILE:
+                raise MalformedRecordError("another kind")
+            tree = Frontier(record.number, header.roots)
+        except (MalformedRecordError, InvalidInputError):
+            self.find(ErrorType.MALFORMED, "the file does not begin as a log does; nothing in it could be checked")
+            return False
+        if header.stream != self.trust.stream:
+            self.find(ErrorType.REPLACED, "the file is of another stream than the policy is for")
+            return False
+        self._join(record, header, tree)
+        self._controls.begin_file()
+        key = self._key_of(header.session)
+        self.report.sessions += self.session is None or self.session.told.id != header.session.id
+        self.session, self.tag, self._is_lost = OpenSession.begin(header.session, header.stream, key), header.tag, False
+        if self._is_sealed(record):
+            self._accept(batch.lines[0], record)
+        else:
+            self.find(ErrorType.REPLACED, "the file's first record is not sealed by the session it names")
+            self._adopt(batch.lines[0], record)
+        return True
+
+    def _join(self, record: Record, header: FileHeader, tree: Frontier) -> None:
+        """See that a file begins where the one before ended, and go on from what it says."""
+        self._flush()
+        follows = self.report.files > 1
+        if follows and header.file != self._file_number + 1:
+            self._controls.gap(range(self._file_number + 1, header.file), record.number)
+        elif follows and (record.number != self.number or (self._is_root_known and header.roots != self._tree.roots)):
+            kind = ErrorType.TRUNCATED if record.number > self.number else ErrorType.REPLACED
+            self.find(kind, f"the file follows record {record.number}, and the one before it ends at {self.number}")
+        elif follows and header.tag != self._tag_for(header.session):
+            self.find(ErrorType.REPLACED, "the file follows another last record than the one before it has")
+        elif not follows:
+            self.report.first = record.number
+            self._controls.starts_at(header.file)
+            if self._since is not None and self._since.size < record.number:
+                raise CouldNotVerifyError(
+                    f"the checkpoint that was kept is of {self._since.size} records, and the first file begins at "
+                    f"{record.number}: give the files before it as well"
+                )
+        self.number, self._tree, self._is_root_known, self._file_number = record.number, tree, True, header.file
+
+    def _tag_for(self, session: Session) -> bytes | None:
+        """Return what stands for the last tag where ``session`` goes on, None where that cannot be."""
+        if self.session is None or self.session.told.id != session.id or self.session.told.epoch == session.epoch:
+            return self.tag
+        try:
+            return self.session.at_epoch(session.epoch, self.number, self.tag)[1]
+        except MalformedRecordError:
+            return None
+
+    def _key_of(self, session: Session) -> bytes | None:
+        try:
+            return self.trust.session_key(session)
+        except InvalidSignatureError as exc:
+            self.find(ErrorType.UNTRUSTED, str(exc))
+            return None
+
+    def _end_file(self, file: LogFile) -> None:
+        if file.is_damaged:
+            self.find(ErrorType.MODIFIED, "the compressed file is damaged: what follows could not be read")
+        self._controls.ended_file()
+
+    def _check_batch(self, batch: Batch, at: int, following: Batch | None) -> None:
+        lines = batch.lines
+        # The last line of a file has to have its end, or it is what a crash left of one.
+        whole = len(lines) if batch.has_end else len(lines) - 1
+        while at < len(lines):
+            if at < whole and not self._controls.is_waiting:
+                at = self._take(lines, at, whole)
+                if at == len(lines):
+                    break
+            self.line, self.offset = batch.line + at, batch.offset_of(at)
+            if at < whole:
+                after = lines[at + 1 : at + 2] or (following.lines[:1] if following is not None else [])
+                self._look(lines[at], after[0] if after else None)
+            else:
+                self.losses.take_junk(lines[at])
+            at += 1
+
+    def _take(self, lines: list[bytes], at: int, end: int) -> int:
+        """Take records of the application for as long as nothing is unusual; return where that ends."""
+        session = self.session
+        if session is None or session.tagger is None or self._is_lost or self.losses.junk is not None:
+            return at
+        tagger, low, high = session.tagger, session.low_ms, session.high_ms
+        number, tag, last = self.number, self.tag, self.time_ms
+        leaves = self._leaves
+        if self._since is not None:
+            # So that the root is looked at just there.
+            end = min(end, at + self._since.size - number)
+        begun = at
+        while at < end:
+            line = lines[at]
+            begin = b'{"n":%d,"t":' % number
+            size = len(begin)
+            until = line.find(b',"d":', size, size + _LONGEST_TIME + 5)
+            digits = line[size:until]
+            if until < 0 or not line.startswith(begin) or not digits.isdigit() or digits[0] == 48:  # no leading zero
+                break
+            time_ms = int(digits)
+            if time_ms != last and not (last < time_ms and low <= time_ms <= high):
+                break
+            found = tagger(tag + line[:-TAIL_BYTES])
+            if line[-TAIL_BYTES:] != b',"m":"%b"}' % tag_text(found):
+                break
+            tag, last = found, time_ms
+            leaves.append(sha256(b"\x00" + line).digest())
+            number += 1
+            at += 1
+            if len(leaves) >= BATCH:
+                self._tree.extend(leaves)
+                leaves.clear()
+        self.number, self.tag, self.time_ms = number, tag, last
+        self.report.records_checked += at - begun
+        if at > begun:
+            self._controls.took_records()
+            self._reached()
+        return at
+
+    def _look(self, line: bytes, after: bytes | None) -> None:
+        """Look at a line that is not the common record, or not what it should be."""
+        try:
+            record = parse_line(line)
+        except MalformedRecordError:
+            self.losses.take_junk(line)
+            return
+        if self._is_sealed(record):
+            self._accept(line, record)
+        elif after is not None and self._would_follow(after):
+            self.report.records_invalid += 1
+            self.losses.take_inserted(record)
+        elif record.number < self.number:
+            self.report.records_invalid += 1
+            self.losses.take_earlier(record)
+        else:
+            self.losses.take_changed(record)
+            self._adopt(line, record)
+
+    def _is_sealed(self, record: Record) -> bool:
+        """Whether ``record`` is the next one; moves on to the session or epoch that it begins."""
+        session = self.session
+        if record.number != self.number or session is None:
+            return False
+        try:
+            tag, following = self.tag, session
+            if record.kind == Kind.EPOCH:
+                following, tag = session.at_epoch(integer(parse_payload(record.payload), "epoch"), self.number, tag)
+            elif record.kind == Kind.SESSION:
+                told = Session.of(parse_payload(record.payload))
+                following = OpenSession.begin(told, self.trust.stream, self._key_of(told))
+        except MalformedRecordError:
+            return False
+        # Without the key, or the tag before, there is nothing to check it by.
+        is_blind = following.tagger is None or self._is_lost
+        found = _stated(record) if is_blind else following.seals(record, tag)
+        if found is None:
+            return False
+        self.session, self.tag = following, found
+        return True
+
+    def _would_follow(self, line: bytes) -> bool:
+        try:
+            record = parse_line(line)
+        except MalformedRecordError:
+            return False
+        is_next = record.number == self.number and self.session is not None and not self._is_lost
+        return is_next and self.session is not None and self.session.seals(record, self.tag) is not None
+
+    def _accept(self, line: bytes, record: Record) -> None:
+        """Take a record that is sealed as it should be."""
+        self.losses.settle_junk(record)
+        self._is_lost = False
+        self._controls.before(record)
+        session = self.session
+        if session is not None and record.time_ms != self.time_ms:
+            if record.time_ms < self.time_ms:
+                self.find(ErrorType.TIME, "the record's time is before that of the one before it")
+            elif not session.low_ms <= record.time_ms <= session.high_ms:
+                self.find(ErrorType.TIME, "the record's time is not in the epoch that it is sealed in")
+        if record.kind == Kind.CHECKPOINT:
+            self._controls.checkpoint(record)
+        self._add(line, record)
+        self._controls.after(record)
+        self._reached()
+
+    def _adopt(self, line: bytes, record: Record) -> None:
+        """Take a record as it stands although it is not sealed as it should be, so that the next one can be checked."""
+        self.report.records_invalid += 1
+        tag = _stated(record)
+        self._is_lost, self._is_root_known = tag is None, False
+        self.tag = tag or NO_TAG
+        self._add(line, record)
+
+    def _add(self, line: bytes, record: Record) -> None:
+        self._leaves.append(sha256(b"\x00" + line).digest())
+        self.number = record.number + 1
+        self.time_ms = max(self.time_ms, record.time_ms)
+        self.report.records_checked += 1
+
+    def _flush(self) -> None:
+        if self._leaves:
+            self._tree.extend(self._leaves)
+            self._leaves.clear()
+
+    def _reached(self) -> None:
+        """Compare the root with the checkpoint that was kept, once the log is as long."""
+        if self._since is None or self.number < self._since.size:
+            return
+        since, self._since = self._since, None
+        root = self.root()
+        if self.number > since.size or (root is not None and root != since.root):
+            self.find(ErrorType.ROLLED_BACK, "the log is no continuation of the checkpoint that was kept")
+        elif root is not None:
+            self.vouch(since)
+
+
+def _stated(record: Record) -> bytes | None:
+    """Return the tag that a line carries, whoever made it."""
+    return unbase64(record.tag.decode("ascii", "replace") + "=")

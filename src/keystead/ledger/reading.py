@@ -1,0 +1,102 @@
+"""Reading a log's files: lines in batches, with constant memory, plain or compressed."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Final, cast
+
+from keystead.errors import StorageOperationError
+from keystead.ledger.records import MAX_LINE_BYTES
+
+BLOCK_BYTES: Final = 1 << 18
+_GZIP: Final = b"\x1f\x8b"
+
+
+@dataclass(slots=True)
+class Batch:
+    """Lines that follow one another.
+
+    Attributes:
+        line: the first one's number in its file, from 1.
+        offset: where it begins.
+        lines: without their ends.
+        has_end: whether the last line has one. Where it has none it is the file's end, or a piece of a line that is too
+            long to be a record.
+    """
+
+    line: int
+    offset: int
+    lines: list[bytes]
+    has_end: bool = True
+
+    def offset_of(self, index: int) -> int:
+        """Return where a line begins."""
+        return self.offset + sum(len(line) + 1 for line in self.lines[:index])
+
+
+class LogFile:
+    """One file of a log, for reading from its beginning.
+
+    A line that is longer than any record comes in pieces, none of which is a record; a compressed file that is damaged
+    ends where the damage begins.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.is_damaged = False
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the lines of the file.
+
+        Raises:
+            StorageOperationError: it cannot be read.
+        """
+        line, offset, rest = 1, 0, b""
+        with self._open() as file:
+            while block := self._read(file):
+                lines = (rest + block).split(b"\n")
+                rest = lines.pop()
+                if lines:
+                    yield Batch(line, offset, lines)
+                    line += len(lines)
+                    offset += sum(map(len, lines)) + len(lines)
+                if len(rest) > MAX_LINE_BYTES:
+                    yield Batch(line, offset, [rest], has_end=False)
+                    offset += len(rest)
+                    rest = b""
+        if rest:
+            yield Batch(line, offset, [rest], has_end=False)
+
+    def digest(self, start: int, end: int) -> str:
+        """Return the SHA-256 of a part of the file, in hex."""
+        digest = sha256()
+        with self._open() as file:
+            file.seek(start)
+            remaining = end - start
+            while remaining > 0 and (block := file.read(min(BLOCK_BYTES, remaining))):
+                digest.update(block)
+                remaining -= len(block)
+        return digest.hexdigest()
+
+    def _open(self) -> IO[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                is_compressed = file.read(2) == _GZIP
+            return cast(IO[bytes], gzip.open(self.path, "rb")) if is_compressed else self.path.open("rb")
+        except OSError as exc:
+            raise StorageOperationError(f"{self.path} cannot be read: {exc.strerror}") from None
+
+    def _read(self, file: IO[bytes]) -> bytes:
+        try:
+            return file.read(BLOCK_BYTES)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            self.is_damaged = True
+            return b""
+        except OSError as exc:
+            raise StorageOperationError(f"{self.path} cannot be read: {exc.strerror}") from None
