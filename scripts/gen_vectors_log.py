@@ -133,10 +133,13 @@ class Writer:
     def checkpoint(self, now: int) -> None:
         """Sign what is there."""
         text = f"{self.stream}\n{self.number}\n{b64(root_of(self.leaves))}\n"
+        self.control("checkpoint", {"note": self.signed(text)}, now)
+
+    def signed(self, text: str) -> str:
+        """Return a note."""
         public = self.signing_key.public_key().public_bytes_raw()
         key_id = hashlib.sha256(self.stream.encode() + b"\n\x01" + public).digest()[:4]
-        line = f"\u2014 {self.stream} {b64(key_id + self.signing_key.sign(text.encode()))}\n"
-        self.control("checkpoint", {"note": f"{text}\n{line}"}, now)
+        return f"{text}\n\u2014 {self.stream} {b64(key_id + self.signing_key.sign(text.encode()))}\n"
 
     def _mac_key(self) -> bytes:
         return hmac.digest(self.key, b"keystead log v1 seal", "sha256")
@@ -164,7 +167,10 @@ def whole_stream() -> Case:
     writer.seal(b'{"event":"start"}', START + 5)
     writer.seal('{"name":"Grüße","list":[1,2.50,1e3],"a":1,"a":2}'.encode(), START + 5)
     writer.checkpoint(START + 10)
+    writer.control("cut", {}, START + 11)
+    cut = f"{writer.stream}\n{writer.number - 1}\n{b64(root_of(writer.leaves[:-1]))}\n"
     writer.to_epoch(1, START + 900_500)
+    writer.control("checkpoint", {"note": writer.signed(cut)}, START + 900_500)
     writer.seal(b'"a text, \\"quoted\\", and \\u2028"', START + 900_500)
     writer.to_epoch(4, START + 3_600_000)
     writer.seal(b"null", START + 3_600_001)

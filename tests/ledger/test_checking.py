@@ -235,6 +235,34 @@ def test_a_checkpoint_that_is_not_the_logs_is_found(tmp_path: Path, change: str)
     assert kinds(check(tmp_path, log)) == ["checkpoint"]
 
 
+def test_a_checkpoint_may_follow_later_where_it_was_announced(tmp_path: Path) -> None:
+    sealer = Sealer(STREAM, session("one"), session_key("one"))
+    log = sealer.file(1, START) + sealer.seal(payloads(5), START)
+    first = sealer.checkpoint()
+    log += sealer.control(Kind.CUT, {}, START) + sealer.seal(payloads(5), START)
+    second = sealer.checkpoint()
+    log += sealer.control(Kind.CUT, {}, START) + sealer.seal(payloads(5), START)
+    announced = log
+    log += sealer.control(Kind.CHECKPOINT, {"note": sign(first)}, START)
+    log += sealer.control(Kind.CHECKPOINT, {"note": sign(second)}, START)
+    report = check(tmp_path, log)
+    assert (report.errors, report.vouched) == ([], 12)
+    forged = Sealer(STREAM, session("one"), session_key("one"))
+    forged.file(1, START)
+    forged.seal(payloads(7), START)
+    never = announced + _at(sealer, announced, Kind.CHECKPOINT, {"note": sign(Checkpoint(STREAM, 6, bytes(32)))})
+    assert kinds(check(tmp_path, never)) == ["checkpoint"]
+    other = announced + _at(sealer, announced, Kind.CHECKPOINT, {"note": sign(forged.checkpoint())})
+    assert kinds(check(tmp_path, other)) == ["checkpoint"]
+
+
+def _at(sealer: Sealer, log: bytes, kind: Kind, payload: dict[str, str]) -> bytes:
+    """Return a record that follows the last one of a log which the sealer has written further."""
+    last = parse_line(lines_of(log)[-1][:-1])
+    sealer.number, sealer.tag = last.number + 1, unbase64(last.tag.decode() + "=")
+    return sealer.control(kind, payload, START)
+
+
 def test_records_of_later_epochs_are_sealed_by_later_keys(tmp_path: Path) -> None:
     sealer = Sealer(STREAM, session("one"), session_key("one"))
     log = sealer.file(1, START) + sealer.seal(payloads(3), START)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystead.errors import InvalidInputError
+from keystead.ledger.checkpoint import Checkpoint
 from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
 from keystead.ledger.records import Kind, Session, parse_line
 from keystead.ledger.sealer import MAX_PAYLOAD_BYTES, Sealer, require_payload
@@ -37,10 +38,10 @@ def session_of(case: dict[str, Any], number: int, start: int) -> tuple[Session, 
     return Session(told["id"], "HMAC-SHA256", told["wrapped"], 0, 900, start), bytes.fromhex(told["key"])
 
 
-def note_of(sealer: Sealer) -> dict[str, str]:
-    private_key = Ed25519PrivateKey.from_private_bytes(known_bytes(f"log signer {sealer.stream}"))
-    key = NoteKey.of(sealer.stream, NoteKeyType.ED25519, private_key.public_key().public_bytes_raw())
-    text = sealer.checkpoint().text()
+def note_of(checkpoint: Checkpoint) -> dict[str, str]:
+    private_key = Ed25519PrivateKey.from_private_bytes(known_bytes(f"log signer {checkpoint.origin}"))
+    key = NoteKey.of(checkpoint.origin, NoteKeyType.ED25519, private_key.public_key().public_bytes_raw())
+    text = checkpoint.text()
     signature = NoteSignature(key.name, key.key_id, private_key.sign(text.encode()))
     return {"note": Note(text, (signature,)).render().decode()}
 
@@ -52,9 +53,12 @@ def test_a_stream_with_every_kind_of_record_is_written_as_specified() -> None:
     written = sealer.file(1, START)
     payloads = [b'{"event":"start"}', '{"name":"Grüße","list":[1,2.50,1e3],"a":1,"a":2}'.encode()]
     written += sealer.seal(payloads, START + 5)
-    written += sealer.control(Kind.CHECKPOINT, note_of(sealer), START + 10)
+    written += sealer.control(Kind.CHECKPOINT, note_of(sealer.checkpoint()), START + 10)
+    cut = sealer.checkpoint()
+    written += sealer.control(Kind.CUT, {}, START + 11)
     sealer.end_epochs(1)
     written += sealer.epoch(START + 900_500)
+    written += sealer.control(Kind.CHECKPOINT, note_of(cut), START + 900_500)
     written += sealer.seal([b'"a text, \\"quoted\\", and \\u2028"'], START + 900_500)
     sealer.end_epochs(4)
     written += sealer.epoch(START + 3_600_000)
@@ -69,14 +73,14 @@ def test_a_stream_with_every_kind_of_record_is_written_as_specified() -> None:
     recovery = {"bytes": len(torn), "sha256": sha256(torn).hexdigest()}
     written += sealer.control(Kind.RECOVERY, recovery, START + 4_000_000)
     written += sealer.control(Kind.CLOSE, {"next": 2}, START + 4_000_100)
-    written += sealer.control(Kind.CHECKPOINT, note_of(sealer), START + 4_000_100)
+    written += sealer.control(Kind.CHECKPOINT, note_of(sealer.checkpoint()), START + 4_000_100)
     assert written == first
     written = sealer.file(2, START + 4_000_200)
     removed = {"files": [{"file": 7, "first": 0, "last": 9}], "reason": "kept for a year"}
     written += sealer.control(Kind.RETENTION, removed, START + 4_000_200)
     written += sealer.seal([b"[]"], START + 4_000_201)
     written += sealer.control(Kind.CLOSE, {}, START + 4_000_300)
-    written += sealer.control(Kind.CHECKPOINT, note_of(sealer), START + 4_000_300)
+    written += sealer.control(Kind.CHECKPOINT, note_of(sealer.checkpoint()), START + 4_000_300)
     assert written == second
     assert sealer.checkpoint().root.hex() == case["root"]
 
@@ -85,7 +89,7 @@ def test_a_stream_without_a_key_is_written_as_specified() -> None:
     case = VECTORS[1]
     sealer = Sealer(case["stream"], *session_of(case, 0, START))
     written = sealer.file(1, START) + sealer.seal([b'{"event":"start"}'], START + 1)
-    written += sealer.control(Kind.CHECKPOINT, note_of(sealer), START + 2)
+    written += sealer.control(Kind.CHECKPOINT, note_of(sealer.checkpoint()), START + 2)
     assert [written] == files_of(case)
     assert sealer.checkpoint().root.hex() == case["root"]
 

@@ -116,8 +116,8 @@ class StreamChecker:
         return self._tree.root() if self._is_root_known else None
 
     def vouch(self, checkpoint: Checkpoint) -> None:
-        """Note a good checkpoint over all records so far."""
-        self.report.vouched, self.report.checkpoint = self.number, checkpoint
+        """Note a good checkpoint."""
+        self.report.vouched, self.report.checkpoint = checkpoint.size, checkpoint
 
     def _check_file(self, file: LogFile) -> None:
         if self.report.files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from keystead.errors import InvalidSignatureError
 from keystead.ledger.records import (
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from keystead.ledger.checking import StreamChecker
 
 
+MAX_CUTS: Final = 16
+"""Checkpoints that are being signed at a time."""
+
+
 class Controls:
     """The grammar of the log's own records."""
 
@@ -36,6 +40,7 @@ class Controls:
         self._first_file = 1
         self._gaps: dict[int, int] = {}
         self._removed: set[int] = set()
+        self._cuts: dict[int, bytes | None] = {}
 
     @property
     def is_waiting(self) -> bool:
@@ -64,6 +69,8 @@ class Controls:
     def before(self, record: Record) -> None:
         """See that a record may stand where it does, and set the clock that its time is measured by."""
         find = self._checker.find
+        if record.kind == Kind.CUT:
+            self._cuts[record.number] = self._checker.root()
         if record.kind == Kind.CLOCK and self._checker.session is not None:
             with contextlib.suppress(MalformedRecordError):
                 self._checker.session.step(integer(parse_payload(record.payload), "step"))
@@ -100,9 +107,11 @@ class Controls:
         except InvalidSignatureError as exc:
             checker.find(ErrorType.CHECKPOINT, str(exc))
             return
-        if found.origin != checker.trust.stream or found.size != checker.number:
+        is_here = found.size == checker.number
+        root = checker.root() if is_here else self._cuts.pop(found.size, b"")
+        if found.origin != checker.trust.stream or root == b"":
             checker.find(ErrorType.CHECKPOINT, "a checkpoint of another log, or of another number of records")
-        elif (root := checker.root()) is None:
+        elif root is None:
             return
         elif found.root != root:
             checker.find(ErrorType.CHECKPOINT, "a checkpoint does not fit the records before it")
@@ -149,6 +158,9 @@ class Controls:
             self._begin_session(was_closed)
         elif kind is Kind.CLOCK:
             integer(payload, "step")
+        elif kind is Kind.CUT:
+            if payload != {} or len(self._cuts) > MAX_CUTS:
+                raise MalformedRecordError("a cut that says something, or too many")
         elif kind is Kind.CHECKPOINT:
             self._is_closed = was_closed
         elif kind is Kind.REKEY:

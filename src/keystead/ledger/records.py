@@ -34,6 +34,7 @@ class Kind(StrEnum):
     SESSION = "session"
     EPOCH = "epoch"
     CLOCK = "clock"
+    CUT = "cut"
     CHECKPOINT = "checkpoint"
     REKEY = "rekey"
     RECOVERY = "recovery"
