@@ -13,7 +13,6 @@ from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidSigna
 from keystead.ledger.checkpoint import Checkpoint, SignedCheckpoint
 from keystead.ledger.controls import Controls
 from keystead.ledger.losses import Losses
-from keystead.ledger.note import unbase64
 from keystead.ledger.reading import Batch, LogFile
 from keystead.ledger.records import (
     TAIL_BYTES,
@@ -25,6 +24,7 @@ from keystead.ledger.records import (
     integer,
     parse_line,
     parse_payload,
+    stated_tag,
     tag_text,
 )
 from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
@@ -298,7 +298,7 @@ class StreamChecker:
             return False
         # Without the key, or the tag before, there is nothing to check it by.
         is_blind = following.tagger is None or self._is_lost
-        found = _stated(record) if is_blind else following.seals(record, tag)
+        found = stated_tag(record) if is_blind else following.seals(record, tag)
         if found is None:
             return False
         self.session, self.tag = following, found
@@ -332,7 +332,7 @@ class StreamChecker:
     def _adopt(self, line: bytes, record: Record) -> None:
         """Take a record as it stands although it is not sealed as it should be, so that the next one can be checked."""
         self.report.records_invalid += 1
-        tag = _stated(record)
+        tag = stated_tag(record)
         self._is_lost, self._is_root_known = tag is None, False
         self.tag = tag or NO_TAG
         self._add(line, record)
@@ -358,8 +358,3 @@ class StreamChecker:
             self.find(ErrorType.ROLLED_BACK, "the log is no continuation of the checkpoint that was kept")
         elif root is not None:
             self.vouch(since)
-
-
-def _stated(record: Record) -> bytes | None:
-    """Return the tag that a line carries, whoever made it."""
-    return unbase64(record.tag.decode("ascii", "replace") + "=")

@@ -160,6 +160,11 @@ def tag_text(tag: bytes) -> bytes:
     return b2a_base64(tag, newline=False)[:TAG_CHARS]
 
 
+def stated_tag(record: Record) -> bytes | None:
+    """Return the tag that a line carries, whoever made it; None where it carries none."""
+    return unbase64(record.tag.decode("ascii", "replace") + "=")
+
+
 def to_payload(value: Mapping[str, Any]) -> bytes:
     """Return the payload of one of the log's own records."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

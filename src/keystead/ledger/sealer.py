@@ -174,10 +174,12 @@ def require_payload(payload: bytes) -> None:
     """
     if payload.__class__ is not bytes:
         raise InvalidInputError("a record is bytes: one JSON value, as json.dumps(value).encode() gives it")
-    if not payload or payload[0] not in _BEGINNINGS or b"\n" in payload or len(payload) > MAX_PAYLOAD_BYTES:
+    begins_well = payload and (payload[0] in _BEGINNINGS or payload in _WORDS)
+    if not begins_well or b"\n" in payload or len(payload) > MAX_PAYLOAD_BYTES:
         raise InvalidInputError(
             f"a record is one JSON value on one line of up to {MAX_PAYLOAD_BYTES} bytes; append_text takes any text"
         )
 
 
-_BEGINNINGS: Final = frozenset(b'{["0123456789-tfn')
+_BEGINNINGS: Final = frozenset(b'{["0123456789-')
+_WORDS: Final = frozenset((b"true", b"false", b"null"))

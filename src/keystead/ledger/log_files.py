@@ -1,0 +1,152 @@
+"""A log's files on disk: their names, the lock of their one writer, and what has to be synced for them to stay."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from keystead.errors import ConfigurationError, ConflictError, StorageOperationError, StoreFullError
+
+_NUMBER: Final = re.compile(r"[0-9]{6,18}\Z")
+
+
+class LogFiles:
+    """The files of a stream: ``app.log`` is written, ``app.log.000001`` and so on have ended, compressed or not."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._lock: int | None = None
+
+    def ended(self) -> dict[int, Path]:
+        """Return the files that have ended, by number. Where both forms are there, the compressed one is not done."""
+        found: dict[int, Path] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.path.parent.iterdir():
+                stem, _, number = path.name.removesuffix(".gz").rpartition(".")
+                if stem == self.path.name and _NUMBER.match(number):
+                    found[int(number)] = path if path.suffix != ".gz" else found.get(int(number), path)
+        return dict(sorted(found.items()))
+
+    @staticmethod
+    def is_ended(path: Path) -> bool:
+        """Whether a file has the name of one that has ended."""
+        return bool(_NUMBER.match(path.name.removesuffix(".gz").rpartition(".")[2]))
+
+    def name_of(self, number: int) -> Path:
+        """Return what a file is called once it has ended."""
+        return self.path.with_name(f"{self.path.name}.{number:06d}")
+
+    def lock(self) -> None:
+        """Become the stream's one writer, until ``unlock``.
+
+        Raises:
+            ConflictError: another process is.
+            ConfigurationError: the folder cannot be written to.
+        """
+        import fcntl
+
+        path = f"{self.path}.lock"
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise ConfigurationError(f"the log's folder cannot be written to: {exc.strerror}: {path}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise ConflictError(
+                f"{self.path} is being written by another process or object; one log has one writer: give each its own "
+                "stream and file"
+            ) from None
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Let others write; idempotent."""
+        file, self._lock = self._lock, None
+        if file is not None:
+            os.close(file)
+
+    def create(self, content: bytes) -> IO[bytes]:
+        """Make the file that is written, with its first line, on disk when this returns.
+
+        Raises:
+            StorageOperationError: it cannot be made.
+        """
+        staged = f"{self.path}.new"
+        with self.failing("be made"):
+            file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            opened = os.fdopen(file, "ab", buffering=0)
+            try:
+                write_all(opened, content)
+                os.fsync(file)
+                os.replace(staged, self.path)
+                self.sync_folder()
+            except BaseException:
+                opened.close()
+                raise
+            return opened
+
+    def open(self) -> IO[bytes]:
+        """Open the file that is written, to append to it."""
+        with self.failing("be opened"):
+            return self.path.open("ab", buffering=0)
+
+    def end(self, number: int) -> Path:
+        """Give the file that was written the name of one that has ended; on disk when this returns."""
+        with self.failing("be renamed"):
+            os.rename(self.path, self.name_of(number))
+            self.sync_folder()
+        return self.name_of(number)
+
+    def compress(self, path: Path) -> Path:
+        """Put a compressed file in the place of one that has ended; a crash leaves one of the two, whole.
+
+        Raises:
+            StorageOperationError: there is no room for it; the file stays as it was.
+        """
+        target = path.with_name(f"{path.name}.gz")
+        staged = Path(f"{target}.new")
+        with self.failing("be compressed"):
+            with path.open("rb") as plain, staged.open("wb") as raw:
+                with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
+                    shutil.copyfileobj(plain, packed, 1 << 20)
+                raw.flush()
+                os.fsync(raw.fileno())
+            os.replace(staged, target)
+            self.sync_folder()
+            path.unlink()
+            self.sync_folder()
+        return target
+
+    def sync_folder(self) -> None:
+        """Put names on disk."""
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def failing(self, what: str) -> Iterator[None]:
+        """Turn errors of the disk into Keystead's."""
+        import errno
+
+        try:
+            yield
+        except OSError as exc:
+            error = StoreFullError if exc.errno in {errno.ENOSPC, errno.EDQUOT} else StorageOperationError
+            raise error(f"the log {self.path} cannot {what}: {exc.strerror or type(exc).__name__}") from None
+
+
+def write_all(file: IO[bytes], content: bytes) -> None:
+    """Write all of ``content`` to a file without a buffer."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]

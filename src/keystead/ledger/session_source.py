@@ -1,0 +1,118 @@
+"""Sessions of a log, drawn through a KMS: whoever writes may wrap, and need not unwrap."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import replace
+from typing import Protocol
+
+from keystead.errors import ConfigurationError
+from keystead.ledger.records import CHAIN, HMAC, Session
+from keystead.ledger.signers_session import draw_session_key
+from keystead.model import KeyReference, SecretBytes
+from keystead.ports import Closes, DescribesKeys, KmsProvider, Random
+from keystead.runtime.loop import background_loop
+
+PURPOSE = "session"
+
+
+class SessionSource(Protocol):
+    """Gives a log its sessions; every method blocks for as long as a KMS takes.
+
+    Attributes:
+        uri: what the KMS is opened by, where that is known.
+        reference: the KMS key that wrapped the last session's; None where there is none.
+    """
+
+    uri: str | None
+    reference: KeyReference | None
+
+    def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, SecretBytes | None]:
+        """Return a new session, and its key if it has one."""
+
+    def has_rotated(self) -> bool:
+        """Whether the KMS key has another version than the last session was wrapped by."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class KmsSessions:
+    """Sessions whose keys a KMS wraps.
+
+    Args:
+        provider: a KMS, with a guard around it.
+        key_id: the key that wraps.
+        uri: what the provider was opened by, for the policy of readers.
+        owns_provider: whether ``close`` closes the provider, too.
+    """
+
+    def __init__(
+        self,
+        provider: KmsProvider,
+        key_id: str,
+        *,
+        uri: str | None = None,
+        random: Random = os.urandom,
+        owns_provider: bool = False,
+    ) -> None:
+        if not key_id:
+            raise ConfigurationError("the KMS of a log needs the id of a key")
+        self._provider = provider
+        self._key_id = key_id
+        self._random = random
+        self._owns_provider = owns_provider
+        self.uri = uri
+        self.reference: KeyReference | None = None
+
+    def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, SecretBytes]:
+        """Return a new session and its key.
+
+        Raises:
+            KMSError: whatever the KMS refuses.
+        """
+        session_id = secrets.token_hex(16)
+        context = session_context(stream, session_id)
+        drawn = draw_session_key(self._provider, self._key_id, context, self._random)
+        encrypted, key = background_loop.run(drawn)
+        self.reference = encrypted.key_reference
+        # The context is known to whoever reads the log; what is written down is not taken from there.
+        wrapped = str(replace(encrypted, context={}))
+        return Session(session_id, HMAC, wrapped, 0, epoch_s, start_ms), key
+
+    def has_rotated(self) -> bool:
+        """Whether the KMS key has another version than wrapped the last session; False where it does not tell."""
+        reference = self.reference
+        if reference is None or reference.key_version is None or not isinstance(self._provider, DescribesKeys):
+            return False
+        current = background_loop.run(self._provider.describe(self._key_id)).current_version
+        return current is not None and current != reference.key_version
+
+    def close(self) -> None:
+        """Close the provider, if it is this object's own."""
+        if self._owns_provider and isinstance(self._provider, Closes):
+            background_loop.run(self._provider.aclose())
+
+
+class ChainedSessions:
+    """Sessions without keys: only checkpoints say who wrote."""
+
+    uri: str | None = None
+    reference: KeyReference | None = None
+
+    def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, None]:
+        """Return a new session."""
+        return Session(secrets.token_hex(16), CHAIN, None, 0, 0, start_ms), None
+
+    def has_rotated(self) -> bool:
+        """Return False."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def session_context(stream: str, session_id: str) -> dict[str, str]:
+    """Return what a session's key is bound to; see docs/spec/log-v1.md, 3.1."""
+    return {"keystead.purpose": PURPOSE, "keystead.stream": stream, "keystead.session": session_id}
