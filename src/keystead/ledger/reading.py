@@ -73,6 +73,33 @@ class LogFile:
         if rest:
             yield Batch(line, offset, [rest], has_end=False)
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the file is compressed; errors as ``batches``."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(2) == _GZIP
+        except OSError as exc:
+            raise StorageOperationError(f"{self.path} cannot be read: {exc.strerror}") from None
+
+    def lines_from(self, offset: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines from an offset on, each with its own; the last one only if it has an end.
+
+        A line that is longer than any record comes in pieces. Errors as ``batches``.
+        """
+        rest = b""
+        with self._open() as file:
+            file.seek(offset)
+            while block := self._read(file):
+                *lines, rest = (rest + block).split(b"\n")
+                for line in lines:
+                    yield offset, line
+                    offset += len(line) + 1
+                if len(rest) > MAX_LINE_BYTES:
+                    yield offset, rest
+                    offset += len(rest)
+                    rest = b""
+
     def digest(self, start: int, end: int) -> str:
         """Return the SHA-256 of a part of the file, in hex."""
         digest = sha256()
@@ -85,9 +112,8 @@ class LogFile:
         return digest.hexdigest()
 
     def _open(self) -> IO[bytes]:
+        is_compressed = self.is_compressed
         try:
-            with self.path.open("rb") as file:
-                is_compressed = file.read(2) == _GZIP
             return cast(IO[bytes], gzip.open(self.path, "rb")) if is_compressed else self.path.open("rb")
         except OSError as exc:
             raise StorageOperationError(f"{self.path} cannot be read: {exc.strerror}") from None

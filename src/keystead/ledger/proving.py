@@ -1,0 +1,137 @@
+"""Proofs from a log's files: that one record is in it, and that a later state continues an earlier one."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+
+from keystead.errors import InvalidInputError, InvalidProofError, InvalidSignatureError
+from keystead.ledger.checkpoint import Checkpoint
+from keystead.ledger.log_files import LogFiles
+from keystead.ledger.log_index import LogIndex
+from keystead.ledger.note import Note
+from keystead.ledger.proof import ProofBundle
+from keystead.ledger.records import MalformedRecordError, parse_payload, text
+from keystead.ledger.tree import (
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    node_hash,
+    verify_consistency,
+    verify_inclusion,
+)
+
+
+class LogTree:
+    """The tree over a stream's files, as far as they are there. Nothing of it is believed: see ``prove``."""
+
+    def __init__(self, indexes: Sequence[LogIndex]) -> None:
+        if not indexes:
+            raise InvalidInputError("a proof needs a log's files")
+        self._indexes = sorted(indexes, key=lambda index: index.first)
+        self._firsts = [index.first for index in self._indexes]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, is_cached: bool = True) -> LogTree:
+        """Return the tree of the log that is or was written to ``path``, or of one file of it that has ended.
+
+        Raises:
+            InvalidInputError: there is no log.
+            StorageOperationError: a file cannot be read.
+        """
+        given = Path(path)
+        files = [given] if LogFiles.is_ended(given) else [*LogFiles(given).ended().values(), given]
+        return cls([LogIndex.open(file, is_cached=is_cached) for file in files if file.exists()])
+
+    @property
+    def size(self) -> int:
+        """How many records the stream has."""
+        return self._indexes[-1].size
+
+    def index_of(self, number: int) -> LogIndex:
+        """Return the file that a record is in, or the first one."""
+        return self._indexes[max(0, bisect_right(self._firsts, number) - 1)]
+
+    def subtree(self, level: int, number: int) -> bytes:
+        """Return the root of a complete subtree; ``InvalidInputError`` where files are missing for it."""
+        start, end = number << level, (number + 1) << level
+        index = self.index_of(end - 1)
+        if start >= index.first or end <= index.first or len(self._indexes) == 1:
+            return index.subtree(level, number)
+        return node_hash(self.subtree(level - 1, 2 * number), self.subtree(level - 1, 2 * number + 1))
+
+    def checkpoint_over(self, number: int) -> tuple[Checkpoint, bytes]:
+        """Return a checkpoint over a record, and its note: the last one of the file that the record is in, or later.
+
+        Raises:
+            InvalidInputError: there is none yet.
+        """
+        at = self._indexes.index(self.index_of(number))
+        for index in self._indexes[at:]:
+            record = index.last_checkpoint()
+            if record is None:
+                continue
+            try:
+                note = text(parse_payload(record.payload), "note").encode()
+                checkpoint = Checkpoint.parse(Note.parse(note).text)
+            except (MalformedRecordError, InvalidSignatureError):
+                continue
+            if checkpoint.size > number:
+                return checkpoint, note
+        raise InvalidInputError(f"no checkpoint is over record {number} yet: make one, and ask again")
+
+
+def prove(path: str | os.PathLike[str], number: int) -> ProofBundle:
+    """Return the proof that a record is in a log: everything it needs, but the record's line and the log's public key.
+
+    Raises:
+        InvalidInputError: there is no such record, or no checkpoint over it yet.
+        InvalidProofError: the file is not what its checkpoint says.
+        StorageOperationError: a file cannot be read.
+    """
+    try:
+        return _prove(LogTree.open(path), number)
+    except (InvalidProofError, InvalidInputError):
+        # The index may be of another file, or was written by somebody else.
+        return _prove(LogTree.open(path, is_cached=False), number)
+
+
+def prove_consistency(path: str | os.PathLike[str], old: Checkpoint, new: Checkpoint) -> list[bytes]:
+    """Return the proof that the log, which now has ``new``'s records, continues ``old``; empty from nothing.
+
+    Raises:
+        InvalidInputError: files are missing for it.
+        InvalidProofError: it does not.
+        StorageOperationError: a file cannot be read.
+    """
+    if old.size == 0:
+        return []
+    for is_cached in (True, False):
+        proof = consistency_proof(old.size, new.size, LogTree.open(path, is_cached=is_cached).subtree)
+        try:
+            verify_consistency(old.size, new.size, old.root, new.root, proof)
+        except InvalidProofError:
+            if not is_cached:
+                raise
+            continue
+        break
+    return proof
+
+
+def record_line(path: str | os.PathLike[str], number: int) -> bytes:
+    """Return a record's line, without its end: what a proof is checked with.
+
+    Raises:
+        InvalidInputError: there is no such record.
+    """
+    return LogTree.open(path).index_of(number).line(number)
+
+
+def _prove(tree: LogTree, number: int) -> ProofBundle:
+    line = tree.index_of(number).line(number)
+    checkpoint, note = tree.checkpoint_over(number)
+    proof = inclusion_proof(number, checkpoint.size, tree.subtree)
+    verify_inclusion(leaf_hash(line), number, checkpoint.size, proof, checkpoint.root)
+    return ProofBundle(number, tuple(proof), note)
