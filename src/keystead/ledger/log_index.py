@@ -179,10 +179,12 @@ class LogIndex:
             content = self._cache.read_bytes()
             first, size, end, checkpoint_at, blocks = _HEAD.unpack_from(content, len(_MAGIC))
             is_ours = content.startswith(_MAGIC) and first == self.first and blocks > 1
-            if not is_ours or LogFile(self.path).is_compressed or self.path.stat().st_size < end:
+            if not is_ours or LogFile(self.path).is_compressed:
                 return
             at = len(_MAGIC) + _HEAD.size
             offsets = array("Q", content[at : at + 8 * blocks])
+            if max(*offsets, end, checkpoint_at) > self.path.stat().st_size:
+                return
             at += 8 * blocks
             begun = _first_of(first, BLOCK_LEVEL)
             levels, level = [], BLOCK_LEVEL
