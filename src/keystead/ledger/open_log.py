@@ -100,13 +100,17 @@ class OpenLog:
             self._queue.extend(records)
             self._drain()
 
-    def flush(self) -> None:
-        """Write what waits, and put it on disk."""
+    def flush(self, *, waits: bool = True) -> bool:
+        """Write what waits, and put it on disk; return whether that was possible."""
         with self._lock:
             self._require_open()
-            self._wait_for_end()
+            while self._is_signing_end:
+                if not waits:
+                    return False
+                self._lock.wait()
             self._drain()
             self._put()
+            return True
 
     def checkpoint(self) -> bytes:
         """Sign the log as it is, and return the checkpoint."""
@@ -224,10 +228,6 @@ class OpenLog:
             raise SystemShutdownError(f"the log {self.path.name} was closed")
         require_room(self._writer)
 
-    def _wait_for_end(self) -> None:
-        while self._is_signing_end:
-            self._lock.wait()
-
     def _drain(self) -> None:
         """Seal and write what waits; behind a file's end it waits for the next file."""
         if self._is_ended:
@@ -262,11 +262,14 @@ class OpenLog:
                     self._lock.wait(pause_s)
                 if self._is_closing:
                     return
-                self._settle()
+                failure = self._settle()
                 is_due = self._is_checkpoint_due()
             try:
+                if failure is not None:
+                    raise failure
                 self._look_after(is_due)
             except KMSError as exc:
+                # Without the lock: what handles this message may be a log of its own, or this one.
                 log.warning("the upkeep of a log failed: %s", exc.code, extra={"stream": self.stream})
                 self._checkpoint_at = time.monotonic() + _RETRY_S
 
@@ -281,15 +284,17 @@ class OpenLog:
         while self._options.compress and self._ended:
             self._files.compress(self._ended.pop())
 
-    def _settle(self) -> None:
+    def _settle(self) -> KMSError | None:
+        """Go forward and write; return what that failed with."""
         if not self._is_ended:
             self._writer.advance()
         if self._queue and time.monotonic() < self._waits_since + self._options.buffer_s:
-            return
+            return None
         try:
             self._drain()
         except StorageOperationError as exc:
-            log.warning("a log cannot be written: %s", exc.code, extra={"stream": self.stream})
+            return exc
+        return None
 
     def _pause_s(self) -> float:
         now = time.monotonic()

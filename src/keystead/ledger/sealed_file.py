@@ -125,6 +125,11 @@ class SealedFile:
         """The stream's name."""
         return self._live().stream
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be appended any more."""
+        return self._is_closed
+
     def append(self, record: bytes) -> None:
         """Append one JSON value on one line, as it is.
 
@@ -149,13 +154,17 @@ class SealedFile:
             raise InvalidInputError("append_text takes text; append takes the bytes of a JSON value")
         self.append(json.dumps(text).encode())
 
-    def flush(self) -> None:
+    def flush(self, *, waits: bool = True) -> bool:
         """Return once everything that was appended is written, and on disk unless ``fsync`` is ``never``.
+
+        Args:
+            waits: False returns False where the end of a file is being signed by a KMS, instead of waiting for that:
+                for code that the KMS's own client may call.
 
         Raises:
             StorageOperationError: the disk does not take it. It is kept, and written by a later attempt.
         """
-        self._live().flush()
+        return self._live().flush(waits=waits)
 
     def checkpoint(self) -> bytes:
         """Sign the log as it is, and return the checkpoint: keep it where the log's writer cannot change it.

@@ -124,7 +124,17 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
     Raises:
         InvalidProofError: it does not.
     """
-    if not 0 <= index < size or not _are_hashes([leaf, root, *proof]):
+    if len(root) != HASH_SIZE or not hmac.compare_digest(root_from_inclusion(leaf, index, size, proof), root):
+        raise InvalidProofError("the record is not in the log at this place")
+
+
+def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """Return the root of the tree of ``size`` leaves that has ``leaf`` (its hash) at ``index``, given its ``proof``.
+
+    Raises:
+        InvalidProofError: no tree of this size has such a proof.
+    """
+    if not 0 <= index < size or not _are_hashes([leaf, *proof]):
         raise InvalidProofError("the proof of inclusion is malformed")
     inside, outside = index, size - 1
     found = leaf
@@ -140,8 +150,9 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
             found = node_hash(found, each)
         inside >>= 1
         outside >>= 1
-    if outside or not hmac.compare_digest(found, root):
-        raise InvalidProofError("the record is not in the log at this place")
+    if outside:
+        raise InvalidProofError("the proof of inclusion is shorter than its tree is high")
+    return found
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:

@@ -1,0 +1,188 @@
+"""The standard logging, through a sealed log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import logging.config
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keystead.errors import ProviderConnectionError, SystemShutdownError
+from keystead.integrations.logging import JsonFormatter, SealedHandler
+from keystead.ledger import SealedFile, Verifier
+from keystead.ledger.records import parse_line
+from keystead.testing import FakeKMS
+
+STREAM = "example.org/app"
+
+
+@pytest.fixture
+def kms() -> FakeKMS:
+    return FakeKMS()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    made = logging.getLogger("tests.sealed")
+    made.propagate = False
+    made.setLevel(logging.DEBUG)
+    yield made
+    for handler in list(made.handlers):
+        made.removeHandler(handler)
+        handler.close()
+
+
+def handler_for(path: Path, kms: FakeKMS, **options: Any) -> SealedHandler:
+    return SealedHandler(path, stream=STREAM, kms=kms, key_id="audit", **options)
+
+
+def entries(path: Path) -> list[Any]:
+    records = [parse_line(line) for line in path.read_bytes().splitlines()]
+    return [json.loads(record.payload) for record in records if record.kind is None]
+
+
+def test_records_of_logging_are_sealed(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
+    handler = handler_for(path, kms)
+    logger.addHandler(handler)
+    logger.info("user %s logged in", "ada", extra={"user": "ada", "at": Path("/x")})
+    try:
+        raise ValueError("no such thing")
+    except ValueError:
+        logger.exception("it failed")
+    policy = handler.log.trust_policy()
+    handler.close()
+    first, second = entries(path)
+    assert (first["message"], first["level"], first["logger"]) == ("user ada logged in", "INFO", "tests.sealed")
+    assert first["extra"] == {"user": "ada", "at": "/x"}
+    assert "ValueError: no such thing" in second["exception"]
+    assert Verifier(policy, {"fake": kms}).verify(path, expect_closed=True).valid
+
+
+def test_an_error_is_on_disk_when_the_call_returns(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
+    handler = handler_for(path, kms, buffer_s=60.0)
+    handler.open()
+    logger.addHandler(handler)
+    logger.info("may wait")
+    assert entries(path) == []
+    logger.error("must not")
+    assert [entry["message"] for entry in entries(path)] == ["may wait", "must not"]
+
+
+def test_a_formatter_of_ones_own_is_taken_as_it_is_or_as_text(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
+    handler = handler_for(path, kms)
+    logger.addHandler(handler)
+    handler.setFormatter(logging.Formatter('{"m": "%(message)s"}'))
+    logger.info("plain")
+    logger.info('with "quotes"')
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger.info("in\ntwo lines")
+    handler.flush()
+    assert entries(path) == [{"m": "plain"}, '{"m": "with "quotes""}', "INFO: in\ntwo lines"]
+
+
+def test_a_record_that_cannot_be_sealed_is_never_left_unsealed_in_silence(
+    path: Path, kms: FakeKMS, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = handler_for(path, kms)
+    logger.addHandler(handler)
+    handler.log.close()
+    logger.info("lost")
+    assert "SystemShutdownError" in capsys.readouterr().err
+    raising = SealedHandler(handler.log, raises=True)
+    logger.addHandler(raising)
+    with pytest.raises(SystemShutdownError):
+        logger.info("lost")
+
+
+def test_without_its_kms_there_is_no_handler(path: Path, kms: FakeKMS) -> None:
+    kms.fail_always()
+    handler = handler_for(path, kms)
+    with pytest.raises(ProviderConnectionError):
+        handler.open()
+    handler.close()
+
+
+def test_a_kms_that_logs_while_the_log_is_opened_does_not_wait_for_it(
+    path: Path, kms: FakeKMS, logger: logging.Logger
+) -> None:
+    class Talking:
+        provider_name = "fake"
+
+        async def encrypt(self, *given: Any, **named: Any) -> Any:
+            await asyncio.to_thread(logger.error, "asked by another thread")
+            logger.warning("asked")
+            return await kms.encrypt(*given, **named)
+
+        async def decrypt(self, *given: Any, **named: Any) -> Any:
+            return await kms.decrypt(*given, **named)
+
+    handler = SealedHandler(path, stream=STREAM, kms=Talking(), key_id="audit")
+    logger.addHandler(handler)
+    logger.info("first")
+    handler.flush()
+    assert [entry["message"] for entry in entries(path)] == ["asked by another thread", "asked", "first"]
+
+
+def test_the_logs_own_troubles_are_not_written_into_it(path: Path, kms: FakeKMS) -> None:
+    handler = handler_for(path, kms)
+    handler.open()
+    own = logging.getLogger("keystead.ledger")
+    own.addHandler(handler)
+    try:
+        own.warning("the upkeep of a log failed")
+    finally:
+        own.removeHandler(handler)
+        handler.close()
+    assert entries(path) == []
+
+
+def test_a_log_that_is_open_already_is_left_open(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
+    with SealedFile(path, stream=STREAM, kms=kms, key_id="audit") as log:
+        handler = SealedHandler(log)
+        logger.addHandler(handler)
+        logger.warning("one")
+        handler.close()
+        log.append(b"2")
+    assert len(entries(path)) == 2
+
+
+def test_it_is_set_up_by_a_dictionary(path: Path, tmp_path: Path) -> None:
+    from keystead.providers.kek_file import create_kek_file
+
+    create_kek_file(tmp_path / "kek")
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {
+                "sealed": {
+                    "class": "keystead.integrations.logging.SealedHandler",
+                    "log": str(path),
+                    "stream": STREAM,
+                    "kms": f"file:{tmp_path / 'kek'}",
+                }
+            },
+            "loggers": {"tests.configured": {"handlers": ["sealed"], "level": "INFO", "propagate": False}},
+        }
+    )
+    logger = logging.getLogger("tests.configured")
+    (handler,) = logger.handlers
+    logger.info("configured")
+    logger.removeHandler(handler)
+    handler.close()
+    assert entries(path)[0]["message"] == "configured"
+
+
+def test_what_json_cannot_hold_stands_as_text() -> None:
+    record = logging.makeLogRecord({"msg": "x", "levelname": "INFO", "thing": {1, 2}, "name": "n"})
+    assert json.loads(JsonFormatter().format(record))["extra"]["thing"] == "{1, 2}"
