@@ -68,7 +68,9 @@ def test_altered_bytes_are_exit_code_3_and_leave_what_was_there(
     sealed[at] ^= 1
     cli.fails(3, "decrypt", "-o", "copy", given=bytes(sealed))
     assert Path("copy").read_bytes() == b"before"
-    assert sorted(os.listdir()) == sorted([".keystead", "copy", "keys.db", "keystead.kek", "keystead.yaml"])
+    assert sorted(os.listdir()) == sorted(
+        [".gitignore", ".keystead", "copy", "keys.db", "keystead.kek", "keystead.yaml"]
+    )
 
 
 def test_a_truncated_stream_is_exit_code_3(folder: Path, cli: Cli) -> None:

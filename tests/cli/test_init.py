@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from keystead import KeyManager
 from tests.cli.conftest import Cli
+from tests.components import missing
 
 COMMANDS = [
     ("status",),
+    ("doctor",),
     ("maintain",),
     ("migrate",),
     ("migrate", "--sql"),
@@ -60,7 +64,7 @@ def test_init_adopts_the_store_that_a_program_made_here(empty: Path, cli: Cli) -
 
     blob = asyncio.run(program())
     kek = (empty / "keystead.kek").read_bytes()
-    assert cli.json("init")["made"] == ["keystead.yaml"]
+    assert cli.json("init")["made"] == ["keystead.yaml", ".gitignore"]
     assert (empty / "keystead.kek").read_bytes() == kek
     assert cli.ok("decrypt", given=blob).stdout == "by a program"
 
@@ -122,3 +126,60 @@ def test_init_warns_of_a_variable_that_wins_over_its_file(
     monkeypatch.setenv("KEYSTEAD_STORE", "sqlite:///other.db")
     assert "KEYSTEAD_STORE" in cli.ok("init").stderr
     assert not Path("other.db").exists()
+
+
+def git_status(folder: Path) -> set[str]:
+    """Return what git would take in of a folder."""
+    for command in (["init", "--quiet"], ["status", "--porcelain", "--untracked-files=all"]):
+        done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True)
+    return {line[3:] for line in done.stdout.splitlines()}
+
+
+def test_git_takes_in_neither_the_kek_nor_the_store(folder: Path, cli: Cli) -> None:
+    if shutil.which("git") is None:
+        missing("git", "install git from your distribution")
+    cli.ok("key", "rewrap", "--rotate-kek")
+    for name in ("keystead.kek.lock", "keystead.kek.new", "keys.db-wal", "keys.db-shm", "keys.db-journal"):
+        (folder / name).touch()
+    assert git_status(folder) == {".gitignore", "keystead.yaml"}
+
+
+def test_what_lies_elsewhere_is_not_ignored_here(empty: Path, cli: Cli) -> None:
+    cli.ok("init", "--kms", "env:TEST_KEK", "--store", "postgresql://app@db.example.org/keys")
+    assert not (empty / ".gitignore").exists()
+    (empty / "keystead.yaml").unlink()
+    cli.ok("init", "--store", "postgresql://app@db.example.org/keys")
+    assert "/keystead.kek" in (empty / ".gitignore").read_text()
+    assert "keys.db" not in (empty / ".gitignore").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "unignored"),
+    [
+        ("", ["/keystead.kek", "/keystead.kek.*", "/keys.db", "/keys.db-*", "/.keystead/"]),
+        ("*.kek\n/keys.db*\n", ["/keystead.kek.*", "/.keystead/"]),
+        ("# *\n*.kek*\n*.db*\n!keys.db\n.keystead\n", ["/keys.db"]),
+        ("keystead.kek/\n**/keystead.kek.*\nkeys.db*\n/.keystead/\n", ["/keystead.kek"]),
+        ("sub/keystead.kek*\nkeys.db*\n.keystead/\n", ["/keystead.kek", "/keystead.kek.*"]),
+        ("*\n", []),
+        ("keystead.kek*\r\nkeys.db*\r\n.keystead/\r\n", []),
+    ],
+)
+def test_a_gitignore_that_is_here_stays_as_it_is_and_what_it_lacks_is_told(
+    empty: Path, cli: Cli, content: str, unignored: list[str]
+) -> None:
+    (empty / ".gitignore").write_bytes(content.encode())
+    told = cli.json("init")
+    assert (told["unignored"], ".gitignore" in told["made"]) == (unignored, False)
+    assert (empty / ".gitignore").read_bytes() == content.encode()
+
+
+def test_the_entries_that_a_gitignore_lacks_are_printed(empty: Path, cli: Cli) -> None:
+    (empty / ".gitignore").write_text("*.db*\n")
+    assert "Add to it: /keystead.kek /keystead.kek.* /.keystead/" in cli.ok("init").stdout
+
+
+def test_a_gitignore_that_leads_nowhere_is_not_written_through(empty: Path, cli: Cli) -> None:
+    (empty / ".gitignore").symlink_to(empty / "absent")
+    assert len(cli.json("init")["unignored"]) == 5
+    assert not (empty / "absent").exists()

@@ -80,6 +80,7 @@ def test_a_disabled_version_does_not_decrypt_until_it_is_enabled(folder: Path, c
         (("key", "destroy", "default/1", "--yes", "--no-sources"), "active"),
         (("key", "uses", "remove", "default", "absent"), "keystead key uses list"),
         (("key", "uses", "add", "absent", "n", "file:x"), "keystead key create absent"),
+        (("key", "uses", "list", "absent"), "keystead key create absent"),
         (("key", "uses", "add", "default", "n", "ftp:x"), "file:<glob>"),
         (("key", "uses", "add", "default", "n", "sql:sqlite:///x.db"), "sql:<url>#<table>.<column>"),
     ],
@@ -156,6 +157,21 @@ def test_a_source_with_a_ciphertext_of_the_key_stops_its_destruction(folder: Pat
     assert "notes (1)" in cli.fails(1, "key", "destroy", "default/1", "--yes")
     Path("out/1.txt").write_text("nothing any more")
     cli.ok("key", "destroy", "default/1", "--yes")
+
+
+def test_a_source_of_every_tenant_stops_the_destruction_of_one_tenants_key(folder: Path, cli: Cli) -> None:
+    cli.ok("key", "uses", "add", "notes-{tenant}", "notes", "file:*.txt")
+    cli.ok("key", "create", "notes-acme")
+    (folder / "note.txt").write_bytes(cli.ok("encrypt", "--keyring", "notes-acme", given=b"x").stdout_bytes)
+    cli.ok("key", "rotate", "notes-acme", "--promote", "now")
+    assert "notes (1)" in cli.fails(1, "key", "destroy", "notes-acme/1", "--yes")
+    for named in ("notes-acme", "notes-{tenant}"):
+        assert [use["name"] for use in cli.json("key", "uses", "list", named)["uses"]] == ["notes"]
+    assert "'notes-{tenant}'" in cli.fails(1, "key", "uses", "remove", "notes-acme", "notes")
+    (folder / "note.txt").write_bytes(b"")
+    cli.ok("key", "destroy", "notes-acme/1", "--yes")
+    cli.ok("key", "uses", "remove", "notes-{tenant}", "notes")
+    assert cli.json("key", "uses", "list")["uses"] == []
 
 
 def test_a_source_is_remembered_by_its_absolute_path(folder: Path, cli: Cli) -> None:

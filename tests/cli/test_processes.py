@@ -17,7 +17,7 @@ import pytest
 from tests.cli.conftest import PROGRAM, Cli, environment, run_process, start
 
 MANY = 4 * 1024 * 1024
-FILES = ["keys.db", "keystead.kek", "keystead.yaml"]
+FILES = [".gitignore", "keys.db", "keystead.kek", "keystead.yaml"]
 
 
 def files_in(folder: Path) -> list[str]:

@@ -186,6 +186,31 @@ def test_a_former_keyring_is_read_and_not_written() -> None:
     assert inspect(moved.reseal(sealed, record=1)).data_key_id == 6
 
 
+def test_a_former_keyring_may_be_one_for_each_tenant() -> None:
+    rings = FakeKeyrings(*(ring(loaded(key_id=n), name=name) for n, name in ((5, "old-a"), (6, "old-b"), (7, "new"))))
+    former = FieldCipher(Field("t", "c", tenant="org", keyring="old-{tenant}"), rings)
+    moved = FieldCipher(Field("t", "c", tenant="org", keyring="new", former_keyrings=("old-{tenant}",)), rings)
+    sealed = {tenant: former.encrypt("x", record=1, tenant=tenant) for tenant in ("a", "b")}
+    assert [moved.decrypt(sealed[tenant], record=1, tenant=tenant) for tenant in sealed] == ["x", "x"]
+    with pytest.raises(DecryptionError):
+        moved.decrypt(sealed["a"], record=1, tenant="b")
+
+
+@pytest.mark.parametrize("tenant", [None, 7])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda cipher, index, tenant: cipher.index_values("x", tenant=tenant),
+        lambda cipher, index, tenant: cipher.token_values(index, "x", tenant=tenant),
+        lambda cipher, index, tenant: cipher.query_values(index, "x", tenant=tenant),
+    ],
+)
+def test_no_index_is_computed_for_a_tenant_that_is_none_or_no_text(use: Any, tenant: object) -> None:
+    cipher = cipher_of(Field("t", "c", tenant="org", indexes=(Exact(), Tokens())))
+    with pytest.raises(InvalidInputError, match="tenant"):
+        use(cipher, cipher.field.indexes[1], tenant)
+
+
 def test_a_keyring_that_is_not_loaded_says_how_to_load_it() -> None:
     cipher = cipher_of(Field("t", "c", tenant="org", keyring="people-{tenant}"))
     with pytest.raises(KeyringNotLoadedError, match=r"load_fields.*tenants="):

@@ -91,6 +91,18 @@ def test_a_keyring_per_tenant_is_named_by_the_tenant() -> None:
     assert Field("t", "c", tenant="org", keyring="people-{tenant}").keyring_of("acme") == "people-acme"
 
 
+def test_former_keyrings_are_named_by_the_tenant_where_there_is_one() -> None:
+    field = Field("t", "c", tenant="org", former_keyrings=("default", "people-{tenant}"))
+    assert field.former_keyrings_of("acme") == ("default", "people-acme")
+    assert field.former_keyrings_of(None) == ("default",)
+
+
+@pytest.mark.parametrize("keyrings", [{"keyring": "a-{tenant}"}, {"former_keyrings": ("a-{tenant}",)}])
+def test_a_keyring_per_tenant_needs_a_tenant(keyrings: Any) -> None:
+    with pytest.raises(InvalidInputError, match="tenant="):
+        Field("t", "c", **keyrings)
+
+
 @pytest.mark.parametrize(("tenant", "given_tenant"), [(None, "acme"), ("org", None), ("org", 7)])
 def test_a_tenant_is_named_where_and_only_where_there_is_one(tenant: str | None, given_tenant: object) -> None:
     with pytest.raises(InvalidInputError, match="tenant"):
@@ -104,7 +116,11 @@ def test_records_are_named_as_the_vectors_say(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [None, "", b"", True, 1.5, Decimal(1), datetime(2030, 1, 1, tzinfo=UTC), ("a", None)]
+    "record",
+    [
+        *(None, "", b"", bytearray(), memoryview(b""), True, 1.5),
+        *([1], Decimal(1), datetime(2030, 1, 1, tzinfo=UTC), ("a", None)),
+    ],
 )
 def test_what_names_no_record_is_refused(record: object) -> None:
     with pytest.raises(InvalidInputError):
@@ -123,6 +139,12 @@ def test_a_tenant_that_is_a_uuid_is_the_same_however_a_database_keeps_it(kept: o
     assert field.read_tenant(kept) == str(UUID(int=7))
     assert field.read_tenant(None) is None
     assert Field("t", "c", tenant="org").read_tenant(12) == "12"
+
+
+@pytest.mark.parametrize("tenant", ["", b"", True, 1.5, ["acme"]])
+def test_what_names_no_tenant_is_refused_as_a_tenant(tenant: object) -> None:
+    with pytest.raises(InvalidInputError, match=r"field t\.c: a tenant is named by"):
+        Field("t", "c", tenant="org").read_tenant(tenant)
 
 
 def test_what_is_no_uuid_names_no_record() -> None:

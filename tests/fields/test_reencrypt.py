@@ -116,27 +116,6 @@ async def test_values_move_from_a_former_keyring(world: World, app: Application)
         assert values(app, km, replace(moved, former_keyrings=())) == {n: address(n) for n in range(1, 13)}
 
 
-async def test_each_tenants_rows_stay_under_its_keyring(world: World, app: Application) -> None:
-    field = Field("people", "email", tenant="org", keyring="people-{tenant}")
-    async with world.open() as km:
-        await km.load_fields(field, tenants=["acme", "umbra"])
-        cipher = km.field(field)
-        app.run("CREATE TABLE people (id BIGINT PRIMARY KEY, org TEXT, email BYTES)")
-        orgs = {n: ("acme", "umbra")[n % 2] for n in range(1, 11)}
-        app.fill(
-            "INSERT INTO people VALUES (:a, :b, :c)",
-            [(n, org, cipher.encrypt(address(n), record=n, tenant=org)) for n, org in orgs.items()],
-        )
-        app.fill("INSERT INTO people VALUES (:a, :b, :c)", [(11, None, cipher.encrypt("x", record=11, tenant="acme"))])
-        await (await km.keyring("people-acme")).rotate(promote="now")
-        report = await reencrypt(km, app.url, field, batch_rows=3)
-        assert (report.rewritten, report.skipped, report.failed) == (5, 5, 1)
-        assert [failure.reason for failure in report.failures] == ["invalid_input"]
-        for n, org, blob in app.rows("SELECT id, org, email FROM people WHERE org IS NOT NULL"):
-            assert cipher.decrypt(blob, record=n, tenant=org) == address(n)
-            assert not cipher.needs_reencrypt(blob, tenant=org)
-
-
 @pytest.mark.parametrize("kind", ["TEXT", "UUID"])
 async def test_rows_are_found_by_keys_of_text_and_of_uuids(world: World, app: Application, kind: str) -> None:
     field = replace(EMAIL, record_type=UUID if kind == "UUID" else None)

@@ -52,6 +52,7 @@ async def test_an_imported_store_decrypts_and_encrypts_after_its_recovery(world:
         await session.lifecycle.destruction.schedule(second.id, without_sources=True)
         async with world.store.transaction() as work:
             await work.declare_use(KeyUse("people", "default", "app:people"))
+            await work.declare_use(KeyUse("members", "members-{tenant}", "app:members"))
         export = await exported(km)
         before = await world.rows()
     world.store = MemoryKeyStore(clock=clock)
@@ -68,6 +69,7 @@ async def test_an_imported_store_decrypts_and_encrypts_after_its_recovery(world:
         clock.advance(60 * DAY)
         async with world.store.reading() as work:
             assert [use.name for use in await work.key_uses("default")] == ["people"]
+            assert [use.name for use in await work.key_uses("members-acme")] == ["members"]
 
 
 async def test_an_export_is_verified_without_its_store(world: World) -> None:

@@ -18,6 +18,7 @@ from keystead.testing.fake_kms import FakeKMS
 from tests.fakes.world import KEY_ID, CountingStore, World
 
 EMAIL = Field("people", "email", keyring="people", indexes=(Exact(),))
+TENANTED = Field("people", "email", tenant="org", keyring="people-{tenant}")
 SOURCE = "app:people"
 
 
@@ -94,10 +95,22 @@ async def test_other_rows_or_other_index_keys_are_not_known_to_be_filled(world: 
         assert [field.indexed_version for field in await km.fields()] == [None]
 
 
-async def test_a_field_with_a_keyring_per_tenant_declares_no_use(world: World) -> None:
-    field = Field("people", "email", tenant="org", keyring="people-{tenant}")
+async def test_a_field_with_a_keyring_per_tenant_declares_a_use_of_each_of_them(world: World) -> None:
     async with world.open() as km:
-        assert (await km.register_field(field, SOURCE)).keyring == "people-{tenant}"
+        assert (await km.register_field(TENANTED, SOURCE)).keyring == "people-{tenant}"
+        async with world.store.reading() as work:
+            for tenant in ("acme", "one-that-is-to-come"):
+                assert await work.key_uses(f"people-{tenant}") == await work.key_uses()
+    assert await uses(world) == [KeyUse("field:people.email", "people-{tenant}", SOURCE)]
+
+
+async def test_former_keyrings_per_tenant_are_looked_for_too(world: World) -> None:
+    async with world.open() as km:
+        await km.register_field(
+            replace(TENANTED, keyring="newer-{tenant}", former_keyrings=("people-{tenant}",)), SOURCE
+        )
+        assert [use.keyring for use in await uses(world)] == ["newer-{tenant}", "people-{tenant}"]
+        await km.forget_field(TENANTED.id)
     assert await uses(world) == []
 
 

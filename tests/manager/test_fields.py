@@ -17,7 +17,7 @@ from keystead.errors import (
     StaleViewError,
 )
 from keystead.fields import Encrypted, Exact, Field
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from tests.fakes.world import CountingStore, World
 
 EMAIL = Field("users", "email", indexes=(Exact(),))
@@ -83,6 +83,17 @@ async def test_a_former_keyring_that_does_not_exist_is_not_made(world: World) ->
     async with world.open() as km:
         with pytest.raises(KeyNotFoundError):
             await km.load_fields(Field("users", "name", former_keyrings=("lost",)))
+
+
+async def test_former_keyrings_of_tenants_are_loaded_where_they_exist_and_never_made(world: World) -> None:
+    moved = Field("users", "name", tenant="org", keyring="new", former_keyrings=("people-{tenant}",))
+    async with world.open() as km:
+        await km.load_fields(TENANTED, tenants=["acme"])
+        sealed = km.field(TENANTED).encrypt("x", record=1, tenant="acme")
+    async with world.open() as km:
+        await km.load_fields(moved, tenants=["acme", "newcomer"])
+        assert km.field(moved).decrypt(sealed, record=1, tenant="acme") == "x"
+    assert "people-newcomer" not in {row.keyring for row in await world.rows()}
 
 
 async def test_only_a_process_that_polls_writes_indexes(world: World) -> None:

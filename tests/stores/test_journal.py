@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,20 @@ def test_a_child_of_a_fork_writes_beside_its_parent(folder: Path) -> None:
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
     assert made.read(STORE) == SeenState(2, {9: ("child", 1)}, frozenset())
+
+
+def test_the_latest_export_is_remembered_with_the_epoch_it_had(folder: Path) -> None:
+    first, second = datetime(2030, 1, 2, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+    journal = FileJournal(folder)
+    assert journal.read(STORE).exported_at is None
+    for moment in (first, second):
+        journal.append(STORE, epoch=7, exported_at=moment)
+    assert FileJournal(folder).read(STORE) == SeenState(7, exported_at=first)
+    assert json.loads(lines(folder)[0]) == {"epoch": 7, "exported": "2030-01-02T00:00:00.000000Z"}
+
+
+def test_an_export_whose_time_is_unreadable_is_passed_over(folder: Path) -> None:
+    FileJournal(folder).append(STORE, epoch=1)
+    with (folder / f"{STORE}.journal").open("a") as file:
+        file.write('{"epoch": 2, "exported": "soon"}\n')
+    assert FileJournal(folder).read(STORE).exported_at is None

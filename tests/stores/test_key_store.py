@@ -9,7 +9,7 @@ import pytest
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
 from keystead.model import DataKeyState, KeyringPurpose
-from keystead.ports import KeyStore, KeyUse
+from keystead.ports import KeyStore
 from tests.stores.records import data_key, fill, keyring
 
 
@@ -194,26 +194,3 @@ async def test_a_reading_transaction_sees_one_moment(store: KeyStore) -> None:
         await fill(store, data_key(id=1))
         assert await work.state() == before
         assert await work.find_key(1) is None
-
-
-async def test_declared_uses_are_changed_and_dropped(store: KeyStore) -> None:
-    await fill(store)
-    async with store.transaction() as work:
-        await work.declare_use(KeyUse("people", "default", "file:/data/*.csv"))
-        await work.declare_use(KeyUse("orders", "default", "app:orders"))
-        await work.declare_use(KeyUse("people", "default", "file:/other/*.csv"))
-    async with store.transaction() as work:
-        assert await work.key_uses("default") == [
-            KeyUse("orders", "default", "app:orders"),
-            KeyUse("people", "default", "file:/other/*.csv"),
-        ]
-        assert await work.drop_use("default", "people")
-        assert not await work.drop_use("default", "people")
-        assert [use.name for use in await work.key_uses("default")] == ["orders"]
-        assert await work.key_uses() == await work.key_uses("default")
-
-
-async def test_a_use_of_an_unknown_keyring_is_refused(store: KeyStore) -> None:
-    with pytest.raises(StorageOperationError):
-        async with store.transaction() as work:
-            await work.declare_use(KeyUse("people", "nobody's", "app:people"))

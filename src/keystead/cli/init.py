@@ -34,7 +34,10 @@ def init(
     store: Store = None,
     kms: Kms = None,
 ) -> Outcome:
-    """Make keystead.yaml, a KEK only you can read, and an empty store. Never overwrites anything."""
+    """Make keystead.yaml, a KEK only you can read, and an empty store, and have git ignore them.
+
+    Never overwrites anything.
+    """
     made = install(Path(folder), store=store, kms=kms)
     for variable in environment_settings():
         say(f"warning: {variable} is set in the environment and wins over keystead.yaml")
@@ -47,10 +50,19 @@ def init(
             f"Back up {made.kek.name} now, apart from the store: whoever has both can read everything, and whoever",
             "loses it can read nothing again. Keep it out of version control.",
         ]
+    if made.unignored:
+        lines.append(f".gitignore was here already and is left as it is. Add to it: {' '.join(made.unignored)}")
     if made.store is not None:
         lines.append(f"Back up {made.store.name} whenever a key was made: `keystead store export FILE`.")
     else:
         lines.append("Make the store's tables next: `keystead migrate`.")
     return Outcome(
-        {"made": made.made, "settings": made.settings, "kek": made.kek, "store": made.store}, "\n".join(lines)
+        {
+            "made": made.made,
+            "settings": made.settings,
+            "kek": made.kek,
+            "store": made.store,
+            "unignored": made.unignored,
+        },
+        "\n".join(lines),
     )

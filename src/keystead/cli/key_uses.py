@@ -10,7 +10,9 @@ from keystead.cli.frame import Call, command, group
 from keystead.cli.render import Outcome, table
 from keystead.manager import admin
 
-Keyring = Annotated[str, typer.Argument(metavar="KEYRING", help="The keyring whose ciphertexts lie there.")]
+Keyring = Annotated[
+    str, typer.Argument(metavar="KEYRING", help="The keyring whose ciphertexts lie there; may hold {tenant}.")
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What to call the source.")]
 Locator = Annotated[
     str,

@@ -157,7 +157,7 @@ class FieldCipher:
         if self.field.former_keyrings:
             key_id = parse_header(ciphertext).key_id
             if key_id not in ring.snapshot.keys:
-                for name in self.field.former_keyrings:
+                for name in self.field.former_keyrings_of(tenant):
                     former = self.keyrings.find_former(name)
                     if former is not None and key_id in former.snapshot.keys:
                         return former
@@ -167,9 +167,11 @@ class FieldCipher:
         """Return what every index column of a row with ``value`` must hold; None for a parity without a live key.
 
         Raises:
+            InvalidInputError: a tenant missing, too many or not as text.
             StaleViewError: this process may not know of every live index key.
             KeyringNotLoadedError: the index keyring is not loaded.
         """
+        self.field.require_tenant(tenant)
         self.keyrings.require_current_view()
         columns: dict[str, bytes | None] = dict.fromkeys(self.field.index_columns)
         if not columns or value is None:
@@ -184,6 +186,7 @@ class FieldCipher:
 
     def token_values(self, index: Index, value: object, *, tenant: str | None = None) -> list[bytes]:
         """Return every hash a token index must hold for a row with ``value``, under every live index key."""
+        self.field.require_tenant(tenant)
         self.keyrings.require_current_view()
         if value is None:
             return []
@@ -194,9 +197,10 @@ class FieldCipher:
         """Return the hash to look for under each live index key, by the version's parity.
 
         Raises:
-            InvalidInputError: a value the index cannot look for.
+            InvalidInputError: a value the index cannot look for, or a tenant missing, too many or not as text.
             KeyringNotLoadedError: the index keyring is not loaded.
         """
+        self.field.require_tenant(tenant)
         return {
             version % 2: index.query(key, self.field.id, tenant or "", value, self._type)
             for version, key in self._index_keys()

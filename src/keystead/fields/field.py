@@ -11,9 +11,7 @@ from uuid import UUID
 from keystead.crypto.codec import ValueType, parse_value_type
 from keystead.errors import InvalidInputError
 from keystead.fields.indexes import Index
-
-TENANT_PLACE: Final = "{tenant}"
-"""Where the tenant goes in the name of a keyring per tenant."""
+from keystead.model.patterns import TENANT_PLACE, is_pattern
 
 PythonType: TypeAlias = type
 
@@ -30,6 +28,7 @@ _TYPES: Final[dict[type, ValueType]] = {
     bool: ValueType.BOOL,
     float: ValueType.FLOAT,
 }
+_SIZED: Final = (str, bytes, bytearray, memoryview)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,8 @@ class Field:
         tenant: the column that says whose row it is; None where there are no tenants.
         tenant_type: ``UUID`` where the tenant column holds UUIDs, as ``record_type``.
         keyring: the keyring its values are under; ``"people-{tenant}"`` is one for each tenant.
-        former_keyrings: keyrings its values were under before; they are read until they have been re-encrypted.
+        former_keyrings: keyrings its values were under before; they are read until they have been re-encrypted. Each
+            may be one for each tenant.
         indexes: blind indexes to search it by.
         index_keyring: the keyring of purpose INDEX whose versions key them.
         id: the name in the ciphertext and the indexes, ``table.column`` unless given. A column or table that is renamed
@@ -100,7 +100,7 @@ class Field:
         self._set(token_index=next((index for index in indexes if index.many), None))
         if not record:
             raise InvalidInputError(f"field {self.id}: record names at least one column")
-        if TENANT_PLACE in self.keyring and self.tenant is None:
+        if self.tenant is None and any(map(is_pattern, (self.keyring, *self.former_keyrings))):
             raise InvalidInputError(f"field {self.id}: a keyring per tenant needs tenant=, the column that names it")
         names = [index.name for index in self.indexes]
         if len(set(names)) != len(names):
@@ -126,8 +126,21 @@ class Field:
         return read[0] if len(read) == 1 else read
 
     def read_tenant(self, value: object) -> str | None:
-        """Return the tenant that is named by the tenant column's value as a database driver gives it."""
-        return None if value is None else record_text(_as_uuid(value) if self.tenant_type is UUID else value)
+        """Return the tenant that is named by the tenant column's value as a database driver gives it, or by its text.
+
+        Raises:
+            InvalidInputError: a value that is no UUID where the declaration says so, or one that names no tenant.
+        """
+        if value is None:
+            return None
+        given = _as_uuid(value) if self.tenant_type is UUID else value
+        try:
+            return record_text(given)
+        except InvalidInputError:
+            raise InvalidInputError(
+                f"field {self.id}: a tenant is named by what its column holds, a str, int, UUID, bytes or date that is "
+                f"not empty, or by the text of it, not by this {type(value).__name__}"
+            ) from None
 
     @property
     def token_table(self) -> str:
@@ -137,14 +150,19 @@ class Field:
     @property
     def has_keyring_per_tenant(self) -> bool:
         """Whether each tenant's values are under a keyring of their own."""
-        return TENANT_PLACE in self.keyring
+        return is_pattern(self.keyring)
 
     def keyring_of(self, tenant: str | None) -> str:
         """Return the keyring of a tenant's values.
 
         Raises:
-            InvalidInputError: a tenant where there is none, none where there is one, or one that names no keyring.
+            InvalidInputError: as ``require_tenant``.
         """
+        self.require_tenant(tenant)
+        return self.keyring if tenant is None else self.keyring.replace(TENANT_PLACE, tenant)
+
+    def require_tenant(self, tenant: str | None) -> None:
+        """Raise ``InvalidInputError`` for a tenant where there is none, none where there is one, or one of no text."""
         if (tenant is None) != (self.tenant is None):
             cure = "has no tenant column" if self.tenant is None else f"needs the tenant, column {self.tenant!r}"
             raise InvalidInputError(f"field {self.id} {cure}")
@@ -152,7 +170,12 @@ class Field:
             raise InvalidInputError(
                 f"field {self.id}: a tenant is a str, not {type(tenant).__name__}; pass str(tenant)"
             )
-        return self.keyring if tenant is None else self.keyring.replace(TENANT_PLACE, tenant)
+
+    def former_keyrings_of(self, tenant: str | None) -> tuple[str, ...]:
+        """Return the keyrings a tenant's values were under before; without a tenant, those that are not of one."""
+        if tenant is None:
+            return tuple(name for name in self.former_keyrings if not is_pattern(name))
+        return tuple(name.replace(TENANT_PLACE, tenant) for name in self.former_keyrings)
 
 
 def record_text(record: object) -> str:
@@ -169,7 +192,7 @@ def record_text(record: object) -> str:
     if isinstance(record, tuple):
         parts = [record_text(part) for part in record]
         return parts[0] if len(parts) == 1 else "".join(f"{len(part)}:{part}" for part in parts)
-    if isinstance(record, bool) or record is None or record in {"", b""}:
+    if record is None or isinstance(record, bool) or (isinstance(record, _SIZED) and not record):
         raise InvalidInputError(
             "a field is bound to its record, and this one has no id yet: give the row its primary key first, or a row "
             "key column (docs/guides/encrypted-columns.md)"

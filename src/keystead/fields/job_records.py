@@ -11,9 +11,9 @@ from typing import Final
 
 from keystead.errors import ConflictError, KeyNotFoundError
 from keystead.fields.cipher import FieldCipher
-from keystead.fields.field import TENANT_PLACE
 from keystead.fields.surroundings import Manager
 from keystead.model import DataKeyState
+from keystead.model.patterns import TENANT_PLACE, is_pattern
 from keystead.ports import FieldRecord, KeyStore, ReencryptionRecord, ReencryptionState, UnitOfWork
 
 UNFINISHED: Final = frozenset({ReencryptionState.RUNNING, ReencryptionState.PAUSED})
@@ -91,7 +91,7 @@ async def job_for(
 
 async def _has_newer_keys(work: UnitOfWork, registered: FieldRecord, job: ReencryptionRecord) -> bool:
     """Return whether a tenant's keyring was rotated since a job began."""
-    if TENANT_PLACE not in registered.keyring:
+    if not is_pattern(registered.keyring):
         return False
     head, _, tail = registered.keyring.partition(TENANT_PLACE)
     since = datetime.fromtimestamp(job.created_ms / 1000, UTC) - _SLACK

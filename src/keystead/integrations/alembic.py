@@ -1,4 +1,4 @@
-"""Keep an application's Alembic autogenerate off Keystead's tables, and let it write encrypted columns.
+"""Alembic for applications: autogenerate keeps off Keystead's tables and writes encrypted columns; row keys are added.
 
 In the application's ``env.py``::
 
@@ -11,6 +11,9 @@ In the application's ``env.py``::
 ``include_name`` is for applications whose database holds Keystead's tables too, ``render_item`` for those that have
 encrypted columns: they are plain columns of bytes in a migration, which needs neither keys nor Keystead.
 
+``add_row_key(op, "users")``, in a migration, gives a table that has rows already the row key that its encrypted columns
+are bound to.
+
 An application with a filter of its own combines the two: ``include_name=lambda *given: mine(*given) and
 include_name(*given)``. ``keystead migrate`` changes Keystead's tables, and the application's migrations change the
 rest.
@@ -20,6 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
+
+from keystead.errors import InvalidInputError
 
 TABLES: Final = frozenset(
     {
@@ -70,3 +75,55 @@ def render_item(type_: str, object_: Any, autogen_context: Any) -> str | Literal
     if type_ == "type" and isinstance(object_, EncryptedBytes):
         return f"{autogen_context.opts['sqlalchemy_module_prefix']}LargeBinary()"
     return False
+
+
+def add_row_key(op: Any, table: str, *, schema: str | None = None, column: str = "keystead_row", **batch: Any) -> None:
+    """Add the row key to a table: NOT NULL, with a unique index, and a random UUID in each row that is there.
+
+    For autogenerate's ``add_column`` and ``create_index`` of that column, which would fail on a table with rows. The
+    UUIDs are drawn by the database, version 4, in the form that SQLAlchemy's ``Uuid`` keeps; whoever uses the table
+    meanwhile waits. On SQLite the table is made anew, as in every batch migration: what Alembic cannot read of a table
+    there, such as a CHECK without a name, has to be said again by ``table_args``. ``--sql`` works on PostgreSQL, and on
+    SQLite with ``copy_from``.
+
+    Args:
+        op: Alembic's ``op``.
+        table: the table's name.
+        schema: the schema it is in, if not the default one.
+        column: the row key's name.
+        batch: what ``op.batch_alter_table`` takes besides, such as ``table_args`` or ``copy_from``.
+
+    Raises:
+        InvalidInputError: another database than SQLite or PostgreSQL, or an SQLite connection that enforces foreign
+            keys: making the table anew would delete the rows that refer to it.
+    """
+    import sqlalchemy as sa
+
+    dialect = op.get_context().dialect
+    if dialect.name == "postgresql":
+        # One rewrite of the table; an UPDATE would leave each row behind a second time.
+        drawn = sa.Column(column, sa.Uuid(), nullable=False, server_default=sa.text("gen_random_uuid()"))
+        op.add_column(table, drawn, schema=schema)
+        op.alter_column(table, column, server_default=None, schema=schema)
+        op.create_index(None, table, [column], unique=True, schema=schema)
+        return
+    if dialect.name != "sqlite":
+        raise InvalidInputError(f"a row key is added on SQLite and PostgreSQL, not on {dialect.name}")
+    if not op.get_context().as_sql and op.get_bind().scalar(sa.text("PRAGMA foreign_keys")):
+        raise InvalidInputError(
+            f"SQLite makes table {table!r} anew, and would delete the rows of others that refer to it: let env.py run "
+            "`PRAGMA foreign_keys = OFF` on the connection before its transaction begins"
+        )
+    op.add_column(table, sa.Column(column, sa.Uuid(), nullable=True), schema=schema)
+    rows = sa.table(table, sa.column(column, sa.Text()), schema=schema)
+    op.execute(rows.update().values({column: sa.text(_RANDOM_UUID)}))
+    with op.batch_alter_table(table, schema=schema, **batch) as altered:
+        altered.alter_column(column, existing_type=sa.Uuid(), nullable=False)
+    op.create_index(None, table, [column], unique=True, schema=schema)
+
+
+_RANDOM_UUID: Final = (
+    "lower(hex(randomblob(6)) || '4' || substr(hex(randomblob(2)), 2) || substr('89AB', 1 + (random() & 3), 1) || "
+    "substr(hex(randomblob(2)), 2) || hex(randomblob(6)))"
+)
+"""A UUID of version 4 in hex, in SQLite's SQL, where each row draws its own."""

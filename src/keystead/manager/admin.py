@@ -21,8 +21,9 @@ from keystead.lifecycle.rewrap import RewrapReport
 from keystead.manager.handle import KeyringHandle
 from keystead.manager.manager import STREAM_ALGORITHM, KeyManager
 from keystead.model import DataKeyInfo, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
+from keystead.model.patterns import is_pattern
 from keystead.ports import KeyUse, UnitOfWork
-from keystead.providers.kek_file import create_kek_file
+from keystead.providers.local.kek_file import create_kek_file
 
 PAGE: Final = 1000
 MESSAGE_ALGORITHM: Final = "AES-256-GCM"
@@ -48,7 +49,10 @@ class KekUse:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """The state of a whole store; ``keks`` are every KEK that is still needed to open it."""
+    """The state of a whole store; ``keks`` are every KEK that is still needed to open it.
+
+    ``missing_wraps`` tells how many WRAP keys lack the wrap of a KEK, where several wrap them.
+    """
 
     store_id: str
     epoch: int
@@ -59,6 +63,7 @@ class StoreStatus:
     keks: list[KekUse]
     next_rotation: datetime | None = None
     pending_destroy: list[DataKeyInfo] = field(default_factory=list)
+    missing_wraps: Mapping[str, int] = field(default_factory=dict)
 
 
 def create_local_kek(path: str | os.PathLike[str]) -> None:
@@ -215,6 +220,8 @@ async def cancel_destroy(km: KeyManager, key_id: int) -> DataKeyInfo:
 async def declare_use(km: KeyManager, keyring: str, name: str, locator: str) -> KeyUse:
     """Declare where ciphertexts of a keyring lie, so that a destroy looks there. Relative paths become absolute.
 
+    ``people-{tenant}`` declares it for the keyring of every tenant, those to come included.
+
     Raises:
         InvalidInputError: the locator is of another form, or carries a password, which would be stored in clear.
         KeyNotFoundError: there is no such keyring.
@@ -224,22 +231,23 @@ async def declare_use(km: KeyManager, keyring: str, name: str, locator: str) -> 
     use = KeyUse(name, keyring, _lasting_locator(locator))
     session = await km.session()
     async with session.surroundings.store.transaction() as work:
-        await _get_keyring(work, keyring)
+        if not is_pattern(keyring):
+            await _get_keyring(work, keyring)
         await work.declare_use(use)
     return use
 
 
 async def list_uses(km: KeyManager, keyring: str | None = None) -> list[KeyUse]:
-    """Return the declared sources of a keyring, or of all of them."""
+    """Return the declared sources of a keyring, those of a pattern that names it included, or of all of them."""
     session = await km.session()
     async with session.surroundings.store.reading() as work:
-        if keyring is not None:
+        if keyring is not None and not is_pattern(keyring):
             await _get_keyring(work, keyring)
         return await work.key_uses(keyring)
 
 
 async def drop_use(km: KeyManager, keyring: str, name: str) -> None:
-    """Take a declaration back.
+    """Take a declaration back: of a keyring, or of a pattern.
 
     Raises:
         KeyNotFoundError: there is none of that name.
@@ -247,6 +255,11 @@ async def drop_use(km: KeyManager, keyring: str, name: str) -> None:
     session = await km.session()
     async with session.surroundings.store.transaction() as work:
         if not await work.drop_use(keyring, name):
+            for use in await work.key_uses(keyring):
+                if use.name == name:
+                    raise KeyNotFoundError(
+                        f"data source {name!r} is declared for every keyring {use.keyring!r}; take it back for those"
+                    )
             raise KeyNotFoundError(
                 f"keyring {keyring!r} has no data source {name!r}; `keystead key uses list` shows them"
             )
@@ -275,6 +288,7 @@ async def store_status(km: KeyManager) -> StoreStatus:
         keks=[KekUse(*kek, number) for kek, number in sorted(keks.items(), key=lambda item: str(item[0]))],
         next_rotation=min(due, default=None),
         pending_destroy=[DataKeyInfo.from_record(row) for row in sorted(pending, key=_place)],
+        missing_wraps=Counter(name for row in wraps for name in session.surroundings.wrapper.missing_wraps(row)),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from keystead.crypto.envelope import as_binary, parse_header
 from keystead.crypto.keyring import Keyring
-from keystead.errors import DataKeyNotLoadedError, InvalidInputError
+from keystead.errors import DataKeyNotLoadedError, InvalidInputError, KeyNotFoundError
 from keystead.fields import Field, FieldCipher
 from keystead.fields.box import Encrypted
 from keystead.manager import registry
@@ -120,8 +121,13 @@ class FieldMembers(ManagerCore):
                     await self.keyrings.load(field.keyring_of(tenant))
             else:
                 self.keyrings.hold(await self.keyrings.load(field.keyring))
-            for name in field.former_keyrings:
+            shared = field.former_keyrings_of(None)
+            for name in shared:
                 self.keyrings.hold(await self.keyrings.load_former(name))
+            for name in {name for tenant in names for name in field.former_keyrings_of(tenant)}.difference(shared):
+                # A tenant that came after the move has none.
+                with contextlib.suppress(KeyNotFoundError):
+                    await self.keyrings.load_former(name)
             if field.indexes:
                 self.keyrings.hold(await self.keyrings.load_index(field.index_keyring))
         if any(field.indexes for field in fields):
@@ -142,8 +148,8 @@ class FieldMembers(ManagerCore):
         """Remember in the store where a field's column is, and return what is remembered; again, it changes nothing.
 
         A rotation of an index key waits for every registered field, and a destroy of a data key looks through the
-        column: the key use ``field:<id>`` is declared for the field's keyring and for the former ones that exist. A
-        keyring per tenant has no one name to declare it for; declare those with ``keystead key uses add``.
+        column: the key use ``field:<id>`` is declared for the field's keyring and for the former ones that exist. With
+        a keyring per tenant it is declared for the pattern, ``people-{tenant}``, and found for each tenant's keyring.
 
         Another table, column, database or keyring may be registered under the same id later. Two fields that are
         declared under one id at the same time cannot be told from that, and take turns.

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from keystead.errors import ConfigurationError
+from keystead.manager import gitignore
 from keystead.manager.configured import SQLITE_FILE, read_settings
 from keystead.manager.manager import KeyManager
-from keystead.providers.kek_file import create_kek_file
+from keystead.providers.local.kek_file import create_kek_file
 from keystead.providers.uri import ProviderUri
 from keystead.stores import schema
 from keystead.stores.urls import parse_url
 
 KEK_FILE: Final = "keystead.kek"
 SETTINGS_FILE: Final = "keystead.yaml"
+IGNORE_FILE: Final = ".gitignore"
 REVISION: Final = schema.HEAD
 _SETTINGS: Final = """\
 # Settings of Keystead. Relative paths count from this file's folder; ${{NAME}} stands for an environment variable.
@@ -34,25 +37,31 @@ kms: {kms}
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What ``install`` made, and which file holds the KEK (None: a KEK elsewhere)."""
+    """What ``install`` made, and which file holds the KEK (None: a KEK elsewhere).
+
+    ``unignored`` are the entries that a ``.gitignore`` lacks which was here before.
+    """
 
     settings: Path
     made: list[Path]
     kek: Path | None = None
     store: Path | None = None
+    unignored: list[str] = field(default_factory=list)
 
 
 def install(folder: Path, *, store: str | None = None, kms: str | None = None) -> Installation:
     """Make settings, a KEK file (unless ``kms`` names a KEK) and an SQLite store (unless ``store`` names one).
 
-    Nothing is overwritten, and what was made is taken away again when a later step fails. A KEK file and the store
-    that it opens, both here already, as a program leaves them, get settings and are not touched.
+    A ``.gitignore`` names both, unless there is one: it stays as it is. Nothing is overwritten, and what was made is
+    taken away again when a later step fails. A KEK file and the store that it opens, both here already, as a program
+    leaves them, get settings and are not touched.
 
     Raises:
         ConfigurationError: one of the files exists, or a URL that cannot be used or carries a password.
         KeyDecryptionFailError: KEK and store are here, and do not belong together.
     """
     settings, kek, database = folder / SETTINGS_FILE, folder / KEK_FILE, folder / "keys.db"
+    ignore = folder / IGNORE_FILE
     wanted = [settings, *([] if kms else [kek]), *([] if store else [database])]
     is_adopted = kms is None and store is None and kek.exists() and database.exists() and not settings.exists()
     if is_adopted:
@@ -76,6 +85,11 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
         text = _SETTINGS.format(store=_quoted(store or SQLITE_FILE), kms=_quoted(kms or f"file:{KEK_FILE}"))
         _write_new(settings, text)
         made.append(settings)
+        entries = {**({} if kms else gitignore.KEK_ENTRIES), **({} if store else gitignore.STORE_ENTRIES)}
+        unignored = _unignored(ignore, entries)
+        if entries and unignored is None:
+            _write_new(ignore, gitignore.text_of(entries))
+            made.append(ignore)
         if is_adopted:
             asyncio.run(_open_once(settings))
         elif store is None:
@@ -86,8 +100,9 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
             with contextlib.suppress(OSError):
                 path.unlink()
         raise
-    kept = [path for path in wanted if path.exists()]
-    return Installation(settings, kept, kek if kms is None else None, database if store is None else None)
+    kept = [path for path in wanted if path.exists()] + [path for path in made if path == ignore]
+    own_kek, own_store = (kek if kms is None else None), (database if store is None else None)
+    return Installation(settings, kept, own_kek, own_store, unignored or [])
 
 
 def migrate(url: str, schema_name: str | None = None) -> str:
@@ -126,6 +141,14 @@ def _require_lasting(store: str) -> None:
             f"the store's URL carries a password, which would stand in {SETTINGS_FILE}: write a reference such as "
             "${DB_PASSWORD} in its place, and set that variable"
         )
+
+
+def _unignored(path: Path, entries: Mapping[str, Collection[str]]) -> list[str] | None:
+    """Return the entries that a ``.gitignore`` lacks, or None where there is no such file."""
+    try:
+        return gitignore.missing_from(path.read_text(encoding="utf-8", errors="replace"), entries)
+    except OSError:
+        return [*entries] if os.path.lexists(path) else None
 
 
 def _quoted(value: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from keystead.errors import InvalidInputError, KeyNotFoundError
 from keystead.fields import Field
+from keystead.model.patterns import is_pattern
 from keystead.ports import AuditEvent, FieldRecord, KeyUse, UnitOfWork
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ async def _merged(work: UnitOfWork, wanted: FieldRecord) -> FieldRecord:
 
 
 async def _uses(work: UnitOfWork, wanted: FieldRecord, field: Field) -> list[KeyUse]:
-    names = [] if field.has_keyring_per_tenant else [field.keyring]
-    names += [name for name in field.former_keyrings if await work.find_keyring(name) is not None]
+    names = [field.keyring]
+    for name in field.former_keyrings:
+        if is_pattern(name) or await work.find_keyring(name) is not None:
+            names.append(name)
     return [KeyUse(use_name(wanted.id), name, wanted.locator) for name in names]

@@ -12,11 +12,13 @@ import logging
 import os
 import threading
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from keystead.errors import StorageOperationError, StoreFullError
+from keystead.model import utc_text
 from keystead.ports import SeenState
 from keystead.runtime import fork
 
@@ -35,6 +37,7 @@ class FileJournal:
         self._epoch: dict[str, int] = {}
         self._keys: dict[str, dict[int, tuple[str, int]]] = {}
         self._destroyed: dict[str, set[int]] = {}
+        self._exported_at: dict[str, datetime] = {}
         self._is_reported = False
         fork.in_child(self._after_fork)
 
@@ -50,6 +53,7 @@ class FileJournal:
                 self._epoch.get(store_id, 0),
                 MappingProxyType(self._keys.setdefault(store_id, {})),
                 frozenset(self._destroyed.get(store_id, ())),
+                self._exported_at.get(store_id),
             )
 
     def append(
@@ -59,6 +63,7 @@ class FileJournal:
         epoch: int | None = None,
         keys: Mapping[int, tuple[str, int]] | None = None,
         destroyed: Collection[int] = (),
+        exported_at: datetime | None = None,
     ) -> None:
         """Add what is new, and return when it is on the disk.
 
@@ -72,7 +77,9 @@ class FileJournal:
         with self._lock:
             self._catch_up(store_id)
             lines: list[dict[str, Any]] = []
-            if epoch is not None and epoch > self._epoch.get(store_id, 0):
+            if exported_at is not None:
+                lines.append({"epoch": epoch or 0, "exported": utc_text(exported_at)})
+            elif epoch is not None and epoch > self._epoch.get(store_id, 0):
                 lines.append({"epoch": epoch})
             known = self._keys.get(store_id, {})
             lines += [
@@ -133,6 +140,9 @@ class FileJournal:
             entry = json.loads(line)
             if "epoch" in entry:
                 self._epoch[store_id] = max(self._epoch.get(store_id, 0), int(entry["epoch"]))
+                if "exported" in entry:
+                    exported_at = datetime.fromisoformat(entry["exported"])
+                    self._exported_at[store_id] = max(self._exported_at.get(store_id, exported_at), exported_at)
             elif "key" in entry:
                 place = (str(entry["keyring"]), int(entry["version"]))
                 self._keys.setdefault(store_id, {})[int(entry["key"])] = place

@@ -1,11 +1,13 @@
-"""Declared data sources as rows."""
+"""Declared data sources as rows, each of one keyring or of every keyring that a pattern names."""
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 
+from keystead.errors import KeyNotFoundError
+from keystead.model.patterns import TENANT_PLACE, covers, is_pattern
 from keystead.ports import KeyUse
-from keystead.stores.tables import key_uses
+from keystead.stores.tables import key_uses, keyrings
 from keystead.stores.transaction import Statements
 
 
@@ -13,14 +15,29 @@ class KeyUseRows(Statements):
     """Declares, lists and drops data sources; ``keystead.ports.KeyUseRows``."""
 
     async def key_uses(self, keyring: str | None = None) -> list[KeyUse]:
-        """Return the declared sources of a keyring, or of all."""
+        """Return the declared sources of a keyring, those of a pattern that names it included, or all.
+
+        Where two patterns meet in its name, both are looked through: a scan looks for the id of a data key, so that one
+        too many finds nothing, and one too few would lose data.
+        """
         query = select(key_uses).order_by(key_uses.c.keyring, key_uses.c.name)
         if keyring is not None:
-            query = query.where(key_uses.c.keyring == keyring)
-        return [KeyUse(**row) for row in await self._all(query)]
+            query = query.where(
+                or_(key_uses.c.keyring == keyring, key_uses.c.keyring.contains(TENANT_PLACE, autoescape=True))
+            )
+        uses = [KeyUse(**row) for row in await self._all(query)]
+        return uses if keyring is None else [use for use in uses if covers(use.keyring, keyring)]
 
     async def declare_use(self, use: KeyUse) -> None:
-        """Declare or change a source; the keyring must exist."""
+        """Declare or change a source; its keyring is a pattern, or exists.
+
+        Raises:
+            KeyNotFoundError: no such keyring.
+        """
+        if not is_pattern(use.keyring):
+            named = select(keyrings.c.name).where(keyrings.c.name == use.keyring)
+            if await self._first(named) is None:
+                raise KeyNotFoundError(f"no keyring {use.keyring!r} in this store")
         insert = self._insert(key_uses).values(keyring=use.keyring, name=use.name, locator=use.locator)
         await self._write(
             insert.on_conflict_do_update(index_elements=["keyring", "name"], set_={"locator": insert.excluded.locator})

@@ -1,4 +1,4 @@
-"""Reading the key tables of the Go reference (mission document 2), in both layouts; never changing them.
+"""Reading the key tables of the Go KMS (kratos-boilerplate), in both layouts; never changing them.
 
 ``data_keys`` has text versions and may hold keys in clear (``key_data``); ``kms_data_keys`` has ``status`` or
 ``is_active``. What a layout lacks is absent here. Spec: docs/spec/legacy-forms.md.

@@ -42,6 +42,11 @@ class SqlKeyStore:
         """Whether keys outlive the process."""
         return True
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, None for a server."""
+        return self._url.path
+
     async def open(self) -> StoreState:
         """Check the schema and return the store's state; an SQLite file that is absent or empty is created first.
 

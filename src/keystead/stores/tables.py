@@ -188,7 +188,8 @@ nodes: Final = Table(
 key_uses: Final = Table(
     "key_uses",
     metadata,
-    Column("keyring", String(255), ForeignKey(keyrings.c.name), primary_key=True),
+    # Without a foreign key: it may be a pattern, which is no keyring's name.
+    Column("keyring", String(255), primary_key=True),
     Column("name", String(255), primary_key=True),
     Column("locator", Text, nullable=False),
 )

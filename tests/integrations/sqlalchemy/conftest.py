@@ -81,6 +81,18 @@ def started(engine: Engine, km: blocking.KeyManager, kms: FakeKMS) -> Applicatio
     return Application(engine, km, kms, bind(engine, km, Base))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path, kms: FakeKMS) -> Iterator[Application]:
+    """An application on a database that others can reach, with a manager of its own."""
+    url = f"sqlite:///{tmp_path}/app.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
+    engine: Engine = create_engine(url)
+    with blocking.KeyManager({"cloud": kms}, default_key_id="app", store="memory://") as km:
+        yield started(engine, km, kms)
+    engine.dispose()
+
+
 @pytest.fixture
 async def async_km(kms: FakeKMS) -> AsyncIterator[KeyManager]:
     """A manager for async code."""
@@ -94,6 +106,17 @@ async def async_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     made = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/app.db")
     async with made.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def any_async_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """An empty database of each kind, for async code."""
+    url = make_url(f"sqlite+aiosqlite:///{tmp_path}/app.db")
+    if request.param == "postgresql":
+        url = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+psycopg")
+    made = create_async_engine(url)
     yield made
     await made.dispose()
 

@@ -22,6 +22,7 @@ from keystead.integrations.sqlalchemy import Binding, bind
 from keystead.runtime.loop import background_loop
 from tests.fakes.world import KEY_ID, World, polled
 from tests.integrations.sqlalchemy.models import Base, Person
+from tests.integrations.sqlalchemy.test_search import plan
 
 FILLED = ["ada", "adam", "bob", "bobby", "cyd", "dan"]
 
@@ -133,6 +134,16 @@ class Installation:
                 assert sorted(each.email for each in session.scalars(select(Person))) == sorted(
                     f"{name}@example.org" for name in self.names
                 )
+            for condition, index in {
+                Person.email == "ada@example.org": "ix_people_email_exact_",
+                Person.email.matches_normalised("ada@example.org"): "ix_people_email_like_email_",
+                Person.email.starts_with("ada"): "ix_people_email_prefix3_",
+                Person.note.has_token("tea"): "people_note_tokens",
+            }.items():
+                answer = plan(node.engine, condition)
+                assert index in answer
+                assert "SCAN" not in answer
+                assert "Seq Scan" not in answer
 
     def columns(self) -> tuple[int, int]:
         """Return how many rows have a hash in each column of the exact index."""

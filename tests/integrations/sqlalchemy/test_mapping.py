@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import (
     Column,
+    Engine,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -163,24 +164,47 @@ def test_a_sequence_where_there_are_none_is_refused_with_the_cure(km: blocking.K
     engine.dispose()
 
 
-def test_a_uuid_that_python_keeps_as_text_is_one_record_however_it_is_spelt(km: blocking.KeyManager) -> None:
+def test_a_uuid_that_python_keeps_as_text_is_one_record_however_it_is_spelt(
+    engine: Engine, km: blocking.KeyManager
+) -> None:
     class Base(DeclarativeBase):
         pass
 
     class Thing(Base):
         __tablename__ = "things"
         id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True)
-        secret: Mapped[str] = encrypted()
+        secret: Mapped[str] = encrypted(indexes=[Tokens()])
 
-    engine = create_engine("sqlite://")
     Base.metadata.create_all(engine)
     bind(engine, km, Base)
     with Session(engine) as session:
         session.add(Thing(id="0E984725-C51C-4BF4-9960-E1C80E27ABA0", secret="x"))
         session.commit()
         session.expunge_all()
-        assert session.scalars(select(Thing)).one().secret == "x"
-    engine.dispose()
+        assert session.scalars(select(Thing).where(Thing.secret.has_token("x"))).one().secret == "x"
+
+
+def test_words_are_those_of_a_uuid_that_python_keeps_as_text(engine: Engine, km: blocking.KeyManager) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Thing(Base):
+        __tablename__ = "things"
+        id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True)
+        secret: Mapped[str] = encrypted(indexes=[Tokens()])
+
+    Base.metadata.create_all(engine)
+    bind(engine, km, Base)
+    with Session(engine) as session:
+        thing = Thing(id=str(uuid4()), secret="x")
+        session.add(thing)
+        session.commit()
+        thing.secret = "y"
+        session.commit()
+        assert session.scalars(select(Thing).where(Thing.secret.has_token("y"))).one() is thing
+        session.delete(thing)
+        session.commit()
+        assert session.execute(text("SELECT count(*) FROM things_secret_tokens")).scalar() == 0
 
 
 def test_a_table_without_a_class_takes_ciphertext_gives_boxes_and_is_searched(km: blocking.KeyManager) -> None:

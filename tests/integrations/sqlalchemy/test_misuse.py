@@ -64,6 +64,8 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "join": lambda: select(P).join(A, A.name == P.email),
     "comparison from the left": lambda: select(P).where(literal("x") == P.email),
     "comparison with itself": lambda: select(P).where(P.email == P.email),
+    "comparison of a table's columns": lambda: select(TABLE).where(TABLE.c.email == TABLE.c.note),
+    "difference of a table's columns": lambda: select(TABLE).where(TABLE.c.email != TABLE.c.name),
     "membership": lambda: select(P).where(P.name.in_(select(A.email))),
     "tuple": lambda: select(P.id).where(tuple_(P.email, P.name) == tuple_(A.name, A.name)),
     "truth": lambda: select(P).where(TABLE.c.email),
@@ -123,3 +125,8 @@ def test_the_cure_is_named(app: Application) -> None:
 
 def test_a_column_is_found_in_a_dictionary_by_its_annotated_form() -> None:
     assert {TABLE.c.email: 1}[P.email.__clause_element__()] == 1
+
+
+def test_a_column_is_found_in_a_list_and_another_one_is_not() -> None:
+    assert TABLE.c.email in [TABLE.c.note, TABLE.c.email]
+    assert TABLE.c.email not in [TABLE.c.note, TABLE.c.name]

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from sqlalchemy import create_engine, not_, or_, select, text
+from sqlalchemy import not_, or_, select, text
 from sqlalchemy.exc import IntegrityError
 
-from keystead import blocking
 from keystead.errors import StaleViewError
-from keystead.testing import FakeKMS
-from tests.integrations.sqlalchemy.conftest import Application, started
+from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Card, Person
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, kms: FakeKMS) -> Iterator[Application]:
-    """An application on a database that others can reach, with a manager of its own."""
-    engine = create_engine(f"sqlite:///{tmp_path}/app.db")
-    with blocking.KeyManager({"cloud": kms}, default_key_id="app", store="memory://") as km:
-        yield started(engine, km, kms)
-    engine.dispose()
 
 
 @pytest.fixture

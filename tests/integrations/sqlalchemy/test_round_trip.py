@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, inspect, select, text
 from sqlalchemy.orm import Session, make_transient
 
 from keystead.errors import InvalidInputError
-from keystead.integrations.sqlalchemy import Encrypted
+from keystead.integrations.sqlalchemy import Encrypted, sealed_inserts
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Letter, Member, Order, Person
 
@@ -274,22 +274,23 @@ def test_pickling_an_object_with_a_loaded_value_says_why_not(app: Application) -
 
 
 def test_listing_ten_thousand_rows_calls_no_kms_and_decrypts_nothing(
-    app: Application, monkeypatch: pytest.MonkeyPatch
+    any_app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = add_ada(app)
-    with app.engine.begin() as connection:
-        columns = "name, email, keystead_row"
-        connection.execute(
-            text(
-                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) "
-                f"INSERT INTO people ({columns}) SELECT name, email, hex(randomblob(16)) FROM people, n "
-                f"WHERE id = {number}"
-            )
-        )
-    calls, opened = app.kms.calls.total(), []
+    people = [{"name": f"p{at}", "email": f"p{at}@example.org", "note": "likes tea"} for at in range(10_000)]
+    with any_app.session() as session:
+        for statement, rows in sealed_inserts(any_app.engine, Person, people):
+            session.execute(statement, rows)
+        session.commit()
+    calls, opened = any_app.kms.calls.total(), list[object]()
+
+    def open_one(*given: object) -> bytes:
+        opened.append(given)
+        return b"\x01read"
+
     for name in ("open_one", "open_all"):
-        monkeypatch.setattr(f"keystead.fields.cipher.{name}", lambda *given: opened.append(given))
-    with app.session() as session:
-        assert len(session.scalars(select(Person)).all()) == 10_000
-    assert app.kms.calls.total() == calls
-    assert opened == []
+        monkeypatch.setattr(f"keystead.fields.cipher.{name}", open_one)
+    with any_app.session() as session:
+        listed = session.scalars(select(Person)).all()
+        assert (len(listed), opened, any_app.kms.calls.total()) == (10_000, [], calls)
+        assert listed[0].email == "read"
+        assert len(opened) == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ColumnElement, Engine, and_, create_engine, delete, not_, or_, select, text, update
+from sqlalchemy import ColumnElement, Engine, and_, delete, not_, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
@@ -157,14 +157,11 @@ def test_two_rows_cannot_have_one_value_of_a_unique_index(people: Application) -
     assert "ada@" not in str(caught.value)
 
 
-def test_of_two_concurrent_inserts_of_one_value_exactly_one_wins(app: Application, tmp_path: Any) -> None:
-    from tests.integrations.sqlalchemy.conftest import started
-
-    file = started(create_engine(f"sqlite:///{tmp_path}/app.db"), app.km, app.kms)
+def test_of_two_concurrent_inserts_of_one_value_exactly_one_wins(fresh: Application) -> None:
     together, outcomes = threading.Barrier(2), []
 
     def insert() -> None:
-        with file.session() as session:
+        with fresh.session() as session:
             session.add(Person(email="new@example.org"))
             together.wait()
             try:
@@ -178,7 +175,6 @@ def test_of_two_concurrent_inserts_of_one_value_exactly_one_wins(app: Applicatio
         thread.start()
     for thread in threads:
         thread.join()
-    file.engine.dispose()
     assert sorted(outcomes) == ["lost", "won"]
 
 

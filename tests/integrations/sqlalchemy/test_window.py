@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, cast
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, insert, not_, null, or_, select, text, update
@@ -15,48 +15,23 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, load_only, make_tra
 
 from keystead import blocking, telemetry
 from keystead.errors import ConflictError, InvalidInputError
-from keystead.integrations.sqlalchemy import Encrypted, Exact, Normalised, Prefix, Tokens, bind, encrypted, sealed_rows
+from keystead.integrations.sqlalchemy import Encrypted, Exact, bind, encrypted, sealed_rows
 from tests.integrations.sqlalchemy.test_search import plan
-
-
-class Base(DeclarativeBase):
-    """The application in the middle of its conversion."""
-
-
-class Account(Base):
-    __tablename__ = "accounts"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(default="")
-    email: Mapped[str] = encrypted(
-        plaintext="email_plain", indexes=[Exact(unique=True), Normalised(as_="email"), Prefix()]
-    )
-    email_plain: Mapped[str | None] = mapped_column(index=True)
-    note: Mapped[str | None] = encrypted(plaintext="note_plain", indexes=[Tokens()])
-    note_plain: Mapped[str | None]
-    born: Mapped[date | None] = encrypted(plaintext="born_plain", indexes=[Exact()])
-    born_plain: Mapped[date | None]
-    seen: Mapped[datetime | None] = encrypted(plaintext="seen_plain", indexes=[Exact()])
-    seen_plain: Mapped[datetime | None]
-    level: Mapped[Encrypted[int] | None] = encrypted(plaintext="level_plain")
-    level_plain: Mapped[int | None]
-
-
-class Seat(Base):
-    __tablename__ = "seats"
-
-    number: Mapped[str] = mapped_column(primary_key=True)
-    org: Mapped[UUID]
-    holder: Mapped[str] = encrypted(
-        tenant="org", keyring="seats-{tenant}", plaintext="holder_plain", indexes=[Exact(unique=True)]
-    )
-    holder_plain: Mapped[str | None]
-
-
-ADA, BOB, CYD = "ada@example.org", "bob@example.org", "cyd@example.org"
-SEEN = datetime(2020, 5, 4, 3, 2, 1, tzinfo=UTC)
-NORTH, SOUTH = UUID(int=1), UUID(int=2)
-ACCOUNTS: Any = Account.__table__
+from tests.integrations.sqlalchemy.windowed import (
+    ACCOUNTS,
+    ADA,
+    BOB,
+    CYD,
+    NORTH,
+    SEEN,
+    SOUTH,
+    Account,
+    Base,
+    Seat,
+    add_cyd,
+    fill,
+    fill_seats,
+)
 
 
 @pytest.fixture
@@ -73,25 +48,11 @@ def lite(sqlite: Engine, km: blocking.KeyManager) -> Engine:
 
 def opened(engine: Engine, km: blocking.KeyManager) -> Engine:
     Base.metadata.create_all(engine)
-    row: dict[str, Any] = {
-        "keystead_row": None,
-        "note_plain": None,
-        "born_plain": None,
-        "seen_plain": None,
-        "level_plain": None,
-    }
-    ada = {"note_plain": "green tea", "born_plain": date(1815, 12, 10), "seen_plain": SEEN.replace(tzinfo=None)}
-    rows = [
-        row | {"name": "ada", "email_plain": ADA, "level_plain": 7} | ada,
-        row | {"name": "bob", "email_plain": BOB},
-        row | {"name": "dan", "email_plain": None},
-    ]
     with engine.begin() as connection:
-        connection.execute(insert(ACCOUNTS), [each | {"keystead_row": uuid4()} for each in rows])
+        fill(connection)
     bind(engine, km, Base)
     with Session(engine) as session:
-        session.add(Account(name="cyd", email=CYD))
-        session.commit()
+        add_cyd(session)
     return engine
 
 
@@ -280,15 +241,14 @@ def test_a_value_is_free_once_its_row_has_another_in_the_same_flush(session: Ses
 
 def test_tenants_have_their_values_in_clear_apart(engine: Engine, km: blocking.KeyManager) -> None:
     Base.metadata.create_all(engine)
-    table: Any = Seat.__table__
     with engine.begin() as connection:
-        rows = [{"number": f"s{org.int}", "org": org, "holder_plain": "eve"} for org in (NORTH, SOUTH)]
-        connection.execute(insert(table), rows)
+        fill_seats(connection)
     bind(engine, km, Base)
     with Session(engine) as session:
         for org in (NORTH, SOUTH):
-            found = select(Seat.number).where(Seat.holder.matches("eve", tenant=str(org)))
-            assert session.scalars(found).all() == [f"s{org.int}"]
+            for tenant in (org, str(org)):
+                found = select(Seat.number).where(Seat.holder.matches("eve", tenant=tenant))
+                assert session.scalars(found).all() == [f"s{org.int}"]
         session.get_one(Seat, "s1").holder = "fay"
         session.add(Seat(number="s3", org=NORTH, holder="eve"))
         session.commit()
@@ -377,6 +337,24 @@ def test_a_row_that_is_encrypted_while_its_plaintext_is_not_loaded_is_read(lite:
             account(other, "ada").email = ADA
             other.commit()
         assert (ada.email, bob.email) == (ADA, BOB)
+
+
+@pytest.mark.parametrize("again", ["query", "refresh"])
+def test_a_plaintext_that_is_loaded_after_its_row_was_encrypted_is_not_taken_for_none(
+    window: Engine, again: str
+) -> None:
+    with Session(window) as session:
+        ada = session.scalars(
+            select(Account).where(Account.name == "ada").options(load_only(Account.email, raiseload=False))
+        ).one()
+        with Session(window) as other:
+            account(other, "ada").email = ADA
+            other.commit()
+        if again == "query":
+            assert account(session, "ada") is ada
+        else:
+            session.refresh(ada, ["email_plain"])
+        assert ada.email == ADA
 
 
 def test_an_encrypted_column_is_nullable_for_as_long_as_the_window_is_open() -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, Insert, Table, insert, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Mapper
 
 from keystead.errors import InvalidInputError
-from keystead.integrations.sqlalchemy.binding import binding_of
+from keystead.integrations.sqlalchemy.binding import Binding, binding_of
+from keystead.integrations.sqlalchemy.commit import IndexedCiphertext
 from keystead.integrations.sqlalchemy.flush import drawn
 from keystead.integrations.sqlalchemy.place import Place, places_of
 
+_Rows = list[dict[str, Any]]
 
-def sealed_rows(
-    engine: Engine | AsyncEngine, model: type[Any], rows: Iterable[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+
+def sealed_rows(engine: Engine | AsyncEngine, model: type[Any], rows: Iterable[Mapping[str, Any]]) -> _Rows:
     """Return rows for ``session.execute(insert(model), rows)``: encrypted, with index columns and drawn keys.
 
     Does no I/O itself: with an async key manager, keyrings per tenant are loaded beforehand, by ``km.load_fields``.
@@ -29,41 +30,84 @@ def sealed_rows(
 
     Raises:
         InvalidInputError: a row without its record, a value of another type, or a model with a token index, whose words
-            are other rows: add its objects through a session.
+            are other rows: ``sealed_inserts`` has those too.
         KMSError: as ``FieldCipher.encrypt_many``.
     """
-    mapper: Mapper[Any] = inspect(model)
-    binding = binding_of((engine.sync_engine if isinstance(engine, AsyncEngine) else engine).dialect)
-    mapper.registry.configure()
-    sealed = [dict(row) for row in rows]
+    mapper, binding = _bound(engine, model)
     for place in places_of(mapper):
         if place.tokens is not None:
             raise InvalidInputError(
-                f"field {place.field.id} has a token index, whose words are rows of another table; add its objects "
-                "through a session"
+                f"field {place.field.id} has a token index, whose words are rows of another table: insert both with "
+                "sealed_inserts(engine, Model, rows), or add and change the objects through a session"
             )
-        if place.window is not None and any(index.unique for index in place.field.indexes):
-            raise InvalidInputError(
-                f"field {place.field.id} is unique, and only a session looks at the rows that still have values in "
-                f"clear; add its objects through a session, or end the window first: {place.window.job}"
-            )
-        cipher = binding.cipher(place.field)
-        by_tenant: dict[str | None, list[tuple[dict[str, Any], object]]] = {}
-        for row in sealed:
-            if place.key in row or place.column.default is not None or place.field.encrypt_null:
-                by_tenant.setdefault(_tenant(mapper, place, row), []).append((row, _record(mapper, place, row)))
-        for tenant, members in by_tenant.items():
-            plain = [(_drawn(mapper, place.key, row), record) for row, record in members]
-            for (row, _), (value, _), ciphertext in zip(
-                members, plain, cipher.encrypt_many(plain, tenant=tenant), strict=True
-            ):
-                row[place.key] = ciphertext
-                if place.window is not None:
-                    row[place.window.key] = None
-                if place.field.indexes:
-                    for name, digest in cipher.index_values(value, tenant=tenant).items():
-                        row[place.index_keys[name]] = digest
+    sealed = [dict(row) for row in rows]
+    for place in places_of(mapper):
+        _seal(mapper, binding, place, sealed)
     return sealed
+
+
+def sealed_inserts(
+    engine: Engine | AsyncEngine, model: type[Any], rows: Iterable[Mapping[str, Any]]
+) -> list[tuple[Insert, _Rows]]:
+    """Return every statement, with its rows, that inserts objects of a model: theirs, and those of their words.
+
+    They belong into one transaction, in this order::
+
+        for statement, sealed in sealed_inserts(engine, Person, rows):
+            session.execute(statement, sealed)
+
+    For models without a token index it is one statement, with what ``sealed_rows`` returns. None has no rows. Arguments
+    and errors as there.
+    """
+    mapper, binding = _bound(engine, model)
+    sealed = [dict(row) for row in rows]
+    words: dict[Table, _Rows] = {}
+    for place in places_of(mapper):
+        found = _seal(mapper, binding, place, sealed)
+        if place.tokens is not None:
+            words[place.tokens] = found
+    statements = [(insert(model), sealed), *((insert(table), found) for table, found in words.items())]
+    return [(statement, each) for statement, each in statements if each]
+
+
+def _bound(engine: Engine | AsyncEngine, model: type[Any]) -> tuple[Mapper[Any], Binding]:
+    mapper: Mapper[Any] = inspect(model)
+    binding = binding_of((engine.sync_engine if isinstance(engine, AsyncEngine) else engine).dialect)
+    mapper.registry.configure()
+    return mapper, binding
+
+
+def _seal(mapper: Mapper[Any], binding: Binding, place: Place, rows: _Rows) -> _Rows:
+    """Seal one column of rows, in place, and return the rows of their words."""
+    if place.window is not None and any(index.unique for index in place.field.indexes):
+        raise InvalidInputError(
+            f"field {place.field.id} is unique, and only a session looks at the rows that still have values in "
+            f"clear; add its objects through a session, or end the window first: {place.window.job}"
+        )
+    cipher = binding.cipher(place.field)
+    # Before anything is hashed: what becomes live meanwhile is then missed at the commit, and not in the table.
+    versions = frozenset(cipher.index_versions)
+    words: _Rows = []
+    by_tenant: dict[str | None, list[tuple[dict[str, Any], object]]] = {}
+    for row in rows:
+        if place.key in row or place.column.default is not None or place.field.encrypt_null:
+            by_tenant.setdefault(_tenant(mapper, place, row), []).append((row, _record(mapper, place, row)))
+    for tenant, members in by_tenant.items():
+        plain = [(_drawn(mapper, place.key, row), record) for row, record in members]
+        for (row, _), (value, _), ciphertext in zip(
+            members, plain, cipher.encrypt_many(plain, tenant=tenant), strict=True
+        ):
+            row[place.key] = ciphertext
+            if place.window is not None:
+                row[place.window.key] = None
+            if place.field.indexes:
+                row[place.key] = None if ciphertext is None else IndexedCiphertext(ciphertext, versions)
+                for name, digest in cipher.index_values(value, tenant=tenant).items():
+                    row[place.index_keys[name]] = digest
+            if place.field.token_index is not None:
+                hashes = cipher.token_values(place.field.token_index, value, tenant=tenant)
+                words += [{"token": each, "record": row[place.record_keys[0]]} for each in hashes]
+    return words
 
 
 def _record(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> object:

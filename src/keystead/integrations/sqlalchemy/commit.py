@@ -1,12 +1,13 @@
 """A transaction that wrote index hashes commits only if no index key has become live since.
 
 A rotation of an index key waits until every node writes the new version, and then fills the rows that have the old one
-alone. A row in a transaction that was open all that time would be seen by neither.
+alone. A row in a transaction that was open all that time, or that was sealed before, would be seen by neither.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Self
 
 from sqlalchemy import Connection, Engine, event
 
@@ -17,13 +18,25 @@ from keystead.integrations.sqlalchemy.binding import as_itself
 _WRITTEN: Final = "keystead.indexed"
 
 
-def note_indexes(connection: Connection, cipher: FieldCipher) -> None:
-    """Remember under which live index keys the transaction is about to write hashes of a field."""
+class IndexedCiphertext(bytes):
+    """A ciphertext that was sealed for a later statement, and the index versions that its row was hashed under."""
+
+    versions: frozenset[int]
+
+    def __new__(cls, ciphertext: bytes, versions: frozenset[int]) -> Self:
+        """Make one."""
+        made = super().__new__(cls, ciphertext)
+        made.versions = versions
+        return made
+
+
+def note_indexes(connection: Connection, cipher: FieldCipher, versions: Iterable[int] | None = None) -> None:
+    """Remember under which index keys the transaction writes hashes of a field: the live ones, or those given."""
     written: dict[str, tuple[FieldCipher, set[int]]] = connection.info.setdefault(_WRITTEN, {})
-    versions = set(cipher.index_versions)
+    under = set(cipher.index_versions if versions is None else versions)
     if cipher.field.id in written:
-        versions &= written[cipher.field.id][1]
-    written[cipher.field.id] = (cipher, versions)
+        under &= written[cipher.field.id][1]
+    written[cipher.field.id] = (cipher, under)
 
 
 def watch_commits(engine: Engine) -> None:
@@ -43,7 +56,7 @@ def _check(connection: Connection) -> None:
             raise as_itself(
                 StaleViewError(
                     f"an index key of field {cipher.field.id} became live during the transaction, whose rows lack its "
-                    "hashes; do the transaction again"
+                    "hashes; do the transaction again, and seal rows for bulk statements anew"
                 )
             )
 

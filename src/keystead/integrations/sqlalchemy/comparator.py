@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, FromClause, TypeDecorator, and_, bindparam, func, not_, or_
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BindParameter, ClauseElement, Null
+from sqlalchemy.sql.elements import BindParameter, ClauseElement, ColumnClause, Null
 
 from keystead.crypto.codec import encode_value
 from keystead.crypto.normalise import normalise, tokens
@@ -36,8 +36,8 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         given: Any = other[0] if other else None
         if op in _OF_NULL and _is_none(given):
             return self._null(op, *other, **kwargs)
-        if op in _OF_NULL and isinstance(given, ClauseElement) and hash(given) == hash(self.expr):
-            # The column itself: SQLAlchemy finds it so in its own dictionaries. Sent, it is refused.
+        if op in _OF_NULL and isinstance(given, ColumnElement) and _is_column(given, self.expr):
+            # SQLAlchemy looks columns up so in its own lists and dictionaries. Sent, it is refused.
             return super().operate(op, *other, **kwargs)
         if op is operators.eq:
             return self.matches(given)
@@ -53,34 +53,36 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         """Refuse: no operator takes an encrypted column on its right."""
         raise InvalidInputError(self._refusal(op))
 
-    def matches(self, value: object, *, tenant: str | None = None) -> ColumnElement[bool]:
+    def matches(self, value: object, *, tenant: object = None) -> ColumnElement[bool]:
         """Return whether the value is ``value``. Needs ``Exact()``.
 
+        ``tenant`` is what the tenant's column holds, or the text of it: an int, a UUID or a date is its own text.
+
         Raises:
-            InvalidInputError: no such index, a value of another type, or a tenant missing or too many.
+            InvalidInputError: no such index, a value of another type, or a tenant missing, too many or naming none.
         """
         if _is_none(value):
             return self._null(operators.is_, None)
         return self._equal(self._index(Exact, "Exact()"), value, tenant)
 
-    def matches_any(self, values: Iterable[object], *, tenant: str | None = None) -> ColumnElement[bool]:
+    def matches_any(self, values: Iterable[object], *, tenant: object = None) -> ColumnElement[bool]:
         """Return whether the value is one of ``values``. Needs ``Exact()``; errors as ``matches``."""
         if isinstance(values, str | bytes | ClauseElement) or hasattr(values, "__clause_element__"):
             raise InvalidInputError(f"in_() on field {self._field.id} takes a list of values")
-        index = self._index(Exact, "Exact()")
-        sought = [self._sought(value, tenant) for value in values]
+        index, whose = self._index(Exact, "Exact()"), self._whose(tenant)
+        sought = [self._sought(value, whose) for value in values]
         found = [self._column(index, parity).in_(self._bind(index, parity, sought)) for parity in (0, 1)]
         return self._either(
             found,
             lambda plain, kind: plain.in_(bindparam(None, sought, type_=kind, expanding=True, unique=True)),
-            tenant,
+            whose,
         )
 
-    def matches_normalised(self, value: str, *, tenant: str | None = None) -> ColumnElement[bool]:
+    def matches_normalised(self, value: str, *, tenant: object = None) -> ColumnElement[bool]:
         """Return whether the value is ``value`` but for its spelling. Needs ``Normalised()``; errors as ``matches``."""
         return self._equal(self._index(Normalised, "Normalised()"), value, tenant)
 
-    def starts_with(self, value: str, *, tenant: str | None = None) -> ColumnElement[bool]:
+    def starts_with(self, value: str, *, tenant: object = None) -> ColumnElement[bool]:
         """Return whether the value begins with ``value``, whatever its case. Needs ``Prefix(length=len(value))``.
 
         Raises:
@@ -98,7 +100,7 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
             f"Prefix(length={length or 3}) to search it by others"
         )
 
-    def has_token(self, word: str, *, tenant: str | None = None) -> ColumnElement[bool]:
+    def has_token(self, word: str, *, tenant: object = None) -> ColumnElement[bool]:
         """Return whether the value has the word ``word``, whatever its case. Needs ``Tokens()``.
 
         Raises:
@@ -109,7 +111,7 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
             raise InvalidInputError(
                 f"has_token on field {self._field.id} takes one word; combine several with and_() or or_()"
             )
-        sought = self._sought(word, tenant)
+        sought = self._sought(word, self._whose(tenant))
         place = self._type.place
         if place is None or place.tokens is None:
             raise InvalidInputError(f"field {self._field.id} is searched by words through its mapped class alone")
@@ -137,12 +139,11 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
             "making the subquery, or select that column along"
         )
 
-    def _equal(self, index: Index, value: object, tenant: str | None) -> ColumnElement[bool]:
-        sought = self._sought(value, tenant)
+    def _equal(self, index: Index, value: object, tenant: object) -> ColumnElement[bool]:
+        whose = self._whose(tenant)
+        sought = self._sought(value, whose)
         found = [self._column(index, parity) == self._bind(index, parity, sought) for parity in (0, 1)]
-        return self._either(
-            found, lambda plain, kind: plain == bindparam(None, sought, type_=kind, unique=True), tenant
-        )
+        return self._either(found, lambda plain, kind: plain == bindparam(None, sought, type_=kind, unique=True), whose)
 
     def _either(
         self,
@@ -181,6 +182,12 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         field = self._field
         if isinstance(value, Encrypted | ClauseElement) or hasattr(value, "__clause_element__"):
             raise InvalidInputError(f"field {field.id} is compared with plain values; a hash of others is not known")
+        encode_value(value, field.value_type)
+        return Sought(value, tenant)
+
+    def _whose(self, tenant: object) -> str | None:
+        """Return the text that names a tenant: of what its column holds, as the flush makes it, or as it was given."""
+        field = self._field
         if (tenant is None) != (field.tenant is None):
             raise InvalidInputError(
                 f"field {field.id} has no tenants"
@@ -188,8 +195,7 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
                 else f"field {field.id} is indexed for each tenant: use .matches(value, tenant=...), or .matches_any, "
                 ".matches_normalised, .starts_with or .has_token with tenant="
             )
-        encode_value(value, field.value_type)
-        return Sought(value, tenant)
+        return field.read_tenant(tenant)
 
     def _index(self, kind: type[Index], spelling: str) -> Index:
         for index in self._field.indexes:
@@ -231,6 +237,10 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
 
 
 _OF_NULL = frozenset({operators.eq, operators.ne, operators.is_, operators.is_not})
+
+
+def _is_column(given: ColumnElement[Any], own: ColumnElement[Any]) -> bool:
+    return isinstance(given, ColumnClause) or hash(given) == hash(own)
 
 
 def _is_none(value: object) -> bool:

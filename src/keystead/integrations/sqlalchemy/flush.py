@@ -68,9 +68,8 @@ def follow_update(mapper: Mapper[Any], connection: Connection, state: InstanceSt
     """Replace the words of an object that was updated, and see that it is unique."""
     for place in places_of(mapper):
         if place.tokens is not None and place.key in state.committed_state:
-            former, _ = place.owner(state, committed=True)
-            record, _ = place.owner(state, committed=False)
-            if former != record:
+            former = place.record_held(state, committed=True)
+            if former != place.record_held(state, committed=False):
                 write_tokens(connection, place.tokens, former, [])
             _write_tokens(place, connection, state)
         if place.key in state.committed_state:
@@ -81,7 +80,7 @@ def delete_tokens(mapper: Mapper[Any], connection: Connection, state: InstanceSt
     """Delete the words of an object that is about to be deleted, where no foreign key does it."""
     for place in places_of(mapper):
         if place.tokens is not None:
-            write_tokens(connection, place.tokens, place.owner(state, committed=True)[0], [])
+            write_tokens(connection, place.tokens, place.record_held(state, committed=True), [])
 
 
 def drawn(column: Column[Any], connection: Connection | None = None) -> Any:
@@ -174,11 +173,10 @@ def _is_same(place: Place, state: InstanceState[Any], before: Encrypted[Any], va
 
 def _write_tokens(place: Place, connection: Connection, state: InstanceState[Any]) -> None:
     index = place.field.token_index
-    record, tenant = place.owner(state, committed=False)
     box = state.dict.get(place.key)
     if index is None or place.tokens is None or isinstance(box, LoaderCallableStatus):
         return
     tokens: list[bytes] = []
     if isinstance(box, Encrypted):
-        tokens = box.cipher.token_values(index, box.decrypt(), tenant=tenant)
-    write_tokens(connection, place.tokens, record, tokens)
+        tokens = box.cipher.token_values(index, box.decrypt(), tenant=box.tenant)
+    write_tokens(connection, place.tokens, place.record_held(state, committed=False), tokens)

@@ -1,7 +1,8 @@
 """Statements that would put something other than a row's own ciphertext into an encrypted column are refused.
 
 Plain values are refused by the column's type wherever they pass. Here is what no type sees: SQL expressions, rows from
-a SELECT, upserts, and a record or tenant that changes under a ciphertext bound to it.
+a SELECT, upserts, and a record or tenant that changes under a ciphertext bound to it. Rows that were sealed beforehand
+pass, and what index keys they were hashed under is remembered.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sqlalchemy.types import NullType
 
 from keystead.errors import InvalidInputError
 from keystead.fields import Field
-from keystead.integrations.sqlalchemy.binding import as_itself
+from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
+from keystead.integrations.sqlalchemy.commit import IndexedCiphertext, note_indexes
 from keystead.integrations.sqlalchemy.place import Place, column_named, encrypted_columns
 from keystead.integrations.sqlalchemy.type import EncryptedBytes
 from keystead.integrations.sqlalchemy.window import Window
@@ -44,6 +46,8 @@ def _refuse(
         keys = _keys(column)
         given = list(_assigned(statement))
         place = getattr(column.type, "place", None)
+        if field.indexes:
+            _note_indexes(connection, field, keys, given, (*(multiparams or ()), params or {}))
         if isinstance(place, Place) and place.window is not None:
             sent = [pair for each in (*(multiparams or ()), params or {}) for pair in each.items()]
             _check_window(statement, field, place.window, keys, [*given, *sent])
@@ -59,6 +63,23 @@ def _refuse(
             _raise(field, "cannot be inserted from a SELECT: each ciphertext belongs to its row")
         elif _has(getattr(statement._post_values_clause, "update_values_to_set", None), keys):
             _raise(field, "cannot be set by an upsert, which does not know the row it meets")
+
+
+def _note_indexes(
+    connection: Connection,
+    field: Field,
+    keys: set[str],
+    given: Sequence[tuple[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Remember under which index keys rows were hashed that come as bytes, and not as the boxes of a flush."""
+    values = [value.value if isinstance(value, BindParameter) else value for name, value in given if name in keys]
+    values += [row[name] for row in rows for name in keys if name in row]
+    cipher = binding_of(connection.dialect).cipher(field)
+    if versions := [value.versions for value in values if isinstance(value, IndexedCiphertext)]:
+        note_indexes(connection, cipher, frozenset.intersection(*versions))
+    elif any(isinstance(value, bytes) for value in values):
+        note_indexes(connection, cipher)
 
 
 def _check_window(

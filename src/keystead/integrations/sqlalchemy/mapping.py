@@ -6,11 +6,12 @@ insert; the table of a token index; and the mapper's events that seal.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import Column, LargeBinary, Table, Uuid, event
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.sql.schema import Sequence
 
 from keystead.errors import ConfigurationError
@@ -24,7 +25,7 @@ from keystead.integrations.sqlalchemy.attribute import (
 from keystead.integrations.sqlalchemy.place import INFO, Place
 from keystead.integrations.sqlalchemy.tokens import token_table
 from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
-from keystead.integrations.sqlalchemy.window import open_window, refuse_assignment
+from keystead.integrations.sqlalchemy.window import look_again, open_window, refuse_assignment
 
 ROW_KEY: Final = "keystead_row"
 """The column of a row key: a random UUID."""
@@ -131,6 +132,7 @@ def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
             if place.window is not None:
                 mapper.attrs[place.window.key].__class__ = PlaintextProperty
                 event.listen(mapper.class_manager[place.window.key], "set", refuse_assignment, raw=True)
+                event.listen(class_, "refresh", _refreshed(place), raw=True)
             places.append(place)
     mapper.class_manager.info[INFO] = tuple(places)
     keys = {place.key for place in places}
@@ -140,6 +142,13 @@ def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
                 f"composite {composite} has encrypted members, {', '.join(sorted(members))}, and composites read past "
                 "their attributes: make it a property that is put together from the attributes"
             )
+
+
+def _refreshed(place: Place) -> Callable[[InstanceState[Any], object, Iterable[str] | None], None]:
+    def refreshed(state: InstanceState[Any], context: object, attributes: Iterable[str] | None) -> None:
+        look_again(place, state, attributes)
+
+    return refreshed
 
 
 _ACTIONS: Final[dict[str, Any]] = {

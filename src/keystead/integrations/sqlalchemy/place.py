@@ -56,6 +56,10 @@ class Place:
         record = self.field.read_record(tuple([_value(state, key, committed) for key in self.record_keys]))
         return record, tenant
 
+    def record_held(self, state: InstanceState[Any], *, committed: bool) -> object:
+        """Return what the record column of an object's row holds, where there is one: what its words name it by."""
+        return _value(state, self.record_keys[0], committed)
+
 
 def column_named(table: Table, name: str) -> Column[Any]:
     """Return a table's column by its name, whatever its key."""

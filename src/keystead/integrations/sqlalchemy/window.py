@@ -7,6 +7,7 @@ plaintext column any more but to empty it, so that rows in clear only become few
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstanceState
 from sqlalchemy.types import TypeEngine
+from sqlalchemy.util.concurrency import in_greenlet
 
 from keystead import telemetry
 from keystead.errors import ConfigurationError, ConflictError, InvalidInputError
@@ -40,6 +42,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("keystead.integrations.sqlalchemy")
 
+_TENANTS: Final[dict[type, Callable[[str], object]]] = {
+    UUID: UUID,
+    int: int,
+    date: date.fromisoformat,
+    bytes: bytes.fromhex,
+}
 _JOB: Final = "keystead.fields.reencrypt(..., plaintext_column={name!r})"
 
 
@@ -105,7 +113,11 @@ def open_window(table: Table, column: Column[Any], field: Field, name: str) -> W
 
 
 def clear_value(place: Place, state: InstanceState[Any]) -> object:
-    """Return the value that an object without a ciphertext has in clear; None where it has none."""
+    """Return the value that an object without a ciphertext has in clear; None where it has none.
+
+    Raises:
+        InvalidInputError: the plaintext was not loaded along, and nobody may wait here.
+    """
     window = place.window
     if window is None or place.key in state.committed_state:
         return None
@@ -113,6 +125,12 @@ def clear_value(place: Place, state: InstanceState[Any]) -> object:
         if state.key is None:
             return None
         if state.session is not None:
+            if state.session.get_bind(state.mapper).dialect.is_async and not in_greenlet():
+                raise InvalidInputError(
+                    f"field {place.field.id} is being encrypted, and its plaintext column was not loaded along, for "
+                    f"which nobody may wait here; load it too, or `await session.refresh(row, [{place.key!r}, "
+                    f"{window.key!r}])`"
+                )
             # Both anew, in one statement: the row may have been encrypted since its ciphertext was looked for.
             state._expire_attributes(state.dict, [place.key, window.key])
             box = state.manager[place.key].impl.get(state, state.dict)
@@ -120,6 +138,17 @@ def clear_value(place: Place, state: InstanceState[Any]) -> object:
                 return box
         state.manager[window.key].impl.get(state, state.dict)
     return from_column(state.dict.get(window.key), place.field.value_type)
+
+
+def look_again(place: Place, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+    """Have a missing ciphertext loaded anew where its plaintext was loaded later than it.
+
+    The row may have been encrypted between the two, and would seem to have nothing.
+    """
+    if place.window is None or attributes is None or place.key in attributes or place.window.key not in attributes:
+        return
+    if place.key in state.dict and state.dict[place.key] is None and place.key not in state.committed_state:
+        state._expire_attributes(state.dict, [place.key])
 
 
 def is_in_clear(
@@ -204,10 +233,6 @@ def _tenant_value(column: ColumnElement[Any], text: str) -> Any:
     except NotImplementedError:
         return text
     try:
-        return UUID(text) if kind is UUID else int(text) if kind is int else _date(text) if kind is date else text
+        return _TENANTS[kind](text) if kind in _TENANTS else text
     except ValueError:
         raise InvalidInputError(f"column {column} holds no such tenant") from None
-
-
-def _date(text: str) -> date:
-    return date.fromisoformat(text)

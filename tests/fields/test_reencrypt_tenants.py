@@ -1,0 +1,85 @@
+"""Re-encryption of rows whose tenants have keyrings of their own, and the destruction of those keys afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from keystead.errors import KeyInUseError
+from keystead.fields import Field, reencrypt
+from keystead.manager import admin
+from keystead.manager.manager import KeyManager
+from tests.fakes.world import World
+from tests.fields.application import Application, address
+
+TENANTED = Field("people", "email", tenant="org", keyring="people-{tenant}")
+
+
+async def test_each_tenants_rows_stay_under_its_keyring(world: World, app: Application) -> None:
+    async with world.open() as km:
+        await km.load_fields(TENANTED, tenants=["acme", "umbra"])
+        cipher = km.field(TENANTED)
+        app.run("CREATE TABLE people (id BIGINT PRIMARY KEY, org TEXT, email BYTES)")
+        orgs = {n: ("acme", "umbra")[n % 2] for n in range(1, 11)}
+        app.fill(
+            "INSERT INTO people VALUES (:a, :b, :c)",
+            [(n, org, cipher.encrypt(address(n), record=n, tenant=org)) for n, org in orgs.items()],
+        )
+        app.fill("INSERT INTO people VALUES (:a, :b, :c)", [(11, None, cipher.encrypt("x", record=11, tenant="acme"))])
+        await (await km.keyring("people-acme")).rotate(promote="now")
+        report = await reencrypt(km, app.url, TENANTED, batch_rows=3)
+        assert (report.rewritten, report.skipped, report.failed) == (5, 5, 1)
+        assert [failure.reason for failure in report.failures] == ["invalid_input"]
+        for n, org, blob in app.rows("SELECT id, org, email FROM people WHERE org IS NOT NULL"):
+            assert cipher.decrypt(blob, record=n, tenant=org) == address(n)
+            assert not cipher.needs_reencrypt(blob, tenant=org)
+
+
+async def fill_tenants(km: KeyManager, app: Application) -> None:
+    """Make a table with four rows of each of two tenants."""
+    await km.load_fields(TENANTED, tenants=["acme", "umbra"])
+    app.run("CREATE TABLE people (id BIGINT PRIMARY KEY, org TEXT, email BYTES)")
+    orgs = {n: ("acme", "umbra")[n % 2] for n in range(1, 9)}
+    cipher = km.field(TENANTED)
+    sealed = [(n, org, cipher.encrypt(address(n), record=n, tenant=org)) for n, org in orgs.items()]
+    app.fill("INSERT INTO people VALUES (:a, :b, :c)", sealed)
+
+
+async def test_a_tenants_version_is_destroyed_only_once_no_row_is_under_it(world: World, app: Application) -> None:
+    async with world.open() as km:
+        await fill_tenants(km, app)
+        await km.register_field(TENANTED, app.url)
+        for tenant in ("acme", "umbra"):
+            await (await km.keyring(f"people-{tenant}")).rotate(promote="now")
+        old = [(await world.rows(f"people-{tenant}"))[0].id for tenant in ("acme", "umbra")]
+        for key in old:
+            with pytest.raises(KeyInUseError, match=r"field:people\.email \(4\)"):
+                await admin.schedule_destroy(km, key)
+        app.run("DELETE FROM people WHERE org = 'umbra'")
+        await admin.schedule_destroy(km, old[1])
+        with pytest.raises(KeyInUseError):
+            await admin.schedule_destroy(km, old[0])
+        await reencrypt(km, app.url, TENANTED)
+        await admin.schedule_destroy(km, old[0])
+
+
+async def test_values_move_from_keyrings_of_tenants_which_are_looked_for_until_then(
+    world: World, app: Application
+) -> None:
+    moved = replace(TENANTED, keyring="newer-{tenant}", former_keyrings=("people-{tenant}",))
+    async with world.open() as km:
+        await fill_tenants(km, app)
+        await km.register_field(moved, app.url)
+        for tenant in ("acme", "umbra"):
+            await (await km.keyring(f"people-{tenant}")).rotate(promote="now")
+        [old, _] = await world.rows("people-acme")
+        with pytest.raises(KeyInUseError):
+            await admin.schedule_destroy(km, old.id)
+    async with world.open() as km:
+        report = await reencrypt(km, app.url, moved, batch_rows=3)
+        assert (report.rewritten, report.failed) == (8, 0)
+        await admin.schedule_destroy(km, old.id)
+        cipher = km.field(replace(moved, former_keyrings=()))
+        for n, org, blob in app.rows("SELECT id, org, email FROM people"):
+            assert cipher.decrypt(blob, record=n, tenant=org) == address(n)

@@ -1,0 +1,148 @@
+"""Rows that are sealed for bulk statements bring their words along, and are found whatever rotates meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from keystead import KeyManager
+from keystead.blocking import reencrypt
+from keystead.errors import InvalidInputError, KeyringNotLoadedError, StaleViewError
+from keystead.integrations.sqlalchemy import bind, sealed_inserts, sealed_rows
+from tests.integrations.sqlalchemy.conftest import Application
+from tests.integrations.sqlalchemy.models import Base, Customer, Letter, Member, Person
+
+NOTES = {"ada": "likes green tea", "bob": "likes coffee", "cyd": None}
+PEOPLE = [{"name": name, "email": f"{name}@example.org", "note": note} for name, note in NOTES.items()]
+
+
+def insert_all(session: Session, model: type[Any], rows: list[dict[str, Any]]) -> None:
+    """Insert rows and their words."""
+    for statement, sealed in sealed_inserts(session.get_bind(), model, rows):  # type: ignore[arg-type]
+        session.execute(statement, sealed)
+
+
+def check(session: Session) -> None:
+    """See that each person is there once, and found by everything."""
+    for name, note in NOTES.items():
+        person = session.scalars(select(Person).where(Person.email == f"{name}@example.org")).one()
+        assert (person.name, person.note) == (name, note)
+        assert session.scalars(select(Person).where(Person.email.starts_with(name))).one() is person
+    for word, found in {"likes": ["ada", "bob"], "tea": ["ada"], "coffee": ["bob"], "cyd": []}.items():
+        assert sorted(session.scalars(select(Person.name).where(Person.note.has_token(word)))) == found
+
+
+def test_rows_and_their_words_are_inserted_in_one_transaction(any_app: Application) -> None:
+    with any_app.session() as session:
+        insert_all(session, Person, PEOPLE)
+        session.rollback()
+        assert session.execute(text("SELECT count(*) FROM people_note_tokens")).scalar() == 0
+        insert_all(session, Person, PEOPLE)
+        session.commit()
+        check(session)
+
+
+def test_an_inserted_row_is_changed_and_deleted_with_its_words(any_app: Application) -> None:
+    with any_app.session() as session:
+        insert_all(session, Person, PEOPLE)
+        ada, bob = session.scalars(select(Person).where(Person.note.has_token("likes")).order_by(Person.name))
+        ada.note = "hates tea"
+        session.delete(bob)
+        session.commit()
+        assert session.scalars(select(Person.name).where(Person.note.has_token("likes"))).all() == []
+        assert session.execute(text("SELECT count(*) FROM people_note_tokens")).scalar() == 2
+
+
+def test_words_of_a_tenant_are_found_for_that_tenant(any_app: Application) -> None:
+    members = [{"number": f"m{org}", "org_id": org, "email": "eve@example.org"} for org in (1, 2)]
+    with any_app.session() as session:
+        insert_all(session, Member, members)
+        session.commit()
+        for org in (1, 2):
+            found = select(Member).where(Member.email.has_token("eve", tenant=org))
+            assert session.scalars(found).one().email == "eve@example.org"
+
+
+def test_a_model_without_words_has_one_statement_and_no_rows_have_none(app: Application) -> None:
+    [(statement, rows)] = sealed_inserts(app.engine, Customer, [{"phone": "+49 30 1"}])
+    assert (statement.table.name, len(rows)) == ("customers", 1)
+    assert len(sealed_inserts(app.engine, Person, [{"email": "a@example.org"}])) == 1
+    assert sealed_inserts(app.engine, Person, []) == []
+
+
+def test_rows_alone_are_refused_where_their_words_would_be_missing(app: Application) -> None:
+    with pytest.raises(InvalidInputError, match=r"sealed_inserts\(engine, Model, rows\)"):
+        sealed_rows(app.engine, Person, PEOPLE)
+
+
+async def test_an_async_session_inserts_them_too(any_async_engine: AsyncEngine, async_km: KeyManager) -> None:
+    async with any_async_engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    await bind(any_async_engine, async_km, Base)
+    async with AsyncSession(any_async_engine) as session:
+        for statement, rows in sealed_inserts(any_async_engine, Person, PEOPLE):
+            await session.execute(statement, rows)
+        await session.commit()
+        await session.run_sync(check)
+
+
+async def test_keyrings_of_tenants_are_loaded_beforehand_where_nobody_may_wait(
+    async_engine: AsyncEngine, async_km: KeyManager
+) -> None:
+    binding = await bind(async_engine, async_km, Base)
+    members = [{"number": "m1", "org_id": 1, "email": "eve@example.org"}]
+    with pytest.raises(KeyringNotLoadedError, match="tenants="):
+        sealed_inserts(async_engine, Member, members)
+    await async_km.load_fields(binding.cipher(Member.email).field, tenants=["1"])
+    assert len(sealed_inserts(async_engine, Member, members)) == 2
+
+
+Write = Callable[[Session, Any], object]
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "write"),
+    [
+        (Person, PEOPLE[0], lambda s, rows: [s.execute(*each) for each in rows]),
+        (Letter, {"body": b"x"}, lambda s, rows: [s.execute(*each) for each in rows]),
+        (Letter, {"body": b"x"}, lambda s, rows: s.execute(insert(Letter).values(rows[0][1]))),
+        (Letter, {"body": b"x"}, lambda s, rows: s.execute(update(Letter), [dict(rows[0][1][0], id=s.info["id"])])),
+    ],
+    ids=["words", "rows", "values", "update"],
+)
+def test_rows_that_a_rotation_overtook_are_sealed_anew(
+    fresh: Application, model: type[Any], row: dict[str, Any], write: Write
+) -> None:
+    with fresh.session() as session:
+        session.add(letter := Letter(body=b"first"))
+        session.commit()
+        session.info["id"] = letter.id
+        sealed = sealed_inserts(fresh.engine, model, [row])
+        fresh.km.rotate_index_key()
+        fresh.km.run_due()
+        write(session, sealed)
+        with pytest.raises(StaleViewError, match="seal rows for bulk statements anew"):
+            session.commit()
+
+
+def test_rows_that_are_sealed_in_mid_rotation_are_found_at_its_end(fresh: Application) -> None:
+    with fresh.session() as session:
+        insert_all(session, Person, PEOPLE[:1])
+        session.commit()
+        fresh.km.rotate_index_key()
+        fresh.km.run_due()
+        insert_all(session, Person, PEOPLE[1:])
+        session.commit()
+        check(session)
+    for field in fresh.binding.fields:
+        if field.indexes:
+            url = fresh.engine.url.set(drivername=fresh.engine.url.get_backend_name())
+            reencrypt(fresh.km, url.render_as_string(hide_password=False), field)
+    assert fresh.binding.cipher(Person.email).index_versions == (2,)
+    with fresh.session() as session:
+        check(session)
