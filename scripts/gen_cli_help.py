@@ -29,7 +29,8 @@ keys are text, because they have 63 bits and many JSON readers keep 53. A failur
 | 0 | done |
 | 1 | failed; the message names the cure |
 | 2 | wrong usage |
-| 3 | the ciphertext does not verify: another key or context, or altered bytes |
+| 3 | the ciphertext does not verify: another key or context, or altered bytes; a log is not as it was written, or not as its policy asks |
+| 4 | whether a log is as it was written could not be found out: a KMS, a file or a witness is out of reach |
 
 `decrypt` to a file writes it only if all of it verifies. To a pipe, each good chunk of a large file is passed on
 before a later one is looked at: only exit code 0 says that all of it was good.
@@ -45,7 +46,8 @@ count from its folder, and `${NAME}` stands for an environment variable.
 
 FOOT = """
 `kms` takes a URI, or in the file a section with `seed`, `salt`, `iterations`, `key_length`, `rotate_interval`,
-`algorithm`, `storage_type` and `store`: the KEK is then derived from the seed by PBKDF2, as older services did it.
+`algorithm`, `storage_type` and `store`: the KEK is then derived from the seed by PBKDF2, as older services did it. A
+section `multi` with `policy` and `members` (name to URI) is a set of [several KEKs](../kms/several.md).
 `KEYSTEAD_CONFIG` names another file than `keystead.yaml`.
 
 ## Commands

@@ -17,10 +17,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from scripts.gen_vectors_azure import azure_wrap_file
 from scripts.gen_vectors_fields import field_file
+from scripts.gen_vectors_key_material import key_material_file
 from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
 from scripts.gen_vectors_local_kek import local_kek_file
 from scripts.gen_vectors_log import log_file
+from scripts.gen_vectors_multi import multi_kek_file
+from scripts.gen_vectors_pkcs11 import pkcs11_file
+from scripts.gen_vectors_signatures import signatures_file
 
 FOLDER = Path(__file__).resolve().parent.parent / "testvectors"
 
@@ -290,6 +295,11 @@ def build() -> dict[str, str]:
         "encrypted-data-v1.json": encrypted_data_file(),
         "local-kek-v1.json": local_kek_file(hkdf_sha256, encode_context),
         "log-v1.json": log_file(),
+        "key-material-v1.json": key_material_file(),
+        "azure-wrap-v1.json": azure_wrap_file(encode_context),
+        "pkcs11-wrap-v1.json": pkcs11_file(encode_context),
+        "multi-kek-v1.json": multi_kek_file(hkdf_sha256, encode_context),
+        "signatures-v1.json": signatures_file(hkdf_sha256, encode_context),
         "legacy.json": legacy_file(),
         "root-key.json": root_key_file(),
     }

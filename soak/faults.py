@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from keystead.errors import KMSError
 from keystead.manager.manager import KeyManager
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.stores import schema
 from soak.disk import fill_file, refusal, small_disk
 from soak.figures import Figure, Figures, Setting

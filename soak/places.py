@@ -18,7 +18,7 @@ import psycopg
 from keystead.manager.manager import KeyManager
 from keystead.model import EncryptedData
 from keystead.ports import KmsProvider
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.stores import schema
 from keystead.stores.tables import metadata
 from tests.fakes.postgres import PostgresServer, find_postgres_bin

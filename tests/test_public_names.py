@@ -15,7 +15,7 @@ import keystead
 from keystead import errors, model
 
 DOCUMENTED = {
-    # mission document 1
+    # FraiseQL's KMS
     "KeyManager",
     "LocalKMSProvider",
     "LocalKMSConfig",
@@ -31,7 +31,7 @@ DOCUMENTED = {
     "KeyNotFoundError",
     "KeyRotationError",
     "ProviderConnectionError",
-    # mission document 2
+    # the Go KMS
     "CryptoService",
     "RootKeyGenerator",
     "EncryptedField",

@@ -68,6 +68,7 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
     telemetry.cache_event("data_key_miss")
     telemetry.legacy_read("text")
     telemetry.plaintext_read("users.email")
+    telemetry.wrap_fault("cloud", "missing")
     assert measured.names() == {
         "keystead_kms_calls_total",
         "keystead_kms_call_duration_seconds",
@@ -77,6 +78,7 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
         "keystead_cache_events_total",
         "keystead_legacy_reads_total",
         "keystead_plaintext_reads_total",
+        "keystead_wrap_faults_total",
     }
 
 

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     )
     from keystead.fields.field import Field
     from keystead.manager.crypto_service import CryptoService
+    from keystead.manager.findings import DoctorReport, Finding
     from keystead.manager.handle import KeyringHandle
     from keystead.manager.manager import KeyManager
     from keystead.model import (
@@ -91,12 +92,15 @@ if TYPE_CHECKING:
         Signature,
         SignatureAlgorithm,
     )
-    from keystead.providers.aws import AWSKMSConfig, AWSKMSProvider
-    from keystead.providers.azure import AzureKMSConfig, AzureKMSProvider
-    from keystead.providers.gcp import GCPKMSProvider
-    from keystead.providers.gcp_config import GCPKMSConfig
-    from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
-    from keystead.providers.pkcs11 import Pkcs11KMSConfig, Pkcs11KMSProvider
+    from keystead.providers.aws.provider import AWSKMSConfig, AWSKMSProvider
+    from keystead.providers.azure.provider import AzureKMSConfig, AzureKMSProvider
+    from keystead.providers.gcp.config import GCPKMSConfig
+    from keystead.providers.gcp.provider import GCPKMSProvider
+    from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
+    from keystead.providers.multi.provider import MultiKMSProvider
+    from keystead.providers.pkcs11.provider import Pkcs11KMSConfig, Pkcs11KMSProvider
+    from keystead.providers.vault.config import VaultConfig
+    from keystead.providers.vault.provider import VaultKMSProvider
 
 __version__ = "0.1.0.dev0"
 
@@ -116,10 +120,12 @@ __all__ = [
     "DataKeyPair",
     "DataKeyState",
     "DecryptionError",
+    "DoctorReport",
     "EncryptedData",
     "EncryptedField",
     "EncryptionError",
     "Field",
+    "Finding",
     "ForeignSchemaError",
     "GCPKMSConfig",
     "GCPKMSProvider",
@@ -156,6 +162,7 @@ __all__ = [
     "LocalKMSConfig",
     "LocalKMSProvider",
     "MissingDependencyError",
+    "MultiKMSProvider",
     "NoActiveKeyError",
     "NotInitializedError",
     "PartialBatchError",
@@ -180,25 +187,32 @@ __all__ = [
     "StoreRestoredError",
     "StoreUnavailableError",
     "SystemShutdownError",
+    "VaultConfig",
+    "VaultKMSProvider",
     "__version__",
     "inspect",
 ]
 
 _HOMES: Final = {
-    "AWSKMSConfig": "keystead.providers.aws",
-    "AWSKMSProvider": "keystead.providers.aws",
-    "AzureKMSConfig": "keystead.providers.azure",
-    "AzureKMSProvider": "keystead.providers.azure",
+    "AWSKMSConfig": "keystead.providers.aws.provider",
+    "AWSKMSProvider": "keystead.providers.aws.provider",
+    "AzureKMSConfig": "keystead.providers.azure.provider",
+    "AzureKMSProvider": "keystead.providers.azure.provider",
     "KeyManager": "keystead.manager.manager",
     "KeyringHandle": "keystead.manager.handle",
     "CryptoService": "keystead.manager.crypto_service",
-    "GCPKMSConfig": "keystead.providers.gcp_config",
-    "GCPKMSProvider": "keystead.providers.gcp",
-    "LocalKMSConfig": "keystead.providers.local",
-    "LocalKMSProvider": "keystead.providers.local",
-    "Pkcs11KMSConfig": "keystead.providers.pkcs11",
-    "Pkcs11KMSProvider": "keystead.providers.pkcs11",
+    "GCPKMSConfig": "keystead.providers.gcp.config",
+    "GCPKMSProvider": "keystead.providers.gcp.provider",
+    "DoctorReport": "keystead.manager.findings",
+    "Finding": "keystead.manager.findings",
+    "LocalKMSConfig": "keystead.providers.local.provider",
+    "MultiKMSProvider": "keystead.providers.multi.provider",
+    "LocalKMSProvider": "keystead.providers.local.provider",
+    "Pkcs11KMSConfig": "keystead.providers.pkcs11.provider",
+    "Pkcs11KMSProvider": "keystead.providers.pkcs11.provider",
     "RootKeyGenerator": "keystead.crypto.root_key",
+    "VaultConfig": "keystead.providers.vault.config",
+    "VaultKMSProvider": "keystead.providers.vault.provider",
     "Field": "keystead.fields.field",
     "HardcodedCredentialWarning": "keystead.errors",
     "inspect": "keystead.crypto.envelope",

@@ -15,6 +15,7 @@ keystead_key_uses_ratio             gauge      keyring                         u
 keystead_cache_events_total         counter    event                           hits, misses, evictions of caches
 keystead_legacy_reads_total         counter    form                            values of older systems decrypted
 keystead_plaintext_reads_total      counter    field                           values read that are in clear still
+keystead_wrap_faults_total          counter    provider, fault                 of several KEKs, one did not wrap or open
 ==================================  =========  ==============================  ==============================
 """
 
@@ -44,6 +45,7 @@ class Instruments:
     cache_events: Counter
     legacy_reads: Counter
     plaintext_reads: Counter
+    wrap_faults: Counter
 
     @classmethod
     def of(cls, meter: Meter) -> Instruments:
@@ -62,6 +64,7 @@ class Instruments:
             cache_events=meter.create_counter("keystead_cache_events_total", "1", "What happened in the key caches"),
             legacy_reads=meter.create_counter("keystead_legacy_reads_total", "1", "Older systems' values decrypted"),
             plaintext_reads=meter.create_counter("keystead_plaintext_reads_total", "1", "Values read in clear"),
+            wrap_faults=meter.create_counter("keystead_wrap_faults_total", "1", "Wraps missing or refused"),
         )
 
 
@@ -116,3 +119,9 @@ def plaintext_read(field: str) -> None:
     """Count a value that was read from a field's plaintext column, since its row is not encrypted yet."""
     if (made := instruments()) is not None:
         made.plaintext_reads.add(1, {"field": field})
+
+
+def wrap_fault(provider: str, fault: str) -> None:
+    """Count that one of several KEKs failed while the others did not; ``fault`` is ``missing`` or ``refused``."""
+    if (made := instruments()) is not None:
+        made.wrap_faults.add(1, {"provider": provider, "fault": fault})

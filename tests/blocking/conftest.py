@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keystead.blocking import KeyManager
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from keystead.errors import (
     SystemShutdownError,
 )
 from keystead.manager.installation import install
-from keystead.providers.local import LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSProvider
 from keystead.runtime.loop import background_loop
 
 

@@ -12,7 +12,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from keystead import blocking
 from keystead.manager.manager import KeyManager
-from keystead.providers.local import LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSProvider
 
 LOOKS = 1200
 

@@ -24,7 +24,7 @@ import keystead
 from keystead import blocking
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
 from keystead.integrations.annotated import Ciphertext, marked, seal, unseal
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 
 SECRET = "ada@example.org"
 EMAIL = keystead.Field("people", "email")

@@ -15,11 +15,12 @@ from keystead.errors import (
     KeyGenerationFailError,
     KeyNotExportableError,
     KeyNotFoundError,
+    ProviderAuthError,
 )
 from keystead.ledger.signers import KmsSigner, SignerSettings
 from keystead.ledger.signers_format import SessionSignature
 from keystead.model import DataKeyPair, Signature, SignatureAlgorithm
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.testing import FakeKMS
 from tests.crypto.vectors import cases
 from tests.fakes.clock import FakeClock
@@ -256,3 +257,13 @@ async def test_a_vector_signature_verifies_by_the_kms_that_wrapped_its_session_k
     await one.verify(bytes.fromhex(case["message"]), bytes.fromhex(case["signature"]))
     with pytest.raises(InvalidSignatureError):
         await one.verify(b"another message", bytes.fromhex(case["signature"]))
+
+
+async def test_a_kms_whose_keys_may_not_be_described_makes_macs_and_names_what_answered(kms: FakeKMS) -> None:
+    kms.fail_next(100, ProviderAuthError("may not describe"), operation="describe")
+    one = KmsSigner(kms, "aes", SignerSettings(use_kms_signing=True), makes_macs_with_any_key=True)
+    assert await one.current_key_id() == "aes"
+    signed = await one.sign_named(MESSAGE)
+    assert signed.key_id == "aes#1" == await one.current_key_id()
+    await one.verify(MESSAGE, signed.signature)
+    await one.verify(MESSAGE, signed.signature, key_id=signed.key_id)

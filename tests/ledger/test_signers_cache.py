@@ -307,6 +307,27 @@ async def test_what_a_hook_raises_in_the_background_is_no_unseen_failure(source:
     assert held.known == "value 1"
 
 
+def test_a_loop_that_ended_with_work_in_the_background_does_not_stop_the_next_one(clock: FakeClock) -> None:
+    source = Source()
+    held = source.held(clock)
+    asyncio.run(held.get())
+    loop = asyncio.new_event_loop()
+    clock.advance(250)
+    loop.run_until_complete(held.get())
+    (left,) = held._behind
+    loop.run_until_complete(asyncio.gather(left, return_exceptions=True))
+    held._behind.add(left)  # as where the loop was closed before it could be done
+    loop.close()
+    clock.advance(250)
+
+    async def get_and_wait() -> None:
+        await held.get()
+        await settle()
+
+    asyncio.run(get_and_wait())
+    assert source.fetched == 3
+
+
 def in_threads(*calls: Callable[[], Awaitable[str]]) -> list[str]:
     results: list[str] = []
     threads = [threading.Thread(target=lambda call=call: results.append(asyncio.run(_run(call)))) for call in calls]

@@ -15,9 +15,11 @@ from keystead.errors import (
     KeyStateError,
     ProviderAuthError,
     ProviderConnectionError,
+    SystemShutdownError,
 )
 from keystead.ledger.signers import KmsSigner, SignerSettings
-from keystead.ledger.signers_format import SessionSignature
+from keystead.ledger.signers_format import SessionSignature, session_head, wrapped_bytes
+from keystead.ledger.signers_session import SessionKey
 from keystead.model import EncryptedData, PublicKey
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
@@ -338,3 +340,61 @@ async def test_a_version_too_far_back_has_to_be_named(kms: FakeKMS, monkeypatch:
     with pytest.raises(KeyNotFoundError, match="name the version"):
         await signer(kms, "signer").verify(MESSAGE, old.signature)
     await signer(kms, "signer").verify(MESSAGE, old.signature, key_id=old.key_id)
+
+
+async def test_a_rotation_that_was_noticed_in_passing_ends_the_session_key(kms: FakeKMS) -> None:
+    one = signer(kms)
+    old = await one.sign_named(MESSAGE)
+    await kms.rotate_key("aes")
+    await one._served.describe("aes", fresh=True)
+    assert (await one.sign_named(MESSAGE)).key_id != old.key_id
+
+
+async def test_a_session_key_that_another_thread_gives_up_is_replaced_and_not_signed_with(
+    kms: FakeKMS, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = signer(kms)
+    await one.sign(MESSAGE)
+    current = one._sessions.current
+    given: list[SessionKey] = []
+
+    async def given_up_at_first(key_id: str) -> SessionKey:
+        session = await current(key_id)
+        if not given:
+            session.wipe()
+            one._sessions._current[key_id].expire()
+            await kms.rotate_key(key_id)
+            await one._served.describe(key_id, fresh=True)
+        given.append(session)
+        return session
+
+    monkeypatch.setattr(one._sessions, "current", given_up_at_first)
+    signature = await one.sign(MESSAGE)
+    assert len(given) == 2
+    await signer(kms).verify(MESSAGE, signature)
+
+
+async def test_a_session_key_that_is_always_given_up_signs_nothing(
+    kms: FakeKMS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = signer(kms)
+    session = await one._sessions.current("aes")
+    session.wipe()
+    with pytest.raises(SystemShutdownError):
+        await one.sign(MESSAGE)
+
+
+async def test_a_wrapped_key_of_another_size_is_invalid(kms: FakeKMS) -> None:
+    context = {"keystead.purpose": "session"}
+    short = await kms.encrypt(bytes(16), "aes", context=context)
+    head = session_head(wrapped_bytes(short))
+    with pytest.raises(InvalidSignatureError):
+        await signer(kms).verify(MESSAGE, head + bytes(32))
+
+
+async def test_a_kms_without_descriptions_signs_by_a_trusted_key_as_well(kms: FakeKMS) -> None:
+    one = signer(Undescribed(kms), trusted_key_ids=("other-aes",))
+    theirs = await one.sign_named(MESSAGE, key_id="other-aes")
+    await one.verify(MESSAGE, theirs.signature, key_id=theirs.key_id)
+    with pytest.raises(KeyNotFoundError):
+        await one.verify(MESSAGE, theirs.signature, key_id="nothing")

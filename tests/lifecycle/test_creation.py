@@ -21,7 +21,7 @@ from keystead.lifecycle.creation import add_active
 from keystead.lifecycle.wrap_keyrings import CREATE_ATTEMPTS, retry_conflicts
 from keystead.lifecycle.wrapping import KekWrapper, seal_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyringPurpose
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World, session_of
 

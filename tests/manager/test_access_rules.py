@@ -68,6 +68,7 @@ NEEDS_THE_KMS_ONLY: dict[str, Call] = {
     "encrypt_field": lambda km: km.encrypt_field("x"),
     "generate_data_key": lambda km: km.generate_data_key(),
     "get_rotation_policy": lambda km: km.get_rotation_policy(),
+    "doctor": lambda km: km.doctor(),
 }
 ALWAYS_ANSWERS = {"get_status", "close", "is_initialized", "initialize", "after_restore"}
 INTERNAL = {"surroundings", "open", "from_config", "default", "keyrings"}

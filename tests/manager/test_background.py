@@ -18,7 +18,7 @@ from keystead.errors import (
 from keystead.manager.manager import KeyManager
 from keystead.model import DataKeyState
 from keystead.ports import NodeRecord
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.stores.memory import MemoryKeyStore
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from keystead.errors import KMSError, StoreUnavailableError, SystemShutdownError
+from keystead.errors import KMSError, ProviderConnectionError, StoreUnavailableError, SystemShutdownError
 from keystead.testing.fake_kms import FakeKMS
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import CountingStore, World, session_of
@@ -71,3 +71,14 @@ async def test_a_snapshot_of_the_machine_is_gone_on_from_under_other_salts(world
         after = [km.local_encrypt(b"x"), tenant.local_encrypt(b"x")]
         assert [one[2:10] for one in before] == [one[2:10] for one in after]
         assert all(one[10:26] != two[10:26] for one, two in zip(before, after, strict=True))
+
+
+async def test_a_manager_that_does_not_start_gives_back_what_it_opened(world: World) -> None:
+    owned = Closable()
+    owned.fail_next(100, ProviderConnectionError("the network is down"))
+    km = world.manager(providers={"cloud": owned})
+    km._owned.append(owned)
+    with pytest.raises(ProviderConnectionError, match="network"):
+        async with km:
+            pytest.fail("it started")
+    assert owned.calls["aclose"] == 1

@@ -12,7 +12,7 @@ from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.manager import assembly
 from keystead.manager.manager import KeyManager
 from keystead.model import EncryptedData
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.stores.memory import MemoryKeyStore
 from keystead.testing import FakeKMS
 from tests.fakes.world import World

@@ -219,7 +219,7 @@ async def test_a_restored_store_without_index_keyring_hashes_nothing_and_still_d
         assert km.local_decrypt(sealed) == b"x"
 
 
-# --- document 2's six operations on data keys
+# --- the Go KMS's six operations on data keys
 
 
 async def test_a_new_data_key_is_the_active_one(km: KeyManager) -> None:

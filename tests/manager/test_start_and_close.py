@@ -22,7 +22,7 @@ from keystead.errors import (
 )
 from keystead.manager.manager import KeyManager
 from keystead.model import KeyRecord, RotationPolicy, StoreState
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.runtime.clock import SystemClock
 from keystead.stores.memory import MemoryKeyStore
 from keystead.testing import FakeKMS

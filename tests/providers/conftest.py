@@ -12,6 +12,23 @@ from tests.fakes.clock import FakeClock
 from tests.providers.harnesses import HARNESSES
 from tests.providers.stubs import Guarded
 from tests.providers.subjects.subject import Harness, Subject
+from tests.services.aws import aws_environment, ministack, moto
+from tests.services.azure import azure
+from tests.services.gcp import cloud_kms
+from tests.services.openbao import openbao, own_openbao, sealable_openbao
+from tests.services.softhsm import softhsm
+
+__all__ = [
+    "aws_environment",
+    "azure",
+    "cloud_kms",
+    "ministack",
+    "moto",
+    "openbao",
+    "own_openbao",
+    "sealable_openbao",
+    "softhsm",
+]
 
 
 @pytest.fixture

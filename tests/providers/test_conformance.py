@@ -26,12 +26,14 @@ from tests.providers.subjects.subject import Harness, Subject
 CONTEXT = {"tenant": "north", "table": "people"}
 CAPABILITIES = [
     ports.ChecksPermissions,
+    ports.KeepsWraps,
     ports.Closes,
     ports.ComputesMacBatches,
     ports.ComputesMacs,
     ports.DescribesKeys,
     ports.EncryptsBatches,
     ports.GeneratesDataKeys,
+    ports.ListsKeyVersions,
     ports.ReadsForeignData,
     ports.ReportsRotationPolicy,
     ports.RetiresKeyVersions,
@@ -39,6 +41,7 @@ CAPABILITIES = [
     ports.RotatesKeys,
     ports.SignsBatches,
     ports.SignsMessages,
+    ports.TellsExtractability,
     ports.TellsTime,
 ]
 
@@ -133,12 +136,12 @@ async def test_another_key_id_does_not_decrypt(subject: Subject, harness: Harnes
 
 
 @subjects()
-async def test_a_flipped_bit_anywhere_does_not_decrypt(subject: Subject) -> None:
+async def test_a_flipped_bit_anywhere_does_not_decrypt(subject: Subject, harness: Harness) -> None:
     sealed = await subject.provider.encrypt(b"v", subject.key_id)
     for position in range(len(sealed.ciphertext)):
         altered = bytearray(sealed.ciphertext)
         altered[position] ^= 1
-        with pytest.raises(DecryptionError):
+        with pytest.raises(harness.wrong_key):
             await subject.provider.decrypt(replace(sealed, ciphertext=bytes(altered)))
 
 
@@ -200,22 +203,27 @@ async def test_a_batch_keeps_its_order(subject: Subject) -> None:
 
 
 @subjects(DescribesKeys)
-async def test_describe_tells_the_version_that_encrypts(subject: Subject) -> None:
+async def test_describe_tells_the_version_that_encrypts(subject: Subject, harness: Harness) -> None:
     provider = cast(DescribesKeys, subject.provider)
     sealed = await subject.provider.encrypt(b"value", subject.key_id)
     description = await provider.describe(subject.key_id)
     assert description.state is KeyState.ENABLED
-    assert description.current_version == sealed.key_reference.key_version
+    if harness.names_versions:
+        assert description.current_version == sealed.key_reference.key_version
 
 
 @subjects(RotatesKeys, rotates=True)
-async def test_rotation_keeps_old_ciphertexts_readable_and_encrypts_under_the_new_version(subject: Subject) -> None:
+async def test_rotation_keeps_old_ciphertexts_readable_and_encrypts_under_the_new_version(
+    subject: Subject, harness: Harness
+) -> None:
     provider = cast(RotatesKeys, subject.provider)
     old = await subject.provider.encrypt(b"value", subject.key_id)
     rotated = await provider.rotate_key(subject.key_id)
     new = await subject.provider.encrypt(b"value", subject.key_id)
     assert await subject.provider.decrypt(old) == b"value"
-    assert new.key_reference.key_version == rotated.key_version != old.key_reference.key_version
+    assert await subject.provider.decrypt(new) == b"value"
+    if harness.names_versions:
+        assert new.key_reference.key_version == rotated.key_version != old.key_reference.key_version
 
 
 @subjects(RotatesKeys, rotates=False)

@@ -135,7 +135,7 @@ async def test_the_event_loop_goes_on_while_a_hundred_calls_wait(subject: Subjec
         await asyncio.sleep(0.001)
         turns += 1
     results = await asyncio.gather(*calls, return_exceptions=True)
-    assert turns > 50
+    assert turns > 10  # a loop that is blocked has one
     assert all(isinstance(result, KMSError) for result in results)
     faults(subject).heal()
     assert await guarded(subject).decrypt(sealed) == b"value"

@@ -30,7 +30,7 @@ from keystead.ports import (
     RotatesKeys,
 )
 from keystead.providers.guard import GuardedProvider
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
 from tests.providers.stubs import OUTAGE, Bare, Guarded, Hanging, settle

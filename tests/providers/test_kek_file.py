@@ -22,8 +22,8 @@ from keystead.errors import (
     KMSError,
     ProviderConnectionError,
 )
-from keystead.providers import kek_file
-from keystead.providers.kek_file import add_version, create_kek_file, read_kek_file, remove_version
+from keystead.providers.local import kek_file
+from keystead.providers.local.kek_file import add_version, create_kek_file, read_kek_file, remove_version
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 OS_CALLS = ("open", "write", "fsync", "close", "replace", "link", "unlink", "read", "fstat")
@@ -333,7 +333,8 @@ def test_threads_that_rotate_together_lose_no_version(path: str) -> None:
 
 def test_processes_that_rotate_together_lose_no_version(path: str) -> None:
     script = (
-        "import os, sys; from datetime import UTC, datetime; from keystead.providers.kek_file import add_version\n"
+        "import os, sys; from datetime import UTC, datetime\n"
+        "from keystead.providers.local.kek_file import add_version\n"
         "for _ in range(10): add_version(sys.argv[1], random=os.urandom, now=datetime.now(UTC))"
     )
     processes = [subprocess.Popen([sys.executable, "-c", script, path]) for _ in range(4)]
@@ -344,7 +345,7 @@ def test_processes_that_rotate_together_lose_no_version(path: str) -> None:
 def test_processes_that_create_together_make_one_file(tmp_path: Path) -> None:
     script = (
         "import sys; from keystead.errors import ConfigurationError\n"
-        "from keystead.providers.kek_file import create_kek_file\n"
+        "from keystead.providers.local.kek_file import create_kek_file\n"
         "try: create_kek_file(sys.argv[1])\n"
         "except ConfigurationError: sys.exit(3)"
     )

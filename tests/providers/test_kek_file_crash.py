@@ -9,13 +9,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from keystead.providers.kek_file import create_kek_file
+from keystead.providers.local.kek_file import create_kek_file
 
 # One process without threads forks a child for every system call, and the child dies at that call.
 DRIVER = """
 import fcntl, json, os, signal, sys
 from datetime import UTC, datetime
-from keystead.providers.kek_file import add_version, create_kek_file, read_kek_file
+from keystead.providers.local.kek_file import add_version, create_kek_file, read_kek_file
 
 operation, path = sys.argv[1:]
 

@@ -24,8 +24,8 @@ from keystead.errors import (
     SystemShutdownError,
 )
 from keystead.model import EncryptedData
-from keystead.providers.kek_file import add_version, create_kek_file, remove_version
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.kek_file import add_version, create_kek_file, remove_version
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from tests.fakes.clock import START, FakeClock
 
 KEY = bytes(range(32))
@@ -233,7 +233,7 @@ async def test_whoever_comes_second_uses_the_file_the_first_has_made(
         create_kek_file(path)
         create_kek_file(path)
 
-    monkeypatch.setattr("keystead.providers.kek_source.create_kek_file", somebody_was_faster)
+    monkeypatch.setattr("keystead.providers.local.kek_source.create_kek_file", somebody_was_faster)
     sealed = await LocalKMSProvider(LocalKMSConfig(path=path, create=True)).encrypt(b"value", "default")
     assert await of_file(path).decrypt(sealed) == b"value"
 
@@ -315,7 +315,7 @@ async def test_unknown_versions_do_not_make_it_read_an_unchanged_file_again(
     provider = of_file(path)
     sealed = await provider.encrypt(b"value", "default")
     bogus = sealed.ciphertext[:2] + bytes([0, 0, 0, 99]) + sealed.ciphertext[6:]
-    monkeypatch.setattr("keystead.providers.kek_source.read_kek_file", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("keystead.providers.local.kek_source.read_kek_file", lambda path: pytest.fail("read again"))
     with pytest.raises(DecryptionError, match="version 99"):
         await provider.decrypt(EncryptedData(bogus, sealed.key_reference, sealed.algorithm, sealed.encrypted_at))
 
@@ -354,7 +354,7 @@ async def test_the_file_is_found_after_the_process_changes_its_folder(
 def test_a_child_of_a_fork_is_not_stopped_by_a_lock_its_parent_held(path: Path) -> None:
     script = (
         "import asyncio, os, sys\n"
-        "from keystead.providers.local import LocalKMSConfig, LocalKMSProvider\n"
+        "from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider\n"
         "provider = LocalKMSProvider(LocalKMSConfig(path=sys.argv[1]))\n"
         "provider._source._lock.acquire()\n"
         "child = os.fork()\n"
@@ -366,9 +366,8 @@ def test_a_child_of_a_fork_is_not_stopped_by_a_lock_its_parent_held(path: Path) 
 
 
 def test_importing_the_provider_loads_no_cryptography() -> None:
-    script = (
-        "import sys, keystead.providers.local, keystead.providers.registry; sys.exit('cryptography' in sys.modules)"
-    )
+    modules = "sys, keystead.providers.local.provider, keystead.providers.registry"
+    script = f"import {modules}; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == 0
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from keystead.errors import DecryptionError, InvalidInputError, SystemShutdownError
 from keystead.model import SecretBytes
-from keystead.providers.kek_file import read_kek_file
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
-from keystead.providers.local_kek import MAX_PLAINTEXT_SIZE, KekVersion, LocalKek, version_of
+from keystead.providers.local.kek import MAX_PLAINTEXT_SIZE, KekVersion, LocalKek, version_of
+from keystead.providers.local.kek_file import read_kek_file
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from tests.crypto.vectors import cases
 
 VECTORS = cases("local-kek-v1.json")

@@ -9,8 +9,8 @@ import pytest
 from keystead.errors import ConfigurationError, KeyNotFoundError, MissingDependencyError
 from keystead.ports import KmsProvider
 from keystead.providers import registry
-from keystead.providers.kek_file import create_kek_file
-from keystead.providers.local import LocalKMSProvider
+from keystead.providers.local.kek_file import create_kek_file
+from keystead.providers.local.provider import LocalKMSProvider
 from keystead.providers.registry import open_provider, register, schemes
 from keystead.providers.uri import ProviderSettings, ProviderUri
 from keystead.testing import FakeKMS
@@ -65,10 +65,9 @@ def test_only_the_first_colon_divides() -> None:
         ("", "begins with its scheme"),
         ("/path/to/kek", "begins with its scheme"),
         ("no scheme:x", "begins with its scheme"),
-        ("awskms:///alias/app", "this release knows env:, file:, local:"),
-        ("nonsense:x", "this release knows env:, file:, local:"),
-        ("aws-kms://arn:aws:kms:x", "spelling of awskms:"),
-        ("hcvault://host/key", "spelling of hashivault:"),
+        ("nonsense:x", "this release knows .*env:, file:, .*local:"),
+        ("aws-kms://arn:aws:kms:x", "awskms:"),
+        ("hcvault://host/key", "hashivault:"),
         ("base64key://smGbjm71Nxd1Ig5FS0wj9SlbzAIrnolCz9bQQ6uAhl4=", "Keystead's is env:"),
         ("file2:key", "Keystead's is file:"),
         ("local:/kek?color=red", "has no option 'color'; it knows allow_in_production, key"),
@@ -150,7 +149,7 @@ def test_a_missing_dependency_names_the_extra(own_registry: None) -> None:
         open_provider("own:x")
 
 
-@pytest.mark.parametrize("target", ["keystead_test_missing:OwnProvider", "keystead.providers.local:Missing"])
+@pytest.mark.parametrize("target", ["keystead_test_missing:OwnProvider", "keystead.providers.local.provider:Missing"])
 def test_a_registration_that_leads_nowhere_says_so(own_registry: None, target: str) -> None:
     register("own", target)
     with pytest.raises(ConfigurationError, match="is registered for"):

@@ -17,9 +17,9 @@ import pytest
 from keystead.errors import KMSError
 from keystead.model import SecretBytes
 from keystead.providers.guard import GuardedProvider
-from keystead.providers.kek_file import create_kek_file, read_kek_file
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
-from keystead.providers.local_kek import KekVersion, LocalKek
+from keystead.providers.local.kek import KekVersion, LocalKek
+from keystead.providers.local.kek_file import create_kek_file, read_kek_file
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.providers.uri import ProviderSettings
 from keystead.testing import FakeKMS
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
+import weakref
 
 import pytest
 
@@ -97,3 +100,24 @@ async def test_after_closing_another_is_made() -> None:
     await clients.aclose()
     await clients.aclose()
     assert await clients.get() is not first
+
+
+def test_what_a_closed_loop_had_is_let_go() -> None:
+    clients = PerLoop(make, Client.close)
+    first = weakref.ref(asyncio.run(clients.get()))
+    asyncio.run(clients.get())
+    gc.collect()
+    assert first() is None
+
+
+def test_a_child_of_a_fork_is_given_what_it_must_not_free() -> None:
+    abandoned: list[Client] = []
+    clients = PerLoop(make, Client.close, abandon=abandoned.append)
+    inherited = asyncio.run(clients.get())
+    child = os.fork()
+    if child == 0:
+        own = asyncio.run(clients.get())
+        os._exit(0 if abandoned == [inherited] and own is not inherited else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert abandoned == []

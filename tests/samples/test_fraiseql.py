@@ -1,4 +1,4 @@
-"""The samples of mission document 1 run as they are printed, with the import changed."""
+"""The samples of FraiseQL's documentation run as they are printed, with the import changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keystead.ports import KmsProvider
 from keystead.testing import FakeKMS
 from tests.samples.surroundings import Database
 
-SAMPLES = Path(__file__).with_name("document1")
+SAMPLES = Path(__file__).with_name("fraiseql")
 SECRET = "what must not be read"
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.py") if path.stem != "__init__")
 
@@ -85,7 +85,7 @@ def surroundings(
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_sample_runs(name: str, surroundings: dict[str, object]) -> None:
-    sample = importlib.import_module(f"tests.samples.document1.{name}").sample
+    sample = importlib.import_module(f"tests.samples.fraiseql.{name}").sample
     await sample(**{wanted: surroundings[wanted] for wanted in inspect.signature(sample).parameters})
 
 

@@ -1,4 +1,4 @@
-"""The operations of mission document 2, under its names."""
+"""The operations of the Go KMS, under its names."""
 
 from __future__ import annotations
 

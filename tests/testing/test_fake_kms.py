@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 import random
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -185,7 +186,8 @@ async def test_versions_know_when_they_were_made(kms: FakeKMS, clock: FakeClock)
 
 async def test_the_errors_it_raises_by_itself_are_keysteads(kms: FakeKMS) -> None:
     kms.create_key("key")
-    for switch in (kms.fail_always, kms.deny, kms.disable, lambda: kms.throttle(0)):
+    switches: list[Callable[[], None]] = [kms.fail_always, kms.deny, kms.disable, lambda: kms.throttle(0)]
+    for switch in switches:
         switch()
         with pytest.raises(KMSError):
             await kms.encrypt(b"", "key")
@@ -197,3 +199,24 @@ async def test_closing_a_client_leaves_the_service_working(kms: FakeKMS) -> None
     await client.aclose()
     await client.encrypt(b"", "key")
     assert repr(client) == "FakeKMSProvider('fake')"
+
+
+async def test_single_operations_can_be_denied_and_the_permissions_say_so(kms: FakeKMS) -> None:
+    sealed = await kms.encrypt(b"value", "key")
+    kms.deny("decrypt", "rewrap")
+    with pytest.raises(ProviderAuthError):
+        await kms.decrypt(sealed)
+    await kms.encrypt(b"value", "key")
+    permissions = await kms.check_permissions("key")
+    assert {operation for operation, is_allowed in permissions.items() if not is_allowed} == {"decrypt", "rewrap"}
+    kms.heal()
+    assert await kms.decrypt(sealed) == b"value"
+    assert all((await kms.check_permissions("key")).values())
+
+
+async def test_the_services_clock_can_be_wrong(kms: FakeKMS) -> None:
+    assert await kms.service_time() == START
+    kms.clock_skew_s = -90.0
+    assert await kms.service_time() == START - timedelta(seconds=90)
+    kms.heal()
+    assert await kms.service_time() == START

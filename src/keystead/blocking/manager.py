@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -15,12 +16,14 @@ from keystead.blocking.handle import KeyringHandle
 from keystead.blocking.keyrings import BlockingKeyrings
 from keystead.crypto.hot_path import LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import MESSAGES_PER_SALT
+from keystead.errors import KMSError
 from keystead.fields import Field, FieldCipher
 from keystead.jobs.runner import JobReport
 from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.manager import manager
 from keystead.manager.crypto_service import ALGORITHM
+from keystead.manager.findings import DEADLINE_S, DoctorReport
 from keystead.manager.kms_calls import Encrypted
 from keystead.manager.legacy import LEGACY_KEYRING
 from keystead.manager.session import FILES_KEYRING
@@ -120,7 +123,13 @@ class KeyManager:
         return f"<blocking {self._manager!r}>"
 
     def __enter__(self) -> Self:
-        self.initialize()
+        try:
+            self.initialize()
+        except BaseException:
+            # Nobody calls __exit__ then. What closing fails with is not what the caller has to know.
+            with contextlib.suppress(KMSError):
+                self.close()
+            raise
         return self
 
     def __exit__(
@@ -140,7 +149,7 @@ class KeyManager:
 
     @cached_property
     def data_keys(self) -> DataKeys:
-        """Versions of the default keyring, in mission document 2's six operations."""
+        """Versions of the default keyring, in the Go KMS's six operations."""
         return DataKeys(self._manager.data_keys)
 
     def initialize(self, config: Mapping[str, Any] | None = None) -> None:
@@ -341,6 +350,10 @@ class KeyManager:
     def run_due(self) -> list[JobReport]:
         """Poll the store and run due jobs: for managers without a background task, from cron or a scheduler."""
         return background_loop.run(self._manager.run_due())
+
+    def doctor(self, *, deadline_s: float = DEADLINE_S) -> DoctorReport:
+        """Examine providers and store; answers before initialisation, and with either of them down."""
+        return background_loop.run(self._manager.doctor(deadline_s=deadline_s))
 
     def after_restore(self) -> None:
         """Forget salts and nonces after the machine's memory was restored from a snapshot."""

@@ -69,7 +69,9 @@ def _shown(value: Any) -> Any:
         return duration_text(value)
     if isinstance(value, str):
         return _masked(value)
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, BaseModel):
+        return {name: _shown(each) for name, each in value}
+    return {name: _shown(each) for name, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _for_a_person(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What every command shares: its common options, how it runs, how it answers and how it fails.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a ciphertext did not verify (wrong key or context, or altered bytes).
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was to be verified is not as it should be (a ciphertext: another key
+or context, or altered bytes; a log: changed), 4 it could not be found out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from keystead.config.durations import parse_duration
 from keystead.config.sources import LoadedSettings
 from keystead.errors import (
     ConfigurationError,
+    CouldNotVerifyError,
     DecryptionError,
+    InvalidProofError,
+    InvalidSignatureError,
     KeyDecryptionFailError,
     KMSError,
     ProviderNotConfiguredError,
@@ -38,10 +42,12 @@ T = TypeVar("T")
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 NOT_VERIFIED: Final = 3
+COULD_NOT_VERIFY: Final = 4
 _PANEL: Final = "Where and how"
 _EPILOG: Final = (
     "Begin with `keystead init` in an empty folder. Settings: flag over environment (KEYSTEAD_STORE, KEYSTEAD_KMS...) "
-    "over keystead.yaml over default. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the ciphertext does not verify."
+    "over keystead.yaml over default. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the ciphertext or log does not "
+    "verify, 4 whether the log does could not be found out."
 )
 
 
@@ -207,6 +213,10 @@ def exit_code_of(error: BaseException) -> int:
         error, KeyDecryptionFailError | ProviderNotConfiguredError
     ):
         return NOT_VERIFIED
+    if isinstance(error, InvalidSignatureError | InvalidProofError):
+        return NOT_VERIFIED
+    if isinstance(error, CouldNotVerifyError):
+        return COULD_NOT_VERIFY
     return int(getattr(error, "exit_code", FAILED))
 
 

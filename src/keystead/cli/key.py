@@ -138,7 +138,10 @@ def rewrap(
     ] = False,
     keep: Annotated[bool, typer.Option("--keep-wrap-key", help="Make no new WRAP key first.")] = False,
 ) -> Outcome:
-    """Wrap every key again under the KEK of now; no data is touched. May be stopped and run again."""
+    """Wrap every key again under the KEK of now; no data is touched. May be stopped and run again.
+
+    Where several KEKs wrap the same keys, this adds the wraps that are missing and drops those of former KEKs.
+    """
     report = call.run(lambda km: admin.rewrap(km, new_kek_version=rotate_kek, new_wrap_key=not keep))
     told = f"moved {report.data_keys} data keys and {report.wrap_keys} WRAP keys"
     if report.skipped:

@@ -42,6 +42,10 @@ def status(call: Call) -> Outcome:
         ("to be destroyed", f"data key {key.id} of {key.keyring!r} after {moment(key.destroy_after)}")
         for key in store.pending_destroy
     ]
+    lines += [
+        ("missing wraps", f"{count} WRAP keys without the KEK {name!r}: `keystead key rewrap` adds it")
+        for name, count in sorted(store.missing_wraps.items())
+    ]
     if store.is_restored:
         lines.append(("restored", "decrypts only, until `keystead store recover`"))
     return Outcome({"store": store, "default_keyring": default}, pairs(lines))

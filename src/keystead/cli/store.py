@@ -36,6 +36,7 @@ def export(
     text = call.run(backup.export_text)
     with open_target(file, is_text=True) as target:
         target.write(text.encode() + b"\n")
+    call.run(lambda km: backup.note_export(km, backup.read_export(text)), is_opened=False)
     if file == STDOUT:
         return None
     body = json.loads(text)["store"]

@@ -49,7 +49,7 @@ class RotationSettings(Section):
 
 
 class RootKeySettings(Section):
-    """Mission document 2's ``kms:`` section: the KEK comes from a seed and a salt, by PBKDF2."""
+    """The Go KMS's ``kms:`` section: the KEK comes from a seed and a salt, by PBKDF2."""
 
     seed: SecretStr
     salt: SecretStr
@@ -69,11 +69,31 @@ class RootKeySettings(Section):
         return ALGORITHMS[value]
 
 
+class KekSetSettings(Section):
+    """Several KEKs that wrap the same keys, by name, in the order in which they are asked."""
+
+    policy: Literal["all", "any"] | int = "all"
+    members: Mapping[str, str]
+
+
+class MultiSettings(Section):
+    """``multi:`` in the place of a URI: a set of KEKs."""
+
+    multi: KekSetSettings
+
+
 class Settings(Section):
     """What a manager is made of. Made by ``keystead.config.sources.load``, which knows where each value came from."""
 
     store: str | None = Field(default=None, description="URL of the store")
-    kms: str | RootKeySettings | None = Field(default=None, description="URI of the KEK, or seed and salt")
+    kms: str | RootKeySettings | MultiSettings | None = Field(
+        default=None, description="URI of the KEK, seed and salt, or several KEKs"
+    )
+    providers: Mapping[str, str | MultiSettings] = Field(
+        default_factory=dict,
+        description="instead of `kms`: several provider instances, name to URI; `name=uri,...` in a variable",
+    )
+    default_provider: str | None = Field(default=None, description="which of `providers` wraps")
     env: str = Field(default="development", description="production turns on the rules for production")
     keyring: str = Field(default="default", description="the keyring that local_encrypt writes under")
     default_key_id: str | None = Field(default=None, description="id of the KEK in its provider")

@@ -22,7 +22,15 @@ from keystead.errors import (
 try:
     from pydantic import ValidationError
 
-    from keystead.config.settings import RootKeySettings, RotationSettings, Section, Settings, keys_of
+    from keystead.config.settings import (
+        KekSetSettings,
+        MultiSettings,
+        RootKeySettings,
+        RotationSettings,
+        Section,
+        Settings,
+        keys_of,
+    )
     from keystead.config.yaml_file import read_yaml
 except ImportError as missing:
     if (missing.name or "").partition(".")[0] == "keystead":
@@ -108,7 +116,12 @@ def load(
             _forget(origins, key)
             origins[key] = f"flag --{key.replace('_', '-')}"
     if isinstance(data.get("kms"), Mapping):
-        data["kms"] = _validated(RootKeySettings, data["kms"], "kms", origins)
+        data["kms"] = _validated(_kms_section(data["kms"]), data["kms"], "kms", origins)
+    if isinstance(data.get("providers"), Mapping):
+        data["providers"] = {
+            name: _validated(MultiSettings, each, f"providers.{name}", origins) if isinstance(each, Mapping) else each
+            for name, each in data["providers"].items()
+        }
     return LoadedSettings(_validated(Settings, data, "", origins), origins, file, ignored)
 
 
@@ -119,7 +132,7 @@ def _read_environment(environ: Mapping[str, str], data: dict[str, Any], origins:
     for name in sorted(environ):
         if name in known and environ[name] != "":
             value: Any = environ[name]
-            if known[name] == ("provider_aliases",):
+            if known[name] in (("provider_aliases",), ("providers",)):
                 value = _pairs(name, value)
             _put(data, known[name], value)
             _forget(origins, ".".join(known[name]))
@@ -134,7 +147,8 @@ def _read_environment(environ: Mapping[str, str], data: dict[str, Any], origins:
 def _pairs(name: str, text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(old and sign and new for old, sign, new in pairs):
-        raise ConfigurationError(f"{name} reads old=new,older=new")
+        form = "name=uri,other=uri" if name == f"{_PREFIX}PROVIDERS" else "old=new,older=new"
+        raise ConfigurationError(f"{name} reads {form}")
     return {old.strip(): new.strip() for old, _, new in pairs}
 
 
@@ -163,8 +177,16 @@ def _refuse_unknown(data: Mapping[str, Any], where: str) -> None:
     sections: list[tuple[str, Any, type[Section]]] = [
         ("", data, Settings),
         ("rotation.", data.get("rotation"), RotationSettings),
-        ("kms.", data.get("kms"), RootKeySettings),
+        ("kms.", data.get("kms"), _kms_section(data.get("kms"))),
     ]
+    providers = data.get("providers")
+    given_sets = (
+        {f"providers.{name}.": each for name, each in providers.items()} if isinstance(providers, Mapping) else {}
+    )
+    sections += [(prefix, each, MultiSettings) for prefix, each in given_sets.items()]
+    for prefix, each, section in sections[2:]:
+        if section is MultiSettings and isinstance(each, Mapping):
+            sections.append((f"{prefix}multi.", each.get("multi"), KekSetSettings))
     for prefix, given, section in sections:
         known = list(keys_of(section))
         for key in given if isinstance(given, Mapping) else ():
@@ -173,6 +195,10 @@ def _refuse_unknown(data: Mapping[str, Any], where: str) -> None:
                 told = [prefix + name for name in near or known]
                 hint = f"did you mean {' or '.join(told)}?" if near else f"there are {', '.join(told)}"
                 raise ConfigurationError(f"{where}: unknown key {prefix + key!r}; {hint}")
+
+
+def _kms_section(given: Any) -> type[Section]:
+    return MultiSettings if isinstance(given, Mapping) and "multi" in given else RootKeySettings
 
 
 def _validated(section: type[Any], data: Any, prefix: str, origins: Mapping[str, str]) -> Any:

@@ -1,7 +1,7 @@
 """Readers of what the reference implementations wrote. Nothing here writes these forms.
 
-The Go reference (mission document 2): ``version:algorithm:hex`` text, the JSON of an encrypted field, the older
-``01.nonce.ciphertext`` text, and data keys wrapped by the root key. FraiseQL (mission document 1): locally encrypted
+The Go KMS (kratos-boilerplate): ``version:algorithm:hex`` text, the JSON of an encrypted field, the older
+``01.nonce.ciphertext`` text, and data keys wrapped by the root key. FraiseQL: locally encrypted
 bytes, and the context bytes its providers sent. Spec: docs/spec/legacy-forms.md.
 """
 

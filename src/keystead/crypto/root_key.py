@@ -1,6 +1,6 @@
 """Root keys: a key for ``LocalKMSProvider`` from a seed and a salt, or from a passphrase.
 
-``RootKeyGenerator`` is mission document 2's, PBKDF2-HMAC-SHA256; ``argon2id_root_key`` is what to use for a
+``RootKeyGenerator`` is the Go KMS's, PBKDF2-HMAC-SHA256; ``argon2id_root_key`` is what to use for a
 passphrase that a person remembers.
 """
 

@@ -68,22 +68,27 @@ class JobRunner:
                 reports.append(await self._run(job))
         return reports
 
-    async def _run(self, job: Job) -> JobReport:
+    async def run_alone(self, job: Job) -> bool:
+        """Run a job now if nobody holds its lease; return whether it ran, and raise what it raises."""
         asked = self._clock.monotonic()
+        async with self._store.transaction() as work:
+            lease = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
+        if lease is None:
+            return False
         try:
-            async with self._store.transaction() as work:
-                lease = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
-            if lease is None:
-                return JobReport(job.name, "held")
-            try:
-                await self._under_lease(job, lease, asked + self._ttl_s)
-            finally:
-                await self._give_back(lease)
+            await self._under_lease(job, lease, asked + self._ttl_s)
+        finally:
+            await self._give_back(lease)
+        return True
+
+    async def _run(self, job: Job) -> JobReport:
+        try:
+            is_done = await self.run_alone(job)
         except Exception as exc:
             code = exc.code if isinstance(exc, KMSError) else "unexpected"
             log.warning("job failed: %s: %s", job.name, code, exc_info=True)
             return JobReport(job.name, "failed", code)
-        return JobReport(job.name, "done")
+        return JobReport(job.name, "done" if is_done else "held")
 
     async def _give_back(self, lease: Lease) -> None:
         """Drop the lease. Where that fails it expires by itself, and a cancelled job stays cancelled."""

@@ -110,6 +110,21 @@ class KmsSigner:
     def __repr__(self) -> str:
         return f"KmsSigner({self._served.own!r})"
 
+    @property
+    def provider(self) -> KmsProvider:
+        """The KMS, for what else is done with the same key."""
+        return self._provider
+
+    @property
+    def key_id(self) -> str:
+        """The key, as the provider names it."""
+        return self._served.own
+
+    @property
+    def algorithm(self) -> SignatureAlgorithm | None:
+        """What has to be signed with; None is the key's own choice."""
+        return self._settings.algorithm
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -221,6 +221,8 @@ class Confirmed(Generic[T]):
         return min(RETRY_S, (1 - AHEAD) * self._terms.ttl_s)
 
     def _refresh_behind(self) -> None:
+        # What was left behind in a loop that has ended will never be done.
+        self._behind -= {task for task in self._behind if task.get_loop().is_closed()}
         if self._behind:
             return
         task = asyncio.get_running_loop().create_task(self._refresh_quietly())

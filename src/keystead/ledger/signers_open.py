@@ -1,4 +1,4 @@
-"""Signers over each KMS, made from what mission document 4's constructors are given. Nothing here does I/O.
+"""Signers over each KMS, made from what the constructors of the fapilog-tamper design are given. Nothing here does I/O.
 
 A provider's module is imported where it is needed, and its SDK at the first call.
 """
@@ -19,10 +19,10 @@ from keystead.providers.guard import GuardedProvider
 from keystead.providers.key_sources import FileSource, VariableSource
 
 if TYPE_CHECKING:
-    from keystead.providers.aws import AWSKMSConfig
-    from keystead.providers.azure import AzureKMSConfig
-    from keystead.providers.gcp_config import GCPKMSConfig
-    from keystead.providers.vault_config import VaultConfig
+    from keystead.providers.aws.provider import AWSKMSConfig
+    from keystead.providers.azure.provider import AzureKMSConfig
+    from keystead.providers.gcp.config import GCPKMSConfig
+    from keystead.providers.vault.config import VaultConfig
 
 FILE_TTL_S: Final = 1.0
 """How long what a file holds counts before it is looked at again."""
@@ -83,7 +83,7 @@ def aws_signer(
         ConfigurationError: ``region`` and one in ``config`` that differ.
         MissingDependencyError: boto3 is not installed.
     """
-    from keystead.providers.aws import AWSKMSConfig, AWSKMSProvider
+    from keystead.providers.aws.provider import AWSKMSConfig, AWSKMSProvider
 
     if config is not None and region not in (None, config.region):
         raise ConfigurationError("region and config.region differ; give one of them")
@@ -98,8 +98,8 @@ def gcp_signer(key_id: str, settings: SignerSettings, *, config: GCPKMSConfig | 
         InvalidInputError: ``key_id`` is no resource name.
         MissingDependencyError: google-cloud-kms is not installed.
     """
-    from keystead.providers.gcp import GCPKMSProvider
-    from keystead.providers.gcp_config import GCPKMSConfig
+    from keystead.providers.gcp.config import GCPKMSConfig
+    from keystead.providers.gcp.provider import GCPKMSProvider
 
     config = config or GCPKMSConfig()
     name = config.find_name(key_id)
@@ -130,7 +130,7 @@ def azure_signer(
         InvalidInputError: ``key_id`` is none.
         MissingDependencyError: azure-keyvault-keys or azure-identity is not installed.
     """
-    from keystead.providers.azure import AzureKMSConfig, AzureKMSProvider
+    from keystead.providers.azure.provider import AzureKMSConfig, AzureKMSProvider
 
     if config is None:
         found = AzureKMSConfig(allowed_hosts=allowed_hosts).key_id(key_id)
@@ -169,7 +169,7 @@ def vault_signer(
         ConfigurationError: ``tls_verify=False`` in production.
         MissingDependencyError: hvac is not installed.
     """
-    from keystead.providers.vault import VaultKMSProvider
+    from keystead.providers.vault.provider import VaultKMSProvider
 
     provider = VaultKMSProvider(
         config, production=production, environ=environ, random=settings.random, clock=settings.clock
@@ -183,7 +183,7 @@ def vault_key(path: str, mount: str | None = None) -> tuple[str | None, str]:
     Raises:
         ConfigurationError: it is none of these, or of another mount than ``mount``.
     """
-    from keystead.providers.vault_keys import split_key_path
+    from keystead.providers.vault.keys import split_key_path
 
     try:
         found, name = split_key_path(path)
@@ -200,7 +200,7 @@ def vault_config(named: Mapping[str, Any], more: Mapping[str, Any]) -> VaultConf
     Raises:
         ConfigurationError: a setting is given twice or unknown, or one that VaultConfig refuses.
     """
-    from keystead.providers.vault_config import VaultConfig
+    from keystead.providers.vault.config import VaultConfig
 
     given = {name: value for name, value in named.items() if value is not None}
     if twice := sorted(set(given) & set(more)):

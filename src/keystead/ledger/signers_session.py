@@ -168,7 +168,7 @@ class SessionKeys:
             KeyStateError, ProviderConnectionError: the KMS does not open its key now, or does not answer.
         """
         parts = SessionSignature.parse(signature)
-        encrypted = parts.encrypted()
+        encrypted = self._read_before(parts.wrapped) or parts.encrypted()
         await self._require_named(encrypted, named)
         sealed = parts.head + statement(message)
         mac = await self._using(
@@ -214,6 +214,15 @@ class SessionKeys:
                 if self._is_closed:
                     raise
         return use(await find())
+
+    def _read_before(self, wrapped: bytes) -> EncryptedData | None:
+        """Return what a wrapped key says that was read before; reading it takes longer than everything else."""
+        opened = self._opened.get(sha256(wrapped).digest())
+        for held in (*self._current.values(), *([opened] if opened else [])):
+            known = held.known
+            if known is not None and known.wrapped == wrapped:
+                return known.encrypted
+        return None
 
     async def _session_of(self, wrapped: bytes, encrypted: EncryptedData) -> SessionKey:
         for held in self._current.values():

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from keystead.crypto.keyring import Keyring
-from keystead.errors import ConflictError, KeyNotFoundError, KMSError, RotationNotSupportedError
+from keystead.errors import ConflictError, KeyNotFoundError, KMSError
+from keystead.lifecycle.kek_rotation import rotate_kek
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.wrapping import open_key, seal_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose
-from keystead.ports import AuditEvent, DescribesKeys, RotatesKeys
+from keystead.ports import AuditEvent, DescribesKeys, KeepsWraps
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -54,25 +55,23 @@ class Rewrap:
 
         Raises:
             RotationNotSupportedError: a new KEK version was asked for, and the service makes none on request.
+            ConflictError: a new KEK version was asked for, and another process does not finish making one.
         """
         if new_kek_version:
-            await self._rotate_kek()
+            await rotate_kek(self._s)
         if new_wrap_version:
             await self._rotation.rotate(wrap_keyring, promote="now")
-        wrap_keys, skipped_wraps = await self.wrap_rows(wrap_keyring)
+        failure: KMSError | None = None
+        try:
+            wrap_keys, skipped_wraps = await self.wrap_rows(wrap_keyring)
+        except KMSError as exc:
+            # An old WRAP key that cannot be moved keeps no data key from moving to the new one.
+            failure = exc
         data_keys, skipped = await self.data_rows(wrap_keyring)
         await self._live.refresh()
+        if failure is not None:
+            raise failure
         return RewrapReport(data_keys, wrap_keys, skipped + skipped_wraps)
-
-    async def _rotate_kek(self) -> None:
-        kek = self._s.kek
-        provider = self._s.wrapper.provider(kek.provider)
-        if not isinstance(provider, RotatesKeys):
-            raise RotationNotSupportedError(
-                f"provider {kek.provider!r} makes no new version on request; rotate the KEK in its own console, "
-                "then rewrap"
-            )
-        await provider.rotate_key(kek.key_id)
 
     async def data_rows(self, wrap_keyring: str = WRAP_KEYRING) -> tuple[int, int]:
         """Move every data key that an older WRAP version wraps; return how many were moved and skipped.
@@ -130,44 +129,57 @@ class Rewrap:
         return names
 
     async def wrap_rows(self, wrap_keyring: str = WRAP_KEYRING) -> tuple[int, int]:
-        """Move every WRAP version that another KEK, or an older version of ours, wraps.
+        """Move every WRAP version that another KEK, or an older version of ours, wraps; mend those under several KEKs.
 
         Raises:
             KMSError: the KMS could not be asked, or one of them could not be moved; the others were.
         """
-        provider = self._s.wrapper.provider(self._s.kek.provider)
-        answered = self._s.kek.key_id
-        newest: str | None = None
-        if isinstance(provider, DescribesKeys):
-            description = await provider.describe(self._s.kek.key_id)
-            answered, newest = description.key_reference.key_id, description.current_version
+        newest = await self._newest()
         moved = skipped = 0
         failure: KMSError | None = None
         async with self._s.store.reading() as work:
             rows = await work.keys(keyring=wrap_keyring, states=WRAPPED_STATES)
         for row in rows:
-            same_key = (row.kek_provider, row.kek_key_id) == (self._s.kek.provider, answered)
-            if same_key and newest in (None, row.kek_version):
-                continue
             try:
-                sealed = await self._s.wrapper.rewrap(self._live.store_id, row, self._s.kek, same_key=same_key)
+                done = await self._move_wrap_row(row, newest)
             except KMSError as exc:
                 failure = _noted(row, exc)
                 continue
-            if await self._write(
-                row,
-                wrapped_key=sealed.wrapped_key,
-                kek_provider=sealed.kek_provider,
-                kek_key_id=sealed.kek_key_id,
-                kek_version=sealed.kek_version,
-                kek_algorithm=sealed.kek_algorithm,
-            ):
-                moved += 1
-            else:
-                skipped += 1
+            moved += done is True
+            skipped += done is False
         if failure is not None:
             raise failure
         return moved, skipped
+
+    async def _newest(self) -> tuple[str, str | None]:
+        """Return id and newest version of the configured KEK, in the words of its service where that tells them."""
+        kek = self._s.kek
+        provider = self._s.wrapper.provider(kek.provider)
+        if isinstance(provider, KeepsWraps) or not isinstance(provider, DescribesKeys):
+            return kek.key_id, None
+        description = await provider.describe(kek.key_id)
+        return description.key_reference.key_id, description.current_version
+
+    async def _move_wrap_row(self, row: KeyRecord, newest: tuple[str, str | None]) -> bool | None:
+        """Move one row: None when it was as it should be, False when it changed meanwhile."""
+        wrapper, kek = self._s.wrapper, self._s.kek
+        answered, version = newest
+        same_key = (row.kek_provider, row.kek_key_id) == (kek.provider, answered)
+        if row.kek_provider == kek.provider and wrapper.keeper(row) is not None:
+            states = await wrapper.check_wraps(self._live.store_id, row, key_id=kek.key_id)
+            if not any(state.is_mended_by_rewrap for state in states.values()):
+                return None
+        elif same_key and version in (None, row.kek_version):
+            return None
+        sealed = await wrapper.rewrap(self._live.store_id, row, kek, same_key=same_key)
+        return await self._write(
+            row,
+            wrapped_key=sealed.wrapped_key,
+            kek_provider=sealed.kek_provider,
+            kek_key_id=sealed.kek_key_id,
+            kek_version=sealed.kek_version,
+            kek_algorithm=sealed.kek_algorithm,
+        )
 
     async def _write(self, row: KeyRecord, **columns: object) -> bool:
         try:

@@ -73,6 +73,7 @@ class NoJournal:
         epoch: int | None = None,
         keys: Mapping[int, tuple[str, int]] | None = None,
         destroyed: object = (),
+        exported_at: object = None,
     ) -> None:
         """Remember nothing."""
 

@@ -6,7 +6,8 @@ key moved to another row, version, keyring or store does not unwrap. Spec: docs/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,8 +19,8 @@ from keystead.errors import (
     KeyGenerationFailError,
     ProviderNotConfiguredError,
 )
-from keystead.model import EncryptedData, KeyRecord, KeyReference
-from keystead.ports import GeneratesDataKeys, KmsProvider, Random, RewrapsCiphertexts
+from keystead.model import EncryptedData, KeyRecord, KeyReference, WrapState
+from keystead.ports import GeneratesDataKeys, KeepsWraps, KmsProvider, Random, RewrapsCiphertexts
 
 WRAP_KEY_SIZE: Final = 32
 
@@ -76,22 +77,67 @@ class KekWrapper:
             ProviderNotConfiguredError: the row names an instance this manager does not have.
         """
         provider = self.provider(key.kek_provider or "")
-        try:
+        with self._telling(key):
             plaintext = await provider.decrypt(_sealed_data(key), context=row_context(store_id, key))
-        except DecryptionError:
-            raise _cannot_unwrap(key) from None
         if len(plaintext) != WRAP_KEY_SIZE:
             raise _cannot_unwrap(key)
         return plaintext
 
     async def rewrap(self, store_id: str, key: KeyRecord, kek: Kek, *, same_key: bool) -> KeyRecord:
-        """Return ``key`` wrapped by ``kek``'s newest version, by the service itself where ``same_key`` wraps it."""
+        """Return ``key`` wrapped by ``kek``'s newest version, by the service itself where ``same_key`` wraps it.
+
+        Raises:
+            KeyDecryptionFailError: as ``unwrap``; also where several KEKs wrap it and do not agree.
+        """
         provider = self.provider(kek.provider)
         context = row_context(store_id, key)
+        if isinstance(provider, KeepsWraps) and self._providers.get(key.kek_provider or "") is provider:
+            with self._telling(key):
+                return _wrapped_row(key, await provider.mend_wraps(_sealed_data(key), kek.key_id, context=context))
         if same_key and isinstance(provider, RewrapsCiphertexts):
-            return _wrapped_row(key, await provider.rewrap(_sealed_data(key), context=context))
+            with self._telling(key):
+                return _wrapped_row(key, await provider.rewrap(_sealed_data(key), context=context))
         plaintext = await self.unwrap(store_id, key)
         return _wrapped_row(key, await provider.encrypt(plaintext, kek.key_id, context=context))
+
+    def keeper(self, key: KeyRecord) -> KeepsWraps | None:
+        """Return the instance that wraps a row under several KEKs, or None where the row is under one."""
+        provider = self._providers.get(key.kek_provider or "")
+        return provider if isinstance(provider, KeepsWraps) else None
+
+    def missing_wraps(self, key: KeyRecord) -> list[str]:
+        """Return the KEKs of a set whose wrap a row lacks; asks none of them, and nothing of a damaged row."""
+        keeper = self.keeper(key)
+        try:
+            return [] if keeper is None else keeper.missing_wraps(_sealed_data(key))
+        except DecryptionError:
+            return []
+
+    async def check_wraps(
+        self, store_id: str, key: KeyRecord, *, key_id: str | None = None, opens: bool = False
+    ) -> Mapping[str, WrapState]:
+        """Return how each KEK's wrap of a row stands; empty where the row is under one KEK. See ``KeepsWraps``.
+
+        Raises:
+            KeyDecryptionFailError: an altered row.
+        """
+        keeper = self.keeper(key)
+        if keeper is None:
+            return {}
+        context = row_context(store_id, key)
+        with self._telling(key):
+            return await keeper.check_wraps(_sealed_data(key), key_id, context=context, opens=opens)
+
+    @contextmanager
+    def _telling(self, key: KeyRecord) -> Iterator[None]:
+        """Have a refusal name the row; several KEKs have more to say than one."""
+        try:
+            yield
+        except ProviderNotConfiguredError:
+            raise
+        except DecryptionError as exc:
+            told = None if self.keeper(key) is None else str(exc)
+            raise _cannot_unwrap(key, told) from None
 
     def provider(self, name: str) -> KmsProvider:
         """Return the provider instance ``name``.
@@ -153,10 +199,10 @@ def _sealed_data(key: KeyRecord) -> EncryptedData:
     )
 
 
-def _cannot_unwrap(key: KeyRecord) -> KeyDecryptionFailError:
+def _cannot_unwrap(key: KeyRecord, told: str | None = None) -> KeyDecryptionFailError:
     where = f"KEK {key.kek_key_id!r} of provider {key.kek_provider!r}" if key.kek_provider else "its WRAP key"
     return KeyDecryptionFailError(
         f"data key {key.id} (keyring {key.keyring!r} version {key.version}) cannot be unwrapped by {where}: "
         "another KEK than the one that wrapped it, or an altered row; nothing was changed. "
-        "Configure the KEK this store was made with, or restore the row from an export"
+        "Configure the KEK this store was made with, or restore the row from an export" + (f" ({told})" if told else "")
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from keystead.errors import KeyDecryptionFailError
 from keystead.lifecycle import portable, restoration
 from keystead.lifecycle.portable import StoreExport
@@ -12,6 +14,15 @@ from keystead.manager.manager import KeyManager
 async def export_text(km: KeyManager) -> str:
     """Return the whole store as one document: wrapped rows, never a key in clear."""
     return portable.dump(await restoration.export_store((await km.session()).live))
+
+
+async def note_export(km: KeyManager, export: StoreExport) -> None:
+    """Remember, outside the database, that an export was made; `keystead doctor` compares it with the newest data key.
+
+    Call it when the export is safely written. The manager need not be initialised.
+    """
+    state, journal = export.state, km.surroundings().journal
+    await asyncio.to_thread(journal.append, state.store_id, epoch=state.epoch, exported_at=export.exported_at)
 
 
 def read_export(text: str) -> StoreExport:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from keystead.errors import ConfigurationError
 from keystead.model import RotationPolicy
@@ -17,7 +17,7 @@ from keystead.runtime.clock import SystemClock
 from keystead.stores.urls import parse_url
 
 if TYPE_CHECKING:
-    from keystead.config.settings import RootKeySettings
+    from keystead.config.settings import MultiSettings, RootKeySettings
     from keystead.config.sources import LoadedSettings
 
 SQLITE_FILE: Final = "sqlite:///keys.db"
@@ -26,10 +26,24 @@ STATE_FOLDER: Final = ".keystead"
 
 @dataclass(frozen=True, slots=True)
 class ManagerParts:
-    """A provider that the manager will own, and the other arguments of its constructor."""
+    """The arguments of a manager's constructor; the manager will own ``providers``, of which ``provider`` wraps."""
 
     provider: KmsProvider
     arguments: Mapping[str, Any]
+
+    @property
+    def providers(self) -> list[KmsProvider]:
+        """Every provider of it."""
+        return list(self.arguments["providers"].values())
+
+
+@dataclass(frozen=True, slots=True)
+class KmsSetting:
+    """One provider that the settings name: ``key`` is the setting, ``name`` the instance's (None: its kind)."""
+
+    key: str
+    name: str | None
+    value: str | RootKeySettings | MultiSettings
 
 
 def read_settings(path: str | os.PathLike[str] | None = None, **how: Any) -> LoadedSettings:
@@ -52,10 +66,14 @@ def manager_parts(loaded: LoadedSettings, *, clock: Clock | None = None, random:
     """
     settings = loaded.settings
     store = store_url(loaded)
-    opened = _open_kms(loaded, clock or SystemClock(), random)
+    clock_in_use = clock or SystemClock()
+    named = [open_kms(loaded, each, clock=clock_in_use, random=random) for each in kms_settings(loaded)]
+    opened = {each.name: each for each in named}
+    default = default_provider(loaded, list(opened))
     arguments: dict[str, Any] = {
-        "providers": {opened.name: opened.provider},
-        "default_key_id": settings.default_key_id or opened.default_key_id,
+        "providers": {name: each.provider for name, each in opened.items()},
+        "default_provider": default,
+        "default_key_id": settings.default_key_id or opened[default].default_key_id,
         "store": store,
         "store_schema": settings.schema_name if parse_url(store).kind == "postgresql" else None,
         "state_dir": state_folder(loaded),
@@ -77,7 +95,7 @@ def manager_parts(loaded: LoadedSettings, *, clock: Clock | None = None, random:
         "clock": clock,
         "random": random,
     }
-    return ManagerParts(opened.provider, arguments)
+    return ManagerParts(opened[default].provider, arguments)
 
 
 def store_url(loaded: LoadedSettings) -> str:
@@ -87,7 +105,7 @@ def store_url(loaded: LoadedSettings) -> str:
         ConfigurationError: no store is set, two different ones are, or it is not what ``storage_type`` says.
     """
     settings = loaded.settings
-    section = None if isinstance(settings.kms, str | None) else settings.kms
+    section = _root_key_section(settings.kms)
     inner = section.store if section is not None else None
     key = "store" if settings.store is not None else "kms.store"
     url = settings.store or inner
@@ -126,22 +144,79 @@ _NO_KEK: Final = (
 )
 
 
-def _open_kms(loaded: LoadedSettings, clock: Clock, random: Random) -> OpenedProvider:
-    kms = loaded.settings.kms
-    if kms is None:
+def kms_settings(loaded: LoadedSettings) -> list[KmsSetting]:
+    """Return the providers that the settings name.
+
+    Raises:
+        ConfigurationError: none, or both ``kms`` and ``providers``.
+    """
+    settings = loaded.settings
+    if settings.kms is not None and settings.providers:
+        where = {key: loaded.origins.get(key, "the settings") for key in ("kms", "providers")}
+        raise ConfigurationError(
+            f"kms ({where['kms']}) and providers ({where['providers']}) are both set; keep one of them: providers may "
+            "hold what kms does, under a name"
+        )
+    if settings.kms is not None:
+        return [KmsSetting("kms", None, settings.kms)]
+    if not settings.providers:
         raise ConfigurationError(_NO_KEK)
+    return [KmsSetting("providers", name, each) for name, each in settings.providers.items()]
+
+
+def open_kms(loaded: LoadedSettings, setting: KmsSetting, *, clock: Clock, random: Random) -> OpenedProvider:
+    """Return the provider of one setting. Opens no file and makes no connection.
+
+    Raises:
+        ConfigurationError: as ``manager_parts``.
+    """
     settings = ProviderSettings(
-        production=loaded.settings.is_production, random=random, clock=clock, folder=loaded.folder_of("kms")
+        production=loaded.settings.is_production,
+        random=random,
+        clock=clock,
+        folder=loaded.folder_of(setting.key),
+        deadline_s=loaded.settings.provider_deadline.total_seconds(),
     )
-    if not isinstance(kms, str):
-        return OpenedProvider("local", _root_key_provider(kms, settings), "default")
-    return open_provider(kms, settings)
+    opened = _opened(setting.value, settings)
+    return opened if setting.name is None else replace(opened, name=setting.name)
+
+
+def default_provider(loaded: LoadedSettings, names: Sequence[str]) -> str:
+    """Return which of the providers wraps.
+
+    Raises:
+        ConfigurationError: several, and it is not said which; or another than these is named.
+    """
+    named = loaded.settings.default_provider
+    if named is None and len(names) > 1:
+        raise ConfigurationError("there are several providers: name the one that wraps as default_provider")
+    if named is not None and named not in names:
+        raise ConfigurationError(f"default_provider is {named!r}, and providers has {', '.join(names)}")
+    return named or names[0]
+
+
+def _opened(value: str | RootKeySettings | MultiSettings, settings: ProviderSettings) -> OpenedProvider:
+    if isinstance(value, str):
+        return open_provider(value, settings)
+    if (section := _root_key_section(value)) is not None:
+        return OpenedProvider("local", _root_key_provider(section, settings), "default")
+    from keystead.providers.multi.provider import MultiKMSProvider
+
+    multi = cast("MultiSettings", value).multi
+    provider = MultiKMSProvider.from_uris(multi.members, settings, policy=multi.policy)
+    return OpenedProvider(provider.provider_name, provider, provider.default_key_id)
+
+
+def _root_key_section(value: object) -> RootKeySettings | None:
+    from keystead.config.settings import RootKeySettings
+
+    return value if isinstance(value, RootKeySettings) else None
 
 
 def _root_key_provider(section: RootKeySettings, settings: ProviderSettings) -> KmsProvider:
     """Return the local provider over a root key; seed and salt are checked now, the key comes at the first call."""
     from keystead.crypto.root_key import RootKeyGenerator
-    from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+    from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 
     generator = RootKeyGenerator(
         section.seed.get_secret_value(),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from keystead.config import is_production
 from keystead.crypto.hot_path import LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import MESSAGES_PER_SALT, Keyring
 from keystead.errors import (
@@ -31,11 +32,13 @@ from keystead.model import (
     RotationPolicy,
 )
 from keystead.ports import AuditTrail, Clock, Closes, KeyStore, KmsProvider, Random, SourceScanner
+from keystead.providers.registry import default_key_id_of
 from keystead.runtime import fork
 from keystead.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from keystead.config.sources import LoadedSettings
+    from keystead.manager.doctor import Patient
 
 ALGORITHM = "AES-256-GCM"
 
@@ -88,7 +91,7 @@ class ManagerCore:
         self._random = random
         self._providers = assembly.guard_all(providers, self._clock, deadline_s=provider_deadline_s)
         self._ephemeral = sorted(name for name, p in providers.items() if getattr(p, "is_ephemeral", False))
-        self._kek = Kek(default_provider, default_key_id or _key_id_of(providers[default_provider]) or "")
+        self._kek = Kek(default_provider, default_key_id or default_key_id_of(providers[default_provider]) or "")
         self._calls = KmsCalls(
             self._providers,
             default_provider,
@@ -167,7 +170,7 @@ class ManagerCore:
         surroundings = {name: options[name] for name in ("clock", "random") if options.get(name) is not None}
         parts = manager_parts(loaded, **surroundings)
         manager = cls(**{**parts.arguments, **options})
-        manager._owned.append(parts.provider)
+        manager._owned.extend(parts.providers)
         return manager
 
     def __repr__(self) -> str:
@@ -175,7 +178,13 @@ class ManagerCore:
         return f"<KeyManager {state} providers={sorted(self._providers)} keyring={self.default.name!r}>"
 
     async def __aenter__(self) -> Self:
-        await self.initialize()
+        try:
+            await self.initialize()
+        except BaseException:
+            # Nobody calls __aexit__ then. What closing fails with is not what the caller has to know.
+            with contextlib.suppress(KMSError):
+                await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -289,6 +298,32 @@ class ManagerCore:
             **({"audit": self._audit} if self._audit else {}),
         )
 
+    def _patient(self, deadline_s: float) -> Patient:
+        """Return this manager's providers and store, to be examined."""
+        from keystead.manager.doctor import Patient, unwrapping
+        from keystead.manager.doctor_kms import KmsUnderTest
+        from keystead.manager.doctor_store import StoreUnderTest
+
+        named = {name: guard.provider for name, guard in self._providers.items()}
+        key_ids = {name: default_key_id_of(provider) for name, provider in named.items()}
+        key_ids[self._kek.provider] = self._kek.key_id or None
+        production = is_production()
+        store = StoreUnderTest(
+            store=self._store,
+            wrapper=unwrapping(named, self._aliases, clock=self._clock, random=self._random, deadline_s=deadline_s),
+            journal=self._journal,
+            clock=self._clock,
+        )
+        return Patient(
+            clock=self._clock,
+            random=self._random,
+            providers=[
+                KmsUnderTest(name=name, provider=provider, key_id=key_ids[name], is_production=production)
+                for name, provider in named.items()
+            ],
+            store=store if self._has_store else None,
+        )
+
     def _new_session(self) -> Session:
         return Session(self.surroundings(), self._options, self.default.ring, self._sources)
 
@@ -332,11 +367,6 @@ def check_keyring_name(name: str) -> None:
         raise InvalidInputError("a keyring's name is a text of 1 to 200 characters")
     if name.startswith("keystead."):
         raise InvalidInputError('keyring names beginning with "keystead." are reserved; use another name')
-
-
-def _key_id_of(provider: KmsProvider) -> str | None:
-    """Return the key id a provider falls back to: the local one derives a key for any id."""
-    return "default" if provider.provider_name == "local" else getattr(provider, "default_key_id", None)
 
 
 def _shut_down() -> SystemShutdownError:

@@ -1,4 +1,4 @@
-"""Mission document 2's crypto service: named fields, batches, keyed hashes."""
+"""The Go KMS's crypto service: named fields, batches, keyed hashes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ALGORITHM: Final = "AES-256-GCM"
 ALGORITHMS: Final = frozenset({ALGORITHM, "AES-GCM-256"})
-"""The canonical name first, then mission document 2's other spelling of it."""
+"""The canonical name first, then the Go KMS's other spelling of it."""
 T = TypeVar("T")
 
 

@@ -1,4 +1,4 @@
-"""Mission document 2's data key manager: its six operations, metadata only."""
+"""The Go KMS's data key manager: its six operations, metadata only."""
 
 from __future__ import annotations
 

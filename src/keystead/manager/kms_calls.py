@@ -1,4 +1,4 @@
-"""Per-request KMS use: every call here reaches the KMS. Mission document 1's second usage pattern."""
+"""Per-request KMS use: every call here reaches the KMS. FraiseQL's second usage pattern."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class KmsCalls:
 
 
 def _is_bare(encrypted: Encrypted) -> bool:
-    """Whether this is the bare dict form, without our version: mission document 1's, which FraiseQL writes as well."""
+    """Whether this is the bare dict form, without our version: the one that FraiseQL writes."""
     return isinstance(encrypted, Mapping) and "version" not in encrypted
 
 

@@ -1,4 +1,4 @@
-"""Coming over from the Go reference (mission document 2): its keys are imported, its values are read.
+"""Coming over from the Go KMS (kratos-boilerplate): its keys are imported, its values are read.
 
 Nothing here writes its forms. Spec: docs/spec/legacy-forms.md; decisions: docs/adr/0015-legacy-keys.md.
 """

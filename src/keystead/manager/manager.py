@@ -1,4 +1,4 @@
-"""``KeyManager``: the one door for library users. Names are those of mission documents 1 and 2."""
+"""``KeyManager``: the one door for library users. Names are those of FraiseQL's KMS and of the Go KMS."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from keystead.manager.core import ALGORITHM
 from keystead.manager.crypto_service import CryptoService
 from keystead.manager.data_keys import DataKeys
 from keystead.manager.fields import FieldMembers
+from keystead.manager.findings import DEADLINE_S, DoctorReport
 from keystead.manager.kms_calls import Encrypted
 from keystead.manager.legacy import LEGACY_KEYRING
 from keystead.manager.session import FILES_KEYRING
@@ -73,7 +74,7 @@ class KeyManager(FieldMembers):
 
     @cached_property
     def data_keys(self) -> DataKeys:
-        """Versions of the default keyring, in mission document 2's six operations."""
+        """Versions of the default keyring, in the Go KMS's six operations."""
         return DataKeys(self)
 
     async def encrypt(
@@ -320,6 +321,23 @@ class KeyManager(FieldMembers):
     async def run_due(self) -> list[JobReport]:
         """Poll the store and run due jobs: for managers without a background task, from cron or a scheduler."""
         return await (await self.session()).run_due()
+
+    async def doctor(self, *, deadline_s: float = DEADLINE_S) -> DoctorReport:
+        """Examine providers and store; answers before initialisation, and with either of them down.
+
+        Each provider encrypts and decrypts a random value under its key. Nothing is rotated or written.
+
+        Args:
+            deadline_s: for one provider, or the store; all are examined at the same time.
+
+        Raises:
+            ConfigurationError: a deadline that is not above zero.
+            SystemShutdownError: the manager was closed.
+        """
+        from keystead.manager.doctor import examine
+
+        self._require_open()
+        return await examine(self._patient(deadline_s), deadline_s=deadline_s)
 
     def after_restore(self) -> None:
         """Forget salts and nonces after the machine's memory was restored from a snapshot."""

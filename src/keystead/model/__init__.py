@@ -19,8 +19,9 @@ from keystead.model.kms import (
     KeyPurpose,
     KeyReference,
     KeyState,
+    WrapState,
 )
-from keystead.model.secret import SecretBytes
+from keystead.model.secret import SecretBytes, SecretText
 from keystead.model.signing import PublicKey, Signature
 from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
 
@@ -43,8 +44,10 @@ __all__ = [
     "PublicKey",
     "RotationPolicy",
     "SecretBytes",
+    "SecretText",
     "Signature",
     "SignatureAlgorithm",
     "StoreState",
+    "WrapState",
     "utc_text",
 ]

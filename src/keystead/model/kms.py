@@ -38,6 +38,26 @@ class KeyState(StrEnum):
     DESTROYED = "destroyed"
 
 
+class WrapState(StrEnum):
+    """How one KEK's wrap stands, in a ciphertext whose key several KEKs wrap."""
+
+    CURRENT = "current"
+    STALE = "stale"
+    """Made by an older version, or by another key than the one that is configured now."""
+    MISSING = "missing"
+    UNCONFIGURED = "unconfigured"
+    """Of a KEK that is no longer one of the set."""
+    UNREACHABLE = "unreachable"
+    """Its KEK does not answer, or does not allow it."""
+    REFUSED = "refused"
+    """Its KEK does not open it, or opens it to another key than the others."""
+
+    @property
+    def is_mended_by_rewrap(self) -> bool:
+        """Whether wrapping again would change it for the better."""
+        return self in (WrapState.STALE, WrapState.MISSING, WrapState.UNCONFIGURED)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyReference:
     """Names a key inside a provider instance. ``key_id`` is the identity the service answered with.
@@ -80,7 +100,7 @@ class KeyDescription:
 class EncryptedData:
     """One ciphertext of a KMS with what is needed to decrypt it. Immutable, hashable, comparable.
 
-    Serial forms: ``to_dict`` (mission document 1's keys plus ``version``), ``to_bytes`` (magic ``0xAF``) and
+    Serial forms: ``to_dict`` (FraiseQL's keys plus ``version``), ``to_bytes`` (magic ``0xAF``) and
     ``str()`` (``ks2.`` + unpadded base64url of the bytes). Spec: docs/spec/encrypted-data-v1.md.
 
     Raises:
@@ -127,7 +147,7 @@ class EncryptedData:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EncryptedData:
-        """Read ``to_dict``'s form, document 1's bare form, and the flat ``key_id = "provider:key_id"`` form.
+        """Read ``to_dict``'s form, FraiseQL's bare form, and the flat ``key_id = "provider:key_id"`` form.
 
         Raises:
             InvalidCiphertextError: a field is missing or malformed.

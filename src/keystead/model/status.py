@@ -1,4 +1,4 @@
-"""Answers of mission document 2's half of the manager."""
+"""Answers of the half of the manager that has the Go KMS's names."""
 
 from __future__ import annotations
 

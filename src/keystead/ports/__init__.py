@@ -23,7 +23,9 @@ from keystead.ports.kms import (
     DescribesKeys,
     EncryptsBatches,
     GeneratesDataKeys,
+    KeepsWraps,
     KmsProvider,
+    ListsKeyVersions,
     Random,
     ReadsForeignData,
     ReportsRotationPolicy,
@@ -32,6 +34,7 @@ from keystead.ports.kms import (
     RotatesKeys,
     SignsBatches,
     SignsMessages,
+    TellsExtractability,
     TellsTime,
 )
 from keystead.ports.store import (
@@ -66,6 +69,7 @@ __all__ = [
     "FieldRecord",
     "FieldRows",
     "GeneratesDataKeys",
+    "KeepsWraps",
     "KeyReads",
     "KeyStore",
     "KeyUse",
@@ -74,6 +78,7 @@ __all__ = [
     "KmsProvider",
     "Lease",
     "LeaseRows",
+    "ListsKeyVersions",
     "NodeRecord",
     "Random",
     "ReadsForeignData",
@@ -90,6 +95,7 @@ __all__ = [
     "SignsMessages",
     "SourceScanner",
     "StateJournal",
+    "TellsExtractability",
     "TellsTime",
     "UnitOfWork",
 ]

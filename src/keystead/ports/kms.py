@@ -15,6 +15,7 @@ from keystead.model import (
     RotationPolicy,
     Signature,
     SignatureAlgorithm,
+    WrapState,
 )
 
 
@@ -98,6 +99,35 @@ class RewrapsCiphertexts(Protocol):
 
 
 @runtime_checkable
+class KeepsWraps(Protocol):
+    """Ciphertexts hold one key wrapped under several KEKs, any one of which opens it."""
+
+    def missing_wraps(self, encrypted: EncryptedData) -> list[str]:
+        """Return the names of the KEKs whose wrap is missing; asks none of them."""
+
+    async def check_wraps(
+        self,
+        encrypted: EncryptedData,
+        key_id: str | None = None,
+        *,
+        context: Mapping[str, str] | None = None,
+        opens: bool = False,
+    ) -> Mapping[str, WrapState]:
+        """Return how each KEK's wrap stands, by the KEK's name.
+
+        ``key_id`` is the key that it should be under, None the one that was asked for; ``opens`` has every wrap opened.
+
+        Raises:
+            DecryptionError: it is no such ciphertext.
+        """
+
+    async def mend_wraps(
+        self, encrypted: EncryptedData, key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> EncryptedData:
+        """Return the same plaintext wrapped by every KEK's newest version of ``key_id``, as far as the KEKs answer."""
+
+
+@runtime_checkable
 class ReportsRotationPolicy(Protocol):
     """The service tells its own rotation schedule of a key."""
 
@@ -174,6 +204,14 @@ class SignsBatches(Protocol):
 
 
 @runtime_checkable
+class ListsKeyVersions(Protocol):
+    """The service lists the versions of a key, where their names do not follow from each other."""
+
+    async def key_versions(self, key_id: str) -> list[str]:
+        """Return the versions of ``key_id``, in any state; the newest first, as far as the service tells."""
+
+
+@runtime_checkable
 class ChecksPermissions(Protocol):
     """The service tells, without doing anything, what these credentials may do with a key."""
 
@@ -187,3 +225,11 @@ class TellsTime(Protocol):
 
     async def service_time(self) -> datetime:
         """Return the service's time, aware UTC."""
+
+
+@runtime_checkable
+class TellsExtractability(Protocol):
+    """Whether a key can leave the service is known."""
+
+    async def is_extractable(self, key_id: str) -> bool:
+        """Return whether the key's bytes can be had by somebody with the right permissions, or already are outside."""

@@ -169,7 +169,7 @@ class UnitOfWork(KeyReads, KeyWrites, LeaseRows, KeyUseRows, FieldRows, Reencryp
 class KeyStore(Protocol):
     """Where wrapped keys live.
 
-    Counterparts of mission document 2's ``KeyStorage``: SaveDataKey = ``add_key``, GetActiveDataKey =
+    Counterparts of the Go KMS's ``KeyStorage``: SaveDataKey = ``add_key``, GetActiveDataKey =
     ``find_active``, GetDataKeyByVersion = ``keys``/``find_legacy_key``, UpdateKeyStatus = ``change_key``,
     CleanupExpiredKeys = none (a key that may protect data is never deleted), GetKeyStatistics = ``count_keys``.
     """
@@ -193,14 +193,16 @@ class KeyStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SeenState:
-    """What is known of a store from outside its database: the highest epoch, the keys, the destructions.
+    """What is known of a store from outside its database: the highest epoch, the keys, the destructions, exports.
 
-    ``keys`` maps a data key id to (keyring, version); ``destroyed`` are ids that must never come back.
+    ``keys`` maps a data key id to (keyring, version); ``destroyed`` are ids that must never come back; ``exported_at``
+    is when the newest export was read out of the store.
     """
 
     epoch: int = 0
     keys: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     destroyed: frozenset[int] = frozenset()
+    exported_at: datetime | None = None
 
 
 class StateJournal(Protocol):
@@ -216,8 +218,9 @@ class StateJournal(Protocol):
         epoch: int | None = None,
         keys: Mapping[int, tuple[str, int]] | None = None,
         destroyed: Collection[int] = (),
+        exported_at: datetime | None = None,
     ) -> None:
-        """Add to the journal, durably."""
+        """Add to the journal, durably. ``exported_at`` comes with the epoch that was exported."""
 
 
 class SourceScanner(Protocol):

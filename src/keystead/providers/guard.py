@@ -12,12 +12,13 @@ from keystead.errors import (
     KMSError,
     ProviderConnectionError,
 )
-from keystead.model import DataKeyPair, EncryptedData, KeyDescription, KeyReference, RotationPolicy
+from keystead.model import DataKeyPair, EncryptedData, KeyDescription, KeyReference, RotationPolicy, WrapState
 from keystead.ports import (
     Closes,
     DescribesKeys,
     EncryptsBatches,
     GeneratesDataKeys,
+    KeepsWraps,
     ReadsForeignData,
     ReportsRotationPolicy,
     RetiresKeyVersions,
@@ -36,6 +37,9 @@ _CAPABILITIES: Final[Mapping[str, type]] = {
     "encrypt_batch": EncryptsBatches,
     "decrypt_foreign": ReadsForeignData,
     "retire_version": RetiresKeyVersions,
+    "missing_wraps": KeepsWraps,
+    "check_wraps": KeepsWraps,
+    "mend_wraps": KeepsWraps,
     "aclose": Closes,
     **guard_signing.CAPABILITIES,
 }
@@ -50,7 +54,8 @@ class GuardedProvider(GuardedSigning):
     class's name is kept.
 
     ``attempts`` is for calls that may be repeated, while the instance's retry budget lasts; ``rotate_key`` is made
-    once, and where its outcome is unclear, ``describe`` decides.
+    once, and where its outcome is unclear, ``describe`` decides. A provider with guards of its own inside
+    (``guards_its_calls``) gets one attempt.
 
     Raises:
         InvalidInputError: an instance name that is empty or holds a colon, or a deadline or attempts that cannot be.
@@ -133,6 +138,34 @@ class GuardedProvider(GuardedSigning):
             return self._named(await provider.rewrap(foreign, context=context))
 
         return await self._run("rewrap", call)
+
+    def _missing_wraps(self, encrypted: EncryptedData) -> list[str]:
+        return cast(KeepsWraps, self._provider).missing_wraps(self._foreign(encrypted))
+
+    async def _check_wraps(
+        self,
+        encrypted: EncryptedData,
+        key_id: str | None = None,
+        *,
+        context: Mapping[str, str] | None = None,
+        opens: bool = False,
+    ) -> Mapping[str, WrapState]:
+        provider = cast(KeepsWraps, self._provider)
+        foreign = self._foreign(encrypted)
+        return await self._run(
+            "check_wraps", lambda: provider.check_wraps(foreign, key_id, context=context, opens=opens)
+        )
+
+    async def _mend_wraps(
+        self, encrypted: EncryptedData, key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> EncryptedData:
+        provider = cast(KeepsWraps, self._provider)
+        foreign = self._foreign(encrypted)
+
+        async def call() -> EncryptedData:
+            return self._named(await provider.mend_wraps(foreign, key_id, context=context))
+
+        return await self._run("mend_wraps", call)
 
     async def _get_rotation_policy(self, key_id: str) -> RotationPolicy:
         provider = cast(ReportsRotationPolicy, self._provider)

@@ -13,8 +13,10 @@ from keystead.ports import (
     ChecksPermissions,
     ComputesMacBatches,
     ComputesMacs,
+    ListsKeyVersions,
     SignsBatches,
     SignsMessages,
+    TellsExtractability,
     TellsTime,
 )
 from keystead.providers.guarded_calls import GuardedCalls
@@ -26,8 +28,10 @@ CAPABILITIES: Final[Mapping[str, type]] = {
     "sign": SignsMessages,
     "public_key": SignsMessages,
     "sign_batch": SignsBatches,
+    "key_versions": ListsKeyVersions,
     "check_permissions": ChecksPermissions,
     "service_time": TellsTime,
+    "is_extractable": TellsExtractability,
 }
 
 
@@ -87,6 +91,10 @@ class GuardedSigning(GuardedCalls):
 
         return await self._run("sign_batch", call)
 
+    async def _key_versions(self, key_id: str) -> list[str]:
+        provider = cast(ListsKeyVersions, self._provider)
+        return await self._run("key_versions", lambda: provider.key_versions(key_id))
+
     async def _check_permissions(self, key_id: str) -> Mapping[str, bool]:
         provider = cast(ChecksPermissions, self._provider)
         return await self._run("check_permissions", lambda: provider.check_permissions(key_id))
@@ -94,6 +102,10 @@ class GuardedSigning(GuardedCalls):
     async def _service_time(self) -> datetime:
         provider = cast(TellsTime, self._provider)
         return await self._run("service_time", provider.service_time)
+
+    async def _is_extractable(self, key_id: str) -> bool:
+        provider = cast(TellsExtractability, self._provider)
+        return await self._run("is_extractable", lambda: provider.is_extractable(key_id))
 
     def _signed(self, signature: Signature) -> Signature:
         return replace(signature, key_reference=self._owned(signature.key_reference))

@@ -20,10 +20,11 @@ from keystead.errors import (
     InvalidInputError,
     KeyRotationError,
     KMSError,
+    PartialBatchError,
     ProviderConnectionError,
     SigningError,
 )
-from keystead.model import KeyReference
+from keystead.model import EncryptedData, KeyReference, Signature
 from keystead.ports import Clock, KmsProvider, Random
 from keystead.providers.retry import RetryBudget, pause_s
 from keystead.runtime.clock import SystemClock
@@ -36,6 +37,7 @@ _FOREIGN: Final[Mapping[str, type[KMSError]]] = {
     "encrypt_batch": EncryptionError,
     "generate_data_key": EncryptionError,
     "rewrap": EncryptionError,
+    "mend_wraps": EncryptionError,
     "decrypt": DecryptionError,
     "decrypt_foreign": DecryptionError,
     "rotate_key": KeyRotationError,
@@ -71,7 +73,8 @@ class GuardedCalls:
         self._instance = instance
         self._clock = clock or SystemClock()
         self._deadline_s = deadline_s
-        self._attempts = attempts
+        # Behind such a provider there are guards already, which repeat what may be repeated.
+        self._attempts = 1 if getattr(provider, "guards_its_calls", False) else attempts
         self._random = random
         self._budget = RetryBudget()
         self._unwraps: SingleFlight[bytes] = SingleFlight()
@@ -152,6 +155,8 @@ class GuardedCalls:
             repetitions += 1
 
     def _ours(self, operation: str, exc: Exception) -> KMSError:
+        if isinstance(exc, PartialBatchError):
+            return PartialBatchError(str(exc), [self._owned_result(result) for result in exc.results])
         if isinstance(exc, KMSError):
             return exc
         error = _FOREIGN.get(operation, ProviderConnectionError)
@@ -161,6 +166,11 @@ class GuardedCalls:
 
     def _owned(self, reference: KeyReference) -> KeyReference:
         return replace(reference, provider=self._instance)
+
+    def _owned_result(self, result: object) -> object:
+        if isinstance(result, EncryptedData | Signature):
+            return replace(result, key_reference=self._owned(result.key_reference))
+        return result
 
 
 def _mark_seen(work: asyncio.Future[Any]) -> None:

@@ -39,9 +39,19 @@ class OpensFromUri(Protocol):
         """Return a provider and its default key id; a classmethod, without I/O."""
 
 
-_LOCAL: Final = Entry("keystead.providers.local:LocalKMSProvider")
+_LOCAL: Final = Entry("keystead.providers.local.provider:LocalKMSProvider")
 
-_REGISTRY: Final[dict[str, Entry]] = {"local": _LOCAL, "file": _LOCAL, "env": _LOCAL}
+_REGISTRY: Final[dict[str, Entry]] = {
+    "local": _LOCAL,
+    "file": _LOCAL,
+    "env": _LOCAL,
+    "multi": Entry("keystead.providers.multi.provider:MultiKMSProvider"),
+    "hashivault": Entry("keystead.providers.vault.provider:VaultKMSProvider", "vault"),
+    "pkcs11": Entry("keystead.providers.pkcs11.provider:Pkcs11KMSProvider", "pkcs11"),
+    "awskms": Entry("keystead.providers.aws.provider:AWSKMSProvider", "aws"),
+    "azurekms": Entry("keystead.providers.azure.provider:AzureKMSProvider", "azure"),
+    "gcpkms": Entry("keystead.providers.gcp.provider:GCPKMSProvider", "gcp"),
+}
 
 _OTHERS_SPELLINGS: Final = {
     "aws": "awskms",
@@ -93,6 +103,11 @@ def open_provider(uri: str, settings: ProviderSettings | None = None) -> OpenedP
         raise _unknown(parsed.scheme)
     provider, default_key_id = _load(parsed.scheme, entry).from_uri(parsed, settings or ProviderSettings())
     return OpenedProvider(provider.provider_name, provider, default_key_id)
+
+
+def default_key_id_of(provider: KmsProvider) -> str | None:
+    """Return the key id a provider falls back to: the local one derives a key for any id."""
+    return "default" if provider.provider_name == "local" else getattr(provider, "default_key_id", None)
 
 
 def _load(scheme: str, entry: Entry) -> OpensFromUri:

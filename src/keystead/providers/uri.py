@@ -14,20 +14,24 @@ from keystead.ports import Clock, Random
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}\Z")
 _SECRET_OPTIONS: Final = re.compile(
-    r"token|password|passwd|passphrase|pwd|secret|pin(-value)?|credential|access_?key|private_?key|master_?key|api_?key",
+    r"token|password|passwd|passphrase|pwd|secret|pin(?!-source$)|credential|access_?key|private_?key|master_?key|api_?key",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """What whoever opens a provider gives it besides its URI; a relative path in the URI counts from ``folder``."""
+    """What whoever opens a provider gives it besides its URI; a relative path in the URI counts from ``folder``.
+
+    ``deadline_s`` is what the guard around the provider will give each call.
+    """
 
     production: bool = False
     folder: str = ""
     environ: Mapping[str, str] | None = field(default=None, repr=False)
     random: Random = os.urandom
     clock: Clock | None = None
+    deadline_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,9 @@ class ProviderUri:
             raise ConfigurationError("a KMS URI begins with its scheme and a colon, as in local: or file:/path/to/kek")
         body, _, query = rest.partition("?")
         try:
-            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+            # A plus sign is itself, as in every URI but those that HTML forms make.
+            plain = query.replace("+", "%2B")
+            pairs = parse_qsl(plain, keep_blank_values=True, strict_parsing=True) if query else []
         except ValueError:
             raise ConfigurationError(f"the options of the {scheme}: URI must read ?name=value&name=value") from None
         options = dict(pairs)

@@ -1,4 +1,4 @@
-"""What a child of a fork must do before it may go on: one registry of weakly held callbacks.
+"""What is done around a fork: registries of weakly held callbacks, for the child above all.
 
 Registered once with the interpreter, so that objects come and go without leaving a hook behind.
 """
@@ -14,8 +14,8 @@ from typing import Final
 _PRUNE_FROM: Final = 256
 
 
-class _Children:
-    """Callbacks for children. Adding needs no lock: a registration that got lost would repeat nonces."""
+class _Callbacks:
+    """Callbacks. Adding needs no lock: a registration that got lost would repeat nonces."""
 
     def __init__(self) -> None:
         self._callbacks: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
@@ -40,7 +40,9 @@ class _Children:
                 callback()
 
 
-_CHILDREN: Final = _Children()
+_CHILDREN: Final = _Callbacks()
+_BEFORE: Final = _Callbacks()
+_PARENTS: Final = _Callbacks()
 
 
 def in_child(callback: Callable[[], None]) -> None:
@@ -48,4 +50,10 @@ def in_child(callback: Callable[[], None]) -> None:
     _CHILDREN.add(callback)
 
 
-os.register_at_fork(after_in_child=_CHILDREN.call)
+def around(before: Callable[[], None], after: Callable[[], None]) -> None:
+    """Call the bound methods ``before`` each fork and ``after`` it in the parent, in the thread that forks."""
+    _BEFORE.add(before)
+    _PARENTS.add(after)
+
+
+os.register_at_fork(before=_BEFORE.call, after_in_parent=_PARENTS.call, after_in_child=_CHILDREN.call)

@@ -16,12 +16,20 @@ T = TypeVar("T")
 class PerLoop(Generic[T]):
     """Makes an object at its first use in each event loop, once however many tasks ask, and closes them all.
 
-    A child of a fork has none of its parent's.
+    Those of loops that were closed are let go. A child of a fork has none of its parent's; each that it inherits is
+    given to ``abandon`` first, for objects that must not even be freed there.
     """
 
-    def __init__(self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Awaitable[T]],
+        close: Callable[[T], Awaitable[object]],
+        *,
+        abandon: Callable[[T], object] | None = None,
+    ) -> None:
         self._make = make
         self._close = close
+        self._abandon = abandon
         self._made: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[T]] = WeakKeyDictionary()
         fork.in_child(self._forget)
 
@@ -30,6 +38,7 @@ class PerLoop(Generic[T]):
         loop = asyncio.get_running_loop()
         found = self._made.get(loop)
         if found is None:
+            self._let_go_of_closed_loops()
             found = self._made[loop] = asyncio.ensure_future(self._make())
             found.add_done_callback(lambda made: self._drop_failed(loop, made))
         # A caller that is cancelled leaves; the others wait for the same object.
@@ -46,11 +55,22 @@ class PerLoop(Generic[T]):
             elif loop.is_running() and future.done() and not future.cancelled() and future.exception() is None:
                 asyncio.run_coroutine_threadsafe(_closed(self._close, future.result()), loop)
 
+    def _let_go_of_closed_loops(self) -> None:
+        # A future holds its loop: without this, loops that come and go would stay for ever.
+        for reference in self._made.keyrefs():
+            loop = reference()
+            if loop is not None and loop.is_closed():
+                self._made.pop(loop, None)
+
     def _drop_failed(self, loop: asyncio.AbstractEventLoop, made: asyncio.Future[T]) -> None:
         if (made.cancelled() or made.exception() is not None) and self._made.get(loop) is made:
             del self._made[loop]
 
     def _forget(self) -> None:
+        if self._abandon is not None:
+            for made in self._made.values():
+                if made.done() and not made.cancelled() and made.exception() is None:
+                    self._abandon(made.result())
         self._made = WeakKeyDictionary()
 
 

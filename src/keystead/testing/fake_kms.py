@@ -39,13 +39,14 @@ from keystead.model import (
     DataKeyPair,
     EncryptedData,
     KeyDescription,
+    KeyPurpose,
     KeyReference,
     KeyState,
     RotationPolicy,
     SecretBytes,
 )
 from keystead.ports import Clock, Random
-from keystead.providers.local_kek import (
+from keystead.providers.local.kek import (
     ALGORITHM,
     DATA_KEY_SIZES,
     KEY_SIZE,
@@ -55,13 +56,15 @@ from keystead.providers.local_kek import (
     version_of,
 )
 from keystead.runtime.clock import SystemClock
-from keystead.testing.fake_signing import FakeSigning
+from keystead.testing.fake_insight import FakeInsight
+from keystead.testing.fake_signing import ALGORITHM_OF, FakeSigning
 
 
 @dataclass(slots=True)
 class _Key:
     versions: list[KekVersion]
     state: KeyState = KeyState.ENABLED
+    purpose: KeyPurpose = KeyPurpose.ENCRYPT_DECRYPT
     kek: LocalKek = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +75,7 @@ class _Key:
         self.kek = LocalKek(self.versions)
 
 
-class FakeKMSProvider(FakeSigning):
+class FakeKMSProvider(FakeSigning, FakeInsight):
     """One client of a ``FakeKMS``, with every capability a provider may have. Clients of one service share its keys."""
 
     def __init__(self, service: FakeKMS, name: str) -> None:
@@ -128,8 +131,11 @@ class FakeKMSProvider(FakeSigning):
         await self._service.take_call("describe")
         answered, key = self._service.key(key_id, any_state=True)
         created_at = key.versions[0].created_at
-        reference = KeyReference(self._name, answered, created_at=created_at, key_version=str(key.kek.newest))
-        return KeyDescription(reference, key.state, created_at, str(key.kek.newest))
+        reference = KeyReference(
+            self._name, answered, purpose=key.purpose, created_at=created_at, key_version=str(key.kek.newest)
+        )
+        algorithms = () if key.purpose is KeyPurpose.ENCRYPT_DECRYPT else (ALGORITHM_OF[key.purpose],)
+        return KeyDescription(reference, key.state, created_at, str(key.kek.newest), algorithms)
 
     async def rotate_key(self, key_id: str) -> KeyReference:
         """Add a version; with ``unclear_rotate`` on, raise after having done so."""
@@ -181,6 +187,7 @@ class FakeKMS(FakeKMSProvider):
         calls: how often each operation was called, failures included.
         delay_s: how long every call waits before anything else.
         unclear_rotate: whether ``rotate_key`` raises after it has rotated.
+        clock_skew_s: how far the service's own clock is ahead of ``clock``; it can be behind, too.
     """
 
     def __init__(
@@ -202,7 +209,8 @@ class FakeKMS(FakeKMSProvider):
         self._makes_keys = keys is None
         self._next_failures: deque[tuple[str | None, Exception]] = deque()
         self._failure: Exception | None = None
-        self._is_denying = False
+        self._denied: frozenset[str] | None = None
+        self.clock_skew_s = 0.0
         self._rate: int | None = None
         self._recent: deque[float] = deque()
         for key_id in keys or ():
@@ -215,10 +223,10 @@ class FakeKMS(FakeKMSProvider):
         """Return a client called ``name`` (its ``provider_name``)."""
         return FakeKMSProvider(self, name)
 
-    def create_key(self, key_id: str) -> None:
-        """Make a key; no effect if it exists."""
+    def create_key(self, key_id: str, *, purpose: KeyPurpose = KeyPurpose.ENCRYPT_DECRYPT) -> None:
+        """Make a key; no effect if it exists. ``purpose`` is what ``describe`` says; every key does everything."""
         if key_id not in self._keys:
-            self._keys[key_id] = _Key([self._draw(1)])
+            self._keys[key_id] = _Key([self._draw(1)], purpose=purpose)
 
     def add_alias(self, alias: str, key_id: str) -> None:
         """Let ``alias`` name ``key_id``, now or instead of another; answers name the key id, never the alias."""
@@ -232,9 +240,13 @@ class FakeKMS(FakeKMSProvider):
         """Raise ``error`` (by default: unreachable) in every call until ``heal``."""
         self._failure = error or ProviderConnectionError("the fake KMS is unreachable")
 
-    def deny(self) -> None:
-        """Answer every call with ``ProviderAuthError`` until ``heal``."""
-        self._is_denying = True
+    def deny(self, *operations: str) -> None:
+        """Answer these operations, every one if none is named, with ``ProviderAuthError`` until ``heal``."""
+        self._denied = frozenset(operations)
+
+    def is_denied(self, operation: str) -> bool:
+        """Whether ``deny`` stands against an operation."""
+        return self._denied is not None and (not self._denied or operation in self._denied)
 
     def throttle(self, rate: int) -> None:
         """Let ``rate`` calls a second through and refuse the others as throttled, until ``heal``."""
@@ -254,10 +266,10 @@ class FakeKMS(FakeKMSProvider):
         self._set_state(key_id, KeyState.DESTROYED)
 
     def heal(self) -> None:
-        """Turn every failure off: everything set by the methods above, ``delay_s`` and ``unclear_rotate``."""
+        """Turn every failure off: everything set by the methods and attributes above."""
         self._next_failures.clear()
-        self._failure, self._is_denying, self._rate = None, False, None
-        self.delay_s, self.unclear_rotate = 0.0, False
+        self._failure, self._denied, self._rate = None, None, None
+        self.delay_s, self.unclear_rotate, self.clock_skew_s = 0.0, False, 0.0
         self.enable()
 
     async def take_call(self, operation: str) -> None:
@@ -271,7 +283,7 @@ class FakeKMS(FakeKMSProvider):
                 raise error
         if self._failure is not None:
             raise self._failure
-        if self._is_denying:
+        if self.is_denied(operation):
             raise ProviderAuthError("the fake KMS denies the call")
         self._take_turn()
 

@@ -12,11 +12,12 @@ from keystead.model import KeyPurpose, KeyReference, PublicKey, Signature, Signa
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from keystead.providers.local_kek import KekVersion
+    from keystead.providers.local.kek import KekVersion
     from keystead.testing.fake_kms import FakeKMS
 
 MAC: Final = SignatureAlgorithm.HMAC_SHA_256
 SIGNATURE: Final = SignatureAlgorithm.ED25519
+ALGORITHM_OF: Final = {KeyPurpose.MAC: MAC, KeyPurpose.SIGN_VERIFY: SIGNATURE}
 
 
 class FakeSigning:

@@ -157,7 +157,7 @@ def test_a_log_that_is_open_already_is_left_open(path: Path, kms: FakeKMS, logge
 
 
 def test_it_is_set_up_by_a_dictionary(path: Path, tmp_path: Path) -> None:
-    from keystead.providers.kek_file import create_kek_file
+    from keystead.providers.local.kek_file import create_kek_file
 
     create_kek_file(tmp_path / "kek")
     logging.config.dictConfig(

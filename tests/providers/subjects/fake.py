@@ -8,6 +8,7 @@ from typing import Any, Final
 from keystead.errors import ProviderConnectionError
 from keystead.model import SignatureAlgorithm
 from keystead.ports import (
+    ChecksPermissions,
     Closes,
     ComputesMacBatches,
     ComputesMacs,
@@ -19,6 +20,7 @@ from keystead.ports import (
     RotatesKeys,
     SignsBatches,
     SignsMessages,
+    TellsTime,
 )
 from keystead.providers.guard import GuardedProvider
 from keystead.testing import FakeKMS
@@ -26,6 +28,7 @@ from tests.providers.subjects.subject import Harness, Subject
 
 CAPABILITIES: Final = frozenset(
     {
+        ChecksPermissions,
         Closes,
         ComputesMacBatches,
         ComputesMacs,
@@ -37,6 +40,7 @@ CAPABILITIES: Final = frozenset(
         RotatesKeys,
         SignsBatches,
         SignsMessages,
+        TellsTime,
     }
 )
 

@@ -16,9 +16,10 @@ from keystead.ports import (
     RetiresKeyVersions,
     RewrapsCiphertexts,
     RotatesKeys,
+    TellsExtractability,
 )
-from keystead.providers.kek_file import create_kek_file
-from keystead.providers.local import LocalKMSConfig, LocalKMSProvider
+from keystead.providers.local.kek_file import create_kek_file
+from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from tests.providers.subjects.subject import Harness, Subject
 
 TEST_KEY: Final = bytes(range(32))
@@ -33,6 +34,7 @@ CAPABILITIES: Final = frozenset(
         RetiresKeyVersions,
         RewrapsCiphertexts,
         RotatesKeys,
+        TellsExtractability,
     }
 )
 
@@ -50,6 +52,13 @@ def _of_file(folder: Path, service: Any) -> Subject:
     return Subject(LocalKMSProvider(LocalKMSConfig(path=folder / "kek")))
 
 
+def _of_keys(folder: Path, service: Any) -> Subject:
+    path = folder / "keys"
+    path.touch(0o600)
+    path.write_text(f"{TEST_KEY[::-1].hex()}\n{TEST_KEY.hex()}\n")
+    return Subject(LocalKMSProvider(LocalKMSConfig(path=path)))
+
+
 def _of_variable(folder: Path, service: Any) -> Subject:
     environ = {"TEST_KEK": base64.b64encode(TEST_KEY).decode()}
     return Subject(LocalKMSProvider(LocalKMSConfig(env="TEST_KEK"), environ=environ))
@@ -63,6 +72,7 @@ HARNESSES: Final = {
     "local-bytes": Harness(_of_bytes, capabilities=CAPABILITIES),
     "local-random": Harness(_random, capabilities=CAPABILITIES),
     "local-file": Harness(_of_file, capabilities=CAPABILITIES, rotates=True),
+    "local-keys": Harness(_of_keys, capabilities=CAPABILITIES),
     "local-env": Harness(_of_variable, capabilities=CAPABILITIES),
     "local-root-key": Harness(_of_root_key, capabilities=CAPABILITIES),
 }

@@ -74,8 +74,10 @@ class Harness:
         names_versions: whether the service tells which key version it used.
         answers_key_id: whether answers name the key as it was asked for; ARNs and versioned names do not.
         algorithms: what ``signing_keys`` are for.
-        wrong_key: what a ciphertext under another key than it names is refused by.
+        wrong_key: what a ciphertext under another key than it names is refused by, and one that was altered.
         encrypts: whether this harness is to be asked for encryption at all.
+        rotates_mac_keys: whether ``rotate_key`` rotates the keys that make MACs too.
+        signs_digests: whether what runs here signs a message that was hashed before; emulators may hash it again.
     """
 
     make: Callable[[Path, Any], Subject]
@@ -90,3 +92,5 @@ class Harness:
     algorithms: tuple[SignatureAlgorithm, ...] = ()
     wrong_key: tuple[type[Exception], ...] = (DecryptionError,)
     encrypts: bool = True
+    rotates_mac_keys: bool = True
+    signs_digests: bool = True

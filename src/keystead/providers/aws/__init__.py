@@ -1,0 +1,1 @@
+"""AWS KMS: what it needs of boto3, one subject a file."""

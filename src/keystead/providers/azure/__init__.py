@@ -1,0 +1,1 @@
+"""Azure Key Vault and Managed HSM, one subject a file."""

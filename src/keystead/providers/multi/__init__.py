@@ -1,0 +1,1 @@
+"""One key wrapped under several KEKs."""

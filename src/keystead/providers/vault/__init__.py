@@ -1,0 +1,1 @@
+"""The Transit engine of HashiCorp Vault and OpenBao, one subject a file."""

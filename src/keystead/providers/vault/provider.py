@@ -1,0 +1,340 @@
+"""HashiCorp Vault and OpenBao: keys of the Transit engine, which never leave the server.
+
+URI: ``hashivault://<mount>/<key>``, as in ``hashivault://teams/payments/transit/orders``, or ``hashivault://<key>``
+for the mount ``transit``. A key id is the name of a key, with another mount than the provider's in front where it is
+not there: ``orders``, ``other/orders``, ``other/keys/orders``.
+
+Address, namespace, certificates and credentials come from ``VaultConfig``, else from ``VAULT_ADDR``,
+``VAULT_NAMESPACE``, ``VAULT_CACERT`` and ``VAULT_TOKEN``, ``VAULT_TOKEN_FILE`` or ``~/.vault-token``; see the
+documentation page for AppRole, Kubernetes and JWT. They are read at the first call.
+
+Permissions (``<m>`` is the mount, ``<k>`` the key): every operation reads the key, ``read`` on ``<m>/keys/<k>``, and
+needs ``update`` on the path of its own: ``encrypt`` and ``encrypt_batch`` on ``<m>/encrypt/<k>``, ``decrypt`` on
+``<m>/decrypt/<k>``, ``generate_data_key`` on ``<m>/datakey/plaintext/<k>`` (for keys that are not derived, on servers
+that bind nothing there, ``<m>/encrypt/<k>``), ``rewrap`` on ``<m>/rewrap/<k>`` for derived keys and on encrypt and
+decrypt for others, ``rotate_key`` on ``<m>/keys/<k>/rotate``, ``sign`` and ``sign_batch`` on ``<m>/sign/<k>``; ``mac``
+and ``mac_batch`` on ``<m>/hmac/<k>`` and ``verify_mac`` on ``<m>/verify/<k>``, which alone read no key. ``describe``,
+``get_rotation_policy`` and ``public_key`` only read it; ``check_permissions`` is in every token's default policy, and
+``service_time`` needs nothing. Never give ``create`` on encrypt: it lets a misspelt name make a key.
+
+Size limit: 32 MiB for a request, in base64: about 24 MiB of plaintext.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, NoReturn, SupportsIndex
+
+from keystead.crypto.context import encode_context
+from keystead.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    KeyNotFoundError,
+    KMSError,
+    ProviderConnectionError,
+)
+from keystead.model import (
+    DataKeyPair,
+    EncryptedData,
+    KeyDescription,
+    KeyReference,
+    KeyState,
+    RotationPolicy,
+    SecretBytes,
+)
+from keystead.ports import Clock, Random
+from keystead.providers.uri import ProviderSettings, ProviderUri
+from keystead.providers.vault.batches import all_or_partial, each_run, split
+from keystead.providers.vault.cipher import Cipher, Sealed
+from keystead.providers.vault.client import SDK, VaultClient
+from keystead.providers.vault.config import VaultConfig, config_from_uri
+from keystead.providers.vault.keeper import Keeper
+from keystead.providers.vault.keys import Key, KeyInfo, Keys, split_key_path
+from keystead.providers.vault.login import REVOKE_WITHIN_S
+from keystead.providers.vault.permissions import permissions
+from keystead.providers.vault.signer import Signer
+from keystead.providers.vault.signing import VaultSigning
+from keystead.providers.workers import Workers
+from keystead.runtime.clock import SystemClock
+
+_KEY_SIZES: Final = {"AES_128": 16, "AES_256": 32}
+
+
+class VaultKMSProvider(VaultSigning):
+    """Keys of a Transit engine. Construction opens no file and makes no connection.
+
+    Args:
+        config: where the server is and how to log in; ``VaultConfig()`` leaves all of it to the environment.
+        environ: read instead of the process's environment, at the first call.
+        production: refuse what is not safe enough for production.
+
+    Raises:
+        ConfigurationError: ``production``, and ``tls_verify=False``.
+        MissingDependencyError: hvac is not installed.
+    """
+
+    def __init__(
+        self,
+        config: VaultConfig | None = None,
+        *,
+        production: bool = False,
+        environ: Mapping[str, str] | None = None,
+        random: Random = os.urandom,
+        clock: Clock | None = None,
+    ) -> None:
+        SDK.require()
+        config = config or VaultConfig()
+        if not config.tls_verify:
+            if production:
+                raise ConfigurationError(
+                    "tls_verify=False is refused in production: whoever is on the way reads every key; name the "
+                    "server's authority with tls_ca_cert"
+                )
+            warnings.warn(
+                "tls_verify=False: whoever is on the way to the Vault server reads the token and every key; name the "
+                "server's authority with tls_ca_cert instead",
+                stacklevel=2,
+            )
+        self._config = config
+        self._environ = environ
+        self._clock = clock or SystemClock()
+        self._workers = Workers("vault")
+        self._client = VaultClient(config, self._environment, self._clock)
+        self._keys = Keys(config.mount_path or "")
+        self._cipher = Cipher(self._client, self._clock, random)
+        self._signer = Signer(self._client, self._clock)
+        self._keeper = Keeper(weakref.ref(self))
+
+    def __repr__(self) -> str:
+        return f"VaultKMSProvider({self._config.mount_path!r}, credentials hidden)"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("VaultKMSProvider holds a token and cannot be pickled or copied; make one in each process")
+
+    @classmethod
+    def from_uri(cls, uri: ProviderUri, settings: ProviderSettings) -> tuple[VaultKMSProvider, str]:
+        """Return the provider a ``hashivault:`` URI names, and its key.
+
+        Raises:
+            ConfigurationError: a URI of another form.
+            MissingDependencyError: hvac is not installed.
+        """
+        config, key_id = config_from_uri(uri)
+        try:
+            split_key_path(key_id)
+        except InvalidInputError as exc:
+            raise ConfigurationError(f"the hashivault: URI names no key: {exc}") from None
+        provider = cls(
+            config,
+            production=settings.production,
+            environ=settings.environ,
+            random=settings.random,
+            clock=settings.clock,
+        )
+        return provider, key_id
+
+    async def encrypt(
+        self, plaintext: bytes, key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> EncryptedData:
+        """Encrypt up to some 24 MiB under the newest version of ``key_id``. An unknown key is never made.
+
+        Raises:
+            InvalidInputError: not bytes, too long, or a key whose type binds no context.
+            ConfigurationError: nothing is mounted there, or the server does not bind contexts.
+            KeyNotFoundError, KeyStateError, ProviderAuthError, ProviderConnectionError: as the server answers.
+        """
+        content, key, bound = _content(plaintext), self._keys.get(key_id), encode_context(context)
+        sealed = await self._run(lambda: self._cipher.encrypt(key, content, bound))
+        return self._encrypted(sealed, key, key_id, context)
+
+    async def encrypt_batch(
+        self, plaintexts: Sequence[bytes], key_id: str, *, context: Mapping[str, str] | None = None
+    ) -> list[EncryptedData]:
+        """Encrypt each plaintext; some 250 of them are one request, or 500 where there is no context.
+
+        Raises:
+            PartialBatchError: some could not be encrypted; otherwise as ``encrypt``.
+        """
+        contents, key, bound = [_content(one) for one in plaintexts], self._keys.get(key_id), encode_context(context)
+        info = await self._run(lambda: self._cipher.ready(key))
+        runs = split(self._cipher.items(key, info, contents, bound), {})
+
+        async def ask(start: int, end: int) -> list[Sealed | KMSError]:
+            return await self._run(lambda: self._cipher.encrypt_many(key, contents[start:end], bound))
+
+        results = await each_run(runs, ask)
+        return all_or_partial(
+            [one if isinstance(one, KMSError) else self._encrypted(one, key, key_id, context) for one in results],
+            "plaintexts",
+        )
+
+    async def decrypt(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> bytes:
+        """Return the plaintext. ``context`` None means the one in ``encrypted``.
+
+        Raises:
+            DecryptionError: another key or context, or altered bytes.
+            KeyStateError: the version is not allowed any more, or the key is deleted softly.
+            KeyNotFoundError, ProviderAuthError, ProviderConnectionError: as the server answers.
+        """
+        bound = encode_context(encrypted.context if context is None else context)
+        key, text, version = self._parts(encrypted)
+        return bytes(await self._run(lambda: self._cipher.decrypt(key, text, encrypted.algorithm, version, bound)))
+
+    async def decrypt_foreign(self, encrypted: EncryptedData) -> bytes:
+        """Return the plaintext of what FraiseQL encrypted under the same key.
+
+        Raises:
+            DecryptionError: also where the key is not derived and there is a context, which nothing bound; see
+                ``VaultConfig.read_unbound_contexts``. Otherwise as ``decrypt``.
+        """
+        from keystead.crypto.legacy import fraiseql_aad
+
+        bound = fraiseql_aad("vault", encrypted.context)
+        key, text, _ = self._parts(encrypted)
+        allowed = self._config.read_unbound_contexts
+        return bytes(await self._run(lambda: self._cipher.decrypt_unbound(key, text, bound, allowed=allowed)))
+
+    async def generate_data_key(
+        self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
+    ) -> DataKeyPair:
+        """Return a data key: drawn by the server where it binds the context to it, here and encrypted where not.
+
+        Raises:
+            InvalidInputError: ``key_spec`` is neither AES_128 nor AES_256; otherwise as ``encrypt``.
+        """
+        if key_spec not in _KEY_SIZES:
+            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
+        key, bound = self._keys.get(key_id), encode_context(context)
+        plaintext, sealed = await self._run(lambda: self._cipher.data_key(key, _KEY_SIZES[key_spec], bound))
+        encrypted = self._encrypted(sealed, key, key_id, context)
+        return DataKeyPair(plaintext, encrypted, encrypted.key_reference)
+
+    async def rewrap(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> EncryptedData:
+        """Return the same plaintext under the newest version.
+
+        The server moves it itself under a derived key, or without a context. It moves nothing that has associated
+        data: that is decrypted and encrypted again here. Errors as ``decrypt`` and ``encrypt``.
+        """
+        kept = encrypted.context if context is None else context
+        bound = encode_context(kept)
+        key, text, version = self._parts(encrypted)
+        sealed = await self._run(lambda: self._cipher.rewrap(key, text, encrypted.algorithm, version, bound))
+        return self._encrypted(sealed, key, key.key_id, kept)
+
+    async def describe(self, key_id: str) -> KeyDescription:
+        """Return purpose, state, times and newest version; a key that is deleted softly is ``DISABLED``.
+
+        ``created_at`` is when the oldest version was made that is still allowed; MAC keys have none.
+        """
+        key = self._keys.get(key_id)
+        info = await self._run(lambda: key.info(self._client, self._clock, fresh=True))
+        version = str(key.current(info))
+        return KeyDescription(
+            key_reference=self._reference(key, key_id, info, version),
+            state=KeyState.DISABLED if info.is_soft_deleted else KeyState.ENABLED,
+            created_at=info.first_created,
+            current_version=version,
+            algorithms=info.algorithms,
+        )
+
+    async def rotate_key(self, key_id: str) -> KeyReference:
+        """Make a new version and return it. One process at a time may do so: two can lose versions for good.
+
+        ``keystead key rewrap --rotate-kek`` takes a lease of the store for it; whoever calls this directly from
+        several processes takes one of their own.
+
+        Raises:
+            ProviderConnectionError: the server failed; the version before goes on encrypting, until a rotation
+                succeeds.
+            RotationNotSupportedError: the key was imported, and not for rotating.
+            KeyNotFoundError, ProviderAuthError: as the server answers.
+        """
+        key = self._keys.get(key_id)
+        info = await self._run(lambda: self._cipher.rotate(key))
+        return self._reference(key, key_id, info, str(info.latest))
+
+    async def get_rotation_policy(self, key_id: str) -> RotationPolicy:
+        """Return the key's ``auto_rotate_period``, disabled where it has none, and when it was last rotated."""
+        key = self._keys.get(key_id)
+        info = await self._run(lambda: key.info(self._client, self._clock, fresh=True))
+        last = info.last_created
+        is_automatic = bool(info.rotate_period) and last is not None
+        return RotationPolicy(
+            enabled=bool(info.rotate_period),
+            rotation_period=info.rotate_period,
+            last_rotation=last if info.latest > 1 else None,
+            next_rotation=last + info.rotate_period if is_automatic and last is not None else None,
+        )
+
+    async def check_permissions(self, key_id: str) -> Mapping[str, bool]:
+        """Return which operations the token's policies allow with a key; tries none of them."""
+        key = self._keys.get(key_id)
+        return await self._run(lambda: permissions(key, self._client, self._clock))
+
+    async def service_time(self) -> datetime:
+        """Return the server's time, in whole seconds; works without a token, and while the server is sealed."""
+        answer = await self._run(lambda: self._client.send("get", "sys/seal-status"))
+        try:
+            return parsedate_to_datetime(answer.headers.get("Date", "")).astimezone(UTC)
+        except ValueError:
+            raise ProviderConnectionError("the Vault server's answer has no time in it") from None
+
+    async def aclose(self) -> None:
+        """Give back the token that was logged in for, and close every connection; idempotent."""
+        self._keeper.stop()
+        login = self._client.login
+        try:
+            if login.has_own_token:
+                async with asyncio.timeout(REVOKE_WITHIN_S):
+                    await self._workers.run(login.give_back)
+        except (KMSError, TimeoutError):
+            # It ends by itself, when its time is over.
+            pass
+        finally:
+            self._workers.close()
+            self._client.close()
+
+    async def renew_login(self) -> None:
+        """Renew the token if its time has come; called by the provider itself in time. Raises nothing."""
+        try:
+            await self._workers.run(self._client.login.renew)
+        except KMSError:
+            return
+        self._keeper.see(self._client.login.due_in_s)
+
+    def _environment(self) -> Mapping[str, str]:
+        return os.environ if self._environ is None else self._environ
+
+    def _parts(self, encrypted: EncryptedData) -> tuple[Key, bytes, str | None]:
+        reference = encrypted.key_reference
+        try:
+            return self._keys.get(reference.key_id), encrypted.ciphertext, reference.key_version
+        except InvalidInputError as exc:
+            raise KeyNotFoundError(f"what is encrypted names a key that cannot be: {exc}") from None
+
+    def _encrypted(self, sealed: Sealed, key: Key, key_id: str, context: Mapping[str, str] | None) -> EncryptedData:
+        return EncryptedData(
+            ciphertext=sealed.ciphertext,
+            key_reference=self._reference(key, key_id, None, str(sealed.version)),
+            algorithm=sealed.algorithm,
+            encrypted_at=self._clock.now(),
+            context=context or {},
+        )
+
+    def _reference(self, key: Key, key_id: str, info: KeyInfo | None, version: str) -> KeyReference:
+        alias = key_id if key_id != key.key_id else None
+        if info is None:
+            return KeyReference(self.provider_name, key.key_id, alias, key_version=version)
+        return KeyReference(self.provider_name, key.key_id, alias, info.purpose, info.first_created, version)
+
+
+def _content(plaintext: object) -> SecretBytes:
+    if not isinstance(plaintext, bytes | bytearray | memoryview):
+        raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
+    return SecretBytes(plaintext)
