@@ -29,7 +29,7 @@ keys are text, because they have 63 bits and many JSON readers keep 53. A failur
 | 0 | done |
 | 1 | failed; the message names the cure |
 | 2 | wrong usage |
-| 3 | the ciphertext does not verify: another key or context, or altered bytes; a log is not as it was written, or not as its policy asks |
+| 3 | a ciphertext does not verify (another key or context, or altered bytes), or a log is not as its policy asks |
 | 4 | whether a log is as it was written could not be found out: a KMS, a file or a witness is out of reach |
 
 `decrypt` to a file writes it only if all of it verifies. To a pipe, each good chunk of a large file is passed on

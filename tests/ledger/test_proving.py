@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("counts", [[3], [700], [250, 1, 600], [10, 10, 10]])
 def test_every_record_of_every_file_is_proved(path: Path, counts: list[int]) -> None:
     log, _ = written(path, counts)
-    key = log._log.signer.key
+    key = log._log.signer.keys[0]
     size = LogTree.open(path).size
     for number in {0, 1, size // 2, size - 2, *range(0, size - 1, 37)}:
         bundle = ProofBundle.parse(prove(path, number).render())
@@ -59,7 +59,7 @@ def test_one_file_is_enough_for_a_proof(path: Path) -> None:
     first = LogIndex.open(second).first
     path.with_name("app.log.000001").unlink()
     bundle = prove(second, first + 100)
-    bundle.verify(record_line(second, first + 100), [log._log.signer.key], origin=STREAM)
+    bundle.verify(record_line(second, first + 100), [log._log.signer.keys[0]], origin=STREAM)
 
 
 @pytest.mark.parametrize("counts", [[900], [300, 5, 800]])
@@ -74,7 +74,7 @@ def test_the_tree_is_that_of_all_lines(path: Path, counts: list[int]) -> None:
 
 def test_growth_between_kept_checkpoints_is_proved(path: Path) -> None:
     log, notes = written(path, [300, 20, 700])
-    kept = [verify_checkpoint(note, [log._log.signer.key]).checkpoint for note in notes]
+    kept = [verify_checkpoint(note, [log._log.signer.keys[0]]).checkpoint for note in notes]
     for old in kept:
         for new in kept:
             if old.size <= new.size:
@@ -87,7 +87,7 @@ def test_growth_between_kept_checkpoints_is_proved(path: Path) -> None:
 
 def test_the_index_is_made_anew_where_it_is_absent_stale_or_a_lie(path: Path) -> None:
     log, _ = written(path, [2000])
-    key, index = log._log.signer.key, path.with_name("app.log.index")
+    key, index = log._log.signer.keys[0], path.with_name("app.log.index")
     prove(path, 5)
     true = index.read_bytes()
     lies = [b"", b"garbage", true[:-1], true[:100], true[:60] + b"\xff" * 40 + true[100:]]
@@ -108,14 +108,14 @@ def test_the_index_grows_with_its_file(path: Path) -> None:
     after = LogIndex.open(path)
     assert after.size > before.size + 1000
     assert after.subtree(8, 1) == before.subtree(8, 1)
-    prove(path, 1900).verify(_line(path, 1900), [again._log.signer.key], origin=STREAM)
+    prove(path, 1900).verify(_line(path, 1900), [again._log.signer.keys[0]], origin=STREAM)
 
 
 def test_a_log_without_the_index_is_proved_all_the_same(path: Path) -> None:
     log, _ = written(path, [600])
     path.parent.chmod(0o555)
     try:
-        prove(path, 10).verify(_line(path, 10), [log._log.signer.key])
+        prove(path, 10).verify(_line(path, 10), [log._log.signer.keys[0]])
     finally:
         path.parent.chmod(0o755)
 

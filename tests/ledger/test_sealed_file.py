@@ -298,7 +298,7 @@ def test_a_log_may_be_chained_until_the_kms_is_back_and_says_so(path: Path, kms:
 def log_policy(kms: FakeKMS, log: SealedFile) -> TrustPolicy:
     from keystead.ledger.policy import TrustedKey, TrustedSigner
 
-    signer = log._log.signer.key
+    signer = log._log.signer.keys[0]
     return TrustPolicy(STREAM, (TrustedKey("fake", "audit"),), (TrustedSigner(signer),))
 
 
@@ -408,7 +408,7 @@ while True:
 
 
 def test_what_was_acknowledged_outlives_a_kill_at_any_moment(path: Path, tmp_path: Path) -> None:
-    from keystead.providers.kek_file import create_kek_file
+    from keystead.providers.local.kek_file import create_kek_file
 
     create_kek_file(tmp_path / "kek")
     policy, acknowledged = tmp_path / "policy.json", []

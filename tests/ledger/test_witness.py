@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_a_log_that_was_rewritten_is_never_cosigned(witness: Witness) -> None:
     add(witness, 0, 8)
     other = [leaf_hash(b"rewritten"), *LEAVES[1:]]
     assert witness.add_checkpoint(request(8, checkpoint(20, other), other)).status == 422
-    assert witness.add_checkpoint(request(8, checkpoint(8, other), proof=[])).status == 409
+    assert witness.add_checkpoint(request(8, checkpoint(8, other), proof=[])).status == 422
 
 
 def test_two_views_of_one_log_are_not_both_cosigned(witness: Witness) -> None:
@@ -167,3 +168,29 @@ def test_damage_to_its_memory_is_an_error_and_not_a_fresh_start(witness: Witness
 
 def test_keys_do_not_show(signers: list[WitnessSigner]) -> None:
     assert "hidden" in repr(signers[0])
+
+
+def test_an_empty_log_has_the_root_of_nothing(witness: Witness) -> None:
+    forged = Checkpoint("log.example.org", 0, bytes(32))
+    assert witness.add_checkpoint(request(0, forged, proof=[])).status == 422
+    assert witness.add_checkpoint(request(0, checkpoint(0), proof=[])).status == 200
+    assert add(witness, 0, 5).status == 200
+
+
+def test_whoever_watches_the_log_gets_what_was_cosigned_last(witness: Witness, signers: list[WitnessSigner]) -> None:
+    name = sha256(b"log.example.org").hexdigest()
+    assert witness.checkpoint(name).status == 404
+    add(witness, 0, 5)
+    add(witness, 5, 8)
+    answer = witness.checkpoint(name)
+    signed = verify_checkpoint(answer.body.encode(), [LOG_KEY, *(each.key for each in signers)])
+    assert (answer.status, signed.checkpoint, len(signed.signed_by)) == (200, checkpoint(8), 3)
+    assert witness.checkpoint("0" * 64).status == 404
+
+
+def test_signatures_that_it_does_not_know_are_not_kept(witness: Witness) -> None:
+    text = checkpoint(5).text()
+    stranger = NoteSignature("stranger.example.org", bytes(4), bytes(64))
+    note = Note(text, (stranger, NoteSignature(LOG_KEY.name, LOG_KEY.key_id, LOG.sign(text.encode()))))
+    assert witness.add_checkpoint(b"old 0\n\n" + note.render()).status == 200
+    assert "stranger" not in witness.checkpoint(sha256(b"log.example.org").hexdigest()).body

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from keystead.ledger.checkpoint_signers import CheckpointSigner, LocalSigner
+    from keystead.ledger.checkpoint_signers_kms import KmsCheckpointSigner
     from keystead.ledger.policy import TrustedKey, TrustedSigner, TrustPolicy, Validity
     from keystead.ledger.proof import ProofBundle
     from keystead.ledger.proving import prove, prove_consistency, record_line
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointSigner",
     "ErrorType",
+    "KmsCheckpointSigner",
     "LocalSigner",
     "ProofBundle",
     "SealedFile",
@@ -38,6 +40,7 @@ __all__ = [
 _HOMES: Final = {
     "CheckpointSigner": "checkpoint_signers",
     "ErrorType": "report",
+    "KmsCheckpointSigner": "checkpoint_signers_kms",
     "LocalSigner": "checkpoint_signers",
     "ProofBundle": "proof",
     "SealedFile": "sealed_file",

@@ -15,6 +15,7 @@ from keystead.ledger.controls import Controls
 from keystead.ledger.losses import Losses
 from keystead.ledger.reading import Batch, LogFile
 from keystead.ledger.records import (
+    MAX_EPOCHS,
     TAIL_BYTES,
     FileHeader,
     Kind,
@@ -34,6 +35,8 @@ from keystead.ledger.tags import NO_TAG
 from keystead.ledger.tree import Frontier
 
 _LONGEST_TIME: Final = 16
+_MOST_STEPS: Final = MAX_EPOCHS
+"""Epochs that are gone through for records that then prove not to be sealed: what anybody writes costs no more."""
 
 
 class Trust(Protocol):
@@ -51,8 +54,12 @@ class Trust(Protocol):
             CouldNotVerifyError: the KMS could not be asked.
         """
 
-    def checkpoint(self, note: bytes, time_ms: int) -> SignedCheckpoint:
-        """Return a checkpoint that is trusted, else raise ``InvalidSignatureError``."""
+    def checkpoint(self, note: bytes, time_ms: int) -> SignedCheckpoint | None:
+        """Return a checkpoint of a trusted signer, None where nobody is asked to sign.
+
+        Raises:
+            InvalidSignatureError: it is not one.
+        """
 
 
 class StreamChecker:
@@ -79,6 +86,8 @@ class StreamChecker:
         self._is_lost = False
         self._is_root_known = True
         self._file_number = 0
+        self.has_unproven = False
+        self._spent = 0
         self._controls = Controls(self)
 
     def check(self, files: Iterable[LogFile], *, is_whole: bool = False, expect_closed: bool = False) -> VerifyReport:
@@ -196,10 +205,13 @@ class StreamChecker:
 
     def _key_of(self, session: Session) -> bytes | None:
         try:
-            return self.trust.session_key(session)
+            key = self.trust.session_key(session)
         except InvalidSignatureError as exc:
             self.find(ErrorType.UNTRUSTED, str(exc))
             return None
+        # By its tags alone such a record may be anybody's.
+        self.has_unproven = self.has_unproven or key is None
+        return key
 
     def _end_file(self, file: LogFile) -> None:
         if file.is_damaged:
@@ -210,12 +222,16 @@ class StreamChecker:
         lines = batch.lines
         # The last line of a file has to have its end, or it is what a crash left of one.
         whole = len(lines) if batch.has_end else len(lines) - 1
+        counted, offset = 0, batch.offset
         while at < len(lines):
             if at < whole and not self._controls.is_waiting:
                 at = self._take(lines, at, whole)
                 if at == len(lines):
                     break
-            self.line, self.offset = batch.line + at, batch.offset_of(at)
+            # Added up once: a file full of line ends must not take as long as it is long, times as long.
+            offset += sum(map(len, lines[counted:at])) + at - counted
+            counted = at
+            self.line, self.offset = batch.line + at, offset
             if at < whole:
                 after = lines[at + 1 : at + 2] or (following.lines[:1] if following is not None else [])
                 self._look(lines[at], after[0] if after else None)
@@ -287,12 +303,20 @@ class StreamChecker:
         session = self.session
         if record.number != self.number or session is None:
             return False
+        steps = 0
         try:
             tag, following = self.tag, session
             if record.kind == Kind.EPOCH:
-                following, tag = session.at_epoch(integer(parse_payload(record.payload), "epoch"), self.number, tag)
+                epoch = integer(parse_payload(record.payload), "epoch")
+                steps = max(0, min(epoch, MAX_EPOCHS) - session.told.epoch)
+                self._spent += steps
+                if self._spent > _MOST_STEPS:
+                    return False
+                following, tag = session.at_epoch(epoch, self.number, tag)
             elif record.kind == Kind.SESSION:
                 told = Session.of(parse_payload(record.payload))
+                if told.epoch:
+                    return False
                 following = OpenSession.begin(told, self.trust.stream, self._key_of(told))
         except MalformedRecordError:
             return False
@@ -301,6 +325,7 @@ class StreamChecker:
         found = stated_tag(record) if is_blind else following.seals(record, tag)
         if found is None:
             return False
+        self._spent -= steps
         self.session, self.tag = following, found
         return True
 

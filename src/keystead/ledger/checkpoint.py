@@ -67,11 +67,16 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class SignedCheckpoint:
-    """A checkpoint, the note it came in, and the keys that were found to have signed it."""
+    """A checkpoint, the note it came in, and the keys that were found to have signed it.
+
+    Attributes:
+        is_witnessed: as many witnesses as the reader asks for have cosigned it.
+    """
 
     checkpoint: Checkpoint
     note: Note
     signed_by: tuple[NoteVerifier, ...]
+    is_witnessed: bool = True
 
 
 def verify_checkpoint(

@@ -1,11 +1,11 @@
-"""What signs checkpoints: an Ed25519 key in a file, or a key that never leaves its KMS."""
+"""What signs checkpoints: an Ed25519 key in a file, or a key that never leaves its KMS (checkpoint_signers_kms)."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from keystead.errors import ConfigurationError
+from keystead.ledger.key_file import ed25519_key
 from keystead.ledger.note import NoteKey, NoteKeyType, NoteSignature
 
 if TYPE_CHECKING:
@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
 
 class CheckpointSigner(Protocol):
-    """Signs the text of checkpoints."""
+    """Signs the text of checkpoints.
+
+    Attributes:
+        uri: what opens the KMS, where readers need it to check what was signed; None where a public key is enough.
+    """
+
+    uri: str | None
 
     @property
-    def key(self) -> NoteKey:
-        """The public half, as readers trust it."""
+    def keys(self) -> tuple[NoteKey, ...]:
+        """The keys that readers trust, the one that signs now first."""
 
     @property
     def is_remote(self) -> bool:
@@ -25,6 +31,14 @@ class CheckpointSigner(Protocol):
 
     def sign(self, text: str) -> NoteSignature:
         """Return the signature of ``text``; blocks."""
+
+    def close(self) -> None:
+        """Give back what it holds; idempotent."""
+
+
+def name_for(stream: str) -> str:
+    """Return the name of the key that signs a stream's checkpoints: its own, but for signs that no key's name has."""
+    return "".join(f"%{ord(sign):02X}" if sign.isspace() or sign in "+%" else sign for sign in stream)
 
 
 class LocalSigner:
@@ -35,6 +49,7 @@ class LocalSigner:
     """
 
     is_remote = False
+    uri: str | None = None
 
     def __init__(self, name: str, private_key: Ed25519PrivateKey) -> None:
         self._private_key = private_key
@@ -50,59 +65,16 @@ class LocalSigner:
         Raises:
             ConfigurationError: the file is open to others, cannot be used, or holds no Ed25519 key.
         """
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+        return cls(name, ed25519_key(path))
 
-        try:
-            content = _read(os.fspath(path)) or _make(os.fspath(path))
-        except OSError as exc:
-            raise ConfigurationError(f"the signing key {path} cannot be used: {exc.strerror}") from None
-        private_key: object
-        try:
-            private_key = load_pem_private_key(content, None)
-        except (ValueError, TypeError):
-            private_key = None
-        if not isinstance(private_key, Ed25519PrivateKey):
-            raise ConfigurationError(f"{path} holds no Ed25519 key in PEM; restore it from its backup")
-        return cls(name, private_key)
+    @property
+    def keys(self) -> tuple[NoteKey, ...]:
+        """The key's public half."""
+        return (self.key,)
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def sign(self, text: str) -> NoteSignature:
         """Return the signature of ``text``."""
         return NoteSignature(self.key.name, self.key.key_id, self._private_key.sign(text.encode()))
-
-
-def _read(path: str) -> bytes | None:
-    """Return the content of a key file, None where there is none."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    with os.fdopen(file, "rb") as opened:
-        mode = os.fstat(opened.fileno()).st_mode & 0o777
-        if mode & 0o077:
-            raise ConfigurationError(
-                f"the signing key {path} is open to others (mode {mode:04o}); run: chmod 600 {path}"
-            )
-        return opened.read(1 << 16)
-
-
-def _make(path: str) -> bytes:
-    """Make a key file, unless somebody is faster, and return its content."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    content = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    staged = f"{path}.{os.getpid()}.new"
-    file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(file, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        try:
-            os.link(staged, path)
-        except FileExistsError:
-            return _read(path) or content
-    finally:
-        os.unlink(staged)
-    return content

@@ -36,6 +36,7 @@ class Controls:
         self._is_resumed = False
         self._closed: int | None = None
         self._is_closed = False
+        self._asks_for_no_checkpoint = False
         self._close_number = 0
         self._first_file = 1
         self._gaps: dict[int, int] = {}
@@ -100,13 +101,17 @@ class Controls:
         checker = self._checker
         try:
             note = text(parse_payload(record.payload), "note").encode()
-            found = checker.trust.checkpoint(note, record.time_ms).checkpoint
+            signed = checker.trust.checkpoint(note, record.time_ms)
         except MalformedRecordError:
             checker.find(ErrorType.CHECKPOINT, "a checkpoint is malformed")
             return
         except InvalidSignatureError as exc:
             checker.find(ErrorType.CHECKPOINT, str(exc))
             return
+        if signed is None:
+            self._asks_for_no_checkpoint = True
+            return
+        found = signed.checkpoint
         is_here = found.size == checker.number
         root = checker.root() if is_here else self._cuts.pop(found.size, b"")
         if found.origin != checker.trust.stream or root == b"":
@@ -115,7 +120,7 @@ class Controls:
             return
         elif found.root != root:
             checker.find(ErrorType.CHECKPOINT, "a checkpoint does not fit the records before it")
-        else:
+        elif signed.is_witnessed:
             checker.vouch(found)
 
     def ended_file(self) -> None:
@@ -129,7 +134,7 @@ class Controls:
         checker = self._checker
         report = checker.report
         checker_has_files = report.files > 0
-        is_vouched = report.vouched > self._close_number
+        is_vouched = report.vouched > self._close_number or self._asks_for_no_checkpoint
         report.closed = self._is_closed and is_vouched and checker.losses.junk is None
         for file, number in self._gaps.items():
             if file not in self._removed:
@@ -141,6 +146,11 @@ class Controls:
         if checker.losses.junk is not None:
             size = checker.losses.junk.end - checker.losses.junk.offset
             report.warnings.append(f"the last {size} bytes are no record, as a crash leaves them")
+        is_unproven = checker.has_unproven and not report.closed and report.vouched < checker.number
+        if is_unproven and report.vouched == 0 and report.valid:
+            checker.find(ErrorType.UNTRUSTED, "no key seals these records, and no checkpoint vouches for any of them")
+        elif is_unproven:
+            report.warnings.append(f"the records from {report.vouched} on may be anybody's: no checkpoint vouches")
         if expect_closed and not report.closed and checker_has_files:
             checker.find(ErrorType.TRUNCATED, "the stream was closed, and this is not its end")
         elif not report.closed and report.vouched < checker.number:

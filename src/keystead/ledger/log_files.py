@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import os
 import re
@@ -18,10 +19,13 @@ _NUMBER: Final = re.compile(r"[0-9]{6,18}\Z")
 
 
 class LogFiles:
-    """The files of a stream: ``app.log`` is written, ``app.log.000001`` and so on have ended, compressed or not."""
+    """The files of a stream: ``app.log`` is written, ``app.log.000001`` and so on have ended, compressed or not.
+
+    A link leads to them: by whatever name it is called, a log has one lock, and is not replaced by a file.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(os.path.realpath(path))
         self._lock: int | None = None
 
     def ended(self) -> dict[int, Path]:
@@ -101,6 +105,8 @@ class LogFiles:
     def end(self, number: int) -> Path:
         """Give the file that was written the name of one that has ended; on disk when this returns."""
         with self.failing("be renamed"):
+            if os.path.lexists(self.name_of(number)):
+                raise FileExistsError(errno.EEXIST, f"there is a {self.name_of(number).name} already")
             os.rename(self.path, self.name_of(number))
             self.sync_folder()
         return self.name_of(number)
@@ -125,6 +131,12 @@ class LogFiles:
             self.sync_folder()
         return target
 
+    def remove(self, number: int) -> None:
+        """Remove a file that has ended, in whatever form it is there by now, and what stands beside it."""
+        path = self.name_of(number)
+        for each in (path, Path(f"{path}.gz"), Path(f"{path}.index")):
+            each.unlink(missing_ok=True)
+
     def sync_folder(self) -> None:
         """Put names on disk."""
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -136,8 +148,6 @@ class LogFiles:
     @contextmanager
     def failing(self, what: str) -> Iterator[None]:
         """Turn errors of the disk into Keystead's."""
-        import errno
-
         try:
             yield
         except OSError as exc:

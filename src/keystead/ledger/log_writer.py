@@ -23,6 +23,8 @@ from keystead.ports import Clock
 CLOCK_STEP_MS: Final = 1000
 MAX_UNWRITTEN_BYTES: Final = 16 << 20
 """What is kept while the disk takes nothing; then appending is refused."""
+MAX_QUEUED_BYTES: Final = 64 << 20
+"""What is kept while the end of a file is signed, and the next one cannot begin; then appending is refused."""
 _CHUNK_BYTES: Final = 1 << 20
 
 Draw = Callable[[int], tuple[Session, "bytes | None"]]
@@ -55,6 +57,11 @@ class LogWriter:
         state = None
         if current:
             state = last_state(files.path, stream)
+            if ended and max(ended) >= state.file:
+                raise ConfigurationError(
+                    f"{files.path} is file {state.file} of its stream, and {ended[max(ended)].name} has ended: it was "
+                    "put back to an earlier state. Put back the last one, or move all files of the log away"
+                )
         elif ended:
             state = last_state(ended[max(ended)], stream)
         session, key = draw(self._now_ms())
@@ -258,7 +265,9 @@ class LogWriter:
         return int(self._clock.now().timestamp() * 1000)
 
 
-def require_room(writer: LogWriter) -> None:
-    """Raise ``StorageOperationError`` where too much waits for the disk already."""
+def require_room(writer: LogWriter, queued: int = 0) -> None:
+    """Raise ``StorageOperationError`` where too much waits for the disk already, or for the next file."""
     if writer.unwritten > MAX_UNWRITTEN_BYTES:
         raise StorageOperationError("the log's disk takes nothing, and too much is waiting for it; make room")
+    if queued > MAX_QUEUED_BYTES:
+        raise StorageOperationError("the log's next file does not begin, and too much is waiting for it; make room")

@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 from keystead.errors import InvalidInputError, InvalidSignatureError
+from keystead.ledger.note_kms import KmsNoteKey
 
 MAX_NOTE_BYTES: Final = 1 << 20
 MAX_SIGNATURES: Final = 64
@@ -32,6 +33,7 @@ class NoteKeyType(IntEnum):
     ECDSA = 0x02
     ED25519_COSIGNATURE = 0x04
     ML_DSA_44_COSIGNATURE = 0x06
+    KMS = 0xFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class NoteKey:
     """A public key that signs notes; ``vkey`` is its text form.
 
     Attributes:
-        material: the public key as its type encodes it: 32 bytes, SubjectPublicKeyInfo in DER (ECDSA), 1 312 bytes.
+        material: the public key as its type encodes it: 32 bytes, SubjectPublicKeyInfo in DER (ECDSA), 1 312 bytes, or
+            ``KmsNoteKey``.
     """
 
     name: str
@@ -146,11 +149,17 @@ class NoteKey:
         content = base64.b64encode(bytes((self.kind,)) + self.material).decode()
         return f"{self.name}+{self.key_id.hex()}+{content}"
 
+    @property
+    def kms_key(self) -> KmsNoteKey | None:
+        """What stands in a key of the KMS type; None with any other."""
+        return KmsNoteKey.parse(self.material) if self.kind is NoteKeyType.KMS else None
+
     def verify(self, text: str, signature: bytes) -> None:
         """Return if ``signature`` is of ``text``.
 
         Raises:
             InvalidSignatureError: it is not.
+            CouldNotVerifyError: a MAC, which only its KMS can check.
         """
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -158,6 +167,8 @@ class NoteKey:
 
         public_key = _load(self)
         try:
+            if isinstance(public_key, KmsNoteKey):
+                return public_key.verify(text, signature)
             if isinstance(public_key, ed25519.Ed25519PublicKey) and self.kind is NoteKeyType.ED25519:
                 return public_key.verify(signature, text.encode())
             if isinstance(public_key, ec.EllipticCurvePublicKey):
@@ -244,6 +255,8 @@ def _load(key: NoteKey) -> object:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+    if key.kind is NoteKeyType.KMS:
+        return KmsNoteKey.parse(key.material)
     try:
         if key.kind in (NoteKeyType.ED25519, NoteKeyType.ED25519_COSIGNATURE):
             return ed25519.Ed25519PublicKey.from_public_bytes(key.material)

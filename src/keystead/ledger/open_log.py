@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from keystead.errors import InvalidInputError, KMSError, StorageOperationError, SystemShutdownError
-from keystead.ledger.checkpoint_signers import CheckpointSigner, LocalSigner
+from keystead.ledger.checkpoint_signers import CheckpointSigner, LocalSigner, name_for
 from keystead.ledger.log_files import LogFiles
 from keystead.ledger.log_writer import LogWriter, require_room
 from keystead.ledger.records import Kind, Session
 from keystead.ledger.resuming import span_of
+from keystead.ledger.retaining import merged, removals_in
 from keystead.ledger.sealer import BATCH
 from keystead.ledger.session_source import ChainedSessions, SessionSource
 from keystead.ports import Clock
@@ -55,30 +56,40 @@ class OpenLog:
     def __init__(
         self, path: Path, stream: str, source: SessionSource, signer: CheckpointSigner | None, options: LogOptions
     ) -> None:
-        self.path = path
+        self._files = LogFiles(path)
+        self.path = path = self._files.path
         self.stream = stream
         self._source = source
         self._options = options
-        self._files = LogFiles(path)
         self._lock = threading.Condition(threading.Lock())
         self._signing = threading.Lock()
+        self._compressing = threading.Lock()
         self._queue: list[bytes] = []
         self._queued = 0
         self._waits_since = self._sleeps_until = 0.0
-        self._is_closing = self._is_ended = self._is_signing_end = self._wants_rotation = False
+        self._is_closing = self._is_final = self._wants_rotation = False
+        self._is_ended = self._is_end_done = self._is_signing_end = False
         self._ended: list[Path] = []
         self._checkpoint_at = time.monotonic() + options.checkpoint_s
         self._files.lock()
         try:
-            self.signer = signer or LocalSigner.from_file(f"{path}.key", stream)
+            self.signer = signer or LocalSigner.from_file(f"{path}.key", name_for(stream))
             self._writer = LogWriter(
                 self._files, stream, self._draw, options.clock, fsync_always=options.fsync == "always"
             )
         except BaseException:
             self._files.unlock()
             raise
+        if options.compress:
+            # What an earlier process had no time for.
+            self._ended = [each for each in self._files.ended().values() if each.suffix != ".gz"]
         self._thread = threading.Thread(target=self._upkeep, name=f"keystead-log-{path.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session that is sealed in now."""
+        return self._writer.sealer.session.id
 
     def append(self, record: bytes) -> None:
         """Append a record that has been looked at."""
@@ -88,7 +99,7 @@ class OpenLog:
             queue.append(record)
             self._queued += len(record)
             if len(queue) >= BATCH or self._queued >= _QUEUE_BYTES:
-                self._drain()
+                self._try_drain()
             elif len(queue) == 1:
                 self._waits_since = time.monotonic()
                 self._lock.notify_all()
@@ -98,7 +109,8 @@ class OpenLog:
         with self._lock:
             self._require_open()
             self._queue.extend(records)
-            self._drain()
+            self._queued += sum(map(len, records))
+            self._try_drain()
 
     def flush(self, *, waits: bool = True) -> bool:
         """Write what waits, and put it on disk; return whether that was possible."""
@@ -116,6 +128,7 @@ class OpenLog:
         """Sign the log as it is, and return the checkpoint."""
         self.flush()
         with self._signing:
+            self._go_on()
             return self._checkpoint()
 
     def rotate(self) -> Path:
@@ -126,19 +139,26 @@ class OpenLog:
 
     def retire(self, files: Iterable[int], reason: str) -> None:
         """Remove files that have ended, once that is written and signed."""
-        ended = self._files.ended()
         numbers = sorted(set(files))
-        if not numbers or not reason or any(number not in ended for number in numbers):
-            raise InvalidInputError(f"a removal names files that have ended ({list(ended)}), and its reason")
-        told = [{"file": number, **span_of(ended[number], self.stream)} for number in numbers]
+        with self._compressing:
+            ended = self._files.ended()
+            if not numbers or not reason or any(number not in ended for number in numbers):
+                raise InvalidInputError(f"a removal names files that have ended ({list(ended)}), and its reason")
+            going = [ended[number] for number in numbers]
+            removals = removals_in(going, self.stream, self.signer.keys)
+            spans = [span_of(file, self.stream) for file in going]
+        told = [{"file": number, **span} for number, span in zip(numbers, spans, strict=True)]
+        removals.setdefault(reason, []).extend(told)
         self.flush()
         with self._signing:
+            self._go_on()
             with self._lock:
-                self._writer.control(Kind.RETENTION, {"files": told, "reason": reason})
+                for payload in merged(removals):
+                    self._writer.control(Kind.RETENTION, payload)
             self._checkpoint()
-        with self._files.failing("be removed"):
+        with self._compressing, self._files.failing("be removed"):
             for number in numbers:
-                ended[number].unlink()
+                self._files.remove(number)
             self._files.sync_folder()
 
     def close(self) -> None:
@@ -148,10 +168,11 @@ class OpenLog:
             self._lock.notify_all()
         self._thread.join()
         with self._signing:
-            if self._is_ended:
-                self._begin_next()
+            if not self._is_final:
+                self._go_on()
             with self._lock:
                 self._drain()
+            self._is_final = True
             self._end(None)
             with self._lock:
                 self._put()
@@ -178,32 +199,45 @@ class OpenLog:
             self._put()
             return note
 
+    def _go_on(self) -> None:
+        """Begin the next file, where one has ended and an earlier attempt could not."""
+        if self._is_ended:
+            self._rotate()
+
     def _rotate(self) -> Path:
-        if not self._is_ended:
-            self._end(self._writer.number + 1)
+        self._end(self._writer.number + 1)
         return self._begin_next()
 
     def _begin_next(self) -> Path:
         with self._lock:
             ended = self._writer.next_file()
-            self._is_ended = self._wants_rotation = False
+            self._is_ended = self._is_end_done = self._wants_rotation = False
             self._drain()
         self._ended.append(ended)
         return ended
 
     def _end(self, following: int | None) -> None:
-        """Write the end of the file and sign it; what is appended meanwhile waits in memory."""
+        """Write the end of the file and sign it; what is appended meanwhile waits in memory.
+
+        What the disk refused is sealed all the same: another attempt goes on from there.
+        """
         with self._lock:
-            self._writer.end_file(following)
-            self._is_ended = self._is_signing_end = True
+            if not self._is_ended:
+                self._is_ended = True
+                self._writer.end_file(following)
+            if self._is_end_done:
+                return
+            self._is_signing_end = True
             text = self._writer.sealer.checkpoint().text()
         try:
             signature = self.signer.sign(text)
             with self._lock:
+                self._is_end_done = True
                 self._writer.last_checkpoint(signature)
         except StorageOperationError:
             raise
         except KMSError as exc:
+            self._is_end_done = True
             log.warning("a log's file ends without a checkpoint: %s", exc.code, extra={"stream": self.stream})
         finally:
             with self._lock:
@@ -226,7 +260,7 @@ class OpenLog:
     def _require_open(self) -> None:
         if self._is_closing:
             raise SystemShutdownError(f"the log {self.path.name} was closed")
-        require_room(self._writer)
+        require_room(self._writer, self._queued)
 
     def _drain(self) -> None:
         """Seal and write what waits; behind a file's end it waits for the next file."""
@@ -244,6 +278,13 @@ class OpenLog:
         if self._is_checkpoint_due() or self._checkpoint_at < self._sleeps_until:
             self._lock.notify_all()
 
+    def _try_drain(self) -> None:
+        """Seal and write what waits. What the disk does not take is taken all the same: it is written later."""
+        try:
+            self._drain()
+        except StorageOperationError:
+            self._lock.notify_all()
+
     def _put(self) -> None:
         if self._options.fsync == "never":
             self._writer.write()
@@ -257,8 +298,10 @@ class OpenLog:
         while True:
             with self._lock:
                 if not self._is_closing:
+                    # The time first: what is due at the end of the pause is not due before it.
+                    now = time.monotonic()
                     pause_s = self._pause_s()
-                    self._sleeps_until = time.monotonic() + pause_s
+                    self._sleeps_until = now + pause_s
                     self._lock.wait(pause_s)
                 if self._is_closing:
                     return
@@ -282,7 +325,11 @@ class OpenLog:
                 self._checkpoint()
                 self._checkpoint_at = time.monotonic() + self._options.checkpoint_s
         while self._options.compress and self._ended:
-            self._files.compress(self._ended.pop())
+            with self._compressing:
+                path = self._ended.pop()
+                # Unless it was retired meanwhile.
+                if path.exists():
+                    self._files.compress(path)
 
     def _settle(self) -> KMSError | None:
         """Go forward and write; return what that failed with."""
@@ -299,7 +346,7 @@ class OpenLog:
     def _pause_s(self) -> float:
         now = time.monotonic()
         ends = [_IDLE_S, self._writer.epoch_ends_in_s()]
-        if self._queue:
+        if self._queue and not self._is_ended:
             ends.append(self._waits_since + self._options.buffer_s - now)
         if self._writer.unwritten or self._is_ended:
             ends.append(1.0)

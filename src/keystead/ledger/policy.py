@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,17 +21,21 @@ from keystead.errors import (
     KMSError,
 )
 from keystead.ledger.checkpoint import Checkpoint, SignedCheckpoint, verify_checkpoint
+from keystead.ledger.checkpoint_signers import CheckpointSigner
 from keystead.ledger.cosignature import WitnessKey
-from keystead.ledger.note import NoteKey
+from keystead.ledger.note import NoteKey, NoteVerifier
+from keystead.ledger.note_kms import MacNoteVerifier
 from keystead.ledger.proof import require_witnesses
 from keystead.ledger.records import CHAIN, HMAC, Session, require_stream_name
 from keystead.ledger.session_source import SessionSource, session_context
 from keystead.model import EncryptedData, KeyReference
-from keystead.ports import KmsProvider
+from keystead.ports import ComputesMacs, KmsProvider
 from keystead.runtime.loop import background_loop
 
 FORMAT: Final = "keystead-trust-policy-v1"
 MAX_BYTES: Final = 1 << 20
+MOST_REFUSED: Final = 64
+"""Sessions that do not open, after which no KMS is asked for another: what anybody writes costs no more calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,15 @@ class TrustedKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustedSigner:
-    """A key whose checkpoints count."""
+    """A key whose checkpoints count.
+
+    Attributes:
+        kms: the URI that opens the KMS, where the key makes MACs and the reader is to open the KMS itself.
+    """
 
     key: NoteKey
     validity: Validity = Validity()
+    kms: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +87,10 @@ class TrustPolicy:
     Attributes:
         stream: the stream's name. Streams below it, of forked workers, are covered as well.
         algorithms: of tags: ``HMAC-SHA256``, and ``SHA-256`` where sessions without a key are accepted.
-        keys, signers: see there. Without keys, tags under a key are not checked, and only checkpoints count.
-        witnesses, quorum: so many of these must have cosigned a checkpoint for it to count.
+        keys, signers: see there. Without keys, tags under a key are not checked, and only checkpoints count; without
+            signers only tags do, and who has a key that opens sessions might have written the log.
+        witnesses, quorum: so many of these must have cosigned a checkpoint for it to count; a log without one that
+            counts, its own or one that the reader has kept, is not valid.
 
     Raises:
         InvalidInputError: a policy that cannot be.
@@ -102,11 +113,12 @@ class TrustPolicy:
             raise InvalidInputError("a policy that trusts no key makes no log valid: name keys, signers, or both")
 
     @classmethod
-    def of_writer(cls, stream: str, source: SessionSource, signer: NoteKey) -> Self:
+    def of_writer(cls, stream: str, source: SessionSource, signer: CheckpointSigner) -> Self:
         """Return the policy for a log, as its writer knows it."""
         reference = source.reference
         keys = () if reference is None else (TrustedKey(reference.provider, reference.key_id, source.uri),)
-        return cls(stream, keys, (TrustedSigner(signer),), (CHAIN,) if reference is None else (HMAC,))
+        signers = tuple(TrustedSigner(key, kms=signer.uri if _mac(key) else None) for key in signer.keys)
+        return cls(stream, keys, signers, (CHAIN,) if reference is None else (HMAC,))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -136,7 +148,8 @@ class TrustPolicy:
             for each in given.get("keys", ())
         )
         signers = tuple(
-            TrustedSigner(NoteKey.parse(each["vkey"]), _validity(each, {"vkey"})) for each in given.get("signers", ())
+            TrustedSigner(NoteKey.parse(each["vkey"]), _validity(each, {"vkey", "kms"}), each.get("kms"))
+            for each in given.get("signers", ())
         )
         witnesses = tuple(WitnessKey.parse(each) for each in given.get("witnesses", ()))
         algorithms = tuple(given.get("algorithms", (HMAC,)))
@@ -152,7 +165,10 @@ class TrustPolicy:
                 {"provider": each.provider, "key_id": each.key_id, "kms": each.kms, **_bounds(each.validity)}
                 for each in self.keys
             ],
-            "signers": [{"vkey": each.key.vkey, **_bounds(each.validity)} for each in self.signers],
+            "signers": [
+                {"vkey": each.key.vkey, **({"kms": each.kms} if each.kms else {}), **_bounds(each.validity)}
+                for each in self.signers
+            ],
             "witnesses": [each.key.vkey for each in self.witnesses],
             "quorum": self.quorum,
         }
@@ -169,6 +185,14 @@ class TrustPolicy:
             os.replace(staged, path)
         except OSError as exc:
             raise ConfigurationError(f"the trust policy {path} cannot be written: {exc.strerror}") from None
+
+    def kms_uris(self) -> dict[str, str]:
+        """Return the URIs of KMSs that it names, by the names that the log knows them by."""
+        uris = {each.provider: each.kms for each in self.keys if each.kms is not None}
+        for each in self.signers:
+            if (reference := _mac(each.key)) is not None and each.kms is not None:
+                uris.setdefault(reference.provider, each.kms)
+        return uris
 
     def covers(self, stream: str) -> bool:
         """Whether a stream is this one, or a forked worker's below it."""
@@ -187,6 +211,7 @@ class PolicyTrust:
         self._policy = policy
         self._providers = providers
         self._opened: dict[str, bytes | InvalidSignatureError] = {}
+        self._refused = 0
 
     def session_key(self, session: Session) -> bytes | None:
         """Return a session's key; asks the KMS once for each session."""
@@ -196,32 +221,57 @@ class PolicyTrust:
             return None
         found = self._opened.get(session.id + session.key)
         if found is None:
+            if self._refused >= MOST_REFUSED:
+                raise InvalidSignatureError("a session's key was not tried: too many before it did not open")
             try:
                 found = self._open(session)
             except InvalidSignatureError as exc:
                 found = exc
+                self._refused += 1
             self._opened[session.id + session.key] = found
         if isinstance(found, InvalidSignatureError):
             raise found
         return found
 
-    def checkpoint(self, note: bytes, time_ms: int) -> SignedCheckpoint:
-        """Return a checkpoint of a trusted signer, with as many witnesses as the policy asks for."""
-        keys = [each.key for each in self._policy.signers if each.validity.covers(time_ms)]
-        signed = verify_checkpoint(note, keys)
-        require_witnesses(signed, self._policy.witnesses, self._policy.quorum)
+    def checkpoint(self, note: bytes, time_ms: int) -> SignedCheckpoint | None:
+        """Return a checkpoint of a trusted signer, and whether enough witnesses have cosigned it."""
+        if not self._policy.signers:
+            return None
+        keys = [self._verifier(each) for each in self._policy.signers if each.validity.covers(time_ms)]
+        signed = self._checked(note, keys)
+        try:
+            require_witnesses(signed, self._policy.witnesses, self._policy.quorum)
+        except InvalidSignatureError:
+            return replace(signed, is_witnessed=False)
         return signed
 
     def kept_checkpoint(self, note: bytes) -> Checkpoint:
         """Return a checkpoint that the reader has kept.
 
         Raises:
-            InvalidInputError: it is not one of this stream, or nobody trusted has signed it.
+            InvalidInputError: it is not one of this stream, nobody trusted has signed it, or too few witnesses have.
         """
         try:
-            return verify_checkpoint(note, [each.key for each in self._policy.signers], origin=self.stream).checkpoint
+            signed = self._checked(note, [self._verifier(each) for each in self._policy.signers], self.stream)
+            require_witnesses(signed, self._policy.witnesses, self._policy.quorum)
+            return signed.checkpoint
         except InvalidSignatureError as exc:
             raise InvalidInputError(f"the checkpoint that was kept cannot be used: {exc}") from None
+
+    def _checked(self, note: bytes, keys: Sequence[NoteVerifier], origin: str | None = None) -> SignedCheckpoint:
+        try:
+            return verify_checkpoint(note, keys, origin=origin)
+        except (InvalidSignatureError, CouldNotVerifyError):
+            raise
+        except KMSError as exc:
+            raise CouldNotVerifyError(f"the KMS did not check a checkpoint: {exc}") from None
+
+    def _verifier(self, trusted: TrustedSigner) -> NoteVerifier:
+        key, reference = trusted.key, _mac(trusted.key)
+        provider = None if reference is None else self._providers.get(reference.provider)
+        if key.kms_key is None or not isinstance(provider, ComputesMacs):
+            return key
+        return MacNoteVerifier(key.name, key.key_id, key.kms_key, provider)
 
     def _open(self, session: Session) -> bytes:
         encrypted = EncryptedData.parse(session.key or "")
@@ -250,6 +300,11 @@ class PolicyTrust:
         raise InvalidSignatureError(
             f"a session is sealed under key {reference.key_id!r} of {reference.provider!r}, which is not in the policy"
         )
+
+
+def _mac(key: NoteKey) -> KeyReference | None:
+    """Return the KMS key that makes a MAC; None for a key that has a public half."""
+    return None if key.kms_key is None else key.kms_key.reference
 
 
 def _validity(given: Mapping[str, Any], members: set[str]) -> Validity:

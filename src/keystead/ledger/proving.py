@@ -70,21 +70,36 @@ class LogTree:
         """
         at = self._indexes.index(self.index_of(number))
         for index in self._indexes[at:]:
-            record = index.last_checkpoint()
-            if record is None:
-                continue
-            try:
-                note = text(parse_payload(record.payload), "note").encode()
-                checkpoint = Checkpoint.parse(Note.parse(note).text)
-            except (MalformedRecordError, InvalidSignatureError):
-                continue
-            if checkpoint.size > number:
-                return checkpoint, note
+            found = _last_of(index)
+            if found is not None and found[0].size > number:
+                return found
         raise InvalidInputError(f"no checkpoint is over record {number} yet: make one, and ask again")
 
+    def last_checkpoint(self) -> tuple[Checkpoint, bytes]:
+        """Return the last checkpoint, and its note; ``InvalidInputError`` where there is none yet."""
+        for index in reversed(self._indexes):
+            if (found := _last_of(index)) is not None:
+                return found
+        raise InvalidInputError("the log has no checkpoint yet; one is made each minute in which there are records")
 
-def prove(path: str | os.PathLike[str], number: int) -> ProofBundle:
+
+def _last_of(index: LogIndex) -> tuple[Checkpoint, bytes] | None:
+    """Return the last checkpoint of a file, and its note."""
+    record = index.last_checkpoint()
+    if record is None:
+        return None
+    try:
+        note = text(parse_payload(record.payload), "note").encode()
+        return Checkpoint.parse(Note.parse(note).text), note
+    except (MalformedRecordError, InvalidSignatureError):
+        return None
+
+
+def prove(path: str | os.PathLike[str], number: int, checkpoint: bytes | None = None) -> ProofBundle:
     """Return the proof that a record is in a log: everything it needs, but the record's line and the log's public key.
+
+    Args:
+        checkpoint: one of the log that was kept, cosigned for instance; the log's own unless given.
 
     Raises:
         InvalidInputError: there is no such record, or no checkpoint over it yet.
@@ -92,10 +107,10 @@ def prove(path: str | os.PathLike[str], number: int) -> ProofBundle:
         StorageOperationError: a file cannot be read.
     """
     try:
-        return _prove(LogTree.open(path), number)
+        return _prove(LogTree.open(path), number, checkpoint)
     except (InvalidProofError, InvalidInputError):
         # The index may be of another file, or was written by somebody else.
-        return _prove(LogTree.open(path, is_cached=False), number)
+        return _prove(LogTree.open(path, is_cached=False), number, checkpoint)
 
 
 def prove_consistency(path: str | os.PathLike[str], old: Checkpoint, new: Checkpoint) -> list[bytes]:
@@ -129,9 +144,22 @@ def record_line(path: str | os.PathLike[str], number: int) -> bytes:
     return LogTree.open(path).index_of(number).line(number)
 
 
-def _prove(tree: LogTree, number: int) -> ProofBundle:
+def _prove(tree: LogTree, number: int, given: bytes | None) -> ProofBundle:
     line = tree.index_of(number).line(number)
-    checkpoint, note = tree.checkpoint_over(number)
+    checkpoint, note = tree.checkpoint_over(number) if given is None else _kept(given, number, tree.size)
     proof = inclusion_proof(number, checkpoint.size, tree.subtree)
     verify_inclusion(leaf_hash(line), number, checkpoint.size, proof, checkpoint.root)
     return ProofBundle(number, tuple(proof), note)
+
+
+def _kept(note: bytes, number: int, size: int) -> tuple[Checkpoint, bytes]:
+    try:
+        checkpoint = Checkpoint.parse(Note.parse(note).text)
+    except InvalidSignatureError as exc:
+        raise InvalidInputError(f"the checkpoint that was kept cannot be used: {exc}") from None
+    if not number < checkpoint.size <= size:
+        raise InvalidInputError(
+            f"the checkpoint that was kept is over {checkpoint.size} records: record {number} is none of them, or "
+            f"the log has only {size}"
+        )
+    return checkpoint, note

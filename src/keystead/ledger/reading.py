@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -35,21 +36,22 @@ class Batch:
     lines: list[bytes]
     has_end: bool = True
 
-    def offset_of(self, index: int) -> int:
-        """Return where a line begins."""
-        return self.offset + sum(len(line) + 1 for line in self.lines[:index])
-
 
 class LogFile:
     """One file of a log, for reading from its beginning.
 
     A line that is longer than any record comes in pieces, none of which is a record; a compressed file that is damaged
     ends where the damage begins.
+
+    Args:
+        progress: is told how many bytes of the file, compressed or not, were read since the last time.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None) -> None:
         self.path = Path(path)
         self.is_damaged = False
+        self._progress = progress
+        self._told = 0
 
     def batches(self) -> Iterator[Batch]:
         """Yield the lines of the file.
@@ -77,6 +79,9 @@ class LogFile:
     def is_compressed(self) -> bool:
         """Whether the file is compressed; errors as ``batches``."""
         try:
+            # A pipe in its place would hold the reader up, and a device might never end.
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise StorageOperationError(f"{self.path} is no regular file")
             with self.path.open("rb") as file:
                 return file.read(2) == _GZIP
         except OSError as exc:
@@ -120,7 +125,12 @@ class LogFile:
 
     def _read(self, file: IO[bytes]) -> bytes:
         try:
-            return file.read(BLOCK_BYTES)
+            block = file.read(BLOCK_BYTES)
+            if self._progress is not None:
+                at = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+                self._progress(max(0, at - self._told))
+                self._told = at
+            return block
         except (EOFError, zlib.error, gzip.BadGzipFile):
             self.is_damaged = True
             return b""

@@ -18,7 +18,8 @@ from typing import Literal, Self
 
 from keystead.config import is_production
 from keystead.errors import ConfigurationError, InvalidInputError, SystemShutdownError
-from keystead.ledger.checkpoint_signers import CheckpointSigner
+from keystead.ledger.checkpoint_signers import CheckpointSigner, name_for
+from keystead.ledger.checkpoint_signers_kms import KmsCheckpointSigner
 from keystead.ledger.open_log import Fsync, LogOptions, OpenLog
 from keystead.ledger.policy import TrustPolicy
 from keystead.ledger.records import require_stream_name
@@ -46,7 +47,8 @@ class SealedFile:
         stream: the stream's name: an address without its scheme, such as ``example.org/app/audit``.
         kms: what wraps session keys: a URI as ``KeyManager.open`` takes it, or a provider with ``key_id``. None: tags
             without a key, for a ``signer`` in a KMS, whose checkpoints alone say who wrote.
-        signer: what signs checkpoints; an Ed25519 key in ``<path>.key``, made at the first opening, unless given.
+        signer: what signs checkpoints; an Ed25519 key in ``<path>.key``, made at the first opening, unless given. A URI
+            names a key in a KMS that signs or makes MACs.
         epoch_s: seconds after which the session key goes forward and the one before is erased.
         checkpoint_records, checkpoint_s: a checkpoint is made after so many records, or so many seconds with records.
         max_bytes: a file of about this size ends, and the next one begins.
@@ -71,7 +73,7 @@ class SealedFile:
         stream: str,
         kms: str | KmsProvider | SessionSource | None,
         key_id: str | None = None,
-        signer: CheckpointSigner | None = None,
+        signer: str | CheckpointSigner | None = None,
         epoch_s: int = 900,
         checkpoint_records: int = 100_000,
         checkpoint_s: float = 60.0,
@@ -100,7 +102,13 @@ class SealedFile:
         )
         self._source = source_of(kms, key_id)
         self._is_closed = self._is_child = False
-        self._log = OpenLog(Path(path).absolute(), stream, self._source, signer, self._options)
+        self._own_signer = KmsCheckpointSigner.open(signer, name_for(stream)) if isinstance(signer, str) else None
+        signs = signer if not isinstance(signer, str) else self._own_signer
+        try:
+            self._log = OpenLog(Path(path).absolute(), stream, self._source, signs, self._options)
+        except BaseException:
+            self._give_back()
+            raise
         fork.in_child(self._in_child)
 
     def __repr__(self) -> str:
@@ -124,6 +132,11 @@ class SealedFile:
     def stream(self) -> str:
         """The stream's name."""
         return self._live().stream
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session that records are sealed in now; a rekey begins another."""
+        return self._live().session_id
 
     @property
     def is_closed(self) -> bool:
@@ -194,7 +207,7 @@ class SealedFile:
 
     def trust_policy(self) -> TrustPolicy:
         """Return what a reader of this log has to trust: save it, away from the log."""
-        return TrustPolicy.of_writer(self._live().stream, self._source, self._live().signer.key)
+        return TrustPolicy.of_writer(self._live().stream, self._source, self._live().signer)
 
     def close(self) -> None:
         """Write everything, sign that the stream is closed, erase the key; idempotent.
@@ -206,8 +219,13 @@ class SealedFile:
             return
         if not self._is_child:
             self._log.close()
-            self._source.close()
+            self._give_back()
         self._is_closed = True
+
+    def _give_back(self) -> None:
+        self._source.close()
+        if self._own_signer is not None:
+            self._own_signer.close()
 
     def _live(self) -> OpenLog:
         if self._is_closed:

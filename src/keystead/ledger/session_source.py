@@ -7,10 +7,10 @@ import secrets
 from dataclasses import replace
 from typing import Protocol
 
-from keystead.errors import ConfigurationError
+from keystead.errors import ConfigurationError, DecryptionError
 from keystead.ledger.records import CHAIN, HMAC, Session
 from keystead.ledger.signers_session import draw_session_key
-from keystead.model import KeyReference, SecretBytes
+from keystead.model import EncryptedData, KeyReference, SecretBytes
 from keystead.ports import Closes, DescribesKeys, KmsProvider, Random
 from keystead.runtime.loop import background_loop
 
@@ -88,6 +88,23 @@ class KmsSessions:
             return False
         current = background_loop.run(self._provider.describe(self._key_id)).current_version
         return current is not None and current != reference.key_version
+
+    def opens(self, session: Session, stream: str) -> bool:
+        """Whether the KMS opens a session of ``stream``; True for one without a key, or of another KMS.
+
+        Raises:
+            KMSError: the KMS does not tell.
+        """
+        if session.key is None:
+            return True
+        encrypted = EncryptedData.parse(session.key)
+        if encrypted.key_reference.provider != self._provider.provider_name:
+            return True
+        try:
+            background_loop.run(self._provider.decrypt(encrypted, context=session_context(stream, session.id)))
+        except DecryptionError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the provider, if it is this object's own."""

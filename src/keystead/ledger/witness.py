@@ -25,7 +25,7 @@ from keystead.errors import (
 from keystead.ledger.checkpoint import Checkpoint, parse_hashes, verify_checkpoint
 from keystead.ledger.cosignature import WitnessSigner
 from keystead.ledger.note import Note, NoteVerifier
-from keystead.ledger.tree import verify_consistency
+from keystead.ledger.tree import EMPTY_ROOT, verify_consistency
 
 MAX_REQUEST_BYTES: Final = 1 << 20
 SIZE_TYPE: Final = "text/x.tlog.size"
@@ -51,11 +51,11 @@ class WitnessState(Protocol):
 class WitnessTurn(Protocol):
     """Reads and replaces what is remembered of one log."""
 
-    def last(self) -> Checkpoint | None:
-        """Return the last checkpoint that was cosigned."""
+    def last(self) -> Note | None:
+        """Return the last checkpoint that was cosigned, as a note."""
 
-    def keep(self, checkpoint: Checkpoint) -> None:
-        """Remember a checkpoint; it is durable when this returns."""
+    def keep(self, note: Note) -> None:
+        """Remember a cosigned checkpoint; it is durable when this returns."""
 
 
 class Witness:
@@ -89,24 +89,43 @@ class Witness:
         if keys is None:
             return _refused(404, "unknown log")
         try:
-            verify_checkpoint(request.note, keys)
+            signed_by = verify_checkpoint(request.note, keys).signed_by
         except InvalidSignatureError:
             return _refused(403, "invalid signature")
         if request.old > request.checkpoint.size:
             return _refused(400, "the old size is above the checkpoint's")
         try:
             with self._state.turn(request.checkpoint.origin) as turn:
-                return self._cosigned(request, turn)
+                return self._cosigned(request, turn, {(key.name, key.key_id) for key in signed_by})
         except ProviderConnectionError:
             return _refused(503, "the witness is busy; try again")
 
-    def _cosigned(self, request: _Request, turn: WitnessTurn) -> WitnessAnswer:
-        last, new = turn.last(), request.checkpoint
+    def checkpoint(self, origin_hash: str) -> WitnessAnswer:
+        """Return the last checkpoint of a log that it has cosigned, for whoever watches the log.
+
+        Args:
+            origin_hash: SHA-256 of the log's origin, in hex.
+        """
+        for origin in self._logs:
+            if hashlib.sha256(origin.encode()).hexdigest() != origin_hash:
+                continue
+            try:
+                with self._state.turn(origin) as turn:
+                    found = turn.last()
+            except ProviderConnectionError:
+                return _refused(503, "the witness is busy; try again")
+            if found is not None:
+                return WitnessAnswer(200, found.render().decode())
+        return _refused(404, "no checkpoint of such a log was cosigned")
+
+    def _cosigned(self, request: _Request, turn: WitnessTurn, trusted: set[tuple[str, bytes]]) -> WitnessAnswer:
+        note, new = turn.last(), request.checkpoint
+        last = None if note is None else Checkpoint.parse(note.text)
         size = 0 if last is None else last.size
         if request.old != size:
             return WitnessAnswer(409, f"{size}\n", SIZE_TYPE)
-        if last is not None and last.size == new.size and last.root != new.root:
-            return WitnessAnswer(409, f"{size}\n", SIZE_TYPE)
+        if new.size == 0 and new.root != EMPTY_ROOT:
+            return _refused(422, "the root is not that of an empty log")
         try:
             if last is None or size == 0:
                 if request.proof:
@@ -116,9 +135,10 @@ class Witness:
         except InvalidProofError:
             return _refused(422, "invalid consistency proof")
         seconds, text = self._seconds(), new.text()
-        lines = "".join(signer.cosign(text, seconds).line() for signer in self._signers)
-        turn.keep(new)
-        return WitnessAnswer(200, lines)
+        cosigned = [signer.cosign(text, seconds) for signer in self._signers]
+        signatures = [each for each in Note.parse(request.note).signatures if (each.name, each.key_id) in trusted]
+        turn.keep(Note(text, (*signatures, *cosigned)))
+        return WitnessAnswer(200, "".join(each.line() for each in cosigned))
 
 
 class FolderState:
@@ -157,19 +177,21 @@ class _FileTurn:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def last(self) -> Checkpoint | None:
+    def last(self) -> Note | None:
         try:
-            return Checkpoint.parse(self._path.read_text(encoding="utf-8"))
+            note = Note.parse(self._path.read_bytes())
+            Checkpoint.parse(note.text)
+            return note
         except FileNotFoundError:
             return None
-        except (InvalidSignatureError, UnicodeDecodeError):
+        except InvalidSignatureError:
             raise ProviderConnectionError(f"{self._path} is damaged: restore it, or remove it with its log") from None
 
-    def keep(self, checkpoint: Checkpoint) -> None:
+    def keep(self, note: Note) -> None:
         staged = f"{self._path}.new"
         file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(file, "wb") as opened:
-            opened.write(checkpoint.text().encode())
+            opened.write(note.render())
             opened.flush()
             os.fsync(opened.fileno())
         os.replace(staged, self._path)

@@ -1,0 +1,154 @@
+"""What a policy asks of a log, and what a log that does not come up to it is called."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from keystead.errors import InvalidInputError
+from keystead.ledger import SealedFile, TrustPolicy, Verifier, checking
+from keystead.ledger.cosignature import WitnessSigner
+from keystead.ledger.note import Note
+from keystead.ledger.records import parse_line
+from keystead.ledger.sealer import Sealer
+from keystead.ledger.tags import SessionKey
+from keystead.ledger.witness_client import with_cosignatures
+from keystead.testing import FakeKMS
+from tests.ledger.logs import chained, kinds
+from tests.ledger.test_sealed_file import STREAM, opened, verified
+
+WITNESS = WitnessSigner("witness.example.org", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
+@pytest.fixture
+def kms() -> FakeKMS:
+    return FakeKMS()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "app.log"
+
+
+def test_a_chain_that_nobody_signed_is_anybodys(path: Path) -> None:
+    with SealedFile(path, stream=STREAM, kms=None) as log:
+        log.append(b"1")
+        policy = log.trust_policy()
+    assert Verifier(policy).verify(path, expect_closed=True).errors == []
+    forger = Sealer(STREAM, chained("forged"), None)
+    path.write_bytes(forger.file(1, 0) + forger.seal([b'"forged"'], 1))
+    assert kinds(Verifier(policy).verify(path)) == ["untrusted"]
+
+
+def test_tags_that_no_key_checks_are_anybodys_too(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = dataclasses.replace(log.trust_policy(), keys=())
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert Verifier(policy).verify(path, expect_closed=True).errors == []
+    path.write_bytes(b"".join(lines[:2]))
+    assert kinds(Verifier(policy).verify(path)) == ["untrusted"]
+
+
+def test_records_of_a_chain_after_the_last_checkpoint_are_told_apart(path: Path) -> None:
+    log = SealedFile(path, stream=STREAM, kms=None, checkpoint_s=3600)
+    log.append(b"1")
+    log.checkpoint()
+    log.append(b"2")
+    log.flush()
+    report = Verifier(log.trust_policy()).verify(path)
+    assert report.valid
+    assert any("anybody's" in warning for warning in report.warnings)
+    log.close()
+
+
+def test_a_shared_key_alone_checks_tags_and_closing(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = dataclasses.replace(log.trust_policy(), signers=())
+    report = verified(path, kms, policy, expect_closed=True)
+    assert (report.errors, report.closed, report.vouched) == ([], True, 0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:1], lines[1].replace(b'"d":1', b'"d":2'), *lines[2:]]))
+    assert kinds(verified(path, kms, policy)) == ["modified"]
+
+
+def witnessed(policy: TrustPolicy) -> TrustPolicy:
+    return dataclasses.replace(policy, witnesses=(WITNESS.key,), quorum=1)
+
+
+def test_a_quorum_is_met_by_a_checkpoint_that_the_reader_has(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        kept = log.checkpoint()
+        policy = witnessed(log.trust_policy())
+    assert kinds(verified(path, kms, policy)) == ["checkpoint"]
+    with pytest.raises(InvalidInputError, match="fewer than 1"):
+        verified(path, kms, policy, since=kept)
+    cosigned = with_cosignatures(kept, [WITNESS.cosign(Note.parse(kept).text, 1_900_000_000)])
+    report = verified(path, kms, policy, since=cosigned)
+    assert (report.errors, report.vouched) == ([], 2)
+
+
+def test_a_checkpoint_that_is_not_witnessed_has_to_be_true_all_the_same(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        kept = log.checkpoint()
+        policy = witnessed(log.trust_policy())
+    cosigned = with_cosignatures(kept, [WITNESS.cosign(Note.parse(kept).text, 1_900_000_000)])
+    line = next(line for line in path.read_bytes().splitlines() if b'"k":"checkpoint"' in line)
+    path.write_bytes(path.read_bytes().replace(line, line.replace(b"app\\n2\\n", b"app\\n1\\n")))
+    assert not verified(path, kms, policy, since=cosigned).valid
+
+
+def test_the_log_of_a_worker_is_not_passed_off_as_its_parents(path: Path, kms: FakeKMS) -> None:
+    with SealedFile(path, stream=f"{STREAM}/ab12", kms=kms, key_id="audit") as log:
+        log.append(b"1")
+        policy = dataclasses.replace(log.trust_policy(), stream=STREAM)
+    report = verified(path, kms, policy)
+    assert report.valid
+    assert "forked worker" in report.warnings[0]
+
+
+def test_lines_that_anybody_writes_cost_no_more_than_a_few_calls_of_the_kms(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = log.trust_policy()
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    told = json.loads(parse_line(first[:-1]).payload)["session"]
+    forged = b"".join(
+        b'{"n":%d,"t":%d,"k":"session","d":%b,"m":"%b"}\n'
+        % (number, 10**12, json.dumps(told | {"id": f"{number:032x}"}).encode(), b"A" * 43)
+        for number in range(1, 500)
+    )
+    path.write_bytes(first + forged + b"".join(others))
+    before = kms.calls["decrypt"]
+    assert not verified(path, kms, policy).valid
+    assert kms.calls["decrypt"] - before < 100
+
+
+def test_lines_that_anybody_writes_lead_through_no_more_epochs_than_a_session_has(
+    path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = log.trust_policy()
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    line = b'{"n":%d,"t":%d,"k":"epoch","d":{"epoch":1000},"m":"%b"}\n'
+    forged = b"".join(line % (number, 10**12, b"A" * 43) for number in range(1, 100))
+    path.write_bytes(first + forged + b"".join(others))
+    steps = []
+    end_epoch = SessionKey.end_epoch
+
+    def counted(key: SessionKey, number: int, tag: bytes) -> bytes:
+        steps.append(number)
+        return end_epoch(key, number, tag)
+
+    monkeypatch.setattr(SessionKey, "end_epoch", counted)
+    monkeypatch.setattr(checking, "_MOST_STEPS", 5000)
+    assert not verified(path, kms, policy).valid
+    assert len(steps) <= 5000
