@@ -11,6 +11,7 @@ from soak.figures import Scenario
 from soak.fuzz import Fuzz
 from soak.limits import Limits
 from soak.nonces import Nonces
+from soak.providers import Providers
 from soak.restore import Restore
 from soak.rotation import Rotation
 from soak.rotators import Rotators
@@ -27,6 +28,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Tamper(),
     Restore(),
     Faults(),
+    Providers(),
     Fields(),
     Scale(),
     Start(),

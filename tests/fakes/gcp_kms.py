@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tests.fakes.gcp_kms", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="for gRPC; one that is free by default")
-    parser.add_argument("--key", action="append", default=[], help="a key to make")
+    parser.add_argument("--key", action="append", default=[], help="a key to make, or NAME:PURPOSE as the API has it")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt), FakeCloudKms(port=given.port) as kms:
@@ -232,8 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"rest         {kms.rest_endpoint}")
         print(f"ca           {kms.ca_file}")
         print(f"credentials  {kms.credentials_file}")
-        for name in given.key:
-            print(f"key          {kms.create_key(name)}", flush=True)
+        for asked in given.key:
+            name, _, purpose = asked.partition(":")
+            print(f"key          {kms.create_key(name, purpose or 'ENCRYPT_DECRYPT')}", flush=True)
         print("ready", flush=True)
         kms.wait()
 

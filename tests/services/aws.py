@@ -148,7 +148,7 @@ def moto(aws_environment: Path) -> Iterator[AwsService]:
             service = AwsService(OTHER, aws_environment)
         else:
             port = free_port()
-            stack.enter_context(_running("moto", "moto_server", ["-H", "127.0.0.1", "-p", str(port)], port, {}))
+            stack.enter_context(running("moto", "moto_server", ["-H", "127.0.0.1", "-p", str(port)], port, {}))
             service = AwsService(f"http://127.0.0.1:{port}", aws_environment)
         stack.callback(service.close)
         yield service
@@ -160,14 +160,15 @@ def ministack(aws_environment: Path) -> Iterator[AwsService]:
     port = free_port()
     variables = {"BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "GATEWAY_PORT": str(port)}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_running("ministack", "ministack", [], port, variables))
+        stack.enter_context(running("ministack", "ministack", [], port, variables))
         service = AwsService(f"http://127.0.0.1:{port}", aws_environment)
         stack.callback(service.close)
         yield service
 
 
 @contextlib.contextmanager
-def _running(service: str, name: str, arguments: list[str], port: int, variables: dict[str, str]) -> Iterator[None]:
+def running(service: str, name: str, arguments: list[str], port: int, variables: dict[str, str]) -> Iterator[None]:
+    """Run a program of a service's environment until the block ends; it answers on ``port`` when the block begins."""
     path = program(service, name)
     if path is None:
         missing(service, f"python -m tests.services.install {service}")

@@ -6,6 +6,7 @@ done in the turns of Keystead's own worker, since two threads in it crash the pr
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
 import shutil
@@ -248,13 +249,12 @@ def module_path() -> str | None:
     return next((place for place in PLACES if os.path.exists(place)), None)
 
 
-@pytest.fixture(scope="session")
-def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
-    """The module with two tokens of this process's own."""
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[SoftHsm]:
+    """Have the module with two tokens of this process's own, in ``folder``."""
     path, program = module_path(), shutil.which("softhsm2-util")
     if path is None or program is None:
         missing("softhsm", CURE)
-    folder = tmp_path_factory.mktemp("softhsm")
     hsm = SoftHsm(path, folder)
     hsm.tokens.mkdir()
     conf = folder / "softhsm2.conf"
@@ -265,6 +265,13 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
     yield hsm
     hsm.in_turn(hsm.module._leave)
     del os.environ["SOFTHSM2_CONF"]
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """The module with two tokens of this process's own."""
+    with running(tmp_path_factory.mktemp("softhsm")) as hsm:
+        yield hsm
 
 
 def init_token(program: str, label: str) -> None:

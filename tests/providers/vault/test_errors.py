@@ -161,6 +161,22 @@ async def test_a_throttled_call_says_how_long_to_wait(making: Making) -> None:
         assert caught.value.retry_after_s == seconds
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_outage_does_not_have_the_key_read_again(making: Making, status: int) -> None:
+    provider, key = making.provider(), making.bao.new_key()
+    sealed = await provider.encrypt(b"value", key)
+    before = len(making.paths("/keys/"))
+    for verb, call in (
+        ("encrypt", lambda: provider.encrypt(b"value", key)),
+        ("decrypt", lambda: provider.decrypt(sealed)),
+    ):
+        making.proxy.fail_next(1, status=status, path=f"/{verb}/")
+        with pytest.raises(ProviderConnectionError):
+            await call()
+        await call()
+    assert len(making.paths("/keys/")) == before
+
+
 async def test_a_real_quota_throttles_with_the_time_to_wait(making: Making) -> None:
     bao = making.bao
     mount = bao.mount_transit()

@@ -270,3 +270,26 @@ async def test_the_processes_own_variables_are_not_the_sdks(making: Making, monk
     making.proxy.refuse()
     with pytest.raises(ProviderConnectionError):
         await provider.describe(making.bao.shared_key())
+
+
+async def test_what_is_known_of_a_key_is_told_while_another_thread_reads_it(making: Making) -> None:
+    provider, key_id = making.provider(), making.bao.new_key()
+    await provider.encrypt(b"value", key_id)
+    key = provider._keys.get(key_id)
+    info = key.info(provider._client, provider._clock)
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with key.lock:
+            is_held.set()
+            may_go.wait(10)
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    is_held.wait(10)
+    started = time.monotonic()
+    assert (key.current(info), key.version(provider._clock)) == (1, None)
+    assert key.info(provider._client, provider._clock) is info
+    assert time.monotonic() - started < 5
+    may_go.set()
+    reading.join()

@@ -21,7 +21,15 @@ from keystead.errors import (
 from keystead.model import SecretBytes, SecretText
 from keystead.ports import Clock, Random
 from keystead.providers.vault.client import MAX_BODY_SIZE, VaultClient, body_size, too_large
-from keystead.providers.vault.errors import DECRYPTION_FAILED, Answer, Reason, error_of, reason_of, reason_of_text
+from keystead.providers.vault.errors import (
+    DECRYPTION_FAILED,
+    OUTAGES,
+    Answer,
+    Reason,
+    error_of,
+    reason_of,
+    reason_of_text,
+)
 from keystead.providers.vault.forms import decode, encode, parse_ciphertext
 from keystead.providers.vault.keys import ENCRYPTING, Key, KeyInfo
 
@@ -201,8 +209,10 @@ class Cipher:
             info = self.ready(key)
             answer = ask(info)
         if not has_results(answer):
-            key.forget()
-            raise error_of(reason_of(answer), verb, _policy_path(key, verb), answer=answer)
+            reason = reason_of(answer)
+            if reason not in OUTAGES:
+                key.forget()
+            raise error_of(reason, verb, _policy_path(key, verb), answer=answer)
         return answer, info
 
     def _opening(self, key: Key, verb: str, form: tuple[str, int], more: Mapping[str, Any]) -> Answer:
@@ -210,7 +220,7 @@ class Cipher:
         if answer.is_ok:
             return answer
         reason = reason_of(answer)
-        if reason is not Reason.ALTERED:
+        if reason not in {Reason.ALTERED, *OUTAGES}:
             key.forget()
         if reason is Reason.TOO_NEW and key.info(self._client, self._clock).latest >= form[1]:
             reason = Reason.VERSION_AHEAD

@@ -99,6 +99,9 @@ class Reason(Enum):
     REFUSED = auto()
 
 
+OUTAGES: Final = frozenset({Reason.UNAVAILABLE, Reason.SEALED, Reason.THROTTLED})
+"""Refusals that say nothing of the key."""
+
 _OF_TEXTS: Final = (
     ("message authentication failed", Reason.ALTERED),
     ("version is too new", Reason.TOO_NEW),

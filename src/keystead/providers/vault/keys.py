@@ -153,6 +153,7 @@ class Key:
         self.name = name
         self.key_id = key_id
         self._reading = Once()
+        self._state = threading.RLock()
         self.admin = threading.Lock()
         self.is_proven = False
         self.binds_data_keys: bool | None = None
@@ -165,7 +166,7 @@ class Key:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held while what is known of the key changes."""
+        """Held while the server is asked; what is known of the key can be read meanwhile."""
         return self._reading.lock
 
     def path(self, verb: str) -> str:
@@ -180,18 +181,19 @@ class Key:
         """
 
         def known() -> KeyInfo | None:
-            is_old = fresh or clock.monotonic() - self._read_at >= READ_AGAIN_AFTER_S
-            return None if is_old else self._info
+            with self._state:
+                is_old = fresh or clock.monotonic() - self._read_at >= READ_AGAIN_AFTER_S
+                return None if is_old else self._info
 
         def read() -> KeyInfo:
             answer = client.do("read", self.path("keys"), method="get")
             return self.learn(KeyInfo.of(answer.data), clock)
 
-        return self._reading.run(known, read)
+        return known() or self._reading.run(known, read)
 
     def learn(self, info: KeyInfo, clock: Clock) -> KeyInfo:
         """Take over what the server has said of the key, and return it."""
-        with self.lock:
+        with self._state:
             if self._kind != (info.type, info.is_derived):
                 self.is_proven, self.binds_data_keys = False, None
                 self._kind = info.type, info.is_derived
@@ -204,12 +206,12 @@ class Key:
 
     def forget(self) -> None:
         """Have the server asked anew before the next operation."""
-        with self.lock:
+        with self._state:
             self._info = None
 
     def confirm(self, version: int, clock: Clock) -> None:
         """Note that the server has answered a rotation with this new version."""
-        with self.lock:
+        with self._state:
             self._asked_for, self._unconfirmed = version, None
             self._until = clock.monotonic() + CONFIRMED_FOR_S
 
@@ -218,24 +220,24 @@ class Key:
 
         The server may show versions up to ``unconfirmed`` that it could not store, and that are gone when its cache is.
         """
-        with self.lock:
+        with self._state:
             self._asked_for, self._until, self._unconfirmed = confirmed, None, unconfirmed
 
     def version(self, clock: Clock) -> int | None:
         """Return the version to ask for by number, or None where the server chooses its newest."""
-        with self.lock:
+        with self._state:
             if self._until is not None and clock.monotonic() >= self._until:
                 self._asked_for = self._until = None
             return self._asked_for
 
     def current(self, info: KeyInfo) -> int:
         """Return the version that encrypts."""
-        with self.lock:
+        with self._state:
             return info.latest if self._unconfirmed is None or self._asked_for is None else self._asked_for
 
     def renew_locks(self) -> None:
         """In a child of a fork: the parent's threads may have held them."""
-        self._reading, self.admin = Once(), threading.Lock()
+        self._reading, self._state, self.admin = Once(), threading.RLock(), threading.Lock()
 
 
 class Keys:

@@ -1,0 +1,116 @@
+"""What calls to a KMS cost the event loop that makes them: how late it gets, and how long they take beside the SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import statistics
+import time
+from itertools import cycle
+from pathlib import Path
+
+from soak.figures import Figures
+from soak.kms_places import CONTEXT, KEY, KmsPlace, places
+
+IN_FLIGHT = 100
+TICK_S = 0.001
+STALL_MS = 5.0
+OVERHEAD_US = 250.0
+
+
+def lateness(folder: Path, index: int, *, seconds: float, rounds: int, is_full: bool) -> Figures:
+    """Measure how late an event loop gets while a hundred calls are in flight, and while nothing is."""
+    figures = Figures()
+
+    async def main() -> None:
+        async with list(places(folder, is_far=True))[index] as place:
+            idle, busy, calls = 0.0, 0.0, 0
+            first = await _while(_call_all(place))
+            # The first collection over what SDKs have loaded takes a tenth of a second, whoever loads them.
+            gc.collect()
+            gc.freeze()
+            for _ in range(rounds):
+                idle = max(idle, await _while(asyncio.sleep(seconds)))
+                made: list[int] = []
+                busy = max(busy, await _while(_keep_in_flight(place, seconds, made)))
+                calls += sum(made)
+            figures.tell(place.name, f"calls, {IN_FLIGHT} in flight, of every kind", calls)
+            figures.tell(place.name, "ms late at most, idle", idle * 1e3)
+            figures.tell(place.name, "ms late at most, the SDK's loading and first calls", first * 1e3)
+            what, worst = "ms late at most, meanwhile", busy * 1e3
+            if is_full:
+                figures.at_most(place.name, what, worst, round(idle * 1e3 + STALL_MS, 2))
+            else:
+                figures.tell(place.name, what, worst)
+
+    asyncio.run(main())
+    return figures
+
+
+def overhead(folder: Path, index: int, *, calls: int, is_full: bool) -> Figures:
+    """Measure a decryption through guard and provider, and by the vendor's SDK alone, in turn."""
+    figures = Figures()
+
+    async def main() -> None:
+        async with list(places(folder))[index] as place:
+            guarded = place.guarded()
+            sealed = await guarded.encrypt(KEY, place.key_id, context=CONTEXT)
+            ours, raw = [], []
+            for number in range(calls + 20):
+                raw_s = await place.raw_s(sealed)
+                started = time.perf_counter()
+                await guarded.decrypt(sealed)
+                if number >= 20:
+                    ours.append(time.perf_counter() - started)
+                    raw.append(raw_s)
+            base = statistics.median(raw) * 1e6
+            added = statistics.median(ours) * 1e6 - base
+            figures.tell(place.name, "us a decryption by the SDK alone, median", base)
+            if is_full:
+                figures.at_most(place.name, "us that guard and provider add", added, OVERHEAD_US)
+            else:
+                figures.tell(place.name, "us that guard and provider add", added)
+
+    asyncio.run(main())
+    return figures
+
+
+async def _call_all(place: KmsPlace) -> None:
+    guarded = place.guarded()
+    sealed = await guarded.encrypt(KEY, place.key_id, context=CONTEXT)
+    for call in place.calls(guarded, sealed).values():
+        await call()
+
+
+async def _keep_in_flight(place: KmsPlace, seconds: float, made: list[int]) -> None:
+    guarded = place.guarded()
+    sealed = await guarded.encrypt(KEY, place.key_id, context=CONTEXT)
+    kinds = list(place.calls(guarded, sealed).values())
+    until = time.monotonic() + seconds
+
+    async def caller(number: int) -> int:
+        # Callers do not come all at once, as they do not in a service.
+        await asyncio.sleep(seconds / 4 * number / IN_FLIGHT)
+        count = 0
+        for call in cycle([*kinds[number % len(kinds) :], *kinds[: number % len(kinds)]]):
+            await call()
+            count += 1
+            if time.monotonic() > until:
+                break
+        return count
+
+    made += await asyncio.gather(*(caller(number) for number in range(IN_FLIGHT)))
+    if place.rotates:
+        await guarded.rotate_key(place.key_id)  # type: ignore[attr-defined]  # as these providers have it
+
+
+async def _while(work: object) -> float:
+    """Return by how many seconds a tick came late, at most, while ``work`` was under way."""
+    worst = 0.0
+    task = asyncio.ensure_future(work)  # type: ignore[call-overload]  # any awaitable
+    while not task.done():
+        started = time.perf_counter()
+        await asyncio.sleep(TICK_S)
+        worst = max(worst, time.perf_counter() - started - TICK_S)
+    await task
+    return worst
