@@ -81,8 +81,9 @@ class GuardedProvider(GuardedSigning):
         async def call() -> bytes:
             return bytes(await self._provider.decrypt(foreign, context=context))
 
-        key = (encrypted, None if context is None else encode_context(context))
-        return await self._unwraps.run(key, lambda: self._run("decrypt", call))
+        return await self._run(
+            "decrypt", call, shared=(encrypted, None if context is None else encode_context(context))
+        )
 
     async def _generate_data_key(
         self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
