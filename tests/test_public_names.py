@@ -103,9 +103,16 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert answer.stdout == "[]\n"
 
 
-def test_the_manager_and_fields_load_no_database_before_they_are_used() -> None:
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from keystead import Field, KeyManager; import keystead.blocking, keystead.fields, sys",
+        "from keystead.cli.main import build_app; import sys; build_app()",
+    ],
+    ids=["library", "command line"],
+)
+def test_nothing_loads_a_database_before_it_is_used(program: str) -> None:
     heavy = ["sqlalchemy", "alembic", "aiosqlite", "psycopg"]
-    program = "from keystead import Field, KeyManager; import keystead.blocking, keystead.fields, sys"
     program += f"; print([name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert answer.stdout == "[]\n"

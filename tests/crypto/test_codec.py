@@ -83,7 +83,8 @@ def test_a_malformed_plaintext_is_refused(case: dict[str, Any]) -> None:
 def test_every_value_comes_back(value: object) -> None:
     decoded = decode_value(encode_value(value))
 
-    assert decoded == value
+    # In the hour that a clock skips or repeats, times of two zones are never equal, even of one instant.
+    assert decoded == (value.astimezone(UTC) if isinstance(value, datetime) else value)
     assert type(decoded) is type(value)
 
 

@@ -8,8 +8,8 @@ import typer
 
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
-from keystead.manager import installation
 from keystead.manager.configured import store_url
+from keystead.manager.installation import is_sqlite
 
 Role = Annotated[str, typer.Option("--app-role", metavar="NAME", help="With --roles: what the application runs as.")]
 
@@ -29,17 +29,20 @@ def migrate(
     ] = None,
 ) -> Outcome:
     """Bring the store's tables to this release's form; it may be run again at any time."""
+    from keystead.manager.schema import grants, migration_sql
+    from keystead.manager.schema import migrate as migrate_schema
+
     if sql and roles:
         wrong_usage("--sql and --roles print different things; give one")
     loaded = call.settings()
     url, schema = store_url(loaded), loaded.settings.schema_name
     if roles:
-        if installation.is_sqlite(url):
+        if is_sqlite(url):
             say("these are for a store on PostgreSQL; this one is an SQLite file, which has no roles")
-        text = installation.grants(app_role, migrate_role, schema)
+        text = grants(app_role, migrate_role, schema)
         return Outcome({"sql": text}, text.rstrip())
     if sql:
-        text = installation.migration_sql(url, schema)
+        text = migration_sql(url, schema)
         return Outcome({"sql": text}, text.rstrip())
-    revision = installation.migrate(url, schema)
+    revision = migrate_schema(url, schema)
     return Outcome({"revision": revision}, f"the store's schema is at revision {revision}")

@@ -1,4 +1,4 @@
-"""Making a place to work in: settings, KEK and store in one folder; and a store's schema."""
+"""Making a place to work in: settings, KEK and store in one folder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from keystead.manager.configured import SQLITE_FILE, read_settings
 from keystead.manager.manager import KeyManager
 from keystead.providers.local.kek_file import create_kek_file
 from keystead.providers.uri import ProviderUri
-from keystead.stores import schema
 from keystead.stores.urls import parse_url
 
 KEK_FILE: Final = "keystead.kek"
 SETTINGS_FILE: Final = "keystead.yaml"
 IGNORE_FILE: Final = ".gitignore"
-REVISION: Final = schema.HEAD
 _SETTINGS: Final = """\
 # Settings of Keystead. Relative paths count from this file's folder; ${{NAME}} stands for an environment variable.
 # Flags and KEYSTEAD_... variables win over what stands here; `keystead config check` shows what is in force.
@@ -103,22 +101,6 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
     kept = [path for path in wanted if path.exists()] + [path for path in made if path == ignore]
     own_kek, own_store = (kek if kms is None else None), (database if store is None else None)
     return Installation(settings, kept, own_kek, own_store, unignored or [])
-
-
-def migrate(url: str, schema_name: str | None = None) -> str:
-    """Bring the store's schema to this release's revision, and return that."""
-    schema.migrate(url, schema=schema_name)
-    return REVISION
-
-
-def migration_sql(url: str, schema_name: str | None = None) -> str:
-    """Return the statements that make the schema, touching nothing."""
-    return schema.migrate(url, schema=schema_name, sql=True) or ""
-
-
-def grants(role: str, migrator: str | None = None, schema_name: str | None = None) -> str:
-    """Return the grants for a role that an application runs as; see ``keystead.stores.schema.grants``."""
-    return schema.grants(role, migrator=migrator, schema=schema_name)
 
 
 def is_sqlite(url: str) -> bool:
