@@ -166,6 +166,27 @@ def test_opentelemetry_is_imported_at_the_first_measurement() -> None:
     assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == 0
 
 
+def test_the_guards_first_call_loads_opentelemetry_off_the_loop() -> None:
+    script = (
+        "import asyncio, sys, threading\n"
+        "from keystead.providers.guard import GuardedProvider\n"
+        "from keystead.testing import FakeKMS\n"
+        "by = set()\n"
+        "class Note:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'opentelemetry':\n"
+        "            by.add(threading.get_ident())\n"
+        "async def main():\n"
+        "    sys.meta_path.insert(0, Note())\n"
+        "    await GuardedProvider(FakeKMS(), 'cloud').encrypt(b'x', 'app')\n"
+        "    assert by and threading.get_ident() not in by\n"
+        "assert 'opentelemetry' not in sys.modules\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_measurements_reach_a_meter_provider_set_up_later() -> None:
     script = (
         "from keystead import telemetry\n"

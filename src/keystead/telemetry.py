@@ -16,13 +16,17 @@ keystead_cache_events_total         counter    event                           h
 keystead_legacy_reads_total         counter    form                            values of older systems decrypted
 keystead_plaintext_reads_total      counter    field                           values read that are in clear still
 keystead_wrap_faults_total          counter    provider, fault                 of several KEKs, one did not wrap or open
+keystead_audit_entries_total        counter    result                          written, sealed, rejected, failed
+keystead_audit_waiting              gauge                                      entries not in the log yet
 ==================================  =========  ==============================  ==============================
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -46,6 +50,8 @@ class Instruments:
     legacy_reads: Counter
     plaintext_reads: Counter
     wrap_faults: Counter
+    audit_entries: Counter
+    audit_waiting: _Gauge
 
     @classmethod
     def of(cls, meter: Meter) -> Instruments:
@@ -65,7 +71,21 @@ class Instruments:
             legacy_reads=meter.create_counter("keystead_legacy_reads_total", "1", "Older systems' values decrypted"),
             plaintext_reads=meter.create_counter("keystead_plaintext_reads_total", "1", "Values read in clear"),
             wrap_faults=meter.create_counter("keystead_wrap_faults_total", "1", "Wraps missing or refused"),
+            audit_entries=meter.create_counter("keystead_audit_entries_total", "1", "Audit entries, by what became"),
+            audit_waiting=meter.create_gauge("keystead_audit_waiting", "1", "Audit entries not in the log yet"),
         )
+
+
+@cache
+def load() -> None:
+    """Load OpenTelemetry's API where it is installed, for tens of milliseconds: from an event loop, in a thread."""
+    with suppress(ImportError):
+        import_module("opentelemetry.metrics")
+
+
+def is_loaded() -> bool:
+    """Whether ``load`` is done, so that a measurement holds nothing up."""
+    return load.cache_info().currsize > 0
 
 
 @cache
@@ -125,3 +145,19 @@ def wrap_fault(provider: str, fault: str) -> None:
     """Count that one of several KEKs failed while the others did not; ``fault`` is ``missing`` or ``refused``."""
     if (made := instruments()) is not None:
         made.wrap_faults.add(1, {"provider": provider, "fault": fault})
+
+
+def audit_entry(result: str, count: int = 1) -> None:
+    """Count entries of the audit trail.
+
+    ``written`` by this process, ``sealed`` into the log, ``rejected`` since they were not authentic, ``failed``: not
+    written, and what they tell of did not happen either, unless the operator has chosen that.
+    """
+    if (made := instruments()) is not None:
+        made.audit_entries.add(count, {"result": result})
+
+
+def audit_waiting(count: int) -> None:
+    """Set how many entries wait to be sealed."""
+    if (made := instruments()) is not None:
+        made.audit_waiting.set(count)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import cast
 
 import pytest
 
 from keystead import ports
-from keystead.errors import DecryptionError, InvalidInputError, KeyRotationError
+from keystead.errors import DecryptionError, InvalidInputError, KeyNotFoundError, KeyRotationError
 from keystead.model import EncryptedData, KeyState
 from keystead.ports import (
     Closes,
@@ -136,6 +137,15 @@ async def test_another_key_id_does_not_decrypt(subject: Subject, harness: Harnes
 
 
 @subjects()
+@pytest.mark.parametrize("key_id", ["", "../ no key?", "lone \ud800 surrogate"])
+async def test_a_record_that_names_what_can_be_no_key_does_not_decrypt(subject: Subject, key_id: str) -> None:
+    sealed = await subject.provider.encrypt(b"value", subject.key_id)
+    reference = replace(sealed.key_reference, key_id=key_id)
+    with pytest.raises((DecryptionError, KeyNotFoundError)):
+        await subject.provider.decrypt(replace(sealed, key_reference=reference))
+
+
+@subjects()
 async def test_a_flipped_bit_anywhere_does_not_decrypt(subject: Subject, harness: Harness) -> None:
     sealed = await subject.provider.encrypt(b"v", subject.key_id)
     for position in range(len(sealed.ciphertext)):
@@ -151,6 +161,13 @@ async def test_a_truncated_ciphertext_does_not_decrypt(subject: Subject) -> None
     for length in range(len(sealed.ciphertext)):
         with pytest.raises(DecryptionError):
             await subject.provider.decrypt(replace(sealed, ciphertext=sealed.ciphertext[:length]))
+
+
+@subjects()
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_every_kind_of_bytes_is_encrypted(subject: Subject, kind: type[bytearray | memoryview]) -> None:
+    sealed = await subject.provider.encrypt(cast(bytes, kind(b"value")), subject.key_id)
+    assert await subject.provider.decrypt(sealed) == b"value"
 
 
 @subjects()
@@ -261,7 +278,8 @@ async def test_rewrap_refuses_another_context(subject: Subject) -> None:
 async def test_the_rotation_policy_can_be_asked_for(subject: Subject) -> None:
     provider = cast(ReportsRotationPolicy, subject.provider)
     await subject.provider.encrypt(b"value", subject.key_id)
-    assert (await provider.get_rotation_policy(subject.key_id)).rotation_period is not None
+    policy = await provider.get_rotation_policy(subject.key_id)
+    assert policy.enabled is ((policy.rotation_period or timedelta(0)) > timedelta(0))
 
 
 @subjects(Closes)

@@ -111,6 +111,7 @@ async def test_another_algorithm_does_not_decrypt() -> None:
 
 async def test_large_plaintexts_are_encrypted_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = LocalKMSProvider()
+    await provider.encrypt(b"loads the primitives", "default")
     seen: list[str] = []
 
     def random(size: int) -> bytes:
@@ -182,6 +183,29 @@ async def test_a_slow_root_key_is_derived_once_and_off_the_event_loop() -> None:
 async def test_a_root_key_that_is_too_short_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="16 bytes"):
         await LocalKMSProvider(LocalKMSConfig(root_key=lambda: b"short")).encrypt(b"value", "default")
+
+
+async def test_closing_does_not_hold_the_loop_up_while_the_file_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        has_begun.set()
+        may_end.wait(10)
+        return add_version(*given, **options)
+
+    monkeypatch.setattr("keystead.providers.local.kek_source.add_version", slowly)
+    provider = of_file(path)
+    rotating = asyncio.create_task(provider.rotate_key("default"))
+    await asyncio.to_thread(has_begun.wait, 10)
+    closing = asyncio.create_task(provider.aclose())
+    (timer := threading.Timer(2.0, may_end.set)).start()
+    await asyncio.sleep(0.01)
+    assert not may_end.is_set()
+    may_end.set()
+    timer.cancel()
+    await asyncio.gather(rotating, closing)
 
 
 async def test_after_close_a_configured_kek_is_read_again(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import logging
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from keystead.errors import ConfigurationError, DecryptionError, KeyNotFoundError, RotationNotSupportedError
 from keystead.providers.key_material import KeyMaterial, fingerprint
+from keystead.providers.local.kek import LocalKek
 from keystead.providers.local.kek_file import create_kek_file
 from keystead.providers.local.kek_material import kek_of, version_number
 from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
@@ -145,6 +147,48 @@ async def test_a_key_that_is_replaced_without_keeping_it_is_told(
     with caplog.at_level(logging.WARNING, logger="keystead.providers"):
         await provider.encrypt(b"value", "default")
     assert "no longer there" in caplog.text
+
+
+@pytest.mark.parametrize("kept_in", ["file", "variable"])
+async def test_a_process_that_read_a_key_opens_what_it_wrapped_after_it_was_replaced_and_can_rewrap_it(
+    kept_in: str, tmp_path: Path
+) -> None:
+    environ, path = {"A_KEK": OLD.hex()}, written(tmp_path / "kek", OLD)
+    provider = of_file(path) if kept_in == "file" else of_variable(environ)
+    old = await provider.encrypt(b"value", "default")
+    environ["A_KEK"] = NEW.hex()
+    written(path, NEW)
+    await provider.encrypt(b"another", "default")
+    assert await provider.decrypt(old) == b"value"
+    moved = await provider.rewrap(old)
+    afterwards = of_file(path) if kept_in == "file" else of_variable(environ)
+    assert await afterwards.decrypt(moved) == b"value"
+
+
+async def test_what_was_read_before_is_forgotten_at_close(tmp_path: Path) -> None:
+    environ = {"A_KEK": OLD.hex()}
+    provider = of_variable(environ)
+    old = await provider.encrypt(b"value", "default")
+    environ["A_KEK"] = NEW.hex()
+    await provider.encrypt(b"another", "default")
+    await provider.aclose()
+    with pytest.raises(DecryptionError, match="names KEK version"):
+        await provider.decrypt(old)
+
+
+async def test_a_clock_that_is_behind_the_files_does_not_make_every_wrap_keep_another_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = of_file(written(tmp_path / "kek", lines(NEW, OLD)))
+    sealed = await provider.encrypt(b"value", "default")
+    monkeypatch.setattr("keystead.providers.key_sources.time.time_ns", lambda: 0)
+    for _ in range(50):
+        await provider.encrypt(b"value", "default")
+    keks = [
+        each for each in gc.get_objects() if isinstance(each, LocalKek) and version_number(fingerprint(NEW)) in each
+    ]
+    assert len(keks) <= 2
+    assert await provider.decrypt(sealed) == b"value"
 
 
 async def test_a_kek_file_is_still_read_as_one(tmp_path: Path) -> None:

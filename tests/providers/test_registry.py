@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,9 @@ from keystead.providers.local.provider import LocalKMSProvider
 from keystead.providers.registry import open_provider, register, schemes
 from keystead.providers.uri import ProviderSettings, ProviderUri
 from keystead.testing import FakeKMS
+from tests.docs.blocks import ROOT
+
+GUIDE = ROOT / "docs" / "guides"
 
 
 @pytest.fixture
@@ -131,6 +135,16 @@ def test_a_provider_of_ones_own_joins_by_registration(own_registry: None, monkey
     register("Own", "own_kms:OwnProvider")
     opened = open_provider("own:billing")
     assert (opened.name, opened.default_key_id, "own" in schemes()) == ("own", "billing", True)
+
+
+def test_every_scheme_stands_in_the_guide_and_those_of_key_services_lead_to_their_pages() -> None:
+    rows = [line for line in (GUIDE / "deploy.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    for scheme in schemes():
+        own = [row for row in rows if f"`{scheme}:" in row.split(" | ")[0]]
+        pages = re.findall(r"\((\.\./kms/\w+\.md)\)", "".join(own))
+        assert own
+        assert len(pages) == (0 if scheme in {"local", "file", "env"} else 1)
+        assert all((GUIDE / page).is_file() for page in pages)
 
 
 def test_registering_a_scheme_twice_is_refused(own_registry: None) -> None:

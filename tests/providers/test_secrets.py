@@ -83,6 +83,8 @@ async def test_no_error_on_the_way_from_file_to_key_shows_it(tmp_path: Path) -> 
     with pytest.raises(KMSError) as caught:
         read_kek_file(str(path))
     assert_hidden(text_with_frames(caught.value))
+    # Whoever shows what was suppressed too would show the frames of the parser.
+    assert caught.value.__context__ is None
 
 
 async def test_no_error_on_the_way_from_variable_to_key_shows_it() -> None:

@@ -52,3 +52,18 @@ def test_no_registration_is_lost_between_threads() -> None:
     fork._CHILDREN.call()
     assert {one.told for one in kept} == {1}
     assert len(kept) == 4000
+
+
+class Broken:
+    def renew(self) -> None:
+        raise RuntimeError("what cannot be renewed")
+
+
+def test_one_that_fails_keeps_none_of_the_others_from_being_told() -> None:
+    callbacks, broken, others = fork._Callbacks(), Broken(), [Renewed(), Renewed()]
+    callbacks.add(others[0].renew)
+    callbacks.add(broken.renew)
+    callbacks.add(others[1].renew)
+    with pytest.raises(RuntimeError, match="what cannot be renewed"):
+        callbacks.call()
+    assert [other.told for other in others] == [1, 1]

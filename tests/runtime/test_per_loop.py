@@ -94,6 +94,31 @@ async def test_closing_closes_each_in_its_own_loop() -> None:
     assert there.closed_in is there.loop
 
 
+async def test_one_that_another_loop_is_still_making_is_closed_when_it_is_made() -> None:
+    is_asked_for, may_go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    async def slow() -> Client:
+        is_asked_for.set()
+        await asyncio.to_thread(may_go_on.wait, 10)
+        return Client()
+
+    async def close(client: Client) -> None:
+        closed.set()
+
+    async def elsewhere() -> None:
+        await clients.get()
+        await asyncio.to_thread(closed.wait, 1)
+
+    clients = PerLoop(slow, close)
+    thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+    thread.start()
+    await asyncio.to_thread(is_asked_for.wait, 10)
+    await clients.aclose()
+    may_go_on.set()
+    await asyncio.to_thread(thread.join, 10)
+    assert closed.is_set()
+
+
 async def test_after_closing_another_is_made() -> None:
     clients = PerLoop(make, Client.close)
     first = await clients.get()

@@ -7,7 +7,6 @@ done in the turns of Keystead's own worker, since two threads in it crash the pr
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import os
 import shutil
 import subprocess
@@ -16,15 +15,15 @@ import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import pytest
 
 from keystead.providers.pkcs11.config import PinSource, Pkcs11KMSConfig
 from keystead.providers.pkcs11.token import Module, OpenToken, TokenName, module_at
-from keystead.providers.pkcs11.worker import _Turn
 from tests.components import missing
 
 T = TypeVar("T")
@@ -46,6 +45,25 @@ P521: Final = bytes.fromhex("06052b81040023")
 EDWARDS25519: Final = bytes.fromhex("06032b6570")
 
 _numbers = count(1)
+
+
+class _Turn(Generic[T]):
+    """A turn for whoever has no event loop."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._made: Callable[[], None] = lambda: None
+        self.outcome: Future[T] = Future()
+
+    def make(self) -> bool:
+        try:
+            self._made = partial(self.outcome.set_result, self._call())
+        except BaseException as exc:
+            self._made = partial(self.outcome.set_exception, exc)
+        return True
+
+    def deliver(self) -> None:
+        self._made()
 
 
 @dataclass(eq=False)
@@ -78,10 +96,9 @@ class SoftHsm:
 
     def in_turn(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns in a turn of the module; blocks."""
-        turn = _Turn(call, contextvars.copy_context(), Future())
+        turn = _Turn(call)
         self.module.worker._submit(turn)
-        result: T = turn.future.result(30)
-        return result
+        return turn.outcome.result(30)
 
     def administer(self, job: Callable[[OpenToken, Any], T], label: str = LABEL) -> T:
         """Return what ``job`` returns, given the token and a session that may write."""

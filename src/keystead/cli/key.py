@@ -134,7 +134,11 @@ def rotate_index(
 def rewrap(
     call: Call,
     rotate_kek: Annotated[
-        bool, typer.Option("--rotate-kek", help="Have the KMS make a new version of the KEK first.")
+        bool,
+        typer.Option(
+            "--rotate-kek",
+            help="Have the KMS make a new version of the KEK first. AWS allows this 25 times in a key's whole life.",
+        ),
     ] = False,
     keep: Annotated[bool, typer.Option("--keep-wrap-key", help="Make no new WRAP key first.")] = False,
 ) -> Outcome:

@@ -25,7 +25,7 @@ def verify_signature(public_key: PublicKey, message: bytes, signature: bytes, *,
         InvalidSignatureError: it is not, or the key is not one for ``algorithm``.
         InvalidInputError: ``algorithm`` is a MAC, or the public key cannot be read.
     """
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -33,8 +33,10 @@ def verify_signature(public_key: PublicKey, message: bytes, signature: bytes, *,
         raise InvalidInputError(f"{algorithm} is a MAC, which no public key checks")
     try:
         key = load_der_public_key(public_key.der)
-    except ValueError:
-        raise InvalidInputError("the public key is no SubjectPublicKeyInfo in DER") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise InvalidInputError(
+            "the public key is no SubjectPublicKeyInfo in DER, or of a kind or curve that is not known here"
+        ) from None
     kind = algorithm.value.partition("-")[0]
     try:
         if kind == "Ed25519" and isinstance(key, ed25519.Ed25519PublicKey):

@@ -15,8 +15,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from keystead.errors import ConfigurationError, InvalidInputError, KeyNotExportableError, SystemShutdownError
-from keystead.ledger.signers_format import derive_key, is_session_signature
+from keystead.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    InvalidSignatureError,
+    KeyNotExportableError,
+    KeyNotFoundError,
+    KeyStateError,
+    KMSError,
+    SystemShutdownError,
+)
+from keystead.ledger.signers_format import INVALID, derive_key, is_session_signature
 from keystead.ledger.signers_keys import Described, NamedKey, ServedKeys
 from keystead.ledger.signers_native import NativeKind, NativeSigner, RawForm, SignatureForm
 from keystead.ledger.signers_session import SessionKeys
@@ -163,13 +172,18 @@ class KmsSigner:
             KeyStateError, ProviderAuthError, ProviderConnectionError: it could not be checked.
         """
         named = await self._named(key_id)
-        mode = await self._mode(named)
         content, signature = _content(message), _content(signature)
-        if mode.native is None:
-            await self._require_told(named, signature)
-            await self._sessions.verify(content, signature, named)
-        else:
-            await self._native.verify(content, signature, named, mode.native)
+        unknown: KMSError | None = None
+        for each in self._served.meant(named):
+            try:
+                await self._verify(content, signature, each)
+            except InvalidSignatureError:
+                continue
+            except (ConfigurationError, KeyNotFoundError, KeyStateError) as exc:
+                unknown = unknown or exc  # it may be of this one, which nobody can say
+            else:
+                return
+        raise unknown or InvalidSignatureError(INVALID)
 
     async def get_key(self, *, key_id: str | None = None) -> SecretBytes:
         """Return the session key that signs now. Nobody can wipe it: let it go out of scope.
@@ -245,6 +259,14 @@ class KmsSigner:
         if signed:
             self._served.compare(named.key_id, signed[-1].key_id)
         return signed
+
+    async def _verify(self, message: bytes, signature: bytes, named: NamedKey) -> None:
+        mode = await self._mode(named)
+        if mode.native is None:
+            await self._require_told(named, signature)
+            await self._sessions.verify(message, signature, named)
+        else:
+            await self._native.verify(message, signature, named, mode.native)
 
     async def _named(self, key_id: str | None) -> NamedKey:
         self._require_open()

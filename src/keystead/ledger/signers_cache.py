@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NoReturn, SupportsIndex, TypeVar
 
 from keystead.errors import KMSError, ProviderConnectionError, SystemShutdownError
 from keystead.ledger.signers_format import derive_key
@@ -43,6 +43,9 @@ class HeldKey:
 
     def __repr__(self) -> str:
         return "HeldKey(hidden)"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("HeldKey cannot be pickled or copied; nobody would wipe what comes of it")
 
     def mac(self, message: bytes) -> bytes:
         """Return the HMAC-SHA256 of ``message``.

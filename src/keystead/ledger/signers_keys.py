@@ -113,6 +113,12 @@ class ServedKeys:
             "trusted_key_ids if what it signed is to be believed"
         )
 
+    def meant(self, named: NamedKey) -> list[NamedKey]:
+        """Return the keys that a name stands for in verifying: the signer's own id for every trusted one as well."""
+        if named != NamedKey(self.own):
+            return [named]
+        return [NamedKey(each) for each in self.ids]
+
     def pin(self, key_id: str, described: Described) -> str:
         """Return the id that has the KMS use the version it was described with, as far as its ids can say that."""
         if described.identity is None:

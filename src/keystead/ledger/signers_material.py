@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, TypeVar
 
 from keystead.errors import (
     ConfigurationError,
@@ -40,6 +40,9 @@ class MaterialKey:
 
     def __repr__(self) -> str:
         return f"MaterialKey({self.fingerprint}, hidden)"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("MaterialKey cannot be pickled or copied; read the key where it is needed")
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of ``message``; errors as ``HeldKey.mac``."""

@@ -282,12 +282,10 @@ class NativeSigner:
             await cast(ComputesMacs, self._provider).verify_mac(content, mac)
             return
         key = await self.public_key(version)
+        if not key.algorithms:
+            raise KeyStateError(f"the key {version[0]!r} signs by no algorithm that is known here")
         algorithm = kind.algorithm if kind.algorithm in key.algorithms else key.algorithms[0]
         verify_signature(key, content, value, algorithm=algorithm)
-
-    def _key_ids(self, named: NamedKey) -> tuple[str, ...]:
-        """Return the configured keys that are meant: the signer's own id stands for every trusted one."""
-        return self._served.ids if named.key_id == self._served.own else (named.key_id,)
 
     async def _candidates(self, named: NamedKey, told: str | None) -> AsyncIterator[Version]:
         """Yield the versions that may have signed; ``told`` is the version that the signature itself tells.
@@ -302,33 +300,28 @@ class NativeSigner:
                 raise InvalidSignatureError("the signature was made by another version than the one that was named")
             yield key_id, told or meant
         elif told is not None:
-            for key_id in self._key_ids(named):
-                yield key_id, told
+            yield named.key_id, told
         else:
             tried: set[Version] = set()
-            async for version in self._versions(named):
+            async for version in self._versions(named.key_id):
                 if version not in tried:
                     tried.add(version)
                     yield version
 
-    async def _versions(self, named: NamedKey) -> AsyncIterator[Version]:
-        """Yield the versions of the keys that are meant: what is known here first, so that the KMS is asked last."""
-        key_ids = self._key_ids(named)
-        for key_id in key_ids:
-            for version in reversed(self._seen.get(key_id, [])):
-                yield version
-            yield (await self._served.describe(key_id)).identity or (key_id, None)
-        is_cut = False
-        for key_id in key_ids:
-            # Another process may have signed by a version that is newer than what is known here.
-            current = (await self._served.describe(key_id, fresh=True)).identity
-            if current is not None:
-                yield current
-                versions = await self._older(current)
-                is_cut |= len(versions) > MAX_OLDER
-                for version in versions[:MAX_OLDER]:
-                    yield version
-        if is_cut:
+    async def _versions(self, key_id: str) -> AsyncIterator[Version]:
+        """Yield the versions of a key: what is known here first, so that the KMS is asked last."""
+        for version in reversed(self._seen.get(key_id, [])):
+            yield version
+        yield (await self._served.describe(key_id)).identity or (key_id, None)
+        # Another process may have signed by a version that is newer than what is known here.
+        current = (await self._served.describe(key_id, fresh=True)).identity
+        if current is None:
+            return
+        yield current
+        versions = await self._older(current)
+        for version in versions[:MAX_OLDER]:
+            yield version
+        if len(versions) > MAX_OLDER:
             raise KeyNotFoundError(
                 f"none of the newest {MAX_OLDER + 1} versions has signed this; name the version, as current_key_id does"
             )

@@ -194,13 +194,11 @@ class SessionKeys:
     async def _require_named(self, encrypted: EncryptedData, named: NamedKey) -> None:
         """Refuse a session key that is wrapped by a key of nobody we know, or by another one than was named."""
         reference = encrypted.key_reference
-        by = await self._served.find(reference.key_id)
+        is_named = (await self._served.find(reference.key_id)).key_id == named.key_id
         if named.version is not None:
             key_id, version = named.version
-            is_named = by.key_id == named.key_id and version in (None, reference.key_version)
+            is_named &= version in (None, reference.key_version)
             is_named &= reference.key_id == key_id or key_id in self._served.ids
-        else:
-            is_named = named.key_id in (self._served.own, by.key_id)
         if not is_named:
             raise InvalidSignatureError("the signature was made under another key than the one that was named")
 

@@ -97,11 +97,15 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """The one row of ``store_state``: a random id (32 hex characters), the epoch, and whether it was restored."""
+    """The one row of ``store_state``: a random id (32 hex characters), the epoch, and whether it was restored.
+
+    ``audited``: its changes are recorded in an audit trail, by every process that makes some.
+    """
 
     store_id: str
     epoch: int
     restored: bool
+    audited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,8 +215,11 @@ class ListsKeyVersions(Protocol):
 class ChecksPermissions(Protocol):
     """The service tells, without doing anything, what these credentials may do with a key."""
 
-    async def check_permissions(self, key_id: str) -> Mapping[str, bool]:
-        """Return for operations by their names here (``encrypt``, ``mac``...) whether they are allowed."""
+    async def check_permissions(self, key_id: str, *, context: Mapping[str, str] | None = None) -> Mapping[str, bool]:
+        """Return for operations by their names here (``encrypt``, ``mac``...) whether they are allowed.
+
+        ``context`` is what they would be done under, for services whose policies have conditions on it.
+        """
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, cast
 
-from keystead.errors import InvalidInputError
 from keystead.model import PublicKey, Signature, SignatureAlgorithm
 from keystead.ports import (
     ChecksPermissions,
@@ -20,6 +19,7 @@ from keystead.ports import (
     TellsTime,
 )
 from keystead.providers.guarded_calls import GuardedCalls
+from keystead.providers.inputs import message_bytes
 
 CAPABILITIES: Final[Mapping[str, type]] = {
     "mac": ComputesMacs,
@@ -39,7 +39,7 @@ class GuardedSigning(GuardedCalls):
     """What ``GuardedProvider`` puts in front of a provider's own methods; see there."""
 
     async def _mac(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
-        provider, content = cast(ComputesMacs, self._provider), _message(message)
+        provider, content = cast(ComputesMacs, self._provider), message_bytes(message)
 
         async def call() -> Signature:
             return self._signed(await provider.mac(content, key_id, algorithm=algorithm))
@@ -47,7 +47,7 @@ class GuardedSigning(GuardedCalls):
         return await self._run("mac", call)
 
     async def _verify_mac(self, message: bytes, mac: Signature) -> None:
-        provider, content = cast(ComputesMacs, self._provider), _message(message)
+        provider, content = cast(ComputesMacs, self._provider), message_bytes(message)
         reference = replace(mac.key_reference, provider=self._provider.provider_name)
         foreign = replace(mac, key_reference=reference)
         await self._run("verify_mac", lambda: provider.verify_mac(content, foreign))
@@ -56,7 +56,7 @@ class GuardedSigning(GuardedCalls):
         self, messages: Sequence[bytes], key_id: str, *, algorithm: SignatureAlgorithm | None = None
     ) -> list[Signature]:
         provider = cast(ComputesMacBatches, self._provider)
-        contents = [_message(message) for message in messages]
+        contents = [message_bytes(message) for message in messages]
 
         async def call() -> list[Signature]:
             return [self._signed(each) for each in await provider.mac_batch(contents, key_id, algorithm=algorithm)]
@@ -64,7 +64,7 @@ class GuardedSigning(GuardedCalls):
         return await self._run("mac_batch", call)
 
     async def _sign(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
-        provider, content = cast(SignsMessages, self._provider), _message(message)
+        provider, content = cast(SignsMessages, self._provider), message_bytes(message)
 
         async def call() -> Signature:
             return self._signed(await provider.sign(content, key_id, algorithm=algorithm))
@@ -84,7 +84,7 @@ class GuardedSigning(GuardedCalls):
         self, messages: Sequence[bytes], key_id: str, *, algorithm: SignatureAlgorithm | None = None
     ) -> list[Signature]:
         provider = cast(SignsBatches, self._provider)
-        contents = [_message(message) for message in messages]
+        contents = [message_bytes(message) for message in messages]
 
         async def call() -> list[Signature]:
             return [self._signed(each) for each in await provider.sign_batch(contents, key_id, algorithm=algorithm)]
@@ -95,9 +95,9 @@ class GuardedSigning(GuardedCalls):
         provider = cast(ListsKeyVersions, self._provider)
         return await self._run("key_versions", lambda: provider.key_versions(key_id))
 
-    async def _check_permissions(self, key_id: str) -> Mapping[str, bool]:
+    async def _check_permissions(self, key_id: str, *, context: Mapping[str, str] | None = None) -> Mapping[str, bool]:
         provider = cast(ChecksPermissions, self._provider)
-        return await self._run("check_permissions", lambda: provider.check_permissions(key_id))
+        return await self._run("check_permissions", lambda: provider.check_permissions(key_id, context=context))
 
     async def _service_time(self) -> datetime:
         provider = cast(TellsTime, self._provider)
@@ -109,9 +109,3 @@ class GuardedSigning(GuardedCalls):
 
     def _signed(self, signature: Signature) -> Signature:
         return replace(signature, key_reference=self._owned(signature.key_reference))
-
-
-def _message(message: object) -> bytes:
-    if not isinstance(message, bytes | bytearray | memoryview):
-        raise InvalidInputError("what is signed is bytes; encode text first with .encode()")
-    return bytes(message)

@@ -28,6 +28,7 @@ from keystead.model import EncryptedData, KeyReference, Signature
 from keystead.ports import Clock, KmsProvider, Random
 from keystead.providers.retry import RetryBudget, pause_s
 from keystead.runtime.clock import SystemClock
+from keystead.runtime.handover import is_done
 from keystead.runtime.single_flight import SingleFlight
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class GuardedCalls:
         """
         own: Hashable = object() if shared is None else (operation, shared)
         with self._flights.board(own, lambda: self._repeat(operation, call, attempts or self._attempts)) as flight:
-            if not await _is_done(flight.task, self._deadline_s):
+            if not await is_done(flight.task, self._deadline_s):
                 flight.given_up_for = _LATE
                 raise ProviderConnectionError(
                     f"the provider {self._instance!r} did not answer {operation} within {self._deadline_s:g} s"
@@ -129,6 +130,8 @@ class GuardedCalls:
             return result
 
     async def _repeat(self, operation: str, call: Callable[[], Awaitable[T]], attempts: int) -> T:
+        if not telemetry.is_loaded():
+            await asyncio.to_thread(telemetry.load)
         give_up_at = self._clock.monotonic() + self._deadline_s
         repetitions = 0
         while True:
@@ -177,22 +180,3 @@ class GuardedCalls:
         if isinstance(result, EncryptedData | Signature):
             return replace(result, key_reference=self._owned(result.key_reference))
         return result
-
-
-async def _is_done(work: asyncio.Future[Any], within_s: float) -> bool:
-    """Wait for ``work`` without cancelling it, and return whether it is done; ``asyncio.wait`` costs twice as much."""
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
-
-    def wake(*given: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    timer = loop.call_later(within_s, wake)
-    work.add_done_callback(wake)
-    try:
-        await waiter
-    finally:
-        timer.cancel()
-        work.remove_done_callback(wake)
-    return work.done()

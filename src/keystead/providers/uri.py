@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -11,6 +12,9 @@ from urllib.parse import parse_qsl, unquote
 
 from keystead.errors import ConfigurationError
 from keystead.ports import Clock, Random
+
+MEMBER_OPTION: Final = "kek."
+"""Begins the options of a set of KEKs, whose rest is a name that somebody chose and whose value is a URI of its own."""
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}\Z")
 _SECRET_OPTIONS: Final = re.compile(
@@ -64,7 +68,8 @@ class ProviderUri:
         if len(options) != len(pairs):
             raise ConfigurationError(f"the {scheme}: URI gives an option twice")
         authority = body[2:].partition("/")[0] if body.startswith("//") else ""
-        if "@" in authority or any(_SECRET_OPTIONS.search(name) for name in options):
+        settings = [name for name in options if not name.startswith(MEMBER_OPTION)]
+        if "@" in authority or any(_SECRET_OPTIONS.search(name) for name in settings):
             raise ConfigurationError(
                 f"the {scheme}: URI carries a credential, which would end up in logs and process lists; give it to the "
                 "provider's configuration, the environment or the service's own credential chain"
@@ -105,3 +110,13 @@ class ProviderUri:
             raise ConfigurationError(
                 f"the {self.scheme}: URI has no option {unknown[0]!r}; it knows {', '.join(sorted(known))}"
             )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -35,9 +35,16 @@ class _Callbacks:
             self._prune_at = max(_PRUNE_FROM, 2 * len(self._callbacks))
 
     def call(self) -> None:
+        """Call them all, even where one fails: the next may be what keeps nonces from repeating."""
+        failures: list[Exception] = []
         for reference in list(self._callbacks.values()):
             if (callback := reference()) is not None:
-                callback()
+                try:
+                    callback()
+                except Exception as exc:
+                    failures.append(exc)
+        if failures:
+            raise failures[0]  # which the interpreter prints, and goes on
 
 
 _CHILDREN: Final = _Callbacks()

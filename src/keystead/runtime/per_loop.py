@@ -50,10 +50,9 @@ class PerLoop(Generic[T]):
         made, self._made = dict(self._made), WeakKeyDictionary()
         for loop, future in made.items():
             if loop is here:
-                with contextlib.suppress(Exception):
-                    await self._close(await future)
-            elif loop.is_running() and future.done() and not future.cancelled() and future.exception() is None:
-                asyncio.run_coroutine_threadsafe(_closed(self._close, future.result()), loop)
+                await _closed(self._close, future)
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(_closed(self._close, future), loop)
 
     def _let_go_of_closed_loops(self) -> None:
         # A future holds its loop: without this, loops that come and go would stay for ever.
@@ -74,6 +73,7 @@ class PerLoop(Generic[T]):
         self._made = WeakKeyDictionary()
 
 
-async def _closed(close: Callable[[T], Awaitable[object]], value: T) -> None:
+async def _closed(close: Callable[[T], Awaitable[object]], made: asyncio.Future[T]) -> None:
+    """Close an object once it is made; what could not be made needs no closing."""
     with contextlib.suppress(Exception):
-        await close(value)
+        await close(await made)

@@ -29,8 +29,8 @@ class FakeInsight:
 
     _service: FakeKMS
 
-    async def check_permissions(self, key_id: str) -> Mapping[str, bool]:
-        """Return which operations ``deny`` has left; it can deny this question as well."""
+    async def check_permissions(self, key_id: str, *, context: Mapping[str, str] | None = None) -> Mapping[str, bool]:
+        """Return which operations ``deny`` has left, under any context; it can deny this question as well."""
         await self._service.take_call("check_permissions")
         self._service.key(key_id, any_state=True)
         return {operation: not self._service.is_denied(operation) for operation in OPERATIONS}

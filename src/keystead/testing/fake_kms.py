@@ -29,7 +29,6 @@ from datetime import datetime, timedelta
 
 from keystead.errors import (
     DecryptionError,
-    InvalidInputError,
     KeyNotFoundError,
     KeyStateError,
     ProviderAuthError,
@@ -46,9 +45,9 @@ from keystead.model import (
     SecretBytes,
 )
 from keystead.ports import Clock, Random
+from keystead.providers.inputs import data_key_size, recorded_key
 from keystead.providers.local.kek import (
     ALGORITHM,
-    DATA_KEY_SIZES,
     KEY_SIZE,
     KekVersion,
     LocalKek,
@@ -107,9 +106,7 @@ class FakeKMSProvider(FakeSigning, FakeInsight):
     ) -> DataKeyPair:
         """Draw a data key and return it in clear and wrapped."""
         await self._service.take_call("generate_data_key")
-        if key_spec not in DATA_KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
-        plaintext = self._service.random(DATA_KEY_SIZES[key_spec])
+        plaintext = self._service.random(data_key_size(key_spec))
         encrypted = self._seal(plaintext, key_id, context)
         return DataKeyPair(SecretBytes(plaintext), encrypted, encrypted.key_reference)
 
@@ -170,7 +167,7 @@ class FakeKMSProvider(FakeSigning, FakeInsight):
     def _open(self, encrypted: EncryptedData, context: Mapping[str, str] | None) -> bytes:
         if encrypted.algorithm != ALGORITHM:
             raise DecryptionError("decryption failed")
-        answered, key = self._service.key(encrypted.key_reference.key_id, is_new_allowed=False)
+        answered, key = recorded_key(encrypted, lambda key_id: self._service.key(key_id, is_new_allowed=False))
         return key.kek.open(encrypted.ciphertext, answered, encrypted.context if context is None else context)
 
 

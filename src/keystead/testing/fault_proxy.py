@@ -124,8 +124,9 @@ class FaultProxy:
 
     def heal(self) -> None:
         """Turn every fault off. Requests in a black hole go on to the service."""
-        self._next.clear()
-        self._standing = None
+        with self._lock:
+            self._next.clear()
+            self._standing = None
         self.delay_s = 0.0
         self._light.set()
         if self._server is None:

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from keystead.crypto.signatures import verify_signature
-from keystead.errors import ConfigurationError, HardcodedCredentialWarning, KeyNotExportableError, KeyNotFoundError
+from keystead.errors import (
+    ConfigurationError,
+    HardcodedCredentialWarning,
+    InvalidInputError,
+    KeyNotExportableError,
+    KeyNotFoundError,
+)
 from keystead.integrations.tamper import AzureKeyVaultProvider
 from keystead.integrations.tamper_faces import KeyFace
 from keystead.model import SignatureAlgorithm
@@ -65,6 +71,22 @@ async def test_f19_an_rsa_key_signs_itself_where_that_is_asked_for(
     assert await provider.verify(place.key_id, MESSAGE, signature)
     with pytest.raises(KeyNotExportableError):
         await provider.get_key(place.key_id)
+
+
+@pytest.mark.parametrize("use_kms_signing", [False, True])
+async def test_a_key_that_was_retired_to_verifying_alone_verifies_what_it_signed(
+    azure: FakeAzure, here: Callable[[str], Place], provider_of: Make, use_kms_signing: bool
+) -> None:
+    place = here("sign")
+    name = place.key_id.rpartition("/")[2]
+    signed = await provider_of(place).sign_named(place.key_id, MESSAGE)
+    azure.vault.state.key(name).versions[-1].key_ops = ("verify",)
+    provider = provider_of(place, use_kms_signing=use_kms_signing)
+    for key_id in (place.key_id, signed.key_id):
+        assert await provider.verify(key_id, MESSAGE, signed.signature)
+        assert not await provider.verify(key_id, b"another", signed.signature)
+    with pytest.raises(InvalidInputError, match="not made for sign"):
+        await provider.sign(place.key_id, MESSAGE)
 
 
 async def test_f19_a_key_is_named_without_its_version_and_recorded_with_it(

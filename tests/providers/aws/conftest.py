@@ -12,6 +12,7 @@ from typing import Any
 import boto3.session
 import pytest
 
+from keystead.ports import Clock
 from keystead.providers.aws.provider import AWSKMSConfig, AWSKMSProvider
 from tests.fakes.aws_wire import AwsWire
 from tests.providers.aws.keys import ACCESS_KEY, REGION, SECRET_KEY, Make
@@ -60,8 +61,8 @@ async def make(wire: AwsWire) -> AsyncIterator[Make]:
     """Make a provider that asks ``wire`` and finds its credentials itself."""
     made: list[AWSKMSProvider] = []
 
-    def provider(region: str | None = REGION, **options: Any) -> AWSKMSProvider:
-        made.append(AWSKMSProvider(AWSKMSConfig(region, **{"endpoint_url": wire.url, **options})))
+    def provider(region: str | None = REGION, *, clock: Clock | None = None, **options: Any) -> AWSKMSProvider:
+        made.append(AWSKMSProvider(AWSKMSConfig(region, **{"endpoint_url": wire.url, **options}), clock=clock))
         return made[-1]
 
     yield provider

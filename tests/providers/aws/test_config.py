@@ -108,6 +108,7 @@ def test_an_endpoint_is_https_or_on_this_machine(url: str) -> None:
         "https://user:hunter2@kms.example.org",
         "https://kms.example.org/?token=hunter2",
         "https://kms.example.org:port",
+        "https://kms.example.org/v1/hunter2",
         "http://[::1",
         "",
     ],

@@ -14,6 +14,7 @@ from keystead.errors import (
 )
 from keystead.providers.guard import GuardedProvider
 from tests.fakes.aws_wire import AwsWire, Reply
+from tests.fakes.clock import FakeClock
 from tests.providers.aws.keys import (
     ACCESS_KEY,
     ALIAS,
@@ -153,6 +154,24 @@ async def test_many_calls_that_find_their_credentials_expired_renew_them_once(
     write_profile(files, "AKIDNEW")
     await asyncio.gather(*(provider.describe(ARN) for _ in range(20)))
     assert len(sessions) == 2
+
+
+async def test_many_calls_with_expired_credentials_do_not_each_ask_for_others_that_are_not_there(
+    make: Make, wire: AwsWire, files: Path, sessions: list[object]
+) -> None:
+    write_profile(files, "AKIDOLD")
+    wire.always("DescribeKey", lambda body: metadata())
+    clock = FakeClock()
+    provider = make(clock=clock)
+    await provider.describe(ARN)
+    wire.expired.add("AKIDOLD")
+    failures = await asyncio.gather(*(provider.describe(ARN) for _ in range(20)), return_exceptions=True)
+    assert {type(failure) for failure in failures} == {ProviderAuthError}
+    assert len(sessions) == 2
+    write_profile(files, "AKIDNEW")
+    clock.advance(5)
+    await provider.describe(ARN)
+    assert len(sessions) == 3
 
 
 async def test_a_role_that_may_not_be_assumed_is_named_as_the_step_that_failed(

@@ -85,6 +85,26 @@ def test_every_error_an_operation_declares_becomes_one_of_ours(operation: str) -
             assert code in str(error)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Signature expired: 20260522T115159Z is now earlier than 20260522T120519Z (20260522T121019Z - 5 min.)",
+        "Signature not yet current: 20260731T092200Z is still later than 20260731T092115Z (20260731T091615Z + 5 min.)",
+    ],
+)
+@pytest.mark.parametrize(
+    ("code", "operation_name"), [("InvalidSignatureException", "Encrypt"), ("SignatureDoesNotMatch", "AssumeRole")]
+)
+def test_a_clock_that_is_wrong_is_told_from_a_secret_that_is(code: str, operation_name: str, text: str) -> None:
+    response: dict[str, Any] = {"Error": {"Code": code, "Message": text}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    error = error_of(ClientError(response, operation_name))
+    assert isinstance(error, ProviderAuthError)
+    assert "set this machine's clock" in str(error)
+    assert text[:30] not in str(error)
+    response["Error"]["Message"] = "The request signature we calculated does not match the signature you provided."
+    assert "clock" not in str(error_of(ClientError(response, operation_name)))
+
+
 BOTOCORE = [
     kind
     for _, kind in inspect.getmembers(botocore.exceptions, inspect.isclass)

@@ -72,7 +72,7 @@ def willing(wire: AwsWire) -> AwsWire:
     key = {"KeyId": ARN}
     blob = {"CiphertextBlob": bytes(184), **key}
     wire.always("Encrypt", lambda body: blob)
-    wire.always("Decrypt", lambda body: {"Plaintext": bytes(range(32)), **key})
+    wire.always("Decrypt", lambda body: {"Plaintext": bytes(range(32)), "KeyId": body["KeyId"]})
     wire.always("GenerateDataKey", lambda body: {"Plaintext": bytes(range(32)), "KeyMaterialId": MATERIAL, **blob})
     wire.always("ReEncrypt", lambda body: {"SourceKeyId": ARN, "DestinationKeyMaterialId": "0" * 64, **blob})
     wire.always("DescribeKey", lambda body: described(body, is_rotated="RotateKeyOnDemand" in wire.actions))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -84,6 +84,21 @@ async def test_a_rotation_that_takes_longer_is_returned_without_a_version(
     wire.answer(ROTATION, KeyId=ARN)
     assert (await provider.rotate_key(ARN)).key_version is None
     assert sum(clock.slept) <= 5
+
+
+async def test_a_service_that_answers_slowly_is_not_looked_at_until_the_guards_deadline(
+    provider: AWSKMSProvider, wire: AwsWire, clock: FakeClock
+) -> None:
+    def slowly(body: Mapping[str, Any]) -> Mapping[str, Any]:
+        clock.advance(1.5)
+        return metadata()
+
+    wire.answer("ListKeyRotations", Rotations=[], Truncated=False)
+    wire.always("DescribeKey", slowly)
+    wire.answer(ROTATION, KeyId=ARN)
+    before = clock.monotonic()
+    assert (await provider.rotate_key(ARN)).key_version is None
+    assert clock.monotonic() - before <= 6.0
 
 
 async def test_a_failure_to_look_is_not_one_to_rotate(provider: AWSKMSProvider, wire: AwsWire) -> None:

@@ -188,9 +188,12 @@ async def test_an_answer_by_another_key_than_the_recorded_one_is_refused(aws: AW
         wire.answer("Decrypt", KeyId=answered, Plaintext=b"value")
         with pytest.raises(DecryptionError):
             await aws.decrypt(sealed())
-    wire.answer("Encrypt", KeyId=OTHER_ARN, CiphertextBlob=b"c")
-    with pytest.raises(EncryptionError, match="another key"):
-        await aws.encrypt(b"value", ARN)
+    for asked in (KEY_ID, ARN):
+        wire.answer("Encrypt", KeyId=OTHER_ARN, CiphertextBlob=b"c")
+        with pytest.raises(EncryptionError, match="another key"):
+            await aws.encrypt(b"value", asked)
+    wire.answer("Encrypt", KeyId=ARN, CiphertextBlob=b"c")
+    assert (await aws.encrypt(b"value", KEY_ID)).key_reference.key_id == ARN
     wire.answer("ReEncrypt", SourceKeyId=OTHER_ARN, KeyId=ARN, CiphertextBlob=b"c")
     with pytest.raises(DecryptionError):
         await aws.rewrap(sealed())
@@ -201,8 +204,6 @@ async def test_an_answer_by_another_key_than_the_recorded_one_is_refused(aws: AW
     [
         sealed(ciphertext=b""),
         sealed(ciphertext=bytes(6145)),
-        sealed(key_id=""),
-        sealed(key_id="two words"),
         sealed(algorithm="RSAES_OAEP_SHA_256"),
         sealed(algorithm="aes256-gcm96"),
     ],
@@ -213,6 +214,16 @@ async def test_a_record_that_can_be_none_is_refused_before_it_is_sent(
     for call in (aws.decrypt, aws.rewrap):
         with pytest.raises(DecryptionError, match=r"^decryption failed$"):
             await call(data)
+    assert wire.requests == []
+
+
+@pytest.mark.parametrize("key_id", ["", "two words"])
+async def test_a_record_that_names_what_can_be_no_key_is_refused_before_it_is_sent(
+    aws: AWSKMSProvider, wire: AwsWire, key_id: str
+) -> None:
+    for call in (aws.decrypt, aws.rewrap):
+        with pytest.raises(KeyNotFoundError):
+            await call(sealed(key_id=key_id))
     assert wire.requests == []
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -13,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from keystead.errors import KMSError, ProviderConnectionError, SystemShutdownError
-from keystead.model import EncryptedData
+from keystead.errors import DecryptionError, KMSError, ProviderConnectionError, SystemShutdownError
+from keystead.model import EncryptedData, SecretBytes
 from keystead.providers.azure import session as azure_session
 from keystead.providers.azure.provider import AzureKMSProvider
 from keystead.providers.guard import GuardedProvider
@@ -200,6 +202,23 @@ async def test_the_sdk_and_the_tls_context_are_loaded_off_the_loop(
     assert here not in seen
 
 
+def test_what_the_first_call_uses_is_loaded_in_the_thread_as_well() -> None:
+    program = (
+        "import sys\n"
+        "from keystead.providers.azure.config import AzureKMSConfig\n"
+        "from keystead.providers.azure.session import prepare\n"
+        "prepare(AzureKMSConfig(vault_url='https://acme.vault.azure.net'))\n"
+        "before = set(sys.modules)\n"
+        "from azure.keyvault.keys.aio import KeyClient\n"
+        "from azure.keyvault.keys.crypto.aio import CryptographyClient\n"
+        "from cryptography.hazmat.backends import default_backend\n"
+        "default_backend()\n"
+        "print(sorted(set(sys.modules) - before))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert ended.stdout == "[]\n"
+
+
 async def test_making_a_provider_does_no_io(cloud: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure_session, "prepare", None)
     before = cloud.vault.server.connections, cloud.login_server.connections
@@ -245,6 +264,20 @@ async def test_no_secret_and_no_token_is_ever_said(opening: Opening, cloud: Fake
     assert [found for text in (*told, repr(provider), repr(guarded)) for found in watch.find(text)] == []
     for secret in (SECRET, SECRET[::-1], *cloud.login.issued):
         assert not any(secret in text for text in told)
+
+
+@pytest.mark.parametrize("vault", ["vault", "hsm"])
+async def test_a_refused_context_does_not_show_what_the_ciphertext_holds(
+    opening: Opening, cloud: FakeAzure, vault: str
+) -> None:
+    secret, name = SecretBytes(b"a plaintext that nobody may see!"), new_name("kek")
+    place = cloud.hsm if vault == "hsm" else cloud.vault
+    place.state.create_key(name, "oct-HSM" if vault == "hsm" else "RSA")
+    provider = opening(vault_url=place.url, allow_unauthenticated_wrap=True)
+    sealed = await provider.encrypt(secret, name, context={"row": "1"})
+    with pytest.raises(DecryptionError) as refused:
+        await provider.decrypt(sealed, context={"row": "2"})
+    assert secret.decode() not in text_with_frames(refused.value)
 
 
 def text_with_frames(error: BaseException) -> str:

@@ -112,6 +112,24 @@ async def test_a_token_that_is_still_good_is_used_while_none_are_issued(
     await round_trip(make(credentials_file=None, credentials=own), key)
 
 
+@pytest.mark.parametrize(("transport", "left_s"), [("grpc", 60), ("grpc", 3600), ("rest", 3600)])
+async def test_a_token_that_was_refused_while_none_are_issued_may_be_tried_again(
+    transport: str, left_s: int, make: Make, service: FakeCloudKms, key: str
+) -> None:
+    def unreachable(request: Any) -> None:
+        raise auth_errors.TransportError("unreachable")
+
+    expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=left_s)
+    own = user_credentials.Credentials(service.tokens.issue(), expiry=expiry)
+    own.refresh = unreachable
+    provider = make(transport=transport, credentials_file=None, credentials=own)
+    await round_trip(provider, key)
+    service.tokens.revoke_all()
+    with pytest.raises(ProviderConnectionError, match="could not be renewed") as caught:
+        await provider.encrypt(b"value", key)
+    assert caught.value.retryable
+
+
 @TRANSPORTS
 async def test_an_account_that_is_no_longer_trusted_is_denied(
     transport: str, make: Make, service: FakeCloudKms, key: str

@@ -155,6 +155,19 @@ async def test_checksums_that_did_not_arrive_make_the_answer_worthless(
         await provider.encrypt(b"value", keys.encrypting)
 
 
+async def test_an_answer_that_lost_its_content_and_the_checksum_is_not_an_empty_plaintext(
+    provider: GCPKMSProvider, service: FakeCloudKms, keys: Keys
+) -> None:
+    sealed = await provider.encrypt(b"value", keys.encrypting)
+
+    def lose_all(response: Any) -> None:
+        response.plaintext, response.plaintext_crc32c = b"", None
+
+    service.faults.change_next_response(lose_all)
+    with pytest.raises(ProviderConnectionError, match="altered on its way"):
+        await provider.decrypt(sealed)
+
+
 async def test_every_request_carries_the_checksum_of_each_of_its_fields(
     provider: GCPKMSProvider, service: FakeCloudKms, keys: Keys
 ) -> None:

@@ -108,6 +108,27 @@ async def test_an_operation_needs_the_permissions_of_the_page_and_each_of_them(
         service.faults.heal()
 
 
+@pytest.mark.parametrize("purpose", ["mac", "sign", "public_key", "describe"])
+async def test_what_a_key_id_that_names_its_version_needs_is_named_where_it_is_missing(
+    purpose: str, make: Make, service: FakeCloudKms
+) -> None:
+    keys = await Keys.make(service, make())
+    uses: dict[str, Use] = {
+        "mac": lambda p, keys: p.mac(b"value", f"{keys.mac_key}/cryptoKeyVersions/1"),
+        "sign": lambda p, keys: p.sign(b"value", f"{keys.signing}/cryptoKeyVersions/1"),
+        "describe": lambda p, keys: p.describe(f"{keys.encrypting}/cryptoKeyVersions/1"),
+        "public_key": lambda p, keys: p.public_key(f"{keys.signing}/cryptoKeyVersions/1"),
+    }
+    service.faults.deny("cloudkms.cryptoKeyVersions.list")
+    await uses[purpose](make(), keys)
+    service.faults.heal()
+    needed = "cloudkms.cryptoKeyVersions." + ("viewPublicKey" if purpose == "public_key" else "get")
+    service.faults.deny(needed)
+    with pytest.raises(ProviderAuthError, match=re.escape(needed)):
+        await uses[purpose](make(), keys)
+    service.faults.heal()
+
+
 def test_the_roles_of_the_page_hold_what_a_store_and_a_rotation_need() -> None:
     roles = re.findall(r"roles create (\w+) .*?--permissions=\\\n((?:[\w.,\\]+\n)+?)gcloud", TEXT, re.DOTALL)
     held = {name: set(re.findall(r"cloudkms\.[\w.]+\w", permissions)) for name, permissions in roles}
@@ -116,6 +137,16 @@ def test_the_roles_of_the_page_hold_what_a_store_and_a_rotation_need() -> None:
     assert held["keysteadStore"] == set().union(*(needed[operation] for operation in store))
     assert held["keysteadRotate"] == needed["`rotate_key`"] | {"cloudkms.cryptoKeyVersions.get"}
     assert set(ASKED_FOR["rotate_key"]) == held["keysteadRotate"]
+
+
+async def test_the_role_for_a_store_lacks_nothing_that_a_doctor_asks_for(make: Make, service: FakeCloudKms) -> None:
+    keys, needed = await Keys.make(service, make()), table()
+    store = ["`encrypt`, `generate_data_key`", "`decrypt`, `decrypt_foreign`", "`describe`"]
+    service.faults.deny(*(set(PERMISSIONS.values()) - set().union(*(needed[operation] for operation in store))))
+    allowed = await make().check_permissions(keys.encrypting)
+    service.faults.heal()
+    names = ("encrypt", "decrypt", "generate_data_key", "describe", "get_rotation_policy")
+    assert {name for name, may in allowed.items() if may} == set(names)
 
 
 def on_the_fake(block: Block, service: FakeCloudKms) -> Block:

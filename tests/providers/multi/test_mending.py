@@ -232,6 +232,21 @@ async def test_the_set_is_enabled_while_enough_of_its_keys_are() -> None:
     assert (await keks.all_together(policy="any").describe(KEY_ID)).state is KeyState.DISABLED
 
 
+async def test_a_member_that_describes_no_keys_does_not_keep_the_others_from_telling() -> None:
+    keks, clock = Keks(names=("a",)), FakeClock()
+    plain = Bare(FakeKMS(clock=clock))
+    whole = MultiKMSProvider({"a": keks["a"].provider(), "plain": plain}, key_ids={"a": "kek", "plain": "kek"})
+    description = await whole.describe(KEY_ID)
+    assert description.state is KeyState.ENABLED
+    assert description.current_version == "{a=1,plain=}"
+    assert description.created_at is not None
+    keks["a"].disable("kek")
+    assert (await whole.describe(KEY_ID)).state is KeyState.DISABLED
+    keks["a"].deny()
+    with pytest.raises(ProviderAuthError, match="a: the fake KMS denies the call"):
+        await whole.describe(KEY_ID)
+
+
 async def test_a_set_is_described_whole_or_not_at_all() -> None:
     keks = Keks()
     keks["b"].deny()

@@ -31,6 +31,16 @@ async def test_each_member_is_opened_as_its_own_uri_says(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_member_may_be_named_after_a_secret_while_its_own_uri_may_hold_none() -> None:
+    names = {"shipping": "env:A", "token-vault": "env:B", "secrets": "env:C"}
+    opened = open_provider(uri_of(**names)).provider
+    assert isinstance(opened, MultiKMSProvider)
+    assert list(opened.members) == list(names)
+    with pytest.raises(ConfigurationError, match="carries a credential") as caught:
+        open_provider(uri_of(cloud="awskms:///alias/x?secret_key=hunter2"))
+    assert "hunter2" not in str(caught.value)
+
+
 async def test_a_set_from_a_uri_encrypts_and_each_of_its_keks_opens_it_alone(tmp_path: Path) -> None:
     settings = ProviderSettings(folder=str(tmp_path), environ={"TEST_KEK": MASTER_KEY})
     whole = open_provider(uri_of(home="local:", work="env:TEST_KEK"), settings).provider

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from keystead.errors import DecryptionError, EncryptionError, InvalidInputError, KeyStateError
+from keystead.errors import DecryptionError, EncryptionError, InvalidInputError, KeyNotFoundError, KeyStateError
 from keystead.providers.pkcs11.provider import Pkcs11KMSProvider
 from tests.providers.pkcs11.faulty import Faults
 from tests.services.softhsm import P256, SoftHsm
@@ -80,8 +80,10 @@ async def test_a_token_that_does_not_authenticate_the_context_is_not_used(
         return method(*args, **{**kwargs, "mechanism_param": faults.p11.GCMParams(given.nonce, b"")})
 
     faults.changes.update(encrypt=without_aad, decrypt=without_aad)
-    with pytest.raises(EncryptionError, match="authenticate"):
-        await provider.encrypt(b"value", key, context={"a": "b"})
+    for failures in (0, 1):  # a fault that passes is no refusal
+        faults.fail("decrypt", "GeneralError", failures)
+        with pytest.raises(EncryptionError, match="authenticate"):
+            await provider.encrypt(b"value", key, context={"a": "b"})
 
 
 async def test_a_session_that_ends_during_the_first_test_of_a_token_is_renewed(
@@ -133,6 +135,17 @@ async def test_bytes_like_plaintexts_are_taken(key: str, provider: Pkcs11KMSProv
 async def test_too_much_is_refused_with_the_way_out(key: str, provider: Pkcs11KMSProvider) -> None:
     with pytest.raises(InvalidInputError, match="local_encrypt"):
         await provider.encrypt(bytes(64 * 1024 + 1), key)
+
+
+async def test_a_key_can_leave_the_token_while_one_of_its_versions_can(
+    softhsm: SoftHsm, key: str, labels: list[str], provider: Pkcs11KMSProvider
+) -> None:
+    labels += [softhsm.make_aes(EXTRACTABLE=True), softhsm.make_aes(SENSITIVE=False), softhsm.make_pair("EC", P256)]
+    assert [await provider.is_extractable(each) for each in (key, *labels)] == [False, True, True, False]
+    await provider.rotate_key(labels[0])
+    assert await provider.is_extractable(labels[0])
+    with pytest.raises(KeyNotFoundError):
+        await provider.is_extractable("no such key")
 
 
 async def test_permissions_are_what_the_attributes_say(

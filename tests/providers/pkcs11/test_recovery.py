@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any, cast
 
@@ -191,6 +192,31 @@ async def test_a_general_error_of_a_token_that_fails_is_no_decryption_error(
         await provider.decrypt(sealed)
     assert caught.value.retryable
     assert await provider.decrypt(sealed) == b"value"
+
+
+@pytest.mark.parametrize("code", ["GeneralError", "FunctionFailed", "DeviceError", "HostMemory"])
+async def test_a_general_error_that_passes_does_not_condemn_a_good_ciphertext(
+    key: str, faults: Faults, provider: Pkcs11KMSProvider, code: str
+) -> None:
+    sealed = await provider.encrypt(b"value", key)
+    faults.fail("decrypt", code)
+    assert await provider.decrypt(sealed) == b"value"
+
+
+async def test_a_general_error_that_passes_does_not_condemn_the_ciphertext_of_a_retired_key(
+    softhsm: SoftHsm, faults: Faults, provider: Pkcs11KMSProvider
+) -> None:
+    material, names = os.urandom(32), [f"used-{os.urandom(4).hex()}", f"retired-{os.urandom(4).hex()}"]
+    for name, uses in zip(names, ("ENCRYPT DECRYPT", "DECRYPT"), strict=True):
+        softhsm.import_aes(name, "01", material, uses)
+    lenient = Pkcs11KMSProvider(softhsm.config(allow_extractable=True))
+    made = await lenient.encrypt(b"value", names[0])
+    await lenient.aclose()
+    sealed = replace(made, key_reference=replace(made.key_reference, key_id=names[1]))
+    faults.fail("decrypt", "GeneralError")
+    assert await provider.decrypt(sealed) == b"value"
+    with pytest.raises(DecryptionError):
+        await provider.decrypt(altered(sealed))
 
 
 async def test_a_general_error_of_a_token_that_has_gone_is_no_decryption_error(

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from keystead.errors import ConfigurationError, KMSError, ProviderAuthError
+from keystead.errors import ConfigurationError, DecryptionError, KMSError, ProviderAuthError
+from keystead.model import SecretBytes
 from keystead.providers.guard import GuardedProvider
 from keystead.providers.pkcs11.config import Pin, PinSource
 from keystead.providers.pkcs11.provider import Pkcs11KMSConfig, Pkcs11KMSProvider
@@ -107,6 +108,23 @@ async def test_no_error_of_the_token_travels_on_with_what_the_call_was_about(
             await provider.encrypt(b"value", key)
         assert caught.value.__context__ is None
         assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("uses", ["ENCRYPT DECRYPT", "WRAP UNWRAP"])
+async def test_no_error_shows_what_was_to_be_encrypted_or_is_inside_a_ciphertext(
+    softhsm: SoftHsm, faults: Faults, provider: Pkcs11KMSProvider, uses: str
+) -> None:
+    secret = SecretBytes(b"a plaintext that nobody may see!")
+    key = softhsm.make_aes(uses=uses)
+    sealed = await provider.encrypt(secret, key, context={"row": "1"})
+    with pytest.raises(DecryptionError) as refused:
+        await provider.decrypt(sealed, context={"row": "2"})
+    assert secret.decode() not in shown(refused.value)
+    for method, code in (("encrypt", "DeviceError"), ("wrap_key", "DeviceError"), ("create_object", "HostMemory")):
+        faults.fail(method, code, 5)
+    with pytest.raises(KMSError) as failed:
+        await provider.encrypt(secret, key)
+    assert secret.decode() not in shown(failed.value)
 
 
 async def test_showing_an_error_with_its_frames_asks_the_token_nothing(

@@ -127,13 +127,13 @@ async def test_a_caller_that_is_cancelled_leaves_at_once_and_the_call_goes_on(wo
 
 async def test_the_event_loop_goes_on_while_calls_wait(worker: ModuleWorker, gate: Gate) -> None:
     await inside(worker, gate)
-    calls = [asyncio.create_task(worker.run(lambda: None, timeout_s=0.5)) for _ in range(100)]
-    turns, until = 0, time.monotonic() + 0.2
-    while time.monotonic() < until:
+    calls = [asyncio.create_task(worker.run(lambda: None, timeout_s=1.0)) for _ in range(100)]
+    turns = 0
+    while not all(call.done() for call in calls):
         await asyncio.sleep(0.001)
         turns += 1
     results = await asyncio.gather(*calls, return_exceptions=True)
-    assert turns > 20
+    assert turns > 10  # a loop that is blocked has one or two, and a busy machine fewer than a thousand
     assert all(isinstance(result, KMSError) for result in results)
 
 

@@ -22,6 +22,7 @@ from keystead.ports import (
     RotatesKeys,
     SignsBatches,
     SignsMessages,
+    TellsExtractability,
     TellsTime,
 )
 from keystead.providers.vault.config import VaultConfig
@@ -45,6 +46,7 @@ CAPABILITIES: Final = frozenset(
         RotatesKeys,
         SignsBatches,
         SignsMessages,
+        TellsExtractability,
         TellsTime,
     }
 )

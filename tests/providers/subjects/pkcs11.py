@@ -18,6 +18,7 @@ from keystead.ports import (
     RotatesKeys,
     SignsBatches,
     SignsMessages,
+    TellsExtractability,
 )
 from keystead.providers.pkcs11.provider import Pkcs11KMSProvider
 from tests.providers.subjects.subject import Harness, Subject
@@ -36,6 +37,7 @@ CAPABILITIES: Final = frozenset(
         RotatesKeys,
         SignsBatches,
         SignsMessages,
+        TellsExtractability,
     }
 )
 ALGORITHMS: Final = tuple(each for each in SignatureAlgorithm if not each.is_mac)

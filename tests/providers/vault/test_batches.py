@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
-from collections.abc import Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -207,3 +210,27 @@ async def test_results_that_are_not_as_many_as_the_items_are_not_believed(
         await provider.encrypt_batch([b"a", b"b"], key)
     with pytest.raises(ProviderConnectionError):
         await provider.mac_batch([b"a", b"b"], key)
+
+
+async def test_a_batch_is_encoded_hashed_and_divided_off_the_event_loop(
+    making: Making, provider: VaultKMSProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, signer = making.bao.shared_key(), making.bao.shared_key(type="ecdsa-p256")
+    here, seen = threading.get_ident(), Counter[int]()
+
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any) -> Any:
+            seen[threading.get_ident()] += 1
+            return call(*given)
+
+        return noted
+
+    for module, name in (("cipher", "encode"), ("cipher", "split"), ("signer", "encode"), ("signing", "split")):
+        place = importlib.import_module(f"keystead.providers.vault.{module}")
+        monkeypatch.setattr(place, name, noting(getattr(place, name)))
+    messages = [b"x"] * 20
+    await provider.encrypt_batch(messages, key, context=CONTEXT)
+    await provider.mac_batch(messages, key)
+    await provider.sign_batch(messages, signer)
+    assert seen.total() > 60
+    assert seen[here] == 0

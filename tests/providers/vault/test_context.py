@@ -110,30 +110,29 @@ def verbs(server: OlderServer) -> list[str]:
 
 
 @pytest.mark.parametrize("key_spec", ["AES_128", "AES_256"])
-async def test_where_data_keys_are_not_bound_they_are_drawn_here(making: Making, key_spec: str) -> None:
-    key = making.bao.new_key()
-    with OlderServer(making.bao.url, without="associated_data", part="/datakey/") as server:
-        provider = making.provider(vault_addr=server.url, token=making.bao.new_token(making.bao.user_policy))
-        for _ in range(2):
-            pair = await provider.generate_data_key(key, context=CONTEXT, key_spec=key_spec)
-            assert len(pair.plaintext_key) == {"AES_128": 16, "AES_256": 32}[key_spec]
-            assert await provider.decrypt(pair.encrypted_key) == bytes(pair.plaintext_key)
-            with pytest.raises(DecryptionError):
-                await provider.decrypt(pair.encrypted_key, context={})
-        # The server's own data key was asked for once, found wanting, and dropped.
-        assert verbs(server).count("datakey") == 1
-        assert verbs(server).count("encrypt") == 2
-        assert (await provider.check_permissions(key))["generate_data_key"]
-
-
-async def test_where_they_are_bound_the_server_draws_them(making: Making, provider: VaultKMSProvider) -> None:
-    key = making.bao.new_key()
-    for _ in range(2):
-        pair = await provider.generate_data_key(key, context=CONTEXT)
+@pytest.mark.parametrize("derived", [False, True])
+async def test_a_data_key_opens_under_its_context_only(
+    making: Making, provider: VaultKMSProvider, key_spec: str, derived: bool
+) -> None:
+    key = making.bao.new_key(derived=derived)
+    for context in (CONTEXT, {}):
+        pair = await provider.generate_data_key(key, context=context, key_spec=key_spec)
+        assert len(pair.plaintext_key) == {"AES_128": 16, "AES_256": 32}[key_spec]
         assert await provider.decrypt(pair.encrypted_key) == bytes(pair.plaintext_key)
         with pytest.raises(DecryptionError):
-            await provider.decrypt(pair.encrypted_key, context={})
-    assert making.paths("/encrypt/") == []
+            await provider.decrypt(pair.encrypted_key, context={"tenant": "south"})
+    # A derived key binds in every release; what ``datakey`` does with associated data depends on it.
+    assert bool(making.paths("/datakey/")) is derived
+
+
+async def test_no_data_key_is_lost_where_a_server_of_an_older_release_takes_over(making: Making) -> None:
+    key = making.bao.new_key()
+    with OlderServer(making.bao.url, without="nothing", part="/datakey/") as server:
+        provider = making.provider(vault_addr=server.url)
+        await provider.generate_data_key(key, context=CONTEXT)
+        server.become_older("associated_data")
+        pair = await provider.generate_data_key(key, context=CONTEXT)
+        assert await provider.decrypt(pair.encrypted_key) == bytes(pair.plaintext_key)
 
 
 async def test_who_may_only_encrypt_sees_that_the_server_reads_what_it_binds(making: Making) -> None:

@@ -125,7 +125,7 @@ async def test_answers_without_what_they_should_hold_are_not_believed(
     making: Making, provider: VaultKMSProvider
 ) -> None:
     key, signer = making.bao.new_key(), making.bao.shared_key(type="ed25519")
-    good = await provider.encrypt(b"value", key)
+    good, derived = await provider.encrypt(b"value", key), making.bao.new_key(derived=True)
     for verb, body, call in (
         ("encrypt", data(ciphertext="vault:v1:!"), provider.encrypt(b"value", key)),
         ("encrypt", data(ciphertext=5), provider.encrypt(b"value", key)),
@@ -133,9 +133,9 @@ async def test_answers_without_what_they_should_hold_are_not_believed(
         (
             "datakey",
             data(plaintext=text(b"short"), ciphertext=good.ciphertext.decode()),
-            provider.generate_data_key(key),
+            provider.generate_data_key(derived),
         ),
-        ("datakey", data(ciphertext=good.ciphertext.decode()), provider.generate_data_key(key)),
+        ("datakey", data(ciphertext=good.ciphertext.decode()), provider.generate_data_key(derived)),
         ("hmac", data(hmac="vault:v1:"[:-1]), provider.mac(b"value", key)),
         ("sign", data(), provider.sign(b"value", signer)),
         ("keys", data(type="aes256-gcm96"), provider.describe(key)),
@@ -287,3 +287,24 @@ def test_a_key_is_read_as_the_server_describes_it() -> None:
     assert (info.first_created, info.last_created) == (info.created[2], None)
     assert info.public == {2: "x"}
     assert KeyInfo.of({"type": "hmac", "latest_version": 1, "keys": None}).first_created is None
+
+
+@pytest.mark.parametrize(
+    ("options", "can_leave"),
+    [
+        ({}, False),
+        ({"derived": True}, False),
+        ({"exportable": True}, True),
+        ({"allow_plaintext_backup": True}, True),
+        ({"type": "ed25519", "exportable": True}, True),
+    ],
+)
+async def test_a_key_can_leave_the_server_if_it_was_made_exportable_or_may_be_backed_up_in_clear(
+    making: Making, options: dict[str, Any], can_leave: bool
+) -> None:
+    provider = making.provider()
+    key = making.bao.new_key(**options)
+    assert await provider.is_extractable(key) is can_leave
+    await provider.describe(key)
+    making.bao.do("POST", f"{making.bao.mount}/keys/{key}/config", {"exportable": True})
+    assert await provider.is_extractable(key)

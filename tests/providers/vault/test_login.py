@@ -184,6 +184,41 @@ async def test_a_denied_operation_does_not_cost_a_token_that_is_good_for_others(
     assert (await provider.describe(key)).current_version == "1"
 
 
+async def test_an_operation_that_stays_denied_uses_up_neither_secret_ids_nor_tokens(
+    making: Making, clock: FakeClock
+) -> None:
+    # As with a signer that may wrap and not unwrap, which asks every few minutes.
+    bao = making.bao
+    policy = bao.policy('path "transit/keys/+" { capabilities = ["read"] }')
+    role, key = bao.app_role(policies=policy, token_ttl="24h"), bao.new_key()
+    provider = making.by_role(role, clock=clock)
+    tokens = set()
+    for _ in range(60):
+        with pytest.raises(ProviderAuthError):
+            await provider.encrypt(b"value", key)
+        tokens.add(str.__str__(provider._client.login.token()))
+        clock.advance(120)
+    assert 1 < logins(making) <= 7
+    assert [bao.is_valid(token) for token in tokens].count(True) == 1
+
+
+async def test_closing_during_the_first_login_gives_its_token_back(making: Making) -> None:
+    provider, key = making.by_role(making.bao.app_role()), making.bao.new_key()
+    making.proxy.delay_s = 0.2
+    call = asyncio.create_task(provider.describe(key))
+    for _ in range(200):
+        if logins(making):
+            break
+        await asyncio.sleep(0.01)
+    call.cancel()
+    await provider.aclose()
+    for _ in range(100):
+        if making.paths("revoke-self"):
+            break
+        await asyncio.sleep(0.02)
+    assert len(making.paths("revoke-self")) == 1
+
+
 async def test_kubernetes_logs_in_with_the_token_of_the_service_account_and_reads_it_each_time(
     making: Making, kubernetes: str, tmp_path: Path, token_reviews: Reviews, issuer: Issuer
 ) -> None:

@@ -26,8 +26,11 @@ from tests.providers.vault.test_permissions import policy_of_page
 from tests.services.openbao import OpenBao, SealableBao
 
 CONTEXT = {"row": "42"}
-MANAGER_NEEDS = {"keys/{}", "datakey/plaintext/{}", "encrypt/{}", "decrypt/{}", "rewrap/{}", "keys/{}/rotate"}
-"""What the page says a manager needs."""
+MANAGER_NEEDS = {
+    False: {"keys/{}", "encrypt/{}", "decrypt/{}", "keys/{}/rotate"},
+    True: {"keys/{}", "datakey/plaintext/{}", "encrypt/{}", "decrypt/{}", "rewrap/{}", "keys/{}/rotate"},
+}
+"""What the page says a manager needs, by whether the key is derived."""
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "derived"])
@@ -38,7 +41,8 @@ def key(request: pytest.FixtureRequest, bao: OpenBao) -> str:
 @pytest.fixture
 def environ(bao: OpenBao, key: str, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """The environment of an application whose token may do what the page says a manager needs, and nothing more."""
-    policy = {path: given for path, given in policy_of_page().items() if path in MANAGER_NEEDS}
+    needs = MANAGER_NEEDS[bao.key(key)["derived"]]
+    policy = {path: given for path, given in policy_of_page().items() if path in needs}
     rules = [
         f'path "transit/{path.format(key)}" {{ capabilities = ["{given.pop()}"] }}' for path, given in policy.items()
     ]

@@ -19,13 +19,15 @@ NEEDS: Mapping[str, set[str]] = {
     "encrypt": {"keys/{}", "encrypt/{}"},
     "encrypt_batch": {"keys/{}", "encrypt/{}"},
     "decrypt": {"keys/{}", "decrypt/{}"},
-    "generate_data_key": {"keys/{}", "datakey/plaintext/{}"},
+    "generate_data_key": {"keys/{}", "encrypt/{}"},
+    "generate_data_key (derived)": {"keys/{}", "datakey/plaintext/{}"},
     "rewrap": {"keys/{}", "encrypt/{}", "decrypt/{}"},
     "rewrap (derived)": {"keys/{}", "rewrap/{}"},
     "rewrap (no context)": {"keys/{}", "rewrap/{}"},
     "rotate_key": {"keys/{}", "keys/{}/rotate"},
     "describe": {"keys/{}"},
     "get_rotation_policy": {"keys/{}"},
+    "is_extractable": {"keys/{}"},
     "mac": {"hmac/{}"},
     "mac_batch": {"hmac/{}"},
     "verify_mac": {"verify/{}"},
@@ -67,12 +69,14 @@ async def operations(
         "encrypt_batch": lambda provider: provider.encrypt_batch([b"value"], key, context=CONTEXT),
         "decrypt": lambda provider: provider.decrypt(sealed),
         "generate_data_key": lambda provider: provider.generate_data_key(key, context=CONTEXT),
+        "generate_data_key (derived)": lambda provider: provider.generate_data_key(derived, context=CONTEXT),
         "rewrap": lambda provider: provider.rewrap(sealed),
         "rewrap (derived)": lambda provider: provider.rewrap(sealed_derived),
         "rewrap (no context)": lambda provider: provider.rewrap(sealed_bare),
         "rotate_key": lambda provider: provider.rotate_key(key),
         "describe": lambda provider: provider.describe(key),
         "get_rotation_policy": lambda provider: provider.get_rotation_policy(key),
+        "is_extractable": lambda provider: provider.is_extractable(key),
         "mac": lambda provider: provider.mac(b"value", key),
         "mac_batch": lambda provider: provider.mac_batch([b"value"], key),
         "verify_mac": lambda provider: provider.verify_mac(b"value", mac),
@@ -111,6 +115,15 @@ async def test_without_one_line_of_the_policy_exactly_the_operations_fail_that_n
     assert {name for name, is_allowed in told.items() if not is_allowed} == {
         name for name in expected if "(" not in name
     }
+
+
+@pytest.mark.parametrize("name", NEEDS)
+async def test_what_the_page_says_of_an_operation_is_all_that_it_needs(making: Making, name: str) -> None:
+    bao = making.bao
+    key, derived, signer = bao.new_key(), bao.new_key(derived=True), bao.new_key(type="ed25519")
+    policy = {path: given for path, given in policy_of_page().items() if path in NEEDS[name]}
+    provider = making.provider(token=rules(making, policy, key, derived, signer))
+    await (await operations(making, key, derived, signer))[name](provider)
 
 
 async def test_what_a_derived_key_needs_to_be_rewrapped_is_told(making: Making) -> None:

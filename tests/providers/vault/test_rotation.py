@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,10 @@ from keystead.errors import (
     ProviderConnectionError,
     RotationNotSupportedError,
 )
-from keystead.model import KeyReference
+from keystead.model import EncryptedData, KeyReference, Signature
 from keystead.ports import RotatesKeys
 from keystead.providers.guard import GuardedProvider
-from keystead.providers.vault.provider import VaultKMSProvider
+from keystead.providers.vault.provider import ROTATIONS, VaultKMSProvider
 from tests.fakes.clock import FakeClock
 from tests.providers.vault.making import Making
 
@@ -31,6 +33,11 @@ async def rotate(provider: VaultKMSProvider, key: str) -> KeyReference:
     guarded = GuardedProvider(provider, "vault")
     assert isinstance(guarded, RotatesKeys)
     return await guarded.rotate_key(key)
+
+
+def fail_to_store(making: Making, count: int = ROTATIONS) -> None:
+    """Let rotations fail as those do whose version is in the server's cache, and not in its storage."""
+    making.proxy.fail_next(count, status=500, body=FAILED, headers=JSON, path="rotate")
 
 
 async def test_a_rotation_is_answered_with_the_new_version(making: Making, provider: VaultKMSProvider) -> None:
@@ -59,17 +66,40 @@ async def test_many_rotations_of_a_key_in_one_process_come_one_after_the_other(m
     assert verbs == [key, "rotate"] * 6
 
 
+async def test_a_version_that_the_server_could_not_store_is_followed_by_one_that_it_can(
+    making: Making, clock: FakeClock
+) -> None:
+    # Until then it shows the version, and encrypts under it, to everybody who asks.
+    key, provider = making.bao.new_key(), making.provider(clock=clock)
+    fail_to_store(making, ROTATIONS - 1)
+    assert (await rotate(provider, key)).key_version == "2"
+    assert len(making.paths("rotate")) == ROTATIONS
+    assert (await provider.encrypt(b"value", key)).key_reference.key_version == "2"
+
+
+@pytest.mark.parametrize(("status", "body"), [(502, b""), (504, b""), (503, b'{"errors":["Vault is sealed"]}')])
+async def test_a_rotation_of_which_nobody_knows_whether_it_goes_on_is_not_repeated(
+    making: Making, status: int, body: bytes, provider: VaultKMSProvider
+) -> None:
+    # A second one beside it could lose versions.
+    key = making.bao.new_key()
+    making.proxy.fail_next(1, status=status, body=body, headers=JSON, path="rotate")
+    with pytest.raises(ProviderConnectionError):
+        await rotate(provider, key)
+    assert len(making.paths("rotate")) == 1
+
+
 async def test_after_a_rotation_that_the_server_failed_the_version_before_it_encrypts(
-    making: Making, provider: VaultKMSProvider
+    making: Making, provider: VaultKMSProvider, clock: FakeClock
 ) -> None:
     key = making.bao.new_key()
     await provider.encrypt(b"value", key)
     # The version shows, as one does that is in the server's cache and could not be stored.
     making.bao.do("POST", f"transit/keys/{key}/rotate")
-    doubtful = making.provider()
+    doubtful = making.provider(clock=clock)
     await doubtful.rotate_key(key)
-    making.proxy.fail_next(1, status=500, body=FAILED, headers=JSON, path="rotate")
-    with pytest.raises(ProviderConnectionError):
+    fail_to_store(making)
+    with pytest.raises(ProviderConnectionError, match="rotate again"):
         await rotate(doubtful, key)
     making.bao.do("POST", f"transit/keys/{key}/rotate")
     for sealed in (
@@ -89,11 +119,11 @@ async def test_after_a_rotation_that_the_server_failed_the_version_before_it_enc
 
 
 async def test_several_rotations_that_failed_leave_the_last_confirmed_version_in_use(
-    making: Making, provider: VaultKMSProvider
+    making: Making, clock: FakeClock
 ) -> None:
-    key = making.bao.new_key()
+    key, provider = making.bao.new_key(), making.provider(clock=clock)
     for shown in ("2", "3", "4"):
-        making.proxy.fail_next(1, status=500, body=FAILED, headers=JSON, path="rotate")
+        fail_to_store(making)
         with pytest.raises(ProviderConnectionError):
             await rotate(provider, key)
         making.bao.do("POST", f"transit/keys/{key}/rotate")
@@ -102,9 +132,9 @@ async def test_several_rotations_that_failed_leave_the_last_confirmed_version_in
         assert (await provider.encrypt(b"value", key)).key_reference.key_version == "1"
 
 
-async def test_a_later_rotation_by_somebody_else_ends_the_doubt(making: Making, provider: VaultKMSProvider) -> None:
-    key = making.bao.new_key()
-    making.proxy.fail_next(1, status=500, body=FAILED, headers=JSON, path="rotate")
+async def test_a_later_rotation_by_somebody_else_ends_the_doubt(making: Making, clock: FakeClock) -> None:
+    key, provider = making.bao.new_key(), making.provider(clock=clock)
+    fail_to_store(making)
     with pytest.raises(ProviderConnectionError):
         await provider.rotate_key(key)
     making.bao.do("POST", f"transit/keys/{key}/rotate")
@@ -114,17 +144,24 @@ async def test_a_later_rotation_by_somebody_else_ends_the_doubt(making: Making, 
     assert (await provider.encrypt(b"value", key)).key_reference.key_version == "3"
 
 
-async def test_a_rotation_whose_answer_was_lost_is_found_by_describing_the_key(
+async def test_a_rotation_whose_answer_was_lost_is_no_version_to_rely_on(
     making: Making, provider: VaultKMSProvider
 ) -> None:
     key = making.bao.new_key()
+    # The server may still be storing it when nobody waits any more, may fail, and shows it all the same.
     making.proxy.drop_next(after_the_call=True, path="rotate")
-    assert (await rotate(provider, key)).key_version == "2"
-    assert (await provider.encrypt(b"value", key)).key_reference.key_version == "2"
-    making.proxy.drop_next(path="rotate")
     with pytest.raises(ProviderConnectionError):
         await rotate(provider, key)
     assert making.bao.key(key)["latest_version"] == 2
+    assert (await provider.describe(key)).current_version == "1"
+    assert (await provider.encrypt(b"value", key)).key_reference.key_version == "1"
+    assert (await rotate(provider, key)).key_version == "3"
+    assert (await provider.encrypt(b"value", key)).key_reference.key_version == "3"
+    making.proxy.drop_next(path="rotate")
+    with pytest.raises(ProviderConnectionError):
+        await rotate(provider, key)
+    assert (await provider.encrypt(b"value", key)).key_reference.key_version == "3"
+    assert making.bao.key(key)["latest_version"] == 3
 
 
 async def test_after_a_rotation_the_new_version_is_asked_for_by_number_for_a_while(
@@ -145,19 +182,36 @@ async def test_after_a_rotation_the_new_version_is_asked_for_by_number_for_a_whi
     assert (await provider.encrypt(b"value", key)).key_reference.key_version == "3"
 
 
-async def test_a_version_below_the_minimum_is_not_insisted_on(making: Making) -> None:
+MAKES: Mapping[str, Callable[[VaultKMSProvider, str], Awaitable[EncryptedData | Signature]]] = {
+    "encrypt": lambda provider, key: provider.encrypt(b"value", key),
+    "encrypt_batch": lambda provider, key: first(provider.encrypt_batch([b"value"], key)),
+    "mac": lambda provider, key: provider.mac(b"value", key),
+    "mac_batch": lambda provider, key: first(provider.mac_batch([b"value", b"another"], key)),
+    "sign": lambda provider, key: provider.sign(b"value", key),
+    "sign_batch": lambda provider, key: first(provider.sign_batch([b"value", b"another"], key)),
+}
+
+
+async def first(made: Awaitable[Sequence[Any]]) -> Any:
+    return (await made)[0]
+
+
+@pytest.mark.parametrize("operation", MAKES)
+async def test_a_version_below_the_minimum_is_not_insisted_on(making: Making, operation: str) -> None:
     bao = making.bao
-    key, provider = bao.new_key(), making.provider()
+    key, provider = bao.new_key(type="ed25519" if "sign" in operation else "aes256-gcm96"), making.provider()
     await provider.rotate_key(key)
     bao.do("POST", f"transit/keys/{key}/rotate")
     bao.do("POST", f"transit/keys/{key}/config", {"min_encryption_version": 3})
-    assert (await provider.encrypt(b"value", key)).key_reference.key_version == "3"
+    assert (await MAKES[operation](provider, key)).key_reference.key_version == "3"
 
 
-async def test_a_doubtful_version_is_not_used_even_where_the_minimum_asks_for_it(making: Making) -> None:
+async def test_a_doubtful_version_is_not_used_even_where_the_minimum_asks_for_it(
+    making: Making, clock: FakeClock
+) -> None:
     bao = making.bao
-    key, provider = bao.new_key(), making.provider()
-    making.proxy.fail_next(1, status=500, body=FAILED, headers=JSON, path="rotate")
+    key, provider = bao.new_key(), making.provider(clock=clock)
+    fail_to_store(making)
     with pytest.raises(ProviderConnectionError):
         await provider.rotate_key(key)
     bao.do("POST", f"transit/keys/{key}/rotate")

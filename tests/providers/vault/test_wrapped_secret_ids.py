@@ -71,6 +71,38 @@ async def test_a_wrapping_token_of_something_else_is_not_opened(making: Making) 
     await right.describe(making.bao.new_key())
 
 
+@pytest.mark.parametrize("where", ["namespace", "mount"])
+async def test_a_stolen_secret_id_in_the_wrapping_of_another_mount_or_namespace_is_not_taken(
+    making: Making, where: str
+) -> None:
+    # Whoever may enable auth methods there can have any text wrapped as a secret id, the stolen one too.
+    bao, role = making.bao, making.bao.app_role()
+    stolen = role.secret_id()
+    namespace, mount = (bao.namespace(), role.mount) if where == "namespace" else (None, f"own/auth/{role.mount}")
+    bao.do("POST", f"sys/auth/{mount}", {"type": "approle"}, namespace=namespace)
+    bao.do("POST", f"auth/{mount}/role/{role.name}", {}, namespace=namespace)
+    path = f"auth/{mount}/role/{role.name}/custom-secret-id"
+    wrapped = bao.ask("POST", path, {"secret_id": stolen}, namespace=namespace, wrap_ttl="60s")
+    provider = making.by_role(role, vault_role=role.name, wrapped_secret_id=wrapped.body["wrap_info"]["token"])
+    with pytest.raises(ProviderAuthError, match="somebody may have put it in the place"):
+        await provider.describe(bao.new_key())
+
+
+async def test_a_wrapped_secret_id_of_a_namespace_serves_there(making: Making) -> None:
+    bao, namespace = making.bao, making.bao.namespace()
+    bao.do("POST", "sys/auth/approle", {"type": "approle"}, namespace=namespace)
+    bao.do("POST", "auth/approle/role/orders", {"token_policies": "default"}, namespace=namespace)
+    role_id = bao.do("GET", "auth/approle/role/orders/role-id", namespace=namespace)["role_id"]
+    wrapped = bao.ask("POST", "auth/approle/role/orders/secret-id", namespace=namespace, wrap_ttl="60s")
+    token = wrapped.body["wrap_info"]["token"]
+    provider = making.provider(
+        auth_method="approle", role="orders", role_id=role_id, namespace=namespace, wrapped_secret_id=token
+    )
+    with pytest.raises(ProviderAuthError, match="the capability read"):
+        await provider.describe("orders")
+    assert len(making.paths("/login")) == 1
+
+
 async def test_a_wrapping_token_that_somebody_else_has_opened_is_reported_as_stolen(making: Making) -> None:
     role = making.bao.app_role()
     wrapping = role.wrapped_secret_id()

@@ -27,7 +27,7 @@ class AwsCalls:
         self._config = config
         self._clock = clock
         self._workers = Workers("aws", threads=config.max_connections)
-        self._clients = AwsClients(config)
+        self._clients = AwsClients(config, clock)
 
     async def _ask(self, operation: str, needs: tuple[str, ...] = (), /, **parameters: Any) -> Answer:
         """Return the answer to one request, which has ``needs`` in it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from keystead.errors import KMSError, SystemShutdownError
+from keystead.ports import Clock
 from keystead.providers.aws.config import AWSKMSConfig, check_endpoint
 from keystead.providers.aws.errors import Failure, Kind
 from keystead.providers.aws.keys import place
@@ -19,6 +20,9 @@ BOTO3: Final = Sdk("AWS KMS", "boto3", "boto3", "aws")
 
 Answer: TypeAlias = dict[str, Any]
 _NAMES_OF_KEYS: Final = ("KeyId", "SourceKeyId", "DestinationKeyId")
+_NO_OTHERS_FOR_S: Final = 1.0
+"""How long it is taken for granted that no other credentials are there: a re-reading may run a program, or ask a
+server, and every call that fails would ask for one."""
 _OUR_CALL: Final[ContextVar[bool]] = ContextVar("keystead_aws_call", default=False)
 
 
@@ -60,8 +64,10 @@ class AwsClients:
     Clients are safe to share between threads; making them is not, so one thread makes them and the others wait.
     """
 
-    def __init__(self, config: AWSKMSConfig) -> None:
+    def __init__(self, config: AWSKMSConfig, clock: Clock) -> None:
         self._config = config
+        self._clock = clock
+        self._no_others_until = 0.0
         self._is_closed = False
         self._making = threading.Lock()
         self._state = threading.Lock()
@@ -93,7 +99,8 @@ class AwsClients:
         token = _OUR_CALL.set(True)
         try:
             session = self._current()
-            client = self._make(session, session.region, signature_version=BOTO3.load("botocore").UNSIGNED)
+            with self._making:
+                client = self._make(session, session.region, signature_version=BOTO3.load("botocore").UNSIGNED)
             try:
                 return dict(client.list_keys(Limit=1)["ResponseMetadata"]["HTTPHeaders"])
             finally:
@@ -111,7 +118,9 @@ class AwsClients:
         """Return how boto3 found the credentials, by its own word; None where it found none. Blocks."""
         token = _OUR_CALL.set(True)
         try:
-            found = self._current().boto.get_credentials()
+            session = self._current()
+            with self._making:
+                found = session.boto.get_credentials()
         except KMSError:
             raise
         except Exception:
@@ -190,15 +199,22 @@ class AwsClients:
         with self._making:
             if self._session is not used:
                 return True
-            try:
-                fresh = self._open()
-                if fresh.credentials() == used.credentials():
-                    return False
-            except Exception:
-                return False  # what AWS said of the old ones is the error to report
+            if self._clock.monotonic() < self._no_others_until:
+                return False
+            fresh = self._find_others(used)
+            if fresh is None:
+                self._no_others_until = self._clock.monotonic() + _NO_OTHERS_FOR_S
+                return False
             self._install(fresh)
         used.close()
         return True
+
+    def _find_others(self, used: _Session) -> _Session | None:
+        try:
+            fresh = self._open()
+            return None if fresh.credentials() == used.credentials() else fresh
+        except Exception:
+            return None  # what AWS said of the old ones is the error to report
 
     def _open(self) -> _Session:
         config = self._config

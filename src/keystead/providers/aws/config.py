@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, NoReturn, SupportsIndex
@@ -10,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from keystead.errors import ConfigurationError
 from keystead.model import SecretText
-from keystead.providers.uri import ProviderUri
+from keystead.providers.uri import ProviderUri, is_loopback
 
 OPTIONS: Final = frozenset({"region", "profile", "endpoint"})
 _FORM: Final = "awskms:///<key id, alias/name or ARN>?region=eu-west-1"
@@ -129,19 +128,10 @@ def check_endpoint(url: str) -> None:
         host, _port = parts.hostname or "", parts.port
     except (ValueError, AttributeError, TypeError):
         raise ConfigurationError("the endpoint of AWS KMS is a URL, as in https://host") from None
-    if "@" in parts.netloc or parts.query or parts.fragment or not host:
+    if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment or not host:
         raise ConfigurationError("the endpoint of AWS KMS reads https://host or https://host:port, and nothing more")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         raise ConfigurationError(
             "the endpoint of AWS KMS must be https: plaintexts and data keys travel to it; http is for emulators on "
             "a loopback address only"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -28,6 +28,8 @@ ROTATIONS: Final = 25
 """How often a key can be rotated on demand, in its whole life."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _CODE: Final = re.compile(r"[A-Za-z0-9._-]{1,96}\Z")
+_OF_THE_CLOCK: Final = re.compile(r"Signature (expired|not yet current)\b")
+"""How the text begins where the time of a request made its signature invalid: the code is that of a wrong secret."""
 
 
 class Kind(Enum):
@@ -190,8 +192,11 @@ class Failure:
         metadata = response.get("ResponseMetadata") or {}
         headers = metadata.get("HTTPHeaders") or {}
         code, request_id = str(response["Error"].get("Code", "")), str(metadata.get("RequestId", ""))
+        kind = _kind(code, int(metadata.get("HTTPStatusCode", 0)))
+        if kind is Kind.CREDENTIALS and _OF_THE_CLOCK.match(str(response["Error"].get("Message", ""))):
+            kind = Kind.CLOCK
         return cls(
-            kind=_kind(code, int(metadata.get("HTTPStatusCode", 0))),
+            kind=kind,
             code=code if _CODE.match(code) else "an unknown code",
             operation=operation,
             action=asked if _CODE.match(asked) else action,
@@ -225,6 +230,8 @@ class Failure:
     def _error_of_chain(self) -> KMSError:
         if self.kind is Kind.BUSY:
             return ProviderConnectionError(f"AWS is busy or throttles: {self._where()}")
+        if self.kind is Kind.CLOCK:
+            return ProviderAuthError(f"{_TEXTS[Kind.CLOCK][1]} ({self._where()})")
         return ProviderAuthError(
             f"AWS gave no credentials: it refused {self.action}; look at the role, its trust policy and the profile "
             f"({self._where()})"

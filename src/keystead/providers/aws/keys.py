@@ -117,11 +117,11 @@ def place(key_id: str, region: str | None, *, has_own_endpoint: bool) -> tuple[s
 
 def is_same_key(asked: str, answered: str) -> bool:
     """Whether the ARN ``answered`` can be of the key that ``asked`` names; replicas of a multi-Region key are one."""
-    arn, other = Arn.find(asked), Arn.find(answered)
-    if arn is None or arn.kind == "alias":
+    if is_alias(asked):
         return True
-    if other is None:
-        return False
+    arn, other = Arn.find(asked), Arn.find(answered)
+    if other is None or arn is None:
+        return other is not None and other.name == asked
     return asked == answered or (arn.is_multi_region and arn.in_region(other.region) == answered)
 
 

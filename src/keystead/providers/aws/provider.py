@@ -32,12 +32,12 @@ from keystead.providers.aws.calls import LARGEST
 from keystead.providers.aws.config import AWSKMSConfig, config_from_uri
 from keystead.providers.aws.keys import ALGORITHM, PROVIDER, check_key_id, is_same_key, reference
 from keystead.providers.aws.permissions import AwsPermissions
+from keystead.providers.inputs import data_key_size, recorded_key, require_plaintext
 from keystead.providers.uri import ProviderSettings, ProviderUri
 from keystead.runtime.clock import SystemClock
 
 __all__ = ["AWSKMSConfig", "AWSKMSProvider"]
 
-_DATA_KEY_SIZES: Final = {"AES_128": 16, "AES_256": 32}
 _LARGEST_CIPHERTEXT: Final = 6144
 _FRAISEQL_ALGORITHMS: Final = frozenset({ALGORITHM, "data-key"})
 _FAILED: Final = "decryption failed"
@@ -135,8 +135,7 @@ class AWSKMSProvider(AwsPermissions):
         Raises:
             InvalidInputError: another ``key_spec``; otherwise as ``encrypt``.
         """
-        if key_spec not in _DATA_KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
+        size = data_key_size(key_spec)
         encode_context(context)
         answer = await self._ask(
             "generate_data_key",
@@ -146,7 +145,7 @@ class AWSKMSProvider(AwsPermissions):
             EncryptionContext=dict(context or {}),
         )
         plaintext = SecretBytes(answer["Plaintext"])
-        if len(plaintext) != _DATA_KEY_SIZES[key_spec]:
+        if len(plaintext) != size:
             raise EncryptionError("AWS KMS gave a data key of another size than it was asked for")
         version = answer.get("KeyMaterialId")
         sealed = self._sealed(answer["CiphertextBlob"], answer["KeyId"], key_id, context, version)
@@ -158,7 +157,7 @@ class AWSKMSProvider(AwsPermissions):
             raise DecryptionError(_FAILED)
         context = encrypted.context if context is None else context
         encode_context(context)
-        key_id = _recorded(encrypted)
+        key_id = recorded_key(encrypted, check_key_id)
         answer = await self._ask(
             "re_encrypt",
             ("KeyId", "SourceKeyId", "CiphertextBlob"),
@@ -179,7 +178,7 @@ class AWSKMSProvider(AwsPermissions):
 
     async def _opened(self, encrypted: EncryptedData, context: Mapping[str, str]) -> bytes:
         encode_context(context)
-        key_id = _recorded(encrypted)
+        key_id = recorded_key(encrypted, check_key_id)
         answer = await self._ask(
             "decrypt",
             ("KeyId", "Plaintext"),
@@ -211,23 +210,15 @@ class AWSKMSProvider(AwsPermissions):
         )
 
 
-def _checked(plaintext: object) -> bytes:
-    if not isinstance(plaintext, bytes | bytearray | memoryview):
-        raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
-    content = bytes(plaintext)
+def _checked(plaintext: bytes) -> bytes:
+    require_plaintext(plaintext)
+    content = SecretBytes(plaintext)
     if not 1 <= len(content) <= LARGEST:
         raise InvalidInputError(
             f"AWS KMS encrypts 1 to {LARGEST} bytes in a call; encrypt the rest under a data key: km.local_encrypt, or "
             "generate_data_key"
         )
     return content
-
-
-def _recorded(encrypted: EncryptedData) -> str:
-    try:
-        return check_key_id(encrypted.key_reference.key_id)
-    except InvalidInputError:
-        raise DecryptionError(_FAILED) from None
 
 
 def _readable(ciphertext: bytes) -> bytes:

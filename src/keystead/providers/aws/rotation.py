@@ -18,7 +18,9 @@ log = logging.getLogger("keystead.providers")
 _AWS_PERIOD: Final = timedelta(days=365)
 """What AWS's schedule is where its answer names no period, as it did not before 2024."""
 _FEW: Final = 5
-_LOOKS: Final = 10
+_PATIENCE_S: Final = 4.0
+"""How long after it was asked for new key material is looked for, so that the answer is there before the deadline of
+the guard: what happened would look as if it had not, and be asked for again."""
 _BETWEEN_LOOKS_S: Final = 0.5
 _PAGE: Final = 1000
 _PAGES: Final = 20
@@ -43,6 +45,7 @@ class AwsRotation(AwsSigning):
             KeyRotationError: another rotation is under way, or is scheduled within 20 minutes.
             KeyStateError: the key is disabled, or has imported material and none waiting.
         """
+        give_up_at = self._clock.monotonic() + _PATIENCE_S
         before = await self.describe(key_id)
         arn = before.key_reference.key_id
         if before.key_reference.purpose is not KeyPurpose.ENCRYPT_DECRYPT:
@@ -57,7 +60,9 @@ class AwsRotation(AwsSigning):
         if left is not None and left <= _FEW:
             log.warning("a key of AWS KMS has few rotations on demand left", extra={"key_id": arn, "left": left})
         await self._ask("rotate_key_on_demand", KeyId=arn)
-        version = None if before.current_version is None else await self._new_material(arn, before.current_version)
+        version = None
+        if before.current_version is not None:
+            version = await self._new_material(arn, before.current_version, give_up_at)
         return reference(arn, key_id, version=version)
 
     async def on_demand_rotations_left(self, key_id: str) -> int:
@@ -103,16 +108,17 @@ class AwsRotation(AwsSigning):
             return None
         raise rotations.error()
 
-    async def _new_material(self, arn: str, before: str) -> str | None:
-        for _ in range(_LOOKS):
+    async def _new_material(self, arn: str, before: str, give_up_at: float) -> str | None:
+        while True:
             try:
                 current = (await self.describe(arn)).current_version
             except KMSError:
                 return None  # the rotation was accepted, which no failure to look changes
             if current != before:
                 return current
+            if self._clock.monotonic() + _BETWEEN_LOOKS_S > give_up_at:
+                return None
             await self._clock.sleep(_BETWEEN_LOOKS_S)
-        return None
 
     async def _rotations(self, arn: str) -> list[Mapping[str, Any]] | Failure:
         rotations: list[Mapping[str, Any]] = []

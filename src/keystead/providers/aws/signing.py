@@ -21,6 +21,7 @@ from keystead.providers.aws.keys import (
     reference,
     signing_algorithms,
 )
+from keystead.providers.inputs import message_bytes
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ class AwsSigning(AwsCalls):
                 not sign.
             SigningError: AWS made no signature.
         """
-        content = _content(message)
+        content = message_bytes(message)
         check_key_id(key_id)
         chosen = algorithm or await self._default(key_id, KeyPurpose.SIGN_VERIFY)
         if chosen not in SIGNING_NAMES:
@@ -159,14 +160,8 @@ class AwsSigning(AwsCalls):
         return usable[0]
 
 
-def _content(message: object) -> bytes:
-    if not isinstance(message, bytes | bytearray | memoryview):
-        raise InvalidInputError("a MAC or signature is of bytes; encode text first with .encode()")
-    return bytes(message)
-
-
 def _sized(message: object) -> bytes:
-    content = _content(message)
+    content = message_bytes(message)
     if not 1 <= len(content) <= LARGEST:
         raise InvalidInputError(
             f"AWS KMS takes 1 to {LARGEST} bytes here; make the MAC or Ed25519 signature of a SHA-256 of the message "

@@ -64,8 +64,11 @@ class FoundKey:
     @property
     def algorithms(self) -> tuple[SignatureAlgorithm, ...]:
         """What it signs or makes MACs with, the default first."""
-        if "sign" not in self.operations:
-            return ()
+        return self.algorithms_of_its_type if "sign" in self.operations else ()
+
+    @property
+    def algorithms_of_its_type(self) -> tuple[SignatureAlgorithm, ...]:
+        """What it may have signed with: one that is retired may do nothing more than verify."""
         if self.family == "EC":
             return (_CURVES[self.curve],) if self.curve in _CURVES else ()
         return _RSA if self.family == "RSA" else _MACS
@@ -127,7 +130,7 @@ class FoundKey:
         """
         if self.der is None:
             raise InvalidInputError(f"the key {self.id} is symmetric and has no public half")
-        return PublicKey(self.der, self.reference(typed, KeyPurpose.SIGN_VERIFY), self.algorithms)
+        return PublicKey(self.der, self.reference(typed, KeyPurpose.SIGN_VERIFY), self.algorithms_of_its_type)
 
 
 def read_key(asked: AzureKeyId, theirs: KeyVaultKey, read_at: float) -> FoundKey:

@@ -63,7 +63,7 @@ from keystead.providers.azure.rotation import policy_from
 from keystead.providers.azure.seal import seal, unseal
 from keystead.providers.azure.session import SDKS
 from keystead.providers.azure.signing import AzureSigning
-from keystead.providers.local.kek import DATA_KEY_SIZES
+from keystead.providers.inputs import data_key_size, require_plaintext
 from keystead.providers.uri import ProviderSettings, ProviderUri
 from keystead.runtime.clock import SystemClock
 from keystead.runtime.per_loop import PerLoop
@@ -151,9 +151,8 @@ class AzureKMSProvider(AzureSigning):
             ConfigurationError: an RSA key without ``sign_key``, or a host that may not be talked to.
             KeyNotFoundError, KeyStateError: the key is missing, disabled, not valid yet, or expired.
         """
-        if not isinstance(plaintext, bytes | bytearray | memoryview):
-            raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
-        return await self._seal(bytes(plaintext), key_id, context)
+        require_plaintext(plaintext)
+        return await self._seal(SecretBytes(plaintext), key_id, context)
 
     async def decrypt(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> bytes:
         """Return the plaintext; ``context`` None means the one in ``encrypted``. One request to the version it names.
@@ -172,9 +171,7 @@ class AzureKMSProvider(AzureSigning):
         self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
     ) -> DataKeyPair:
         """Draw a data key here, and wrap it; the service draws none. Errors as ``encrypt``."""
-        if key_spec not in DATA_KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
-        plaintext = SecretBytes(self._random(DATA_KEY_SIZES[key_spec]))
+        plaintext = SecretBytes(self._random(data_key_size(key_spec)))
         encrypted = await self._seal(plaintext, key_id, context)
         return DataKeyPair(plaintext, encrypted, encrypted.key_reference)
 

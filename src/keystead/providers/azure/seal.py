@@ -19,7 +19,7 @@ from keystead.errors import (
     KeyStateError,
     ProviderConnectionError,
 )
-from keystead.model import EncryptedData, SignatureAlgorithm
+from keystead.model import EncryptedData, SecretBytes, SignatureAlgorithm
 from keystead.providers.azure.client import AzureConnection
 from keystead.providers.azure.config import AzureKeyId, AzureKMSConfig
 from keystead.providers.azure.errors import Asked
@@ -176,7 +176,7 @@ async def _seal_with_aes(connection: AzureConnection, found: FoundKey, plaintext
 
     _require_fits(plaintext, AES_CAPACITY, found)
     connection.require_usable(found, "encrypt")
-    framed = frame(plaintext)
+    framed = SecretBytes(frame(plaintext))
     result = await connection.compute(
         Asked.ENCRYPT,
         found,
@@ -213,7 +213,7 @@ def _require_fits(plaintext: bytes, capacity: int, found: FoundKey) -> None:
         )
 
 
-def _answered(value: object, key_id: AzureKeyId) -> bytes:
+def _answered(value: object, key_id: AzureKeyId) -> SecretBytes:
     if not isinstance(value, bytes):
         raise ProviderConnectionError(f"{key_id.host} answered without a plaintext")
-    return value
+    return SecretBytes(value)

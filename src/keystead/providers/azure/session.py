@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -26,6 +27,8 @@ SDKS: Final = (
     Sdk("Azure Key Vault", "aiohttp", "aiohttp", "azure"),
 )
 _MODULES: Final = ("azure.keyvault.keys.crypto.aio", "azure.identity.aio", "aiohttp")
+_AT_FIRST_USE: Final = ("azure.keyvault.keys.aio", "cryptography.hazmat.backends.openssl.backend")
+"""What would be loaded by the first call, on the loop."""
 _TURNS: Final = 100
 """How often the loop may turn until connections that were hung up are closed."""
 
@@ -111,6 +114,8 @@ def prepare(config: AzureKMSConfig) -> ssl.SSLContext:
 
     for sdk, module in zip(SDKS, _MODULES, strict=True):
         sdk.load(module)
+    for module in _AT_FIRST_USE:
+        import_module(module)
     try:
         return ssl.create_default_context(cafile=None if config.ca_file is None else os.fspath(config.ca_file))
     except (OSError, ValueError):

@@ -21,6 +21,7 @@ from keystead.providers.azure.client import AzureConnection, Clients
 from keystead.providers.azure.config import AzureKeyId, AzureKMSConfig
 from keystead.providers.azure.errors import Asked
 from keystead.providers.azure.keys import THEIR_NAMES, FoundKey
+from keystead.providers.inputs import message_bytes
 
 if TYPE_CHECKING:
     from azure.keyvault.keys.crypto import SignatureAlgorithm as TheirAlgorithm
@@ -40,7 +41,7 @@ class AzureSigning(ABC):
             InvalidInputError: the key does not sign with ``algorithm``, or this is no key id.
             KeyStateError: the key is disabled, not valid yet, or expired.
         """
-        content, asked = _message(message), self._config.key_id(key_id)
+        content, asked = message_bytes(message), self._config.key_id(key_id)
         if algorithm is not None and algorithm.is_mac:
             raise InvalidInputError(f"{algorithm} is a MAC; mac makes those, on a managed HSM")
         connection = await self._connection()
@@ -83,7 +84,7 @@ class AzureSigning(ABC):
         return versions
 
     async def _mac(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
-        content, asked = _message(message), self._config.key_id(key_id)
+        content, asked = message_bytes(message), self._config.key_id(key_id)
         if algorithm is not None and not algorithm.is_mac:
             raise InvalidInputError(f"{algorithm} is a signature; sign makes those")
         connection = await self._connection()
@@ -93,7 +94,7 @@ class AzureSigning(ABC):
         return Signature(value, found.reference(key_id, KeyPurpose.MAC), chosen)
 
     async def _verify_mac(self, message: bytes, mac: Signature) -> None:
-        content, reference = _message(message), mac.key_reference
+        content, reference = message_bytes(message), mac.key_reference
         asked = self._config.key_id(f"{self._config.key_id(reference.key_id).base}/{reference.key_version or ''}")
         if not mac.algorithm.is_mac:
             raise InvalidInputError(f"{mac.algorithm} is a signature; its public key checks it")
@@ -153,9 +154,3 @@ def _their(algorithm: SignatureAlgorithm) -> TheirAlgorithm:
 
 def _digest(algorithm: SignatureAlgorithm, message: bytes) -> bytes:
     return hashlib.new(algorithm.hash_name or "", message).digest()
-
-
-def _message(message: object) -> bytes:
-    if not isinstance(message, bytes | bytearray | memoryview):
-        raise InvalidInputError("what is signed is bytes; encode text first with .encode()")
-    return bytes(message)

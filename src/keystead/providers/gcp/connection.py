@@ -11,13 +11,13 @@ import asyncio
 import ctypes
 import logging
 import sys
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from keystead.errors import ConfigurationError, KMSError, SystemShutdownError
 from keystead.providers.gcp.config import GCPKMSConfig
 from keystead.providers.gcp.credentials import Tokens, load_credentials
 from keystead.providers.gcp.errors import error_of, is_unauthenticated
+from keystead.providers.gcp.messages import Messages, inner
 from keystead.providers.sdk import Sdk
 from keystead.providers.workers import Workers
 from keystead.runtime import fork
@@ -37,19 +37,6 @@ _CHANNEL_OPTIONS: Final = (
 )
 _PAYLOADS: Final = ("request", "response", "metadata", "httpRequest", "httpResponse")
 _LOGGERS: Final = (f"{_TRANSPORTS}.grpc_asyncio", f"{_TRANSPORTS}.rest", "google.auth.transport.requests")
-
-
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """The SDK's messages, once it is loaded: ``service`` and ``resources``."""
-
-    service: Any
-    resources: Any
-    _crc32c: Any
-
-    def crc32c(self, data: bytes) -> int:
-        """Return the checksum that goes with ``data``, and comes back with an answer."""
-        return int(self._crc32c.value(data))
 
 
 class CloudKms:
@@ -82,6 +69,7 @@ class CloudKms:
         Args:
             operation: what our caller asked for, by our name; it decides what errors mean.
             method: the client's method.
+            request: the SDK's message, or a ``HiddenRequest``.
 
         Raises:
             KMSError: whatever failed.
@@ -100,7 +88,7 @@ class CloudKms:
         except KMSError:
             raise
         except Exception as exc:
-            error = _closed() if self._is_closed else error_of(operation, exc)
+            error = _closed() if self._is_closed else error_of(operation, exc, method)
         # Outside the except block: an SDK's exception must not travel on as the context of ours.
         raise error
 
@@ -160,7 +148,7 @@ class _GrpcConnection:
 
     async def _send(self, method: str, request: Any, metadata: tuple[tuple[str, str], ...]) -> Any:
         send = getattr(self._client, method)
-        return await send(request=request, retry=None, timeout=self._timeout_s, metadata=metadata)
+        return await send(request=inner(request), retry=None, timeout=self._timeout_s, metadata=metadata)
 
 
 class _RestConnection:
@@ -173,7 +161,7 @@ class _RestConnection:
 
     async def call(self, method: str, request: Any) -> Any:
         send = getattr(self._client, method)
-        return await self._workers.run(lambda: send(request=request, retry=None, timeout=self._timeout_s))
+        return await self._workers.run(lambda: send(request=inner(request), retry=None, timeout=self._timeout_s))
 
     async def close(self) -> None:
         self._client.transport.close()

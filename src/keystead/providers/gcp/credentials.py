@@ -80,13 +80,14 @@ class Tokens:
         Raises:
             google.auth.exceptions.GoogleAuthError: there is no good token, and none is to be had.
         """
-        if not self._credentials.valid or self._credentials.token == refused:
-            await self._flights.run("token", self._renew)
+        is_refused = refused is not None and self._credentials.token == refused
+        if is_refused or not self._credentials.valid:
+            await self._flights.run(is_refused, lambda: self._renew(is_refused=is_refused))
         headers: dict[str, str] = {}
         self._credentials.apply(headers)
         return tuple((name.lower(), value) for name, value in headers.items())
 
-    async def _renew(self) -> None:
+    async def _renew(self, *, is_refused: bool) -> None:
         from google.auth.credentials import TokenState
         from google.auth.exceptions import TransportError
 
@@ -94,7 +95,7 @@ class Tokens:
         try:
             await self._workers.run(self._refresh)
         except TransportError:
-            if before is not TokenState.STALE:
+            if is_refused or before is not TokenState.STALE:
                 raise
             # It is renewed some minutes before it expires: until then it is as good as ever.
 

@@ -30,7 +30,7 @@ PERMISSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "encrypt": ("cloudkms.cryptoKeyVersions.useToEncrypt",),
     "generate_data_key": ("cloudkms.cryptoKeyVersions.useToEncrypt",),
     "decrypt": ("cloudkms.cryptoKeyVersions.useToDecrypt",),
-    "describe": ("cloudkms.cryptoKeys.get", "cloudkms.cryptoKeyVersions.list"),
+    "describe": ("cloudkms.cryptoKeys.get",),
     "get_rotation_policy": ("cloudkms.cryptoKeys.get",),
     "rotate_key": (
         "cloudkms.cryptoKeys.get",
@@ -45,6 +45,11 @@ PERMISSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "public_key": ("cloudkms.cryptoKeyVersions.viewPublicKey", "cloudkms.cryptoKeyVersions.list"),
 }
 """What each operation needs on its key, by our names of the operations."""
+_OF_READING: Final[Mapping[str, str]] = {
+    "get_crypto_key_version": "cloudkms.cryptoKeyVersions.get",
+    "list_crypto_key_versions": "cloudkms.cryptoKeyVersions.list",
+}
+"""What a method of the client needs besides, for key ids that name a version and keys that have no primary one."""
 
 _DEFAULT: Final[Mapping[str, type[KMSError]]] = {
     "encrypt": EncryptionError,
@@ -97,13 +102,16 @@ class Refusal:
         return found[1] if found else None
 
 
-def error_of(operation: str, exc: Exception) -> KMSError:
-    """Return what a failed call is to our callers. ``operation`` is our name of what they asked for."""
+def error_of(operation: str, exc: Exception, method: str = "") -> KMSError:
+    """Return what a failed call is to our callers.
+
+    ``operation`` is our name of what they asked for, ``method`` the client's that failed.
+    """
     from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
     if isinstance(exc, GoogleAPICallError):
-        return _of_refusal(operation, _read(exc))
+        return _of_refusal(operation, _read(exc), method)
     if isinstance(exc, GoogleAuthError):
         return _of_credentials(exc)
     if isinstance(exc, OSError) and "SSL" in type(exc).__name__:
@@ -164,7 +172,7 @@ def _seconds(duration: object) -> float | None:
         return None
 
 
-def _of_refusal(operation: str, refusal: Refusal) -> KMSError:
+def _of_refusal(operation: str, refusal: Refusal, method: str) -> KMSError:
     status = refusal.status
     if status == "RESOURCE_EXHAUSTED":
         message = f"Cloud KMS throttled {operation}: a quota of the project is used up"
@@ -176,7 +184,7 @@ def _of_refusal(operation: str, refusal: Refusal) -> KMSError:
             f"Cloud KMS does not accept the credentials for {operation}: they were revoked, or are of another audience"
         )
     if status == "PERMISSION_DENIED":
-        return _denied(operation, refusal)
+        return _denied(operation, refusal, method)
     if status == "NOT_FOUND":
         return KeyNotFoundError("Cloud KMS has no key, or no key version, of that name")
     if status == "FAILED_PRECONDITION":
@@ -192,14 +200,15 @@ def _passing(operation: str, status: str) -> KMSError:
     return ProviderConnectionError(f"Cloud KMS did not answer {operation}: {status}")
 
 
-def _denied(operation: str, refusal: Refusal) -> KMSError:
+def _denied(operation: str, refusal: Refusal, method: str) -> KMSError:
     if refusal.reason == "SERVICE_DISABLED":
         return _of_disabled_service()
     if refusal.reason.startswith("BILLING"):
         return ProviderAuthError("the project of the key has no active billing account, which Cloud KMS needs")
+    needed, own = PERMISSIONS.get(operation, ()), _OF_READING.get(method)
     return ProviderAuthError(
         f"Cloud KMS denied {operation}, or there is no such key: these credentials need "
-        f"{_listed(PERMISSIONS.get(operation, ()))} on the key"
+        f"{_listed(needed if own is None or own in needed else (*needed, own))} on the key"
     )
 
 

@@ -17,6 +17,7 @@ from keystead.model import KeyPurpose, KeyReference, KeyState, SignatureAlgorith
 from keystead.ports import Clock
 from keystead.providers.gcp.config import GCPKMSConfig, KeyName
 from keystead.providers.gcp.connection import CloudKms
+from keystead.providers.gcp.messages import require_intact
 from keystead.runtime.single_flight import SingleFlight
 
 PROVIDER: Final = "gcp"
@@ -184,16 +185,6 @@ def purpose_of(key: Any) -> KeyPurpose:
             f"the key's purpose is {key.purpose.name}; Keystead uses ENCRYPT_DECRYPT, MAC and ASYMMETRIC_SIGN"
         )
     return purpose
-
-
-def require_intact(is_intact: bool, what: str) -> None:
-    """Refuse an answer whose checksums or names do not fit; asking again may help.
-
-    Raises:
-        ProviderConnectionError: naming what did not fit.
-    """
-    if not is_intact:
-        raise ProviderConnectionError(f"an answer of Cloud KMS was altered on its way: {what}")
 
 
 def require_same(asked: KeyName, answered: str) -> KeyName:

@@ -23,9 +23,9 @@ from keystead.providers.gcp.keys import (
     KeyVersion,
     moment,
     purpose_of,
-    require_intact,
     require_same,
 )
+from keystead.providers.gcp.messages import require_intact
 
 GENERATION_WAIT_S: Final = 6.0
 """How long a version that is being made is waited for, so that there is time left before the guard's deadline."""
@@ -96,8 +96,8 @@ class GCPLifecycle(GCPKeys):
             next_rotation=moment(key.next_rotation_time),
         )
 
-    async def check_permissions(self, key_id: str) -> Mapping[str, bool]:
-        """Return which operations these credentials may do with the key; asks, and does nothing.
+    async def check_permissions(self, key_id: str, *, context: Mapping[str, str] | None = None) -> Mapping[str, bool]:
+        """Return which operations these credentials may do with the key, under any context; asks, and does nothing.
 
         A key that does not exist allows nothing. Which of the operations the key's purpose allows is another matter.
         """

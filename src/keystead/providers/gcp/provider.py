@@ -27,9 +27,11 @@ from keystead.errors import DecryptionError, InvalidInputError, ProviderAuthErro
 from keystead.model import DataKeyPair, EncryptedData, SecretBytes
 from keystead.ports import Clock, Random
 from keystead.providers.gcp.config import GCPKMSConfig, KeyName, config_from_uri
-from keystead.providers.gcp.keys import HSM_LEVELS, PROVIDER, require_intact, require_same
+from keystead.providers.gcp.keys import HSM_LEVELS, PROVIDER, require_same
 from keystead.providers.gcp.lifecycle import GCPLifecycle
+from keystead.providers.gcp.messages import HiddenRequest, require_intact
 from keystead.providers.gcp.signing import GCPSigning
+from keystead.providers.inputs import data_key_size, recorded_key, require_plaintext
 from keystead.providers.uri import ProviderSettings, ProviderUri
 from keystead.runtime.clock import SystemClock
 from keystead.runtime.single_flight import SingleFlight
@@ -41,7 +43,6 @@ CIPHERTEXT_LIMIT: Final = 10 * PLAINTEXT_LIMIT
 """No ciphertext of the service comes near it: what is longer is not sent to be refused."""
 HSM_LIMIT: Final = 8 * 1024
 """For plaintext and context together; up to it, every key takes them, and nothing has to be asked."""
-DATA_KEY_SIZES: Final = {"AES_128": 16, "AES_256": 32}
 
 _FAILED: Final = "decryption failed: wrong key, wrong context or altered bytes"
 _MOST_LEVELS: Final = 1024
@@ -94,30 +95,28 @@ class GCPKMSProvider(GCPSigning, GCPLifecycle):
             KeyNotFoundError, KeyStateError: there is no such key, or the version is not enabled.
             ProviderAuthError, ProviderConnectionError: denied; unreachable, throttled, or the answer was altered.
         """
-        if not isinstance(plaintext, bytes | bytearray | memoryview):
-            raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
-        name, content, aad = self._config.find_name(key_id), bytes(plaintext), encode_context(context)
+        require_plaintext(plaintext)
+        name, content, aad = self._config.find_name(key_id), SecretBytes(plaintext), encode_context(context)
         await self._require_size(name, content, aad)
         messages = await self._kms.messages()
-        request = messages.service.EncryptRequest(
-            name=name.key if name.version is None else name.version_name(name.version),
-            plaintext=content,
-            plaintext_crc32c=messages.crc32c(content),
-            additional_authenticated_data=aad,
-            additional_authenticated_data_crc32c=messages.crc32c(aad),
+        request = HiddenRequest(
+            messages.request(
+                "EncryptRequest",
+                name.key if name.version is None else name.version_name(name.version),
+                plaintext=content,
+                additional_authenticated_data=aad,
+            )
         )
         answer = await self._kms.call("encrypt", "encrypt", request)
         require_intact(
             answer.verified_plaintext_crc32c and answer.verified_additional_authenticated_data_crc32c,
             "the checksums of the request did not arrive",
         )
-        require_intact(
-            answer.ciphertext_crc32c == messages.crc32c(answer.ciphertext), "the ciphertext and its checksum differ"
-        )
+        ciphertext = messages.content(answer, "ciphertext")
         used = require_same(name, answer.name)
         self._remember_level(name, answer.protection_level.name)
         return EncryptedData(
-            ciphertext=answer.ciphertext,
+            ciphertext=ciphertext,
             key_reference=self._reference(used, key_id, used.version),
             algorithm=ALGORITHM,
             encrypted_at=self._clock.now(),
@@ -152,36 +151,24 @@ class GCPKMSProvider(GCPSigning, GCPLifecycle):
         Raises:
             InvalidInputError: another ``key_spec``; otherwise as ``encrypt``.
         """
-        if key_spec not in DATA_KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
-        plaintext = self._random(DATA_KEY_SIZES[key_spec])
+        plaintext = SecretBytes(self._random(data_key_size(key_spec)))
         encrypted = await self.encrypt(plaintext, key_id, context=context)
-        return DataKeyPair(SecretBytes(plaintext), encrypted, encrypted.key_reference)
+        return DataKeyPair(plaintext, encrypted, encrypted.key_reference)
 
     async def aclose(self) -> None:
         """Close every connection; idempotent. Afterwards everything raises ``SystemShutdownError``."""
         await self._kms.aclose()
 
     async def _open(self, encrypted: EncryptedData, aad: bytes) -> bytes:
-        name, ciphertext = self._config.find_name(encrypted.key_reference.key_id), encrypted.ciphertext
+        name, ciphertext = recorded_key(encrypted, self._config.find_name), encrypted.ciphertext
         is_possible = 0 < len(ciphertext) <= CIPHERTEXT_LIMIT and len(aad) <= CONTEXT_LIMIT
         if encrypted.algorithm != ALGORITHM or not is_possible:
             raise DecryptionError(_FAILED)
         messages = await self._kms.messages()
-        request = messages.service.DecryptRequest(
-            name=name.key,
-            ciphertext=ciphertext,
-            ciphertext_crc32c=messages.crc32c(ciphertext),
-            additional_authenticated_data=aad,
-            additional_authenticated_data_crc32c=messages.crc32c(aad),
-        )
+        request = messages.request("DecryptRequest", name.key, ciphertext=ciphertext, additional_authenticated_data=aad)
         answer = await self._kms.call("decrypt", "decrypt", request)
         # The answer has no flags for the request's checksums: the service refuses a request whose do not fit.
-        require_intact(
-            answer.plaintext_crc32c == messages.crc32c(answer.plaintext), "the plaintext and its checksum differ"
-        )
-        plaintext: bytes = answer.plaintext
-        return plaintext
+        return messages.content(answer, "plaintext")
 
     async def _require_size(self, name: KeyName, plaintext: bytes, aad: bytes) -> None:
         if len(aad) > CONTEXT_LIMIT:

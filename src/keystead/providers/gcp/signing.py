@@ -21,9 +21,10 @@ from keystead.providers.gcp.keys import (
     GCPKeys,
     KeyVersion,
     is_about_the_version,
-    require_intact,
     require_same,
 )
+from keystead.providers.gcp.messages import require_intact
+from keystead.providers.inputs import message_bytes
 
 T = TypeVar("T")
 
@@ -41,21 +42,20 @@ class GCPSigning(GCPKeys):
             InvalidInputError: the message is too long, or the key is of another algorithm or purpose.
             KeyNotFoundError, KeyStateError: there is no such key, or no version of it is enabled.
         """
-        name, content = self._config.find_name(key_id), _content(message)
+        name, content = self._config.find_name(key_id), message_bytes(message)
         _require_length(content, MESSAGE_LIMIT)
 
         async def make(version: KeyVersion) -> Signature:
             chosen = _algorithm(version, algorithm, is_mac=True)
             _require_length(content, HSM_MESSAGE_LIMIT if version.level in HSM_LEVELS else MESSAGE_LIMIT)
             messages = await self._kms.messages()
-            request = messages.service.MacSignRequest(
-                name=name.version_name(version.number), data=content, data_crc32c=messages.crc32c(content)
+            version_name = name.version_name(version.number)
+            answer = await self._kms.call(
+                "mac", "mac_sign", messages.request("MacSignRequest", version_name, data=content)
             )
-            answer = await self._kms.call("mac", "mac_sign", request)
             require_intact(answer.verified_data_crc32c, "the checksum of the message did not arrive")
-            require_intact(answer.mac_crc32c == messages.crc32c(answer.mac), "the MAC and its checksum differ")
-            used = require_same(KeyName.parse(request.name), answer.name)
-            return Signature(answer.mac, self._reference(used, key_id, used.version, KeyPurpose.MAC), chosen)
+            value, used = messages.content(answer, "mac"), require_same(KeyName.parse(version_name), answer.name)
+            return Signature(value, self._reference(used, key_id, used.version, KeyPurpose.MAC), chosen)
 
         return await self._with_version("mac", name, make)
 
@@ -66,7 +66,7 @@ class GCPSigning(GCPKeys):
             InvalidSignatureError: it is not. That it could not be checked is another error.
             InvalidInputError: it names no version, or is no MAC.
         """
-        reference, content = mac.key_reference, _content(message)
+        reference, content = mac.key_reference, message_bytes(message)
         name = self._config.find_name(reference.key_id)
         number = reference.key_version or name.version
         if not mac.algorithm.is_mac or number is None:
@@ -76,13 +76,7 @@ class GCPSigning(GCPKeys):
         if not is_of_its_length or len(content) > MESSAGE_LIMIT:
             raise InvalidSignatureError("the MAC is not of these bytes under this key")
         messages = await self._kms.messages()
-        request = messages.service.MacVerifyRequest(
-            name=name.version_name(number),
-            data=content,
-            data_crc32c=messages.crc32c(content),
-            mac=mac.value,
-            mac_crc32c=messages.crc32c(mac.value),
-        )
+        request = messages.request("MacVerifyRequest", name.version_name(number), data=content, mac=mac.value)
         answer = await self._kms.call("verify_mac", "mac_verify", request)
         require_intact(
             answer.verified_data_crc32c and answer.verified_mac_crc32c, "the checksums of the request did not arrive"
@@ -102,7 +96,7 @@ class GCPSigning(GCPKeys):
             InvalidInputError: the message is too long, or the key is of another algorithm or purpose.
             KeyNotFoundError, KeyStateError: there is no such key, or no version of it is enabled.
         """
-        name, content = self._config.find_name(key_id), _content(message)
+        name, content = self._config.find_name(key_id), message_bytes(message)
 
         async def make(version: KeyVersion) -> Signature:
             chosen = _algorithm(version, algorithm, is_mac=False)
@@ -133,22 +127,19 @@ class GCPSigning(GCPKeys):
         self, version_name: str, version: KeyVersion, algorithm: SignatureAlgorithm, message: bytes
     ) -> tuple[bytes, KeyName]:
         messages = await self._kms.messages()
-        request = messages.service.AsymmetricSignRequest(name=version_name)
         takes_message = algorithm.hash_name is None or version.level in EXTERNAL_LEVELS
         if takes_message:
             _require_length(message, MESSAGE_LIMIT)
-            request.data, request.data_crc32c = message, messages.crc32c(message)
+            request = messages.request("AsymmetricSignRequest", version_name, data=message)
         else:
+            request = messages.request("AsymmetricSignRequest", version_name)
             digest = hashlib.new(algorithm.hash_name or "", message).digest()
             request.digest = messages.service.Digest({algorithm.hash_name: digest})
             request.digest_crc32c = messages.crc32c(digest)
         answer = await self._kms.call("sign", "asymmetric_sign", request)
         arrived = answer.verified_data_crc32c if takes_message else answer.verified_digest_crc32c
         require_intact(arrived, "the checksum of the message did not arrive")
-        require_intact(
-            answer.signature_crc32c == messages.crc32c(answer.signature), "the signature and its checksum differ"
-        )
-        return answer.signature, require_same(KeyName.parse(version_name), answer.name)
+        return messages.content(answer, "signature"), require_same(KeyName.parse(version_name), answer.name)
 
     async def _public_key(self, name: KeyName, typed: str, number: str) -> PublicKey:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
@@ -194,12 +185,6 @@ def _known(name: str, *, is_mac: bool) -> SignatureAlgorithm:
         wanted = ", ".join(each for each, ours in ALGORITHMS.items() if ours.is_mac is is_mac)
         raise InvalidInputError(f"the key's algorithm is {name}; {'MACs are made' if is_mac else 'signed'} by {wanted}")
     return algorithm
-
-
-def _content(message: object) -> bytes:
-    if not isinstance(message, bytes | bytearray | memoryview):
-        raise InvalidInputError("what is signed is bytes; encode text first with .encode()")
-    return bytes(message)
 
 
 def _require_length(message: bytes, limit: int) -> None:

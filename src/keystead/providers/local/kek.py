@@ -16,13 +16,13 @@ from keystead.crypto.context import encode_context
 from keystead.errors import DecryptionError, InvalidInputError, SystemShutdownError
 from keystead.model import SecretBytes
 from keystead.ports import Random
+from keystead.providers.inputs import require_plaintext
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 ALGORITHM: Final = "aes256-gcm96"
 KEY_SIZE: Final = 32
-DATA_KEY_SIZES: Final[Mapping[str, int]] = {"AES_128": 16, "AES_256": 32}
 MAX_PLAINTEXT_SIZE: Final = 64 * 1024 * 1024
 MAX_VERSION: Final = 2**32 - 1
 
@@ -67,6 +67,10 @@ class LocalKek:
     def __contains__(self, version: int) -> bool:
         return version in self._keys
 
+    def is_same_as(self, other: LocalKek) -> bool:
+        """Whether both have the same versions, and encrypt under the same one."""
+        return self.newest == other.newest and self._keys == other._keys
+
     def conflicts_with(self, other: LocalKek) -> bool:
         """Whether a version that both have is not the same key in both."""
         return any(self._keys[number] != other._keys[number] for number in self._keys.keys() & other._keys.keys())
@@ -75,16 +79,16 @@ class LocalKek:
         """Return ``plaintext`` encrypted under the newest version of ``key_id``'s key, ``context`` bound to it.
 
         Raises:
-            InvalidInputError: not bytes, over 64 MiB, or a key id or context that cannot be encoded.
+            InvalidInputError: not bytes-like, over 64 MiB, or a key id or context that cannot be encoded.
         """
-        if not isinstance(plaintext, bytes):
-            raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
-        if len(plaintext) > MAX_PLAINTEXT_SIZE:
+        require_plaintext(plaintext)
+        content = plaintext if isinstance(plaintext, bytes) else SecretBytes(plaintext)
+        if len(content) > MAX_PLAINTEXT_SIZE:
             raise InvalidInputError("a local KEK encrypts at most 64 MiB at once; encrypt the data under a data key")
         header = _MAGIC + _u32.pack(self.newest)
         aad = _aad(header, encode_key_id(key_id), context)
         nonce = random(_NONCE_SIZE)
-        return header + nonce + self._cipher(self.newest, key_id).encrypt(nonce, plaintext, aad)
+        return header + nonce + self._cipher(self.newest, key_id).encrypt(nonce, content, aad)
 
     def open(self, ciphertext: bytes, key_id: str, context: Mapping[str, str] | None) -> bytes:
         """Return what ``seal`` was given.

@@ -23,13 +23,14 @@ from keystead.errors import (
     KeyNotFoundError,
     KeyRotationError,
     KeyStateError,
+    KMSError,
     ProviderConnectionError,
     RotationNotSupportedError,
 )
 from keystead.model import SecretBytes, utc_text
 from keystead.ports import Random
 from keystead.providers.local.kek import KEY_SIZE, MAX_VERSION, KekVersion
-from keystead.providers.private_file import require_private
+from keystead.providers.private_file import read_content, require_private
 
 LOCK_WAIT_S: Final = 10.0
 
@@ -90,6 +91,7 @@ def read_kek_file(path: str, *, allow_group_read: bool = False) -> tuple[KekVers
         ConfigurationError: others than its owner may read it, we may not, or it is malformed or damaged.
         ProviderConnectionError: the disk failed.
     """
+    failure: KMSError
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -98,22 +100,24 @@ def read_kek_file(path: str, *, allow_group_read: bool = False) -> tuple[KekVers
         finally:
             os.close(fd)
     except _LaterFormatError:
-        raise ConfigurationError(
+        failure = ConfigurationError(
             f"the KEK file {path} is of a version newer than this release reads; update Keystead"
-        ) from None
+        )
     except ValueError:
-        raise ConfigurationError(
+        failure = ConfigurationError(
             f"{path} is no KEK file, or is damaged (its checksum does not fit); restore it from its backup"
-        ) from None
+        )
     except FileNotFoundError:
-        raise KeyNotFoundError(
+        failure = KeyNotFoundError(
             f"there is no KEK file {path}: restore it from its backup if it was ever used; "
             "for a new installation `keystead init` makes one"
-        ) from None
+        )
     except PermissionError:
-        raise ConfigurationError(f"the KEK file {path} cannot be read by this user; give it to the user") from None
+        failure = ConfigurationError(f"the KEK file {path} cannot be read by this user; give it to the user")
     except OSError as exc:
-        raise ProviderConnectionError(f"the KEK file {path} could not be read: {_reason(exc)}") from None
+        failure = ProviderConnectionError(f"the KEK file {path} could not be read: {_reason(exc)}")
+    # Outside the except blocks: frames of the parser hold keys, and would travel on in the context.
+    raise failure
 
 
 def add_version(path: str, *, random: Random, now: datetime, allow_group_read: bool = False) -> tuple[KekVersion, ...]:
@@ -280,10 +284,7 @@ def _read(fd: int, path: str, allow_group_read: bool) -> bytes:
     with suppress(OSError):
         os.fsync(fd)
         _sync_folder(path)
-    content = b""
-    while len(content) <= _MAX_FILE_SIZE and (chunk := os.read(fd, 65536)):
-        content += chunk
-    return content
+    return read_content(fd, _MAX_FILE_SIZE)
 
 
 def _format(versions: Sequence[KekVersion]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from keystead.errors import ConfigurationError, KeyNotFoundError, RotationNotSupportedError
@@ -41,7 +41,7 @@ class KekSource(Protocol):
         """Remove a version for ever; blocks."""
 
     def wipe(self) -> None:
-        """Overwrite what is in memory; the next ``load`` begins anew."""
+        """Overwrite what is in memory; the next ``load`` begins anew; may block."""
 
 
 class DerivedKek:
@@ -103,10 +103,9 @@ class VariableKek:
 
     def find(self, version: int | None) -> LocalKek | None:
         """Return the KEK unless the variable has changed; what was read once still decrypts."""
-        kek = self._kek
-        if kek is not None and ((version is not None and version in kek) or self._source.look() == self._state):
-            return kek
-        return None
+        if version is not None and (read := _find_version(version, self._read)) is not None:
+            return read
+        return self._kek if self._kek is not None and self._source.look() == self._state else None
 
     def load(self, version: int | None) -> LocalKek:
         """Return the KEK, reading the variable if it changed."""
@@ -149,7 +148,8 @@ class FileKek:
 
     Looked at before every wrap, so that nothing is wrapped under a version retired meanwhile. What was read stays
     usable for decrypting while the file is away; wrapping stops, since what is wrapped under a key that is on no disk
-    is lost with the process.
+    is lost with the process. A key that somebody else replaced goes on decrypting here, so that what it wrapped can
+    still be rewrapped; a version that was retired from a KEK file does not.
     """
 
     def __init__(
@@ -179,8 +179,9 @@ class FileKek:
 
     def find(self, version: int | None) -> LocalKek | None:
         """Return the KEK to decrypt with if it has the version; to wrap, the file has to be looked at."""
-        kek = self._kek
-        return kek if kek is not None and version is not None and version in kek else None
+        if version is None or self._kek is None:
+            return None
+        return _find_version(version, self._read if self._is_material else [self._kek])
 
     def load(self, version: int | None) -> LocalKek:
         """Return the KEK, reading the file if it changed; makes it only to wrap, and only if it never was there."""
@@ -249,7 +250,12 @@ class FileKek:
             return self._kek
         is_material = os.path.isdir(self._path) or not is_kek_file(self._path)
         kek, state = self._read_material() if is_material else (self._read_file(), state)
-        self._read.append(kek)
+        if self._kek is not None and kek.is_same_as(self._kek):
+            # Read again for nothing: every KEK that was read is kept, and this may happen at each wrap.
+            kek.wipe()
+            kek = self._kek
+        else:
+            self._read.append(kek)
         self._kek, self._state, self._was_there, self._is_material = kek, state, True, is_material
         return kek
 
@@ -277,10 +283,15 @@ class FileKek:
         self._lock = threading.Lock()
 
 
+def _find_version(version: int, read: Sequence[LocalKek]) -> LocalKek | None:
+    return next((kek for kek in reversed(read) if version in kek), None)
+
+
 def _note_change(before: LocalKek | None, after: LocalKek, name: str) -> None:
     if before is not None and before.newest not in after:
         log.warning(
-            "the key that wrapped until now is no longer there: what it wrapped opens in processes that read it before",
+            "the key that wrapped until now is no longer there: what it wrapped opens only in processes that have read "
+            "it, such as this one. Put it back behind the new one, or rewrap before they end",
             extra={"kek": name, "kek_version": before.newest},
         )
 

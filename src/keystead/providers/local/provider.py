@@ -23,8 +23,9 @@ from typing import Final, NoReturn, SupportsIndex
 from keystead.errors import ConfigurationError, DecryptionError, InvalidInputError, SystemShutdownError
 from keystead.model import DataKeyPair, EncryptedData, KeyDescription, KeyReference, RotationPolicy, SecretBytes
 from keystead.ports import Clock, Random
+from keystead.providers.inputs import data_key_size
 from keystead.providers.key_sources import VariableSource
-from keystead.providers.local.kek import ALGORITHM, DATA_KEY_SIZES, KEY_SIZE, LocalKek, encode_key_id, version_of
+from keystead.providers.local.kek import ALGORITHM, KEY_SIZE, LocalKek, encode_key_id, version_of
 from keystead.providers.local.kek_material import kek_of_key
 from keystead.providers.local.kek_source import DerivedKek, FileKek, KekSource, VariableKek
 from keystead.providers.uri import ProviderSettings, ProviderUri
@@ -228,11 +229,9 @@ class LocalKMSProvider:
         Raises:
             InvalidInputError: another ``key_spec``; otherwise as ``encrypt``.
         """
-        if key_spec not in DATA_KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
-        plaintext = self._random(DATA_KEY_SIZES[key_spec])
+        plaintext = SecretBytes(self._random(data_key_size(key_spec)))
         encrypted = await self.encrypt(plaintext, key_id, context=context)
-        return DataKeyPair(SecretBytes(plaintext), encrypted, encrypted.key_reference)
+        return DataKeyPair(plaintext, encrypted, encrypted.key_reference)
 
     async def encrypt_batch(
         self, plaintexts: Sequence[bytes], key_id: str, *, context: Mapping[str, str] | None = None
@@ -298,7 +297,8 @@ class LocalKMSProvider:
 
     async def aclose(self) -> None:
         """Overwrite the keys in memory. A later call reads them again; a random KEK is gone for good."""
-        self._source.wipe()
+        # It waits for whoever is reading or writing the file.
+        await asyncio.to_thread(self._source.wipe)
 
     async def _kek(self, version: int | None) -> LocalKek:
         kek = self._source.find(version)
@@ -307,7 +307,7 @@ class LocalKMSProvider:
     async def _seal(
         self, kek: LocalKek, plaintext: bytes, key_id: str, context: Mapping[str, str] | None
     ) -> EncryptedData:
-        size = len(plaintext) if isinstance(plaintext, bytes) else 0
+        size = len(plaintext) if isinstance(plaintext, bytes | bytearray | memoryview) else 0
         ciphertext = await compute(size, lambda: kek.seal(plaintext, key_id, context, random=self._random))
         return EncryptedData(
             ciphertext=ciphertext,

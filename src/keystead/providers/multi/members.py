@@ -22,14 +22,13 @@ from keystead.providers.multi.format import (
     with_commitment,
 )
 from keystead.providers.registry import default_key_id_of
-from keystead.providers.uri import ProviderUri
+from keystead.providers.uri import MEMBER_OPTION, ProviderUri
 from keystead.runtime.off_loop import compute
 
 Policy: TypeAlias = Literal["all", "any"] | int
 
 KIND: Final = "multi"
 DEFAULT_KEY_ID: Final = "default"
-_OPTION: Final = "kek."
 _MOST_NAMED: Final = 100
 
 
@@ -152,8 +151,9 @@ def read_uri(uri: ProviderUri) -> tuple[dict[str, str], Policy]:
     Raises:
         ConfigurationError: a URI of another form.
     """
-    named = {name.removeprefix(_OPTION): value for name, value in uri.options.items() if name.startswith(_OPTION)}
-    uri.require_options({"policy", *(_OPTION + name for name in named or ("NAME",))})
+    options = uri.options
+    named = {name.removeprefix(MEMBER_OPTION): options[name] for name in options if name.startswith(MEMBER_OPTION)}
+    uri.require_options({"policy", *(MEMBER_OPTION + name for name in named or ("NAME",))})
     if uri.body.strip("/") or not named:
         raise ConfigurationError(
             "multi: names its members by options, each a percent-encoded URI, as in "

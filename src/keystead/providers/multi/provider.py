@@ -26,7 +26,8 @@ from keystead.errors import (
 from keystead.model import DataKeyPair, EncryptedData, KeyDescription, KeyReference, KeyState, SecretBytes, WrapState
 from keystead.ports import Clock, Closes, KmsProvider, Random
 from keystead.providers.guard import GuardedProvider
-from keystead.providers.local.kek import DATA_KEY_SIZES, encode_key_id
+from keystead.providers.inputs import data_key_size, require_plaintext
+from keystead.providers.local.kek import encode_key_id
 from keystead.providers.multi.calls import Answers, Failures, ask_all, ask_in_turn, most_telling
 from keystead.providers.multi.format import (
     ALGORITHM,
@@ -171,7 +172,7 @@ class MultiKMSProvider:
         self._require_open()
         given, asked = _given(plaintext), encode_key_id(key_id).decode()
         pairs = _pairs(context)
-        key, needed = self._random(CONTENT_KEY_SIZE), self._members.needed
+        key, needed = SecretBytes(self._random(CONTENT_KEY_SIZE)), self._members.needed
         content = await compute(len(given), lambda: Content.of(key, given))
         answers = await self._members.wrap(
             content, self._members.guards, asked, pairs, needed=needed, patience_s=self._patience_s
@@ -208,9 +209,7 @@ class MultiKMSProvider:
         Raises:
             InvalidInputError: another ``key_spec``; otherwise as ``encrypt``.
         """
-        if key_spec not in DATA_KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
-        plaintext = SecretBytes(self._random(DATA_KEY_SIZES[key_spec]))
+        plaintext = SecretBytes(self._random(data_key_size(key_spec)))
         encrypted = await self.encrypt(plaintext, key_id, context=context)
         return DataKeyPair(plaintext, encrypted, encrypted.key_reference)
 
@@ -285,12 +284,15 @@ class MultiKMSProvider:
     async def describe(self, key_id: str) -> KeyDescription:
         """Return the members' keys as one: enabled while enough of them are for the policy.
 
+        A member that describes no keys counts as enabled.
+
         Raises:
             KMSError: a member could not tell: the most telling error.
         """
         self._require_open()
         asked = encode_key_id(key_id).decode()
-        described = await ask_all(self._members.descriptions(asked), needed=len(self._members.guards))
+        calls = self._members.descriptions(asked)
+        described = await ask_all(calls, needed=len(calls))
         if described.failures:
             raise most_telling(described.failures, "not every KEK could be described")
         unusable = [each.state for each in described.results.values() if each.state is not KeyState.ENABLED]
@@ -371,9 +373,8 @@ class MultiKMSProvider:
         )
 
 
-def _given(plaintext: object) -> bytes:
-    if not isinstance(plaintext, bytes | bytearray | memoryview):
-        raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
+def _given(plaintext: bytes) -> bytes:
+    require_plaintext(plaintext)
     if len(plaintext) > MAX_PLAINTEXT:
         raise InvalidInputError("encrypt takes at most 64 MiB; use km.local_encrypt, or a stream for files")
     return plaintext if isinstance(plaintext, bytes) else bytes(plaintext)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Final
 
 from keystead.crypto.context import encode_context
 from keystead.errors import DecryptionError, InvalidInputError, KeyNotFoundError
@@ -35,6 +34,7 @@ from keystead.model import (
     RotationPolicy,
     SecretBytes,
 )
+from keystead.providers.inputs import data_key_size, recorded_key, require_plaintext
 from keystead.providers.pkcs11 import cipher as pkcs11_cipher
 from keystead.providers.pkcs11 import keys as pkcs11_keys
 from keystead.providers.pkcs11.config import KeyName, Pkcs11KMSConfig, config_from_uri
@@ -45,8 +45,6 @@ from keystead.providers.pkcs11.token import OpenToken
 from keystead.providers.uri import ProviderSettings, ProviderUri
 
 __all__ = ["Pkcs11KMSConfig", "Pkcs11KMSProvider"]
-
-_DATA_KEY_SIZES: Final[Mapping[str, int]] = {"AES_128": 16, "AES_256": 32}
 
 
 class Pkcs11KMSProvider(SignsInToken):
@@ -130,7 +128,7 @@ class Pkcs11KMSProvider(SignsInToken):
         if encrypted.algorithm != header.mechanism.algorithm:
             raise DecryptionError(FAILED)
         reference = encrypted.key_reference
-        name = KeyName.parse(reference.key_id)
+        name = recorded_key(encrypted, KeyName.parse)
         bound = encrypted.context if context is None else context
         encode_context(bound)
 
@@ -150,9 +148,7 @@ class Pkcs11KMSProvider(SignsInToken):
         Raises:
             InvalidInputError: another ``key_spec``; otherwise as ``encrypt``.
         """
-        if key_spec not in _DATA_KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
-        plaintext = SecretBytes(self._random(_DATA_KEY_SIZES[key_spec]))
+        plaintext = SecretBytes(self._random(data_key_size(key_spec)))
         encrypted = await self.encrypt(plaintext, key_id, context=context)
         return DataKeyPair(plaintext, encrypted, encrypted.key_reference)
 
@@ -208,15 +204,14 @@ class Pkcs11KMSProvider(SignsInToken):
         return RotationPolicy(enabled=False, rotation_period=timedelta(0))
 
 
-def _content(plaintext: object) -> bytes:
-    if not isinstance(plaintext, bytes | bytearray | memoryview):
-        raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
+def _content(plaintext: bytes) -> bytes:
+    require_plaintext(plaintext)
     if len(plaintext) > MAX_GCM_PLAINTEXT:
         raise InvalidInputError(
             f"a token encrypts at most {MAX_GCM_PLAINTEXT} bytes here; encrypt longer data under a data key "
             "(km.local_encrypt, or generate_data_key)"
         )
-    return bytes(plaintext)
+    return SecretBytes(plaintext)
 
 
 def _is_enabled(version: pkcs11_keys.Version) -> bool:

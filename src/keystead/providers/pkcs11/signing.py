@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from keystead.errors import InvalidInputError, InvalidSignatureError, KeyNotFoundError
 from keystead.model import KeyPurpose, PublicKey, Signature, SignatureAlgorithm
+from keystead.providers.inputs import message_bytes
 from keystead.providers.pkcs11 import keys as pkcs11_keys
 from keystead.providers.pkcs11 import signatures as pkcs11_signatures
 from keystead.providers.pkcs11.access import TokenAccess
@@ -46,7 +47,7 @@ class SignsInToken(TokenAccess):
         if not mac.algorithm.is_mac:
             raise InvalidSignatureError(pkcs11_signatures.INVALID_MAC)
         name = KeyName.parse(mac.key_reference.key_id)
-        content, version_text = _content(message), mac.key_reference.key_version
+        content, version_text = message_bytes(message), mac.key_reference.key_version
         if len(content) > pkcs11_signatures.MAX_MESSAGE:
             raise InvalidSignatureError(pkcs11_signatures.INVALID_MAC)
 
@@ -89,8 +90,8 @@ class SignsInToken(TokenAccess):
 
         return await self._turn("public_key", job)
 
-    async def check_permissions(self, key_id: str) -> Mapping[str, bool]:
-        """Return what the attributes of the newest version, and the token, permit; errors as ``describe``."""
+    async def check_permissions(self, key_id: str, *, context: Mapping[str, str] | None = None) -> Mapping[str, bool]:
+        """Return what attributes of the newest version and the token permit in any context; errors as ``describe``."""
         name = KeyName.parse(key_id)
 
         def job(token: OpenToken) -> Mapping[str, bool]:
@@ -100,6 +101,15 @@ class SignsInToken(TokenAccess):
             return {**_permitted(newest, is_safe=is_safe), "rotate_key": bool(is_writable)}
 
         return await self._turn("check_permissions", job)
+
+    async def is_extractable(self, key_id: str) -> bool:
+        """Return whether a version of the key could leave the token in clear; errors as ``describe``."""
+        name = KeyName.parse(key_id)
+
+        def job(token: OpenToken) -> bool:
+            return not all(version.is_protected for version in pkcs11_keys.list_versions(token, name))
+
+        return await self._turn("is_extractable", job)
 
     async def _make(
         self,
@@ -112,7 +122,7 @@ class SignsInToken(TokenAccess):
         name = KeyName.parse(key_id)
         if algorithm is not None and algorithm.is_mac is not (purpose is KeyPurpose.MAC):
             raise InvalidInputError(f"{algorithm} is not what {operation} makes")
-        contents = [_content(message) for message in messages]
+        contents = [message_bytes(message) for message in messages]
 
         def job(token: OpenToken, part: Sequence[bytes]) -> list[Signature]:
             version = pkcs11_keys.newest_version(token, name, purpose)
@@ -123,12 +133,6 @@ class SignsInToken(TokenAccess):
             return [Signature(value, reference, chosen) for value in values]
 
         return await self._in_parts(operation, contents, job)
-
-
-def _content(message: object) -> bytes:
-    if not isinstance(message, bytes | bytearray | memoryview):
-        raise InvalidInputError("what is signed is bytes; encode text first with .encode()")
-    return bytes(message)
 
 
 def _version(token: OpenToken, name: KeyName, text: str | None, purpose: KeyPurpose) -> Version:

@@ -7,19 +7,17 @@ runs in the module's thread, one after the other, for every provider of the proc
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import contextvars
+import contextlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn, Protocol, TypeVar
 
 from keystead.errors import ProviderConnectionError
 from keystead.runtime import fork
+from keystead.runtime.handover import Handover, is_done
 
 T = TypeVar("T")
 
@@ -29,11 +27,10 @@ EXIT_WAIT_S: Final = 2.0
 """How long the interpreter's exit waits for the turn under way."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    call: Callable[[], Any]
-    context: contextvars.Context
-    future: Future[Any]
+class _Turn(Protocol):
+    def make(self) -> bool: ...
+
+    def deliver(self) -> None: ...
 
 
 class ModuleWorker:
@@ -74,20 +71,14 @@ class ModuleWorker:
             )
         if (inside_s := self._inside_s()) >= timeout_s:
             raise self._stuck(inside_s)
-        turn = _Turn(call, contextvars.copy_context(), Future())
+        turn = Handover(call)
         self._submit(turn)
-        answer = asyncio.wrap_future(turn.future)
         try:
-            done, _ = await asyncio.wait({answer}, timeout=timeout_s)
-            has_begun = turn.future.running()
+            if await is_done(turn.future, timeout_s):
+                return turn.result()
         finally:
             turn.future.cancel()
-            if not answer.cancel() and not answer.cancelled():
-                answer.exception()  # seen, whoever is left to see it
-        if done:
-            result: T = answer.result()
-            return result
-        if has_begun:
+        if turn.has_begun:
             raise ProviderConnectionError(
                 f"the PKCS#11 module {self._name} has not returned from this call after {timeout_s:g} s"
             )
@@ -110,23 +101,13 @@ class ModuleWorker:
             del turn  # what it holds may be secret, and the next one may be long in coming
 
     def _take(self, turn: _Turn, inside: threading.RLock) -> None:
-        if not turn.future.set_running_or_notify_cancel():
-            return
-        result, failure = None, None
         with inside:
-            self.turns += 1
             self._entered_at = time.monotonic()
             try:
-                result = turn.context.run(turn.call)
-            except BaseException as exc:
-                failure = exc
+                self.turns += turn.make()
             finally:
                 self._entered_at = None
-        if failure is None:
-            turn.future.set_result(result)
-        else:
-            turn.future.set_exception(failure)
-        del failure
+        turn.deliver()
 
     def _inside_s(self) -> float:
         entered_at = self._entered_at
@@ -163,6 +144,22 @@ class ModuleWorker:
     def _exit(self) -> None:
         # The thread goes on: what closes later, at the same exit, may still have a turn to take.
         if self._thread is not None:
-            turn = _Turn(self._at_exit, contextvars.copy_context(), Future())
+            turn = _LastTurn(self._at_exit)
             self._turns.put(turn)
-            wait([turn.future], EXIT_WAIT_S)
+            turn.is_over.wait(EXIT_WAIT_S)
+
+
+class _LastTurn:
+    """Taken when no event loop is left to hear of it."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self.is_over = threading.Event()
+
+    def make(self) -> bool:
+        with contextlib.suppress(Exception):
+            self._call()
+        return True
+
+    def deliver(self) -> None:
+        self.is_over.set()

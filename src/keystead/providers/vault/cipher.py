@@ -20,12 +20,14 @@ from keystead.errors import (
 )
 from keystead.model import SecretBytes, SecretText
 from keystead.ports import Clock, Random
+from keystead.providers.vault.batches import split
 from keystead.providers.vault.client import MAX_BODY_SIZE, VaultClient, body_size, too_large
 from keystead.providers.vault.errors import (
     DECRYPTION_FAILED,
     OUTAGES,
     Answer,
     Reason,
+    VersionNotStoredError,
     error_of,
     reason_of,
     reason_of_text,
@@ -34,8 +36,10 @@ from keystead.providers.vault.forms import decode, encode, parse_ciphertext
 from keystead.providers.vault.keys import ENCRYPTING, Key, KeyInfo
 
 EMPTY_CONTEXT: Final = b"\0"
+_DATA_KEY: Final = "datakey/plaintext"
 _LONGER_WHEN_SEALED: Final = 128
 """By how much, in base64, a ciphertext may exceed its plaintext; a server takes both in one request or neither."""
+_OF_BEFORE: Final = frozenset({Reason.NO_CONTEXT, Reason.VERSION_BEHIND, Reason.TOO_OLD})
 _ANOTHER: Final = b"keystead: another context"
 """A context that no caller's encodes to: its first four bytes would be a length."""
 
@@ -74,7 +78,7 @@ class Cipher:
         """Encrypt several in one request, which must be small enough; return for each what it became."""
 
         def ask(info: KeyInfo) -> Answer:
-            return self._client.call(key.path("encrypt"), {"batch_input": self.items(key, info, plaintexts, context)})
+            return self._client.call(key.path("encrypt"), {"batch_input": self._items(key, info, plaintexts, context)})
 
         answer, info = self._writing(key, "encrypt", ask)
         results = batch_results(answer, len(plaintexts))
@@ -83,7 +87,11 @@ class Cipher:
             self._prove(key, info, first.ciphertext, context)
         return made
 
-    def items(self, key: Key, info: KeyInfo, plaintexts: Sequence[bytes], context: bytes) -> list[dict[str, Any]]:
+    def runs(self, key: Key, plaintexts: Sequence[bytes], context: bytes) -> list[tuple[int, int]]:
+        """Return beginnings and ends of the runs of plaintexts that one request each takes; errors as ``ready``."""
+        return split(self._items(key, self.ready(key), plaintexts, context), {})
+
+    def _items(self, key: Key, info: KeyInfo, plaintexts: Sequence[bytes], context: bytes) -> list[dict[str, Any]]:
         """Return the items of a batch, each with the context of its own that the server wants."""
         bound = {**binding(info, context), **self._version(key)}
         return [{"plaintext": SecretText(encode(plaintext)), **bound} for plaintext in plaintexts]
@@ -143,47 +151,51 @@ class Cipher:
         return _sealed(answer.data, info)
 
     def data_key(self, key: Key, size: int, context: bytes) -> tuple[SecretBytes, Sealed]:
-        """Return a data key and its ciphertext, drawn by the server where it binds the context to it.
+        """Return a data key and its ciphertext: drawn by the server under a derived key, here under any other.
 
-        For a key that is not derived only newer servers do; for others it is drawn here and encrypted.
+        A server's ``datakey`` binds associated data or ignores it, as its release has it, and its answer does not tell:
+        behind the nodes of a cluster, a data key could come that opens under no context.
         """
-        info = self.ready(key)
-        if binding(info, context).keys() & {"associated_data"} and key.binds_data_keys is False:
-            return self._drawn_here(key, size, context)
+        if not self.ready(key).is_derived:
+            drawn = SecretBytes(self._random(size))
+            return drawn, self.encrypt(key, drawn, context)
 
         def ask(info: KeyInfo) -> Answer:
             body = {"bits": size * 8, **binding(info, context), **self._version(key)}
-            return self._client.call(key.path("datakey/plaintext"), body)
+            return self._client.call(key.path(_DATA_KEY), body)
 
         answer, info = self._writing(key, "datakey", ask)
         plaintext, sealed = _plaintext(answer), _sealed(answer.data, info)
         if len(plaintext) != size:
             raise ProviderConnectionError("the Vault server drew a data key of another size than it was asked for")
-        if binding(info, context).keys() & {"associated_data"}:
-            if key.binds_data_keys is None:
-                refused = self._refuses_another(key, info, sealed.ciphertext, context, "datakey/plaintext")
-                key.binds_data_keys = refused
-            if not key.binds_data_keys:
-                return self._drawn_here(key, size, context)
-        self._prove(key, info, sealed.ciphertext, context)
+        self._prove(key, info, sealed.ciphertext, context, verb=_DATA_KEY)
         return plaintext, sealed
 
     def rotate(self, key: Key) -> KeyInfo:
         """Make a new version and return the key with it; one rotation of a key at a time in this process.
 
         Raises:
-            ProviderConnectionError: the server failed it. It may yet show a new version, which it may not have kept:
-                the old one goes on encrypting here until a rotation succeeds.
+            ProviderConnectionError: the server failed it, or did not answer. It may yet show a new version, which it
+                may not have kept: the old one goes on encrypting here until a rotation succeeds.
+            VersionNotStoredError: such a failure, and the server is done with the request.
         """
         with key.admin:
             before = key.info(self._client, self._clock, fresh=True)
             confirmed = key.current(before)
             path = f"{key.path('keys')}/rotate"
-            answer = self._client.call(path)
+            try:
+                answer = self._client.call(path)
+            except ProviderConnectionError as exc:
+                if exc.retryable:
+                    key.distrust(confirmed, before.latest + 1)
+                raise
             if not answer.is_ok:
+                reason = reason_of(answer)
                 if answer.status >= 500:
                     key.distrust(confirmed, before.latest + 1)
-                raise error_of(reason_of(answer), "rotate", path, answer=answer)
+                if answer.status == 500 and reason is Reason.UNAVAILABLE:
+                    raise _not_stored(path)
+                raise error_of(reason, "rotate", path, answer=answer)
             # Older servers answer without a body.
             info = KeyInfo.of(answer.data) if answer.data else key.info(self._client, self._clock, fresh=True)
             if info.latest <= before.latest:
@@ -191,10 +203,6 @@ class Cipher:
             key.learn(info, self._clock)
             key.confirm(info.latest, self._clock)
             return info
-
-    def _drawn_here(self, key: Key, size: int, context: bytes) -> tuple[SecretBytes, Sealed]:
-        drawn = SecretBytes(self._random(size))
-        return drawn, self.encrypt(key, drawn, context)
 
     def _version(self, key: Key) -> dict[str, int]:
         version = key.version(self._clock)
@@ -204,7 +212,7 @@ class Cipher:
         """Ask, and once more where the key is not any more what was known of it."""
         info = self.ready(key)
         answer = ask(info)
-        if not has_results(answer) and reason_of(answer) in {Reason.NO_CONTEXT, Reason.VERSION_BEHIND}:
+        if is_of_before(answer):
             key.forget()
             info = self.ready(key)
             answer = ask(info)
@@ -226,7 +234,7 @@ class Cipher:
             reason = Reason.VERSION_AHEAD
         raise error_of(reason, verb, key.path(verb), answer=answer)
 
-    def _prove(self, key: Key, info: KeyInfo, ciphertext: bytes, context: bytes) -> None:
+    def _prove(self, key: Key, info: KeyInfo, ciphertext: bytes, context: bytes, *, verb: str = "encrypt") -> None:
         """See to it, once a key, that a ciphertext does not open under another context.
 
         Raises:
@@ -237,7 +245,7 @@ class Cipher:
         with key.lock:
             if key.is_proven:
                 return
-            if not self._refuses_another(key, info, ciphertext, context, "encrypt"):
+            if not self._refuses_another(key, info, ciphertext, context, verb):
                 raise ConfigurationError(
                     f"{key.path('encrypt')}: this Vault server does not bind contexts to ciphertexts under this key. "
                     "Use a newer server (OpenBao, or Vault since 1.13), or a derived key: bao write "
@@ -288,6 +296,15 @@ def has_results(answer: Answer) -> bool:
     return answer.is_ok or (answer.status in {400, 500} and isinstance(answer.data.get("batch_results"), list))
 
 
+def is_of_before(answer: Answer) -> bool:
+    """Whether a request, or the first item of a batch, was refused for something that the key is not any more."""
+    results = answer.data.get("batch_results")
+    if not has_results(answer) or not isinstance(results, list):
+        return reason_of(answer) in _OF_BEFORE
+    told = results[0].get("error") if results and isinstance(results[0], Mapping) else None
+    return reason_of_text(str(told or "")) in _OF_BEFORE
+
+
 def batch_results(answer: Answer, count: int) -> list[Mapping[str, Any]]:
     """Return the results of a batch.
 
@@ -326,8 +343,15 @@ def _checked(key: Key, info: KeyInfo) -> KeyInfo:
     return info
 
 
+def _not_stored(path: str) -> VersionNotStoredError:
+    return VersionNotStoredError(
+        f"{path}: the Vault server could not store a new version (500). Until it is restarted it may show that "
+        "version, and what anybody encrypts under it then is lost: rotate again, before anything else is encrypted"
+    )
+
+
 def _policy_path(key: Key, verb: str) -> str:
-    return key.path("datakey/plaintext" if verb == "datakey" else verb)
+    return key.path(_DATA_KEY if verb == "datakey" else verb)
 
 
 def _sealed(result: Mapping[str, Any], info: KeyInfo) -> Sealed:

@@ -119,6 +119,10 @@ class VaultClient:
             content = response.json() if response.content else {}
         except Exception as exc:
             return None, _failure(exc, self._config.timeout or 0)
+        finally:
+            if self._is_closed:
+                # A request that began before, or that gives a token back, has opened a connection anew.
+                client.adapter.close()
         return Answer(response.status_code, content if isinstance(content, dict) else {}, response.headers), None
 
     def _client(self) -> tuple[Any, Target]:

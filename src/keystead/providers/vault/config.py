@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from keystead.errors import ConfigurationError
 from keystead.model import SecretText
-from keystead.providers.uri import ProviderUri
+from keystead.providers.uri import ProviderUri, is_loopback
 
 METHODS: Final = ("token", "approle", "kubernetes", "jwt")
 DEFAULT_MOUNT: Final = "transit"
@@ -226,16 +225,6 @@ def check_address(address: str) -> str:
             "on a loopback address only"
         )
     return address.strip().rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_path(path: str, name: str) -> str:

@@ -35,6 +35,10 @@ class RequestTooLargeError(InvalidInputError):
     """More than the server takes in one request; a batch is then asked for in parts."""
 
 
+class VersionNotStoredError(ProviderConnectionError):
+    """The server made a key version and could not store it; another rotation that succeeds stores both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a server answered. ``body`` is its JSON object, empty where there is none."""

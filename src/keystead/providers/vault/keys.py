@@ -75,13 +75,17 @@ def split_key_path(path: str) -> tuple[str | None, str]:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What the server says of a key. ``created`` and ``public`` are by version, of those that are not forbidden."""
+    """What the server says of a key. ``created`` and ``public`` are by version, of those that are not forbidden.
+
+    ``is_exportable`` says that the server gives the key out, by an export or by a backup in clear.
+    """
 
     type: str
     latest: int
     is_derived: bool = False
     is_convergent: bool = False
     is_soft_deleted: bool = False
+    is_exportable: bool = False
     rotate_period: timedelta = timedelta(0)
     created: Mapping[int, datetime] = field(default_factory=dict)
     public: Mapping[int, str] = field(default_factory=dict)
@@ -106,6 +110,7 @@ class KeyInfo:
             is_derived=data.get("derived") is True,
             is_convergent=data.get("convergent_encryption") is True,
             is_soft_deleted=data.get("soft_deleted") is True,
+            is_exportable=data.get("exportable") is True or data.get("allow_plaintext_backup") is True,
             rotate_period=timedelta(seconds=period if isinstance(period, int | float) else 0),
             created={number: at for number, each in known.items() if (at := _moment(each)) is not None},
             public={
@@ -145,7 +150,6 @@ class Key:
         key_id: its identity in answers: the name, with the mount in front where that is not the provider's own.
         admin: held while the key is rotated: two writers of one key can lose versions of it.
         is_proven: whether a wrong context was seen to be refused.
-        binds_data_keys: whether ``datakey`` was seen to bind associated data; None before that was tried.
     """
 
     def __init__(self, mount: str, name: str, key_id: str) -> None:
@@ -156,7 +160,6 @@ class Key:
         self._state = threading.RLock()
         self.admin = threading.Lock()
         self.is_proven = False
-        self.binds_data_keys: bool | None = None
         self._info: KeyInfo | None = None
         self._kind: tuple[str, bool] | None = None
         self._read_at = 0.0
@@ -195,7 +198,7 @@ class Key:
         """Take over what the server has said of the key, and return it."""
         with self._state:
             if self._kind != (info.type, info.is_derived):
-                self.is_proven, self.binds_data_keys = False, None
+                self.is_proven = False
                 self._kind = info.type, info.is_derived
             known = self._asked_for if self._unconfirmed is None else self._unconfirmed
             if known is not None and info.latest > known:

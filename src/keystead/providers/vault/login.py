@@ -7,12 +7,19 @@ less time than the token had at first. The threads that do not renew go on with 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from keystead.errors import ConfigurationError, KMSError, ProviderAuthError, ProviderConnectionError
+from keystead.errors import (
+    ConfigurationError,
+    KMSError,
+    ProviderAuthError,
+    ProviderConnectionError,
+    SystemShutdownError,
+)
 from keystead.model import SecretText
 from keystead.ports import Clock
 from keystead.providers.vault.config import DEFAULT_JWT_PATH, METHODS, VaultConfig, check_path, variable
@@ -22,7 +29,9 @@ from keystead.providers.vault.secret_id import SecretIds, read_file
 
 DUE_AT: Final = 2 / 3
 AGAIN_AFTER_S: Final = 60.0
-"""A denied operation is no reason to log in more often than this: the policies may have changed since the login."""
+LONGEST_PAUSE_S: Final = 3600.0
+"""A denied operation is no reason to log in more often than this, as the policies may have changed since the login;
+twice as long each time, since secret ids and tokens may be few."""
 REVOKE_WITHIN_S: Final = 2.0
 
 
@@ -76,6 +85,8 @@ class Login:
         self._once = Once()
         self._lease: Lease | None = None
         self._tried_at = float("-inf")
+        self._pause_s = AGAIN_AFTER_S
+        self._is_over = False
         self._secret_ids = SecretIds(send, config)
 
     @property
@@ -120,7 +131,7 @@ class Login:
 
         Args:
             is_denied: a policy refused the operation, not the server the token. Then a login helps only if the
-                policies were changed after the one before, so it is made once a minute at most.
+                policies were changed after the one before, so it is made after a minute at first, and ever more seldom.
 
         Raises:
             KMSError: logging in failed, and the token is worthless.
@@ -129,30 +140,36 @@ class Login:
             lease = self._lease
             if lease is not None and lease.token != refused:
                 return lease.token
-            now = self._clock.monotonic()
+            now, pause_s = self._clock.monotonic(), self._pause_s
             if is_denied and lease is not None:
-                if now - max(lease.made_at, self._tried_at) < AGAIN_AFTER_S:
+                if now - max(lease.made_at, self._tried_at) < pause_s:
                     return None
                 self._tried_at = now
             try:
                 if self.method == "token" and self._given_token() == refused:
                     return None
-                return self._log_in().token
+                other = self._log_in().token
             except KMSError:
                 if is_denied:
                     return None
                 self._lease = None
                 raise
+            if is_denied:
+                self._pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        if is_denied:
+            # The server thinks nothing of it that another has taken its place.
+            self._revoke(lease)
+        return other
+
+    def stop(self) -> None:
+        """Have a login that is under way give its token back; does not wait for it."""
+        self._is_over = True
 
     def give_back(self) -> None:
         """Revoke the token if we logged in for it; a failure is of no consequence, it ends by itself."""
         with self._once.lock:
             lease, self._lease = self._lease, None
-        if lease is not None and lease.is_ours:
-            try:
-                self._send("post", "auth/token/revoke-self", token=lease.token, timeout_s=REVOKE_WITHIN_S)
-            except KMSError:
-                return
+        self._revoke(lease)
 
     def forget_parent(self) -> None:
         """In a child of a fork: go on with the parent's token, which is the parent's to give back."""
@@ -182,8 +199,17 @@ class Login:
         return None if lease is None or lease.is_over(self._clock.monotonic()) else lease
 
     def _log_in(self) -> Lease:
-        self._lease = self._new_lease()
-        return self._lease
+        lease = self._lease = self._new_lease()
+        self._pause_s = AGAIN_AFTER_S
+        if self._is_over:
+            self.give_back()
+            raise SystemShutdownError("the provider vault was closed")
+        return lease
+
+    def _revoke(self, lease: Lease | None) -> None:
+        if lease is not None and lease.is_ours:
+            with contextlib.suppress(KMSError):
+                self._send("post", "auth/token/revoke-self", token=lease.token, timeout_s=REVOKE_WITHIN_S)
 
     def _new_lease(self) -> Lease:
         method = self.method

@@ -18,6 +18,7 @@ _UPDATES: Final[Mapping[str, tuple[str, ...]]] = {
     "rotate_key": ("rotate",),
     "describe": (),
     "get_rotation_policy": (),
+    "is_extractable": (),
     "mac": ("hmac",),
     "mac_batch": ("hmac",),
     "verify_mac": ("verify",),
@@ -42,9 +43,7 @@ def permissions(key: Key, client: VaultClient, clock: Clock) -> Mapping[str, boo
     reads = has(key.path("keys"), "read")
     needs = dict(_UPDATES)
     if reads and not key.info(client, clock).is_derived:
-        needs["rewrap"] = ("decrypt", "encrypt")
-        if key.binds_data_keys is False:
-            needs["generate_data_key"] = ("encrypt",)
+        needs |= {"rewrap": ("decrypt", "encrypt"), "generate_data_key": ("encrypt",)}
     return {
         operation: (reads or operation in _READ_NO_KEY) and all(has(_path(key, verb), "update") for verb in verbs)
         for operation, verbs in needs.items()

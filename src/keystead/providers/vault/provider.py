@@ -10,11 +10,11 @@ documentation page for AppRole, Kubernetes and JWT. They are read at the first c
 
 Permissions (``<m>`` is the mount, ``<k>`` the key): every operation reads the key, ``read`` on ``<m>/keys/<k>``, and
 needs ``update`` on the path of its own: ``encrypt`` and ``encrypt_batch`` on ``<m>/encrypt/<k>``, ``decrypt`` on
-``<m>/decrypt/<k>``, ``generate_data_key`` on ``<m>/datakey/plaintext/<k>`` (for keys that are not derived, on servers
-that bind nothing there, ``<m>/encrypt/<k>``), ``rewrap`` on ``<m>/rewrap/<k>`` for derived keys and on encrypt and
-decrypt for others, ``rotate_key`` on ``<m>/keys/<k>/rotate``, ``sign`` and ``sign_batch`` on ``<m>/sign/<k>``; ``mac``
-and ``mac_batch`` on ``<m>/hmac/<k>`` and ``verify_mac`` on ``<m>/verify/<k>``, which alone read no key. ``describe``,
-``get_rotation_policy`` and ``public_key`` only read it; ``check_permissions`` is in every token's default policy, and
+``<m>/decrypt/<k>``, ``generate_data_key`` on ``<m>/datakey/plaintext/<k>`` for derived keys and on encrypt for others,
+``rewrap`` on ``<m>/rewrap/<k>`` for derived keys and on encrypt and decrypt for others, ``rotate_key`` on
+``<m>/keys/<k>/rotate``, ``sign`` and ``sign_batch`` on ``<m>/sign/<k>``; ``mac`` and ``mac_batch`` on ``<m>/hmac/<k>``
+and ``verify_mac`` on ``<m>/verify/<k>``, which alone read no key. ``describe``, ``get_rotation_policy``,
+``is_extractable`` and ``public_key`` only read it; ``check_permissions`` is in every token's default policy, and
 ``service_time`` needs nothing. Never give ``create`` on encrypt: it lets a misspelt name make a key.
 
 Size limit: 32 MiB for a request, in base64: about 24 MiB of plaintext.
@@ -35,7 +35,6 @@ from keystead.crypto.context import encode_context
 from keystead.errors import (
     ConfigurationError,
     InvalidInputError,
-    KeyNotFoundError,
     KMSError,
     ProviderConnectionError,
 )
@@ -49,11 +48,13 @@ from keystead.model import (
     SecretBytes,
 )
 from keystead.ports import Clock, Random
+from keystead.providers.inputs import data_key_size, recorded_key, require_plaintext
 from keystead.providers.uri import ProviderSettings, ProviderUri
-from keystead.providers.vault.batches import all_or_partial, each_run, split
+from keystead.providers.vault.batches import all_or_partial, each_run
 from keystead.providers.vault.cipher import Cipher, Sealed
 from keystead.providers.vault.client import SDK, VaultClient
 from keystead.providers.vault.config import VaultConfig, config_from_uri
+from keystead.providers.vault.errors import VersionNotStoredError
 from keystead.providers.vault.keeper import Keeper
 from keystead.providers.vault.keys import Key, KeyInfo, Keys, split_key_path
 from keystead.providers.vault.login import REVOKE_WITHIN_S
@@ -63,7 +64,9 @@ from keystead.providers.vault.signing import VaultSigning
 from keystead.providers.workers import Workers
 from keystead.runtime.clock import SystemClock
 
-_KEY_SIZES: Final = {"AES_128": 16, "AES_256": 32}
+ROTATIONS: Final = 3
+ROTATE_AGAIN_AFTER_S: Final = 0.3
+"""How often, and how soon, a version is made where the server could not store the one before."""
 
 
 class VaultKMSProvider(VaultSigning):
@@ -162,17 +165,16 @@ class VaultKMSProvider(VaultSigning):
             PartialBatchError: some could not be encrypted; otherwise as ``encrypt``.
         """
         contents, key, bound = [_content(one) for one in plaintexts], self._keys.get(key_id), encode_context(context)
-        info = await self._run(lambda: self._cipher.ready(key))
-        runs = split(self._cipher.items(key, info, contents, bound), {})
 
-        async def ask(start: int, end: int) -> list[Sealed | KMSError]:
-            return await self._run(lambda: self._cipher.encrypt_many(key, contents[start:end], bound))
+        def make(start: int, end: int) -> list[EncryptedData | KMSError]:
+            made = self._cipher.encrypt_many(key, contents[start:end], bound)
+            return [one if isinstance(one, KMSError) else self._encrypted(one, key, key_id, context) for one in made]
 
-        results = await each_run(runs, ask)
-        return all_or_partial(
-            [one if isinstance(one, KMSError) else self._encrypted(one, key, key_id, context) for one in results],
-            "plaintexts",
-        )
+        async def ask(start: int, end: int) -> list[EncryptedData | KMSError]:
+            return await self._run(lambda: make(start, end))
+
+        runs = await self._run(lambda: self._cipher.runs(key, contents, bound))
+        return all_or_partial(await each_run(runs, ask), "plaintexts")
 
     async def decrypt(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> bytes:
         """Return the plaintext. ``context`` None means the one in ``encrypted``.
@@ -203,15 +205,14 @@ class VaultKMSProvider(VaultSigning):
     async def generate_data_key(
         self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
     ) -> DataKeyPair:
-        """Return a data key: drawn by the server where it binds the context to it, here and encrypted where not.
+        """Return a data key: drawn by the server under a derived key, here and encrypted under any other.
 
         Raises:
             InvalidInputError: ``key_spec`` is neither AES_128 nor AES_256; otherwise as ``encrypt``.
         """
-        if key_spec not in _KEY_SIZES:
-            raise InvalidInputError("key_spec must be 'AES_128' or 'AES_256'")
+        size = data_key_size(key_spec)
         key, bound = self._keys.get(key_id), encode_context(context)
-        plaintext, sealed = await self._run(lambda: self._cipher.data_key(key, _KEY_SIZES[key_spec], bound))
+        plaintext, sealed = await self._run(lambda: self._cipher.data_key(key, size, bound))
         encrypted = self._encrypted(sealed, key, key_id, context)
         return DataKeyPair(plaintext, encrypted, encrypted.key_reference)
 
@@ -247,7 +248,8 @@ class VaultKMSProvider(VaultSigning):
         """Make a new version and return it. One process at a time may do so: two can lose versions for good.
 
         ``keystead key rewrap --rotate-kek`` takes a lease of the store for it; whoever calls this directly from
-        several processes takes one of their own.
+        several processes takes one of their own. Where the server says that it could not store the version, another
+        one is made at once, which stores both.
 
         Raises:
             ProviderConnectionError: the server failed; the version before goes on encrypting, until a rotation
@@ -256,7 +258,14 @@ class VaultKMSProvider(VaultSigning):
             KeyNotFoundError, ProviderAuthError: as the server answers.
         """
         key = self._keys.get(key_id)
-        info = await self._run(lambda: self._cipher.rotate(key))
+        for number in range(1, ROTATIONS + 1):
+            try:
+                info = await self._run(lambda: self._cipher.rotate(key))
+                break
+            except VersionNotStoredError:
+                if number == ROTATIONS:
+                    raise
+            await self._clock.sleep(number * ROTATE_AGAIN_AFTER_S)
         return self._reference(key, key_id, info, str(info.latest))
 
     async def get_rotation_policy(self, key_id: str) -> RotationPolicy:
@@ -272,10 +281,15 @@ class VaultKMSProvider(VaultSigning):
             next_rotation=last + info.rotate_period if is_automatic and last is not None else None,
         )
 
-    async def check_permissions(self, key_id: str) -> Mapping[str, bool]:
-        """Return which operations the token's policies allow with a key; tries none of them."""
+    async def check_permissions(self, key_id: str, *, context: Mapping[str, str] | None = None) -> Mapping[str, bool]:
+        """Return which operations the token's policies allow with a key, under any context; tries none of them."""
         key = self._keys.get(key_id)
         return await self._run(lambda: permissions(key, self._client, self._clock))
+
+    async def is_extractable(self, key_id: str) -> bool:
+        """Return whether the key may be exported, or backed up in clear. Both can be allowed, and never taken back."""
+        key = self._keys.get(key_id)
+        return (await self._run(lambda: key.info(self._client, self._clock, fresh=True))).is_exportable
 
     async def service_time(self) -> datetime:
         """Return the server's time, in whole seconds; works without a token, and while the server is sealed."""
@@ -289,6 +303,7 @@ class VaultKMSProvider(VaultSigning):
         """Give back the token that was logged in for, and close every connection; idempotent."""
         self._keeper.stop()
         login = self._client.login
+        login.stop()
         try:
             if login.has_own_token:
                 async with asyncio.timeout(REVOKE_WITHIN_S):
@@ -312,11 +327,7 @@ class VaultKMSProvider(VaultSigning):
         return os.environ if self._environ is None else self._environ
 
     def _parts(self, encrypted: EncryptedData) -> tuple[Key, bytes, str | None]:
-        reference = encrypted.key_reference
-        try:
-            return self._keys.get(reference.key_id), encrypted.ciphertext, reference.key_version
-        except InvalidInputError as exc:
-            raise KeyNotFoundError(f"what is encrypted names a key that cannot be: {exc}") from None
+        return recorded_key(encrypted, self._keys.get), encrypted.ciphertext, encrypted.key_reference.key_version
 
     def _encrypted(self, sealed: Sealed, key: Key, key_id: str, context: Mapping[str, str] | None) -> EncryptedData:
         return EncryptedData(
@@ -334,7 +345,6 @@ class VaultKMSProvider(VaultSigning):
         return KeyReference(self.provider_name, key.key_id, alias, info.purpose, info.first_created, version)
 
 
-def _content(plaintext: object) -> SecretBytes:
-    if not isinstance(plaintext, bytes | bytearray | memoryview):
-        raise InvalidInputError("encrypt takes bytes; encode text first with .encode()")
+def _content(plaintext: bytes) -> SecretBytes:
+    require_plaintext(plaintext)
     return SecretBytes(plaintext)

@@ -44,7 +44,7 @@ class SecretIds:
         if given is None or not is_wrapped:
             return given
         if self._opened != given:
-            self._open(given, mount)
+            self._open(given, mount, self._config.namespace or variable(environ, "NAMESPACE"))
         if self._uses == 0 or self._secret_id is None:
             raise ProviderAuthError(
                 "the wrapped secret id has been used up; deliver another wrapping token, or make the role's secret "
@@ -69,9 +69,9 @@ class SecretIds:
                 raise ProviderAuthError(f"the secret id cannot be read from {os.fspath(path)}")
         return (SecretText(text.strip()) if text else None), config.secret_id_is_wrapped
 
-    def _open(self, wrapping: SecretText, mount: str) -> None:
+    def _open(self, wrapping: SecretText, mount: str, namespace: str | None) -> None:
         path = self._creation_path(wrapping)
-        if not self._is_for_us(path, mount):
+        if not self._is_for_us(path, mount, namespace) or (namespace is None and _has_namespace(wrapping)):
             raise ProviderAuthError(
                 "the wrapping token was not made for a secret id of this AppRole, and was not opened: somebody may "
                 "have put it in the place of the right one"
@@ -91,11 +91,17 @@ class SecretIds:
             raise _spent(reason_of(answer))
         return str(answer.data.get("creation_path", ""))
 
-    def _is_for_us(self, path: str, mount: str) -> bool:
+    def _is_for_us(self, path: str, mount: str, namespace: str | None) -> bool:
         named = self._config.role if self._config.role_id is not None else None
         role = "[^/]+" if named is None else re.escape(named)
         # Vault Enterprise puts the namespace in front.
-        return re.fullmatch(rf"(?:.+/)?auth/{re.escape(mount)}/role/{role}/(?:custom-)?secret-id", path) is not None
+        front = "" if namespace is None else f"(?:{re.escape(namespace.strip('/'))}/)?"
+        return re.fullmatch(rf"{front}auth/{re.escape(mount)}/role/{role}/(?:custom-)?secret-id", path) is not None
+
+
+def _has_namespace(token: SecretText) -> bool:
+    """Whether a token was made in another namespace than the root: then its id stands behind a second dot."""
+    return str.count(token, ".") > 1
 
 
 def read_file(path: str | os.PathLike[str]) -> SecretText | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from keystead.errors import (
     InvalidInputError,
@@ -17,11 +17,14 @@ from keystead.errors import (
 )
 from keystead.model import SignatureAlgorithm
 from keystead.ports import Clock
-from keystead.providers.vault.cipher import batch_results, has_results, item_error
+from keystead.providers.vault.cipher import batch_results, has_results, is_of_before, item_error
 from keystead.providers.vault.client import VaultClient
-from keystead.providers.vault.errors import error_of, reason_of
+from keystead.providers.vault.errors import Answer, error_of, reason_of
 from keystead.providers.vault.forms import encode, join, parse
 from keystead.providers.vault.keys import MACS, SIGNING, Key, KeyInfo
+
+Item: TypeAlias = Mapping[str, str]
+"""What a batch holds of one message."""
 
 INVALID: Final = "the MAC is not of these bytes under this key"
 _MAC_SIZES: Final = {MACS[0]: 32, MACS[1]: 48, MACS[2]: 64}
@@ -43,14 +46,12 @@ class Signer:
 
     def mac(self, key: Key, message: bytes, algorithm: SignatureAlgorithm) -> Made:
         """Return the MAC of a message."""
-        body = {"input": encode(message), **self.mac_fields(key, algorithm)}
-        answer = self._client.do("hmac", key.path("hmac"), body)
-        return _made(answer.data, "hmac")
+        item = {"input": encode(message)}
+        return _made(self._ask(key, "hmac", lambda: {**item, **self.mac_fields(key, algorithm)}).data, "hmac")
 
-    def macs(self, key: Key, messages: Sequence[bytes], algorithm: SignatureAlgorithm) -> list[Made | KMSError]:
-        """Return the MACs of messages, in one request."""
-        body = {"batch_input": inputs(messages), **self.mac_fields(key, algorithm)}
-        return self._many(key, "hmac", body, len(messages))
+    def macs(self, key: Key, items: Sequence[Item], algorithm: SignatureAlgorithm) -> list[Made | KMSError]:
+        """Return the MACs of items, in one request."""
+        return self._many(key, "hmac", lambda: {"batch_input": items, **self.mac_fields(key, algorithm)}, len(items))
 
     def verify_mac(self, key: Key, message: bytes, mac: bytes, version: int, algorithm: SignatureAlgorithm) -> None:
         """Return if the server finds ``mac`` to be that of ``message``.
@@ -76,14 +77,13 @@ class Signer:
     def sign(self, key: Key, message: bytes, algorithm: SignatureAlgorithm | None) -> tuple[Made, SignatureAlgorithm]:
         """Return the signature of a message, and what it was made with."""
         chosen = self.algorithm_of(key, algorithm)
-        body = {"input": signed_input(message, chosen), **self.sign_fields(key, chosen)}
-        return _made(self._client.do("sign", key.path("sign"), body).data, "signature"), chosen
+        item = {"input": signed_input(message, chosen)}
+        answer = self._ask(key, "sign", lambda: {**item, **self.sign_fields(key, chosen)})
+        return _made(answer.data, "signature"), chosen
 
-    def signatures(self, key: Key, messages: Sequence[bytes], algorithm: SignatureAlgorithm) -> list[Made | KMSError]:
-        """Return the signatures of messages, in one request."""
-        items = [{"input": signed_input(message, algorithm)} for message in messages]
-        body = {"batch_input": items, **self.sign_fields(key, algorithm)}
-        return self._many(key, "sign", body, len(messages))
+    def signatures(self, key: Key, items: Sequence[Item], algorithm: SignatureAlgorithm) -> list[Made | KMSError]:
+        """Return the signatures of items, in one request."""
+        return self._many(key, "sign", lambda: {"batch_input": items, **self.sign_fields(key, algorithm)}, len(items))
 
     def sign_fields(self, key: Key, algorithm: SignatureAlgorithm) -> dict[str, Any]:
         """Return what a request for signatures holds besides the messages.
@@ -132,18 +132,31 @@ class Signer:
             raise KeyNotFoundError(f"{key.path('keys')}: the key has no version {number}, or does not use it any more")
         return _der(text), number, info.created.get(number), info
 
-    def _many(self, key: Key, verb: str, body: Mapping[str, Any], count: int) -> list[Made | KMSError]:
-        answer = self._client.call(key.path(verb), body)
+    def _ask(self, key: Key, verb: str, body: Callable[[], Mapping[str, Any]]) -> Answer:
+        """Ask, and once more where the version that is asked for by number is forbidden since somebody rotated."""
+        answer = self._client.call(key.path(verb), body())
+        if is_of_before(answer) and key.version(self._clock) is not None:
+            key.info(self._client, self._clock, fresh=True)
+            answer = self._client.call(key.path(verb), body())
         if not has_results(answer):
             raise error_of(reason_of(answer), verb, key.path(verb), answer=answer)
+        return answer
+
+    def _many(self, key: Key, verb: str, body: Callable[[], Mapping[str, Any]], count: int) -> list[Made | KMSError]:
+        answer = self._ask(key, verb, body)
         name = "hmac" if verb == "hmac" else "signature"
         results = batch_results(answer, count)
         return [item_error(result, key.path(verb), verb) or _made(result, name) for result in results]
 
 
-def inputs(messages: Sequence[bytes]) -> list[dict[str, str]]:
+def mac_items(messages: Sequence[bytes]) -> list[Item]:
     """Return the items of a batch of MACs."""
     return [{"input": encode(message)} for message in messages]
+
+
+def sign_items(messages: Sequence[bytes], algorithm: SignatureAlgorithm) -> list[Item]:
+    """Return the items of a batch of signatures."""
+    return [{"input": signed_input(message, algorithm)} for message in messages]
 
 
 def signed_input(message: bytes, algorithm: SignatureAlgorithm) -> str:

@@ -13,11 +13,12 @@ from keystead.providers.vault.keeper import Keeper
 from keystead.providers.vault.keys import MACS, Key, Keys
 from keystead.providers.vault.signer import (
     INVALID,
+    Item,
     Made,
     Signer,
-    inputs,
     mac_algorithm,
-    signed_input,
+    mac_items,
+    sign_items,
     signing_algorithms,
     version_number,
 )
@@ -60,13 +61,17 @@ class VaultSigning:
             PartialBatchError: some could not be made; otherwise as ``mac``.
         """
         chosen, key = mac_algorithm(algorithm), self._keys.get(key_id)
-        items = inputs(messages)
+        name = self._naming(key, key_id, chosen, KeyPurpose.MAC)
 
-        async def ask(start: int, end: int) -> list[Made | KMSError]:
-            return await self._run(lambda: self._signer.macs(key, messages[start:end], chosen))
+        def prepare() -> tuple[list[Item], list[tuple[int, int]]]:
+            items = mac_items(messages)
+            return items, split(items, self._signer.mac_fields(key, chosen))
 
-        runs = split(items, self._signer.mac_fields(key, chosen))
-        return self._signatures(await each_run(runs, ask), key, key_id, chosen, KeyPurpose.MAC)
+        async def ask(start: int, end: int) -> list[Signature | KMSError]:
+            return await self._run(lambda: name(self._signer.macs(key, items[start:end], chosen)))
+
+        items, runs = await self._run(prepare)
+        return all_or_partial(await each_run(runs, ask), "MACs")
 
     async def verify_mac(self, message: bytes, mac: Signature) -> None:
         """Return if ``mac`` is of ``message`` under the key and version it names.
@@ -105,14 +110,18 @@ class VaultSigning:
         """
         _refuse_mac(algorithm)
         key = self._keys.get(key_id)
-        chosen = await self._run(lambda: self._signer.algorithm_of(key, algorithm))
-        items = [{"input": signed_input(message, chosen)} for message in messages]
 
-        async def ask(start: int, end: int) -> list[Made | KMSError]:
-            return await self._run(lambda: self._signer.signatures(key, messages[start:end], chosen))
+        def prepare() -> tuple[SignatureAlgorithm, list[Item], list[tuple[int, int]]]:
+            chosen = self._signer.algorithm_of(key, algorithm)
+            items = sign_items(messages, chosen)
+            return chosen, items, split(items, self._signer.sign_fields(key, chosen))
 
-        runs = split(items, self._signer.sign_fields(key, chosen))
-        return self._signatures(await each_run(runs, ask), key, key_id, chosen, KeyPurpose.SIGN_VERIFY)
+        async def ask(start: int, end: int) -> list[Signature | KMSError]:
+            return await self._run(lambda: name(self._signer.signatures(key, items[start:end], chosen)))
+
+        chosen, items, runs = await self._run(prepare)
+        name = self._naming(key, key_id, chosen, KeyPurpose.SIGN_VERIFY)
+        return all_or_partial(await each_run(runs, ask), "signatures")
 
     async def public_key(self, key_id: str, *, version: str | None = None) -> PublicKey:
         """Return the public key of a version, of the newest where ``version`` is None.
@@ -133,22 +142,18 @@ class VaultSigning:
         self._keeper.see(self._client.login.due_in_s)
         return result
 
-    def _signatures(
-        self,
-        made: Sequence[Made | KMSError],
-        key: Key,
-        key_id: str,
-        algorithm: SignatureAlgorithm,
-        purpose: KeyPurpose,
-    ) -> list[Signature]:
-        what = "MACs" if purpose is KeyPurpose.MAC else "signatures"
-        return all_or_partial(
-            [
+    def _naming(
+        self, key: Key, key_id: str, algorithm: SignatureAlgorithm, purpose: KeyPurpose
+    ) -> Callable[[Sequence[Made | KMSError]], list[Signature | KMSError]]:
+        """Return what makes signatures of what a server has made, for a batch."""
+
+        def name(made: Sequence[Made | KMSError]) -> list[Signature | KMSError]:
+            return [
                 one if isinstance(one, KMSError) else self._signature(one, key, key_id, algorithm, purpose)
                 for one in made
-            ],
-            what,
-        )
+            ]
+
+        return name
 
     def _signature(
         self, made: Made, key: Key, key_id: str, algorithm: SignatureAlgorithm, purpose: KeyPurpose
