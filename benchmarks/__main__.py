@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import machine, operations, plot, reencryption, report
+from benchmarks import fapilog, ledger, machine, operations, plot, reencryption, report
 from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Results
 from benchmarks.subjects import Absent, Subject, all_subjects
 from benchmarks.timing import Loop, measure
@@ -54,6 +54,10 @@ def _run(
     samples = measure(list(groups.values()), rounds=options.rounds, cell_ms=options.cell_ms)
     _say("encrypted fields, re-encryption")
     fields = reencryption.run(manager, folder, runner, rounds=options.rounds, cell_ms=options.cell_ms)
+    _say("a sealed log")
+    log = ledger.run(folder, rounds=max(3, options.rounds // 3))
+    _say("a sealed log, through fapilog")
+    through_fapilog = fapilog.run(folder, rounds=max(3, options.rounds // 3))
     _say("lookups, streams, start, rotation")
     return Results(
         machine=facts,
@@ -64,6 +68,8 @@ def _run(
         sizes=sizes,
         operations=operations.run(manager, folder, runner, rounds=options.rounds, cell_ms=options.cell_ms),
         fields=fields,
+        log=log,
+        fapilog=through_fapilog,
     )
 
 

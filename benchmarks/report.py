@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from benchmarks import fapilog, ledger
 from benchmarks.operations import Line
 from benchmarks.reencryption import ROWS, VALUE_SIZE
 from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Bar, Cell, Results
@@ -72,6 +73,10 @@ def page(results: Results, *, cell_ms: float) -> str:
             *_lines("start and rotation", results.operations.start),
             "",
             *_fields(results),
+            "",
+            *_log(results.log),
+            "",
+            *_fapilog(results.fapilog),
             "",
             METHOD.format(rounds=results.rounds, cell_ms=cell_ms),
             *_table(["", ""], [[name, value] for name, value in results.machine.items()]),
@@ -144,6 +149,32 @@ def _fields(results: Results) -> Iterator[str]:
     rows = [[each.database, _ns(each.ours), _ns(each.floor), _ns(each.orm)] for each in found.passes]
     rows += [[database, reason, "", ""] for database, reason in found.absent.items()]
     yield from _table(["", "re-encryption", "without cryptography", "loop"], rows, align="|---|--:|--:|--:|")
+
+
+def _log(found: ledger.LogFigures) -> Iterator[str]:
+    yield "## A sealed log\n"
+    yield (
+        f"Records of {len(ledger.RECORD)} bytes, in nanoseconds each, and in brackets how fast that is beside the "
+        "first row in the same run. Sealing counts everything up to the file: tag, chain, tree, line, writing.\n"
+    )
+    rows = [[what, f"{_ns(each.median_ns)} ({found.part(what):.2f})"] for what, each in found.samples.items()]
+    rows += [["fapilog-tamper", found.absent]] if found.absent else []
+    yield from _table(["", "a record"], rows, align="|---|--:|")
+
+
+def _fapilog(found: fapilog.FapilogFigures) -> Iterator[str]:
+    yield "## Sealing within fapilog\n"
+    yield (
+        f"A record through fapilog's worker, in batches of {fapilog.BATCH}, in nanoseconds; and what its seal adds to "
+        "the same record on the same way without one. A sink that drops does nothing, which is the least that "
+        "fapilog-tamper can write to; Keystead's sink serialises, seals and writes its file in every row.\n"
+    )
+    rows = []
+    for what, each in found.samples.items():
+        added = _ns(found.added(what).median_ns) if what in fapilog.PAIRS else ""
+        rows.append([what, _ns(each.median_ns), added])
+    rows += [["fapilog-tamper", found.absent, ""]] if found.absent else []
+    yield from _table(["", "a record", "its seal"], rows, align="|---|--:|--:|")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> Iterator[str]:

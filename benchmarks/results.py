@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.fapilog import BAR as FAPILOG_BAR
+from benchmarks.fapilog import FapilogFigures
+from benchmarks.ledger import BARS, PEER_BARS, LogFigures
+from benchmarks.ledger import FLOOR as LOG_FLOOR
 from benchmarks.operations import IMPORT_BAR_MS, Operations
 from benchmarks.reencryption import BATCH_BAR, ORM_BAR, PART_BARS, VALUE_SIZE, FieldFigures
 from benchmarks.subjects import FLOOR, OURS, Absent, Subject
@@ -42,6 +46,8 @@ class Results:
     sizes: Mapping[str, int]
     operations: Operations
     fields: FieldFigures
+    log: LogFigures
+    fapilog: FapilogFigures
 
     def sample(self, cell: Cell, name: str) -> Sample:
         return self.samples[cell][name]
@@ -73,6 +79,8 @@ class Results:
         taken = self.operations.import_ms
         yield Bar(f"`import keystead` under {IMPORT_BAR_MS:.0f} ms", f"{taken:.1f} ms", taken < IMPORT_BAR_MS)
         yield from self._field_bars()
+        yield from self._log_bars()
+        yield from self._fapilog_bars()
 
     def _field_bars(self) -> Iterator[Bar]:
         ratio = self.fields.ratio
@@ -96,6 +104,30 @@ class Results:
             )
         for database, reason in self.fields.absent.items():
             yield Bar(f"re-encryption on {database}", reason, False)
+
+    def _log_bars(self) -> Iterator[Bar]:
+        for what, least in BARS.items():
+            seen = self.log.part(what)
+            yield Bar(f"a log, {what}: at least {least} times as fast as {LOG_FLOOR}", f"{seen:.2f}", seen >= least)
+        for what, (peer, least) in PEER_BARS.items():
+            requirement = f"a log, {what}: at least {least:.0f} times as fast as {peer}"
+            if self.log.absent:
+                yield Bar(requirement, self.log.absent, False)
+            else:
+                seen = self.log.times(what, peer)
+                yield Bar(requirement, f"{seen:.1f} times", seen >= least)
+
+    def _fapilog_bars(self) -> Iterator[Bar]:
+        found = self.fapilog
+        for requirement, times in (
+            (f"fapilog's worker: a sealed record is in its file {FAPILOG_BAR:.0f} times as fast", found.whole_times),
+            (f"fapilog's worker: sealing adds {FAPILOG_BAR:.0f} times less time", found.added_times),
+        ):
+            told = f"{requirement} as by fapilog-tamper"
+            if found.absent:
+                yield Bar(told, found.absent, False)
+            else:
+                yield Bar(told, f"{times():.1f} times", times() >= FAPILOG_BAR)
 
     def _faster(self, name: str, operations: tuple[str, ...]) -> Bar:
         factors = [

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from scripts.gen_vectors_audit import audit_file
 from scripts.gen_vectors_azure import azure_wrap_file
 from scripts.gen_vectors_fields import field_file
 from scripts.gen_vectors_key_material import key_material_file
@@ -295,6 +296,7 @@ def build() -> dict[str, str]:
         "encrypted-data-v1.json": encrypted_data_file(),
         "local-kek-v1.json": local_kek_file(hkdf_sha256, encode_context),
         "log-v1.json": log_file(),
+        "audit-v1.json": audit_file(),
         "key-material-v1.json": key_material_file(),
         "azure-wrap-v1.json": azure_wrap_file(encode_context),
         "pkcs11-wrap-v1.json": pkcs11_file(encode_context),

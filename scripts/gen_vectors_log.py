@@ -6,15 +6,20 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import dataclass
 from struct import pack
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scripts.gen_vectors_kms import Case, known_bytes, u32
+from scripts.gen_vectors_log_keys import names, note_keys
 
 START = 1_900_000_000_000
 EPOCH_S = 900
+WITNESS_NAME = "witness.example.org/w1"
+WITNESS_KEY = Ed25519PrivateKey.from_private_bytes(known_bytes("log witness"))
+WITNESS_TIME = 1_900_000_100
 
 
 def root_of(leaves: list[bytes]) -> bytes:
@@ -42,13 +47,37 @@ def b64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+@dataclass(frozen=True)
+class NoteKey:
+    """A key that signs notes; ``typed`` is its type and the public key."""
+
+    name: str
+    typed: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """Four bytes."""
+        return hashlib.sha256(self.name.encode() + b"\n" + self.typed).digest()[:4]
+
+    @property
+    def vkey(self) -> str:
+        """The text form."""
+        return f"{self.name}+{self.key_id.hex()}+{b64(self.typed)}"
+
+    def line(self, signature: bytes) -> str:
+        """Return a signature line."""
+        return f"\u2014 {self.name} {b64(self.key_id + signature)}\n"
+
+
 class Writer:
     """A writer of one stream, straight from docs/spec/log-v1.md."""
 
-    def __init__(self, stream: str, algorithm: str = "HMAC-SHA256") -> None:
+    def __init__(self, stream: str, algorithm: str = "HMAC-SHA256", signer: str | None = None) -> None:
         self.stream = stream
         self.algorithm = algorithm
+        self.signer = signer or stream
         self.signing_key = Ed25519PrivateKey.from_private_bytes(known_bytes(f"log signer {stream}"))
+        self.witness: NoteKey | None = None
         self.number = 0
         self.tag = bytes(32)
         self.leaves: list[bytes] = []
@@ -136,26 +165,38 @@ class Writer:
         self.control("checkpoint", {"note": self.signed(text)}, now)
 
     def signed(self, text: str) -> str:
-        """Return a note."""
-        public = self.signing_key.public_key().public_bytes_raw()
-        key_id = hashlib.sha256(self.stream.encode() + b"\n\x01" + public).digest()[:4]
-        return f"{text}\n\u2014 {self.stream} {b64(key_id + self.signing_key.sign(text.encode()))}\n"
+        """Return a note, cosigned where the writer has a witness."""
+        note = f"{text}\n{self._key().line(self.signing_key.sign(text.encode()))}"
+        if self.witness is None:
+            return note
+        cosigned = f"cosignature/v1\ntime {WITNESS_TIME}\n{text}".encode()
+        return note + self.witness.line(pack(">Q", WITNESS_TIME) + WITNESS_KEY.sign(cosigned))
+
+    def _key(self) -> NoteKey:
+        return NoteKey(self.signer, b"\x01" + self.signing_key.public_key().public_bytes_raw())
 
     def _mac_key(self) -> bytes:
         return hmac.digest(self.key, b"keystead log v1 seal", "sha256")
 
-    def case(self, comment: str) -> Case:
-        """Return what a reader needs, and what it should find."""
-        public = self.signing_key.public_key().public_bytes_raw()
-        key_id = hashlib.sha256(self.stream.encode() + b"\n\x01" + public).digest()[:4].hex()
+    def case(self, comment: str, *, vouched: int, closed: bool) -> Case:
+        """Return what a reader needs, and what it should find.
+
+        Args:
+            vouched: how many records the last good checkpoint is over.
+            closed: the stream ends by its writer's will.
+        """
         return {
             "comment": comment,
             "stream": self.stream,
-            "signer": f"{self.stream}+{key_id}+{b64(bytes((1,)) + public)}",
+            "signer": self._key().vkey,
+            "witnesses": [],
+            "quorum": 0,
             "sessions": self.sessions,
             "files": [b64(file) for file in self.files],
             "records": self.records,
             "root": root_of(self.leaves).hex(),
+            "vouched": vouched,
+            "closed": closed,
         }
 
 
@@ -194,7 +235,7 @@ def whole_stream() -> Case:
     writer.seal(b"[]", START + 4_000_201)
     writer.control("close", {}, START + 4_000_300)
     writer.checkpoint(START + 4_000_300)
-    return writer.case("every kind of record")
+    return writer.case("every kind of record", vouched=23, closed=True)
 
 
 def unkeyed_stream() -> Case:
@@ -204,9 +245,89 @@ def unkeyed_stream() -> Case:
     writer.begin_file(START)
     writer.seal(b'{"event":"start"}', START + 1)
     writer.checkpoint(START + 2)
-    return writer.case("tags without a key")
+    return writer.case("tags without a key", vouched=2, closed=False)
+
+
+def witnessed_stream() -> Case:
+    """Witnesses, files that were removed, and a name that no key can have."""
+    writer = Writer("my app 100%", signer="my%20app%20100%25")
+    writer.begin_session("witnessed", START)
+    now = START
+    removed = [{"file": 1, "first": 0, "last": 3}]
+    for following in (2, 3):
+        now += 10
+        writer.begin_file(now)
+        if following == 3:
+            # The word of a removal stands in a file that is to be removed as well, and so it is said again.
+            writer.control("retention", {"files": removed, "reason": "kept for a year"}, now)
+            removed = [*removed, {"file": 2, "first": 4, "last": writer.number + 2}]
+        writer.seal(b'{"in":"a file that is gone"}', now)
+        writer.control("close", {"next": following}, now)
+        writer.checkpoint(now)
+    writer.begin_file(now)
+    writer.control("retention", {"files": removed, "reason": "kept for a year"}, now)
+    writer.seal(b'{"in":"the last file"}', now)
+    writer.witness = NoteKey(WITNESS_NAME, b"\x04" + WITNESS_KEY.public_key().public_bytes_raw())
+    writer.checkpoint(now)
+    vouched = writer.number - 1
+    writer.witness = None
+    writer.seal(b'{"after":"the witness"}', now)
+    writer.control("close", {}, now)
+    writer.checkpoint(now)
+    case = writer.case("two files removed, a witness, a name that is escaped", vouched=vouched, closed=False)
+    last = case["files"][-1:]
+    present = len(writer.files[-1].splitlines())
+    witness = NoteKey(WITNESS_NAME, b"\x04" + WITNESS_KEY.public_key().public_bytes_raw())
+    told = {"files": last, "records": writer.records[-present:], "witnesses": [witness.vkey], "quorum": 1}
+    return {**case, **told}
+
+
+def invalid_streams() -> list[Case]:
+    """Return logs that no reader may call valid, and what is wrong with each first of all."""
+    writer = Writer("example.org/changed")
+    writer.begin_session("changed", START)
+    writer.begin_file(START)
+    for number in range(4):
+        writer.seal(b'{"number":%d}' % number, START + number)
+    writer.control("close", {}, START + 5)
+    writer.checkpoint(START + 5)
+    good = writer.case("", vouched=6, closed=True)
+    lines = writer.files[0].splitlines(keepends=True)
+    last = lines[-1].replace(b"\\n6\\n", b"\\n5\\n")
+    edits = {
+        "a payload was changed": ("modified", [*lines[:2], lines[2].replace(b"1}", b"7}"), *lines[3:]]),
+        "a member was added that a parser would not see": (
+            "modified",
+            [*lines[:2], lines[2].replace(b'{"number":1}', b'{"number":7,"number":1}'), *lines[3:]],
+        ),
+        "a record is missing": ("missing", [*lines[:2], *lines[3:]]),
+        "a record stands there twice": ("duplicated", [*lines[:4], lines[3], *lines[4:]]),
+        "two records changed places": ("reordered", [*lines[:2], lines[3], lines[2], *lines[4:]]),
+        "a line is no record": ("malformed", [*lines[:2], b"[1]\n", *lines[2:]]),
+        "a checkpoint says another size": ("modified", [*lines[:-1], last]),
+        "the file is empty": ("truncated", []),
+    }
+    cases = [
+        {**good, "comment": comment, "finding": finding, "files": [b64(b"".join(content))]}
+        for comment, (finding, content) in edits.items()
+    ]
+    forged = Writer("example.org/chained", "SHA-256")
+    forged.begin_session("chained", START)
+    forged.begin_file(START)
+    forged.seal(b'{"event":"forged"}', START + 1)
+    cases.append({**forged.case("no key, and no checkpoint", vouched=0, closed=False), "finding": "untrusted"})
+    unwitnessed = {**unkeyed_stream(), "witnesses": witnessed_stream()["witnesses"], "quorum": 1}
+    cases.append({**unwitnessed, "comment": "a witness is asked for, and has not cosigned", "finding": "untrusted"})
+    needed = ("comment", "finding", "stream", "signer", "witnesses", "quorum", "sessions", "files")
+    return [{name: case[name] for name in needed} for case in cases]
 
 
 def log_file() -> Case:
     """Return ``log-v1.json``."""
-    return {"spec": "docs/spec/log-v1.md", "tests": [whole_stream(), unkeyed_stream()]}
+    return {
+        "spec": "docs/spec/log-v1.md",
+        "tests": [whole_stream(), unkeyed_stream(), witnessed_stream()],
+        "invalid": invalid_streams(),
+        "note_keys": note_keys(),
+        "names": names(),
+    }

@@ -148,7 +148,7 @@ def test_a_policy_that_trusts_another_log_is_never_written_over(folder: Path) ->
     before = (folder / "policy.json").read_bytes()
     done = run_process(folder, *SEAL, given=b"1\n")
     assert (folder / "policy.json").read_bytes() == before
-    assert b"does not trust this log" in done.stderr
+    assert b"is not for this log" in done.stderr
     (folder / "policy.json.new").replace(folder / "policy.json")
     assert verified(folder, expect_closed=True).errors == []
     again = run_process(folder, *SEAL, given=b"2\n")

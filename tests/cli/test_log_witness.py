@@ -160,3 +160,38 @@ def test_a_quorum_of_two_needs_two(sealed: Path, folder: Path, cli: Cli, witness
     assert not Path("kept").exists()
     cli.ok(*ask, "--witness", witnesses[0].url, "--witness", witnesses[1].url)
     cli.ok("log", "verify", "app.log", "--policy", "policy.json", "--since-checkpoint", "kept")
+
+
+def test_a_pipe_is_cosigned_while_it_is_sealed(folder: Path, cli: Cli, witnesses: list[WitnessProcess]) -> None:
+    assert run_process(folder, *SEAL, given=b"one\n").returncode == 0
+    witnesses.append(
+        WitnessProcess(folder, "--dir", "w", "--name", "w.example.org", "--policy", "policy.json", "--ml-dsa")
+    )
+    keys = [each for vkey in witnesses[0].vkeys for each in ("--witness-key", vkey)]
+    asked = ["--witness", witnesses[0].url, *keys, "--policy", "witnessed.json"]
+    assert run_process(folder, *SEAL, *asked, given=b"two\n").returncode == 0
+    cli.ok("log", "verify", "app.log", "--policy", "witnessed.json", "--expect-closed")
+    # A policy that does not ask for the witness is no policy of this log any more.
+    done = run_process(folder, *SEAL, *asked[:-2], given=b"three\n")
+    assert (done.returncode, b"is not for this log" in done.stderr) == (0, True)
+    assert json.loads((folder / "policy.json.new").read_text())["quorum"] == 1
+
+
+def test_a_pipe_into_a_log_that_was_put_back_is_exit_code_3(
+    folder: Path, cli: Cli, witnesses: list[WitnessProcess]
+) -> None:
+    assert run_process(folder, *SEAL, given=b"one\n").returncode == 0
+    saved = (folder / "app.log").read_bytes()
+    witnesses.append(WitnessProcess(folder, "--dir", "w", "--name", "w.example.org", "--policy", "policy.json"))
+    asked = ["--witness", witnesses[0].url, "--witness-key", witnesses[0].vkeys[0], "--policy", "witnessed.json"]
+    assert run_process(folder, *SEAL, *asked, given=b"two\nthree\nfour\n").returncode == 0
+    (folder / "app.log").write_bytes(saved)
+    done = run_process(folder, *SEAL, *asked, "--json", given=b"another two\n")
+    assert done.returncode == 3
+    assert b"has seen" in done.stderr
+    assert len(json.loads(done.stdout)["unwitnessed"]) == 1
+    assert cli.run("log", "verify", "app.log", "--policy", "witnessed.json").exit_code == 3
+
+
+def test_a_witness_without_its_key_is_wrong_usage(folder: Path) -> None:
+    assert run_process(folder, *SEAL, "--witness", "http://127.0.0.1:9", given=b"").returncode == 2

@@ -9,13 +9,14 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keystead.errors import InvalidSignatureError
-from keystead.ledger.checking import StreamChecker
+from keystead.ledger.checking import StreamChecker, Trust
 from keystead.ledger.checkpoint import Checkpoint, SignedCheckpoint, verify_checkpoint
 from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
 from keystead.ledger.reading import LogFile
 from keystead.ledger.records import Kind, Session
 from keystead.ledger.report import VerifyReport
 from keystead.ledger.sealer import Sealer
+from keystead.ledger.tree import Frontier, leaf_hash
 
 STREAM: Final = "example.org/app"
 START: Final = 1_900_000_000_000
@@ -83,10 +84,33 @@ def small_log(*, closed: bool = True) -> bytes:
     return written
 
 
+def lines_of(log: bytes) -> list[bytes]:
+    return log.splitlines(keepends=True)
+
+
+def roots_of(log: bytes) -> tuple[bytes, ...]:
+    """Return the roots of the complete subtrees over a log's lines."""
+    tree = Frontier()
+    tree.extend([leaf_hash(line) for line in log.splitlines()])
+    return tree.roots
+
+
+def two_files() -> list[bytes]:
+    sealer = Sealer(STREAM, session("one"), session_key("one"))
+    first = sealer.file(1, START) + sealer.seal(payloads(7), START) + sealer.control(Kind.CLOSE, {"next": 2}, START)
+    first += checkpointed(sealer)
+    sealer.end_epochs(3)
+    second = sealer.file(2, START + 2_700_000) + sealer.seal(payloads(7, 7), START + 2_700_001)
+    second += sealer.control(Kind.CLOSE, {"next": 3}, START + 2_700_002) + checkpointed(sealer, START + 2_700_002)
+    third = sealer.file(3, START + 2_700_003) + sealer.seal(payloads(7, 14), START + 2_700_004)
+    third += sealer.control(Kind.CLOSE, {}, START + 2_700_005) + checkpointed(sealer, START + 2_700_005)
+    return [first, second, third]
+
+
 def check(
     folder: Path,
     *contents: bytes,
-    trust: TestTrust | None = None,
+    trust: Trust | None = None,
     since: Checkpoint | None = None,
     expect_closed: bool = False,
     is_whole: bool = False,

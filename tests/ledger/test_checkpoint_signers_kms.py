@@ -18,11 +18,13 @@ from keystead.errors import (
 )
 from keystead.ledger import KmsCheckpointSigner, SealedFile, TrustPolicy, Verifier
 from keystead.ledger.checkpoint import Checkpoint
+from keystead.ledger.controls import MAX_CUTS
 from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
 from keystead.ledger.note_kms import IDENTIFIER, KmsNoteKey
 from keystead.model import KeyPurpose, KeyReference, PublicKey, Signature, SignatureAlgorithm
 from keystead.testing import FakeKMS
-from tests.ledger.logs import kinds
+from tests.ledger.files import until
+from tests.ledger.logs import kinds, lines_of
 from tests.ledger.signer_keys import Alone, with_keys
 
 STREAM = "example.org/app"
@@ -145,13 +147,49 @@ def test_an_outage_of_the_signing_kms_is_an_error_and_not_a_lost_record(tmp_path
     with SealedFile(path, stream=STREAM, kms=kms, key_id="aes", signer=signer(kms)) as log:
         policy = log.trust_policy()
         log.append(b"1")
-        kms.fail_next(1, ProviderConnectionError("the network is down"))
+        kms.fail_next(1, ProviderConnectionError("the network is down"), operation="sign")
         with pytest.raises(ProviderConnectionError):
             log.checkpoint()
         log.append(b"2")
         log.checkpoint()
     report = Verifier(policy, {"fake": kms}).verify(path, expect_closed=True)
     assert (report.valid, kinds(report)) == (True, [])
+
+
+def test_however_often_the_kms_did_not_sign_the_log_is_no_false_alarm(tmp_path: Path, kms: FakeKMS) -> None:
+    path = tmp_path / "app.log"
+    with SealedFile(path, stream=STREAM, kms=kms, key_id="aes", signer=signer(kms)) as log:
+        policy = log.trust_policy()
+        for number in range(MAX_CUTS + 4):
+            log.append(str(number).encode())
+            kms.fail_next(1, ProviderConnectionError("the network is down"), operation="sign")
+            with pytest.raises(ProviderConnectionError):
+                log.checkpoint()
+        log.checkpoint()
+    report = Verifier(policy, {"fake": kms}).verify(path, expect_closed=True)
+    assert (report.errors, report.closed) == ([], True)
+
+
+def test_what_was_appended_while_a_checkpoint_was_signed_is_under_the_next_one(tmp_path: Path, kms: FakeKMS) -> None:
+    path, alone = tmp_path / "app.log", Alone(kms)
+
+    async def sign(message: bytes, key_id: str, **options: Any) -> Signature:
+        if not log.is_closed and not path.read_bytes().count(b'"late"'):
+            log.append(b'"late"')
+            log.flush()
+        return await kms.sign(message, key_id, **options)
+
+    alone.sign = sign
+    with SealedFile(
+        path, stream=STREAM, kms=kms, key_id="aes", signer=signer(alone), checkpoint_s=0.05, buffer_s=0.01
+    ) as log:
+        policy = log.trust_policy()
+        log.append(b"1")
+        log.checkpoint()
+        until(lambda: path.read_bytes().count(b'"k":"checkpoint"') == 2)
+        report = Verifier(policy, {"fake": kms}).verify(path)
+        (late,) = (number for number, line in enumerate(lines_of(path.read_bytes())) if b'"late"' in line)
+        assert report.vouched > late
 
 
 def test_a_disabled_key_signs_no_checkpoint(kms: FakeKMS) -> None:

@@ -17,6 +17,7 @@ from keystead.errors import (
     ConflictError,
     CouldNotVerifyError,
     InvalidInputError,
+    KMSError,
     StorageOperationError,
 )
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy, Verifier
@@ -24,18 +25,9 @@ from keystead.ledger import verifier as verifying
 from keystead.ledger.log_files import LogFiles
 from keystead.ledger.records import parse_line
 from keystead.testing import FakeKMS
+from tests.fakes.clock import FakeClock
+from tests.ledger.files import opened, payloads, until, verified
 from tests.ledger.logs import kinds
-from tests.ledger.test_sealed_file import opened, payloads, verified
-
-
-@pytest.fixture
-def kms() -> FakeKMS:
-    return FakeKMS()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "app.log"
 
 
 class FullDisk:
@@ -106,8 +98,7 @@ def test_a_next_file_that_never_begins_does_not_fill_the_memory(
 
     def never(files: LogFiles, content: bytes) -> Any:
         attempts.append(len(content))
-        with files.failing("be made"):
-            raise OSError(errno.ENOSPC, "No space left on device")
+        return _never(files, content)
 
     log = opened(path, kms, buffer_s=0.01)
     with monkeypatch.context() as patched:
@@ -116,12 +107,64 @@ def test_a_next_file_that_never_begins_does_not_fill_the_memory(
         with pytest.raises(StorageOperationError):
             log.rotate()
         with pytest.raises(StorageOperationError, match="next file"):
-            for _ in range(200):
+            for _ in range(1000):
                 log.append(b'"%b"' % (b"x" * 100))
         time.sleep(0.3)
         # Tried again now and then, and not without pause.
         assert len(attempts) < 10
     log.close()
+
+
+def test_a_flush_says_nothing_is_on_disk_that_waits_for_the_next_file(
+    path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(path, kms, buffer_s=60, checkpoint_s=3600)
+    with monkeypatch.context() as patched:
+        patched.setattr(LogFiles, "create", _never)
+        with pytest.raises(StorageOperationError):
+            log.rotate()
+        log.append(b"1")
+        assert not log.flush(waits=False)
+        for attempt in (log.flush, log.checkpoint, log.rotate):
+            with pytest.raises(StorageOperationError):
+                attempt()
+    log.flush()
+    assert payloads(path) == [1]
+    log.close()
+
+
+def test_epochs_go_on_while_a_next_file_cannot_begin_and_nothing_spins(
+    path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    log = opened(path, kms, clock=clock, epoch_s=60)
+    policy = log.trust_policy()
+    settled: list[float] = []
+    settle = log._log._settle
+
+    def counted() -> KMSError | None:
+        settled.append(time.monotonic())
+        return settle()
+
+    monkeypatch.setattr(log._log, "_settle", counted)
+    with monkeypatch.context() as patched:
+        patched.setattr(LogFiles, "create", _never)
+        with pytest.raises(StorageOperationError):
+            log.rotate()
+        clock.advance(150)
+        with log._log._lock:
+            log._log._lock.notify_all()
+        until(lambda: log._log._writer.sealer.session.epoch == 2)
+        begun = len(settled)
+        time.sleep(0.05)
+        assert len(settled) - begun < 10
+    log.append(b"1")
+    log.close()
+    assert verified(path, kms, policy, expect_closed=True).errors == []
+
+
+def _never(files: LogFiles, content: bytes) -> Any:
+    with files.failing("be made"):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_log_that_was_put_back_to_an_earlier_file_is_not_gone_on_with(path: Path, kms: FakeKMS) -> None:
@@ -252,8 +295,8 @@ def test_a_log_that_rotates_while_it_is_read_is_no_alarm(
         policy = log.trust_policy()
         listed = verifying._files
 
-        def rotating(given: Any) -> Any:
-            found = listed(given)
+        def rotating(given: Any, progress: Any) -> Any:
+            found = listed(given, progress)
             if not path.with_name("app.log.000002").exists() and not path.with_name("app.log.000002.gz").exists():
                 log.rotate()
             return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystead.ledger import piping
@@ -56,6 +56,7 @@ def test_everything_else_is_text(line: bytes) -> None:
     assert json_payload(line) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_a_text_comes_back_byte_for_byte(line: bytes) -> None:
     line = line.replace(b"\n", b"")
@@ -65,6 +66,7 @@ def test_a_text_comes_back_byte_for_byte(line: bytes) -> None:
     assert text_of(payload) == line
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=30)), st.integers(1, 7))
 def test_however_the_input_is_cut_the_lines_are_the_same(lines: list[bytes], size: int) -> None:
     whole = b"\n".join(lines)

@@ -92,9 +92,13 @@ def test_the_index_is_made_anew_where_it_is_absent_stale_or_a_lie(path: Path) ->
     true = index.read_bytes()
     lies = [b"", b"garbage", true[:-1], true[:100], true[:60] + b"\xff" * 40 + true[100:]]
     lies += [true[:position] + b"\x01" + true[position + 1 :] for position in range(25, len(true), 97)]
+    # The offset of the block that the record is in.
+    lies += [true[:101] + offset + true[109:] for offset in (b"\xff" * 8, bytes(8), bytes(7) + b"\x01")]
     for lie in lies:
         index.write_bytes(lie)
         prove(path, 1500).verify(_line(path, 1500), [key], origin=STREAM)
+        index.write_bytes(lie)
+        assert record_line(path, 1500) == _line(path, 1500)
 
 
 def _line(path: Path, number: int) -> bytes:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystead.errors import InvalidInputError
 from keystead.ledger.checkpoint import Checkpoint
 from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
-from keystead.ledger.records import Kind, Session, parse_line
+from keystead.ledger.records import Kind, Session, head_of, line_of, parse_line
 from keystead.ledger.sealer import MAX_PAYLOAD_BYTES, Sealer, require_payload
 from keystead.ledger.tags import NO_TAG, SessionKey, keyed_tagger, unkeyed_tagger
 from keystead.ledger.tree import leaf_hash
@@ -111,6 +111,7 @@ def test_lines_are_json() -> None:
                 assert json.loads(line)["n"] >= 0
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.binary(max_size=200), st.binary(max_size=2000))
 def test_a_tag_is_hmac(key: bytes, prefix: bytes, message: bytes) -> None:
     assert keyed_tagger(key, prefix)(message) == hmac.digest(key, prefix + message, "sha256")
@@ -196,6 +197,7 @@ def test_a_session_without_a_key_has_no_epochs() -> None:
         b"",
         b"plain text",
         b'{"a":\n1}',
+        b'"\x00"',
         b" 1",
         b"x" * 10,
         b"[" + b" " * MAX_PAYLOAD_BYTES,
@@ -203,7 +205,7 @@ def test_a_session_without_a_key_has_no_epochs() -> None:
         None,
         bytearray(b"1"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_what_cannot_be_a_record_is_refused(payload: Any) -> None:
     with pytest.raises(InvalidInputError):
@@ -225,3 +227,8 @@ def test_keys_do_not_show() -> None:
 def test_a_key_that_cannot_be_is_refused(key: bytes, epoch: int) -> None:
     with pytest.raises(InvalidInputError):
         SessionKey(key, "s", epoch=epoch)
+
+
+def test_a_record_takes_less_than_150_bytes_more_than_what_is_in_it() -> None:
+    head = head_of(10**19 - 1, 10**16 - 1, b"{}")
+    assert len(line_of(head, bytes(32)) + b"\n") - len(b"{}") < 150

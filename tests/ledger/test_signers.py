@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from keystead.errors import (
     KeyGenerationFailError,
     KeyNotExportableError,
     KeyNotFoundError,
+    KeyStateError,
     ProviderAuthError,
 )
 from keystead.ledger.signers import KmsSigner, SignerSettings
@@ -27,6 +29,7 @@ from tests.fakes.clock import FakeClock
 from tests.ledger.signer_keys import (
     LONG,
     MESSAGE,
+    PURPOSES,
     Alone,
     Undescribed,
     each_key,
@@ -201,6 +204,21 @@ async def test_f6_several_keys_sign_and_verify_each_by_its_name(kms: FakeKMS, ke
     with pytest.raises(InvalidSignatureError):
         await one.verify(MESSAGE, mine.signature, key_id=other)
     await one.verify(MESSAGE, theirs.signature)  # the signer's own id stands for all of them
+
+
+@pytest.mark.parametrize(("own", "former"), list(itertools.permutations(PURPOSES, 2)))
+async def test_what_a_trusted_key_of_another_kind_has_signed_is_not_called_invalid(
+    kms: FakeKMS, own: str, former: str
+) -> None:
+    signature = await signer(kms, former).sign(MESSAGE)
+    one = signer(kms, own, trusted_key_ids=(former,))
+    await one.verify(MESSAGE, signature)
+    await one.verify(MESSAGE, signature, key_id=former)
+    with pytest.raises(InvalidSignatureError):
+        await one.verify(b"another", signature)
+    kms.disable(former)
+    with pytest.raises(KeyStateError):
+        await signer(kms, own, trusted_key_ids=(former,)).verify(MESSAGE, signature)
 
 
 async def test_a_session_key_of_another_size_is_refused(kms: FakeKMS) -> None:

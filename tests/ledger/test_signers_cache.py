@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import hmac
+import pickle
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,6 +15,8 @@ import pytest
 
 from keystead.errors import KeyNotFoundError, KMSError, ProviderAuthError, ProviderConnectionError, SystemShutdownError
 from keystead.ledger.signers_cache import RETRY_S, Confirmed, HeldKey, Terms
+from keystead.ledger.signers_material import MaterialKey
+from keystead.model import SignatureAlgorithm
 from tests.fakes.clock import FakeClock
 
 KEY = bytes(range(32))
@@ -50,6 +54,14 @@ def source() -> Source:
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("copying", [pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("holder", [HeldKey(KEY), MaterialKey(KEY, "print", SignatureAlgorithm.HMAC_SHA_256)])
+def test_f22_a_held_key_is_not_pickled_or_copied(holder: object, copying: Callable[[object], object]) -> None:
+    # A copy is in a buffer that nobody wipes, and a pickle in a file that nobody guards.
+    with pytest.raises(TypeError, match="cannot be pickled or copied"):
+        copying(holder)
 
 
 def test_f22_a_wiped_key_holds_zeros_only_and_does_nothing() -> None:

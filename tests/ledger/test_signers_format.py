@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystead.crypto.signatures import verify_signature
@@ -40,11 +40,13 @@ def test_a_vector_message_has_its_statement(case: dict[str, Any]) -> None:
     assert statement(bytes.fromhex(case["message"])).hex() == case["statement"]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64) | st.binary(max_size=16).map(lambda tail: RESERVED + tail), st.binary(max_size=64))
 def test_no_two_messages_have_one_statement(first: bytes, second: bytes) -> None:
     assert (statement(first) == statement(second)) is (first == second)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=5000))
 def test_a_statement_is_as_long_as_every_kms_takes(message: bytes) -> None:
     assert 1 <= len(statement(message)) <= 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystead.errors import InvalidInputError, InvalidProofError
@@ -102,6 +102,7 @@ def test_a_root_is_the_same_however_it_came_to_be(size: int) -> None:
     assert one_by_one.roots == at_once.roots
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=8))
 def test_leaves_may_come_in_any_portions(portions: list[int]) -> None:
     tree, at = Frontier(), 0
@@ -149,6 +150,7 @@ def test_every_growth_of_every_small_tree_is_proved() -> None:
             verify_consistency(old, new, defined_root(LEAVES[:old]), defined_root(LEAVES[:new]), proof)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_no_other_leaf_place_size_or_path_is_proved(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
@@ -170,6 +172,7 @@ def test_no_other_leaf_place_size_or_path_is_proved(size: int, data: st.DataObje
             verify_inclusion(leaf, place, of, path, root)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 300), st.data())
 def test_a_log_that_was_rewritten_is_no_continuation(new: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(1, new - 1))

@@ -18,20 +18,10 @@ from keystead.ledger.sealer import Sealer
 from keystead.ledger.tags import SessionKey
 from keystead.ledger.witness_client import with_cosignatures
 from keystead.testing import FakeKMS
+from tests.ledger.files import STREAM, opened, verified
 from tests.ledger.logs import chained, kinds
-from tests.ledger.test_sealed_file import STREAM, opened, verified
 
 WITNESS = WitnessSigner("witness.example.org", Ed25519PrivateKey.from_private_bytes(bytes(32)))
-
-
-@pytest.fixture
-def kms() -> FakeKMS:
-    return FakeKMS()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "app.log"
 
 
 def test_a_chain_that_nobody_signed_is_anybodys(path: Path) -> None:
@@ -52,18 +42,6 @@ def test_tags_that_no_key_checks_are_anybodys_too(path: Path, kms: FakeKMS) -> N
     assert Verifier(policy).verify(path, expect_closed=True).errors == []
     path.write_bytes(b"".join(lines[:2]))
     assert kinds(Verifier(policy).verify(path)) == ["untrusted"]
-
-
-def test_records_of_a_chain_after_the_last_checkpoint_are_told_apart(path: Path) -> None:
-    log = SealedFile(path, stream=STREAM, kms=None, checkpoint_s=3600)
-    log.append(b"1")
-    log.checkpoint()
-    log.append(b"2")
-    log.flush()
-    report = Verifier(log.trust_policy()).verify(path)
-    assert report.valid
-    assert any("anybody's" in warning for warning in report.warnings)
-    log.close()
 
 
 def test_a_shared_key_alone_checks_tags_and_closing(path: Path, kms: FakeKMS) -> None:

@@ -25,25 +25,19 @@ from keystead.ledger.checkpoint import Checkpoint, verify_checkpoint
 from keystead.ledger.cosignature import WitnessKey, WitnessSigner
 from keystead.ledger.note import Note, NoteSignature
 from keystead.ledger.tree import consistency_proof, leaf_hash
-from keystead.ledger.witness import FolderState, Witness
 from keystead.ledger.witness_client import cosigned, with_cosignatures
 from keystead.ledger.witness_server import WitnessServer
 from tests.ledger.test_witness import LEAVES, LOG, LOG_KEY, NOW, checkpoint, request, subtree
+from tests.ledger.witnesses import ED25519, serving
 
-SIGNER = WitnessSigner("witness.example.org", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+SIGNER = ED25519
 KEYS = [SIGNER.key]
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[WitnessServer]:
-    witness = Witness([SIGNER], {"log.example.org": [LOG_KEY]}, FolderState(tmp_path / "witness"), lambda: NOW)
-    made = WitnessServer(("127.0.0.1", 0), witness, [SIGNER])
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.close()
+    with serving(tmp_path / "witness", {"log.example.org": [LOG_KEY]}) as made:
+        yield made
 
 
 def ask(

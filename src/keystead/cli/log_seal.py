@@ -16,10 +16,10 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from keystead.cli.frame import FAILED, Call, duration_option, say, wrong_usage
+from keystead.cli.frame import FAILED, NOT_VERIFIED, Call, duration_option, say, wrong_usage
 from keystead.cli.log_policy import KeyEnv, beside, with_key_env
 from keystead.cli.render import Outcome
-from keystead.errors import ConfigurationError, CouldNotVerifyError, StorageOperationError
+from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidProofError, StorageOperationError
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy
 from keystead.ledger.checkpoint_signers import name_for
 from keystead.ledger.log_files import LogFiles
@@ -73,16 +73,30 @@ def seal(
     on_kms_failure: Annotated[
         OnFailure, typer.Option("--on-kms-failure", help="At start: fail, or seal without a key until there is one.")
     ] = "raise",
+    witness: Annotated[
+        list[str] | None,
+        typer.Option("--witness", metavar="URL", help="Have each checkpoint cosigned there; may be given again."),
+    ] = None,
+    witness_key: Annotated[
+        list[str] | None,
+        typer.Option("--witness-key", metavar="KEY", help="A verifier key that a witness prints; again for more."),
+    ] = None,
+    quorum: Annotated[
+        int, typer.Option("--quorum", metavar="N", min=0, help="Of how many witnesses the policy asks for.")
+    ] = 1,
 ) -> Outcome:
     """Seal each line of stdin, as in `app | keystead log seal app.log`.
 
     A line that is one JSON value is sealed as it is, any other as text. At the end of the input, and on SIGTERM,
     SIGINT and SIGHUP once the input has ended or two seconds have passed, the log is signed as closed. The trust
-    policy is for whoever verifies: move it there. Exit codes: 0 everything was sealed; 1 it was not.
+    policy is for whoever verifies: move it there. Exit codes: 0 everything was sealed; 1 it was not; 3 it was, and a
+    witness has seen another history of this log.
     """
     call = with_key_env(call, key_env)
     if signer is not None and signing_key is not None:
         wrong_usage("--signer and --signing-key name the key twice")
+    if bool(witness) is not bool(witness_key):
+        wrong_usage("--witness and --witness-key go together: what a witness answers is checked by its key")
     name = stream or _stream(file)
     signs = signer if signing_key is None else LocalSigner.from_file(signing_key, name_for(name))
     epoch_s, checkpoint_s = (
@@ -108,6 +122,8 @@ def seal(
                 compress=compress,
                 fsync=fsync,
                 on_kms_failure=on_kms_failure,
+                witnesses=dict.fromkeys(witness or [], witness_key or []),
+                quorum=quorum,
             )
         except BaseException:
             if waiting := pipe.waiting_bytes():
@@ -131,7 +147,7 @@ def write_policy(policy: TrustPolicy, path: Path) -> Path:
         return path
     other = path.with_name(f"{path.name}.new")
     policy.save(other)
-    _tell(f"warning: {path} does not trust this log, and is left as it is; the policy that does is in {other}")
+    _tell(f"warning: {path} is not for this log, and is left as it is; the policy that is stands in {other}")
     return other
 
 
@@ -241,13 +257,17 @@ class _Sealing:
             "texts": self._lines.texts,
             "cut": self._lines.cut,
             "closed": self._log.is_closed,
+            "unwitnessed": [str(each) for each in self._log.unwitnessed.values()],
             "error": self._failure,
         }
+        forks = [each for each in self._log.unwitnessed.values() if isinstance(each, InvalidProofError)]
+        for each in forks:
+            _tell(f"error: {each}")
         if self._failure is not None:
             _tell(f"error: {self._failure}")
-        else:
-            _tell(f"{told}, and closed it")
-        return Outcome(data, None, 0 if self._failure is None else FAILED)
+            return Outcome(data, None, FAILED)
+        _tell(f"{told}, and closed it")
+        return Outcome(data, None, NOT_VERIFIED if forks else 0)
 
     def _read(self) -> None:
         has_ended = False
@@ -316,7 +336,7 @@ def _plain(name: str) -> str:
 
 
 def _contains(found: TrustPolicy, needed: TrustPolicy) -> bool:
-    """Whether a policy trusts all that another one does, and is for the same stream."""
+    """Whether a policy trusts all that another one does, asks for as much, and is for the same stream."""
     keys = {(key.provider, key.key_id) for key in found.keys}
     signers = {each.key for each in found.signers}
     return (
@@ -324,6 +344,8 @@ def _contains(found: TrustPolicy, needed: TrustPolicy) -> bool:
         and set(needed.algorithms) <= set(found.algorithms)
         and all((key.provider, key.key_id) in keys for key in needed.keys)
         and all(each.key in signers for each in needed.signers)
+        and set(needed.witnesses) <= set(found.witnesses)
+        and needed.quorum <= found.quorum
     )
 
 

@@ -1,12 +1,12 @@
 """Following a stream through its files: every tag, number, time and root is computed again.
 
-The common record goes through a loop that does nothing else; whatever that does not take is looked at one by one.
+The common record goes through a loop that does nothing else (``runs``); whatever that does not take is looked at one
+by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Final, Protocol
 
 from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidSignatureError
@@ -16,7 +16,6 @@ from keystead.ledger.losses import Losses
 from keystead.ledger.reading import Batch, LogFile
 from keystead.ledger.records import (
     MAX_EPOCHS,
-    TAIL_BYTES,
     FileHeader,
     Kind,
     MalformedRecordError,
@@ -26,15 +25,13 @@ from keystead.ledger.records import (
     parse_line,
     parse_payload,
     stated_tag,
-    tag_text,
 )
 from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
-from keystead.ledger.sealer import BATCH
+from keystead.ledger.runs import Run
 from keystead.ledger.sessions import OpenSession
 from keystead.ledger.tags import NO_TAG
-from keystead.ledger.tree import Frontier
+from keystead.ledger.tree import Frontier, leaf_hash
 
-_LONGEST_TIME: Final = 16
 _MOST_STEPS: Final = MAX_EPOCHS
 """Epochs that are gone through for records that then prove not to be sealed: what anybody writes costs no more."""
 
@@ -152,8 +149,8 @@ class StreamChecker:
         try:
             record = parse_line(batch.lines[0])
             header = FileHeader.of(parse_payload(record.payload))
-            if record.kind != Kind.FILE:
-                raise MalformedRecordError("another kind")
+            if record.kind != Kind.FILE or not batch.whole:
+                raise MalformedRecordError("another kind, or half a record")
             tree = Frontier(record.number, header.roots)
         except (MalformedRecordError, InvalidInputError):
             self.find(ErrorType.MALFORMED, "the file does not begin as a log does; nothing in it could be checked")
@@ -219,9 +216,8 @@ class StreamChecker:
         self._controls.ended_file()
 
     def _check_batch(self, batch: Batch, at: int, following: Batch | None) -> None:
-        lines = batch.lines
         # The last line of a file has to have its end, or it is what a crash left of one.
-        whole = len(lines) if batch.has_end else len(lines) - 1
+        lines, whole = batch.lines, batch.whole
         counted, offset = 0, batch.offset
         while at < len(lines):
             if at < whole and not self._controls.is_waiting:
@@ -244,35 +240,13 @@ class StreamChecker:
         session = self.session
         if session is None or session.tagger is None or self._is_lost or self.losses.junk is not None:
             return at
-        tagger, low, high = session.tagger, session.low_ms, session.high_ms
-        number, tag, last = self.number, self.tag, self.time_ms
-        leaves = self._leaves
         if self._since is not None:
             # So that the root is looked at just there.
-            end = min(end, at + self._since.size - number)
+            end = min(end, at + self._since.size - self.number)
         begun = at
-        while at < end:
-            line = lines[at]
-            begin = b'{"n":%d,"t":' % number
-            size = len(begin)
-            until = line.find(b',"d":', size, size + _LONGEST_TIME + 5)
-            digits = line[size:until]
-            if until < 0 or not line.startswith(begin) or not digits.isdigit() or digits[0] == 48:  # no leading zero
-                break
-            time_ms = int(digits)
-            if time_ms != last and not (last < time_ms and low <= time_ms <= high):
-                break
-            found = tagger(tag + line[:-TAIL_BYTES])
-            if line[-TAIL_BYTES:] != b',"m":"%b"}' % tag_text(found):
-                break
-            tag, last = found, time_ms
-            leaves.append(sha256(b"\x00" + line).digest())
-            number += 1
-            at += 1
-            if len(leaves) >= BATCH:
-                self._tree.extend(leaves)
-                leaves.clear()
-        self.number, self.tag, self.time_ms = number, tag, last
+        run = Run(self.number, self.tag, self.time_ms, self._tree, self._leaves)
+        at += run.take(lines[at:end], session, session.tagger)
+        self.number, self.tag, self.time_ms = run.number, run.tag, run.time_ms
         self.report.records_checked += at - begun
         if at > begun:
             self._controls.took_records()
@@ -288,12 +262,14 @@ class StreamChecker:
             return
         if self._is_sealed(record):
             self._accept(line, record)
-        elif after is not None and self._would_follow(after):
-            self.report.records_invalid += 1
-            self.losses.take_inserted(record)
+        elif self.losses.was_left():
+            self.losses.take_junk(line)
         elif record.number < self.number:
             self.report.records_invalid += 1
             self.losses.take_earlier(record)
+        elif after is not None and self._would_follow(after):
+            self.report.records_invalid += 1
+            self.losses.take_inserted(record)
         else:
             self.losses.take_changed(record)
             self._adopt(line, record)
@@ -363,7 +339,7 @@ class StreamChecker:
         self._add(line, record)
 
     def _add(self, line: bytes, record: Record) -> None:
-        self._leaves.append(sha256(b"\x00" + line).digest())
+        self._leaves.append(leaf_hash(line))
         self.number = record.number + 1
         self.time_ms = max(self.time_ms, record.time_ms)
         self.report.records_checked += 1

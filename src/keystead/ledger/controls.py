@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from keystead.errors import InvalidSignatureError
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from keystead.ledger.checking import StreamChecker
 
 
+_PROVEN: Final = -1
 MAX_CUTS: Final = 16
-"""Checkpoints that are being signed at a time."""
+"""Cuts that a checkpoint may still follow; a KMS that did not sign left others for good."""
 
 
 class Controls:
@@ -38,9 +40,10 @@ class Controls:
         self._is_closed = False
         self._asks_for_no_checkpoint = False
         self._close_number = 0
+        self._told = 0
         self._first_file = 1
-        self._gaps: dict[int, int] = {}
-        self._removed: set[int] = set()
+        self._gaps: list[tuple[range, int]] = []
+        self._removed: dict[int, int] = {}
         self._cuts: dict[int, bytes | None] = {}
 
     @property
@@ -54,10 +57,9 @@ class Controls:
 
     def gap(self, files: range, number: int) -> None:
         """Note files that are not there, before a file that begins at record ``number``."""
-        if not len(files):
+        if not files:
             self._checker.find(ErrorType.REORDERED, "the file does not come after the one before it")
-        for file in files:
-            self._gaps[file] = number
+        self._gaps.append((files, number))
 
     def begin_file(self) -> None:
         """Begin a file."""
@@ -65,13 +67,15 @@ class Controls:
 
     def took_records(self) -> None:
         """Take note of records of the application."""
-        self._is_closed = False
+        self._is_closed, self._told = False, self._checker.number
 
     def before(self, record: Record) -> None:
         """See that a record may stand where it does, and set the clock that its time is measured by."""
         find = self._checker.find
         if record.kind == Kind.CUT:
             self._cuts[record.number] = self._checker.root()
+            if len(self._cuts) > MAX_CUTS:
+                del self._cuts[next(iter(self._cuts))]
         if record.kind == Kind.CLOCK and self._checker.session is not None:
             with contextlib.suppress(MalformedRecordError):
                 self._checker.session.step(integer(parse_payload(record.payload), "step"))
@@ -88,6 +92,8 @@ class Controls:
 
     def after(self, record: Record) -> None:
         """Follow what a record says."""
+        if record.kind not in {Kind.CUT, Kind.CHECKPOINT}:
+            self._told = record.number + 1
         if record.kind is None:
             self._is_closed = False
             return
@@ -136,17 +142,18 @@ class Controls:
         checker_has_files = report.files > 0
         is_vouched = report.vouched > self._close_number or self._asks_for_no_checkpoint
         report.closed = self._is_closed and is_vouched and checker.losses.junk is None
-        for file, number in self._gaps.items():
-            if file not in self._removed:
-                checker.find(ErrorType.MISSING, f"file {file}, before record {number}, is not here")
+        removed = sorted(file for file, at in self._removed.items() if at < report.vouched or at == _PROVEN)
         if is_whole and checker_has_files:
-            for file in range(1, self._first_file):
-                if file not in self._removed:
-                    checker.find(ErrorType.MISSING, f"file {file} of the stream is not here")
+            self._gaps.append((range(1, self._first_file), report.first))
+        for files, number in self._gaps:
+            for gap in _without(files, removed):
+                told = f"file {gap[0]}" if gap[0] == gap[-1] else f"files {gap[0]} to {gap[-1]}"
+                checker.find(ErrorType.MISSING, f"{told}, before record {number}: not here")
         if checker.losses.junk is not None:
             size = checker.losses.junk.end - checker.losses.junk.offset
             report.warnings.append(f"the last {size} bytes are no record, as a crash leaves them")
-        is_unproven = checker.has_unproven and not report.closed and report.vouched < checker.number
+        # A checkpoint, and the cut that announced it, say nothing that has to be vouched for.
+        is_unproven = checker.has_unproven and not report.closed and report.vouched < self._told
         if is_unproven and report.vouched == 0 and report.valid:
             checker.find(ErrorType.UNTRUSTED, "no key seals these records, and no checkpoint vouches for any of them")
         elif is_unproven:
@@ -169,8 +176,8 @@ class Controls:
         elif kind is Kind.CLOCK:
             integer(payload, "step")
         elif kind is Kind.CUT:
-            if payload != {} or len(self._cuts) > MAX_CUTS:
-                raise MalformedRecordError("a cut that says something, or too many")
+            if payload != {}:
+                raise MalformedRecordError("a cut that says something")
         elif kind is Kind.CHECKPOINT:
             self._is_closed = was_closed
         elif kind is Kind.REKEY:
@@ -179,7 +186,11 @@ class Controls:
             self._recover(*recovery(payload))
         elif kind is Kind.RETENTION:
             files, _ = retained(payload)
-            self._removed.update(each["file"] for each in files)
+            # Where anybody could have made the tag, a checkpoint has to be over it.
+            is_proven = checker.session is not None and checker.session.is_keyed
+            for each in files:
+                at = _PROVEN if is_proven else record.number
+                self._removed[each["file"]] = min(at, self._removed.get(each["file"], at))
         elif kind is Kind.CLOSE:
             following = closing(payload)
             self._closed = 0 if following is None else following
@@ -212,3 +223,15 @@ class Controls:
         if not is_true:
             where = {} if junk is None else {"line": junk.line, "offset": junk.offset}
             checker.find(ErrorType.MODIFIED, "what a crash had left is not what the log says of it", **where)
+
+
+def _without(files: range, removed: Iterable[int]) -> Iterator[range]:
+    """Yield what is left of ``files`` without ``removed``, which rises; a file may say that it is one of billions."""
+    begin = files.start
+    for file in removed:
+        if file in files:
+            if begin < file:
+                yield range(begin, file)
+            begin = file + 1
+    if begin < files.stop:
+        yield range(begin, files.stop)

@@ -25,7 +25,7 @@ from keystead.ledger.verifier import header_of
 from keystead.model import SignatureAlgorithm
 from keystead.ports import Closes, DescribesKeys, KmsProvider
 from keystead.providers.guard import GuardedProvider
-from keystead.providers.key_material import KeyMaterial, decode
+from keystead.providers.key_material import KeyMaterial
 from keystead.providers.key_sources import FileSource, MaterialSource, VariableSource
 from keystead.providers.local.provider import DEFAULT_KEY_ID, LocalKMSConfig, LocalKMSProvider
 from keystead.runtime.loop import background_loop
@@ -178,12 +178,6 @@ def given_keys(
     signer = SeedSigner(stream, (KeyMaterial.of(key),)) if algorithm is SignatureAlgorithm.ED25519 else None
     guarded = GuardedProvider(provider, provider.provider_name)
     return LogKeys(KmsSessions(guarded, key_id or DEFAULT_KEY_ID), signer, guarded, is_local=True)
-
-
-def keys_in(content: bytes) -> tuple[bytes, ...] | None:
-    """Return the keys of 32 bytes that a variable or a file holds, the newest first; None where it holds none."""
-    decoded = decode(content)
-    return None if decoded.problem is not None else tuple(each.key for each in decoded.keys)
 
 
 def signer_keys(

@@ -14,7 +14,6 @@ from typing import IO, Any, Final
 from keystead.errors import ConfigurationError, StorageOperationError
 from keystead.ledger.checkpoint import Checkpoint
 from keystead.ledger.log_files import LogFiles
-from keystead.ledger.note import Note, NoteSignature
 from keystead.ledger.records import MAX_EPOCHS, Kind, Session
 from keystead.ledger.resuming import LastState, last_state
 from keystead.ledger.sealer import Sealer
@@ -104,8 +103,8 @@ class LogWriter:
 
     @property
     def needs_rekey(self) -> bool:
-        """Whether the session has come to its last epoch."""
-        return self.sealer.session.epoch >= MAX_EPOCHS - 1
+        """Whether half of the session's epochs are over: behind the last one no record would have its time."""
+        return self.sealer.session.epoch >= MAX_EPOCHS // 2
 
     def rekey(self, session: Session, key: bytes | None) -> None:
         """Hand over to another session; errors as ``seal``."""
@@ -120,17 +119,19 @@ class LogWriter:
         self._take(self.sealer.control(Kind.CUT, {}, self._now_ms()))
         return checkpoint
 
-    def checkpoint(self, checkpoint: Checkpoint, signature: NoteSignature) -> bytes:
-        """Write a signed checkpoint that a cut announced, and return it as a note; errors as ``seal``."""
-        note = Note(checkpoint.text(), (signature,)).render()
+    def checkpoint(self, checkpoint: Checkpoint, note: bytes) -> None:
+        """Write a signed checkpoint that a cut announced; errors as ``seal``."""
+        is_last = self.sealer.number == checkpoint.size + 1
         self.control(Kind.CHECKPOINT, {"note": note.decode()})
-        self.checkpointed = self.sealer.number
-        return note
+        # What was sealed while it was being signed is under the next one.
+        self.checkpointed = self.sealer.number if is_last else checkpoint.size + 1
 
-    def checkpoint_now(self, sign: Callable[[str], NoteSignature]) -> bytes:
+    def checkpoint_now(self, signed: Callable[[str], bytes]) -> bytes:
         """Sign and write a checkpoint over all records so far, and return it as a note; errors as ``seal``."""
         self._take(self._advanced())
-        return self._checkpoint_here(sign)
+        note = signed(self.sealer.checkpoint().text())
+        self.last_checkpoint(note)
+        return note
 
     def end_file(self, following: int | None) -> None:
         """Write that the file ends: the stream goes on in ``following``, or is closed. Errors as ``seal``.
@@ -139,9 +140,11 @@ class LogWriter:
         """
         self.control(Kind.CLOSE, {} if following is None else {"next": following})
 
-    def last_checkpoint(self, signature: NoteSignature) -> bytes:
-        """Write the checkpoint behind the end of a file, signed meanwhile; errors as ``seal``."""
-        return self._checkpoint_here(lambda text: signature)
+    def last_checkpoint(self, note: bytes) -> None:
+        """Write a signed checkpoint over all records so far, as behind the end of a file; errors as ``seal``."""
+        # With the time of the record before: a signature may take longer than what is left of the epoch.
+        self._take(self.sealer.control(Kind.CHECKPOINT, {"note": note.decode()}, self.sealer.time_ms))
+        self.checkpointed = self.sealer.number
 
     def next_file(self) -> Path:
         """Begin the next file, and return the one that has ended.
@@ -171,15 +174,12 @@ class LogWriter:
 
     def write(self) -> None:
         """Write what is sealed; errors as ``seal``."""
-        file = self._file
-        while self._unwritten and file is not None:
-            with self._files.failing("be written"):
-                written = file.write(memoryview(self._unwritten)[:_CHUNK_BYTES].tobytes()) or 0
+        while self._unwritten and self._file is not None:
+            written = self._write_some(self._file, memoryview(self._unwritten)[:_CHUNK_BYTES].tobytes())
             del self._unwritten[:written]
-            self._is_synced = False
-        if self._fsync_always and not self._is_synced and file is not None:
+        if self._fsync_always and not self._is_synced and self._file is not None:
             with self._files.failing("be put on disk"):
-                os.fsync(file.fileno())
+                os.fsync(self._file.fileno())
             self._is_synced = True
 
     def close(self) -> None:
@@ -190,17 +190,23 @@ class LogWriter:
             self._file = None
 
     def _take(self, lines: bytes) -> None:
-        self._unwritten += lines
         self.size += len(lines)
+        if self._unwritten or self._file is None:
+            self._unwritten += lines
+        elif lines:
+            # What the disk takes at once, as it nearly always does, is not copied.
+            written = 0
+            try:
+                written = self._write_some(self._file, lines)
+            finally:
+                self._unwritten += memoryview(lines)[written:]
         self.write()
 
-    def _checkpoint_here(self, sign: Callable[[str], NoteSignature]) -> bytes:
-        checkpoint = self.sealer.checkpoint()
-        note = Note(checkpoint.text(), (sign(checkpoint.text()),)).render()
-        # With the time of the record before: a signature may take longer than what is left of the epoch.
-        self._take(self.sealer.control(Kind.CHECKPOINT, {"note": note.decode()}, self.sealer.time_ms))
-        self.checkpointed = self.sealer.number
-        return note
+    def _write_some(self, file: IO[bytes], content: bytes) -> int:
+        with self._files.failing("be written"):
+            written = file.write(content) or 0
+        self._is_synced = False
+        return written
 
     def _new_file(self, number: int) -> None:
         if self._pending is None:

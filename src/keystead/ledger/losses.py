@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from keystead.ledger.records import Kind, Record
+from keystead.errors import StorageOperationError
+from keystead.ledger.reading import LogFile
+from keystead.ledger.records import Kind, MalformedRecordError, Record, parse_line
 from keystead.ledger.report import ErrorType
 
 if TYPE_CHECKING:
     from keystead.ledger.checking import StreamChecker
 
 _MAX_GAPS: Final = 1000
+_MAX_SESSIONS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -30,7 +34,18 @@ class Losses:
         self._checker = checker
         self._missing: list[range] = []
         self._early: dict[int, tuple[int, int]] = {}
+        self._resumed: dict[int, int] | None = None
         self.junk: Junk | None = None
+
+    def was_left(self) -> bool:
+        """Whether a crash left the line where the reader is, as the log says further on.
+
+        A disk may lose the middle of what was written last, so that records stand behind it which are none any more.
+        """
+        checker = self._checker
+        if self._resumed is None:
+            self._resumed = _resumed(checker.file)
+        return self._resumed.get(checker.number, -1) > checker.offset
 
     def take_junk(self, line: bytes) -> None:
         """Take a line that is no record."""
@@ -59,6 +74,7 @@ class Losses:
 
     def end_file(self) -> None:
         """Say what stands behind a file's last record, now that another file follows."""
+        self._resumed = None
         if (junk := self.drop_junk()) is not None:
             where = {"line": junk.line, "offset": junk.offset}
             self._checker.find(ErrorType.TRUNCATED, "the file ends in what is no record", **where)
@@ -82,7 +98,7 @@ class Losses:
         for index, gap in enumerate(self._missing):
             if record.number in gap:
                 parts = (range(gap.start, record.number), range(record.number + 1, gap.stop))
-                self._missing[index : index + 1] = [part for part in parts if len(part)]
+                self._missing[index : index + 1] = [part for part in parts if part]
                 message = f"record {record.number} stands behind ones that came after it"
                 self._checker.find(ErrorType.REORDERED, message)
                 return
@@ -102,7 +118,19 @@ class Losses:
             checker.find(ErrorType.REORDERED, message, line=line, offset=offset)
             if gap == range(number, number + 1):
                 return
-        told = f"record {gap[0]} is" if len(gap) == 1 else f"records {gap[0]} to {gap[-1]} are"
+        told = f"record {gap[0]} is" if gap[0] == gap[-1] else f"records {gap[0]} to {gap[-1]} are"
         checker.find(ErrorType.MISSING, f"{told} not here")
         if len(self._missing) < _MAX_GAPS:
             self._missing.append(gap)
+
+
+def _resumed(file: LogFile) -> dict[int, int]:
+    """Return where sessions begin in a file, by the number of the record."""
+    found: dict[int, int] = {}
+    with contextlib.suppress(StorageOperationError):
+        for offset, line in file.lines_from(0):
+            if b',"k":"session","d":' not in line[:64] or len(found) >= _MAX_SESSIONS:
+                continue
+            with contextlib.suppress(MalformedRecordError):
+                found[parse_line(line).number] = offset
+    return found

@@ -1,7 +1,7 @@
-"""A log that is open in this process: what waits to be sealed, and the thread that looks after it.
+"""A log that is open in this process: what waits to be sealed, and the two threads that look after it.
 
-Appending only ever waits for the disk. Calls to a KMS, to sign or for a session key, are made in the log's own thread;
-while the end of a file is being signed what is appended waits in memory.
+Appending only ever waits for the disk. One thread writes what waits and goes from epoch to epoch; the other signs, asks
+witnesses, begins files and sessions, and may have to wait for somebody else in all of that.
 """
 
 from __future__ import annotations
@@ -9,49 +9,41 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from keystead.errors import InvalidInputError, KMSError, StorageOperationError, SystemShutdownError
 from keystead.ledger.checkpoint_signers import CheckpointSigner, LocalSigner, name_for
 from keystead.ledger.log_files import LogFiles
+from keystead.ledger.log_options import LogOptions
+from keystead.ledger.log_sessions import LogSessions
 from keystead.ledger.log_writer import LogWriter, require_room
-from keystead.ledger.records import Kind, Session
+from keystead.ledger.records import Kind
 from keystead.ledger.resuming import span_of
 from keystead.ledger.retaining import merged, removals_in
-from keystead.ledger.sealer import BATCH
-from keystead.ledger.session_source import ChainedSessions, SessionSource
-from keystead.ports import Clock
+from keystead.ledger.sealer import BATCH, require_payloads
+from keystead.ledger.session_source import SessionSource
+from keystead.ledger.signed_writer import SignedWriter
+from keystead.ledger.witnessing import Witnesses
 
 log = logging.getLogger("keystead.ledger")
 
-Fsync = Literal["flush", "always", "never"]
-_QUEUE_BYTES: Final = 1 << 18
 _IDLE_S: Final = 60.0
 _RETRY_S: Final = 30.0
-"""How long after a checkpoint that could not be signed the next one is tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogOptions:
-    """See ``SealedFile``."""
-
-    clock: Clock
-    epoch_s: int
-    checkpoint_records: int
-    checkpoint_s: float
-    max_bytes: int | None
-    compress: bool
-    fsync: Fsync
-    buffer_s: float
-    chains_on_failure: bool
+"""How long after a KMS that did not answer it is asked again."""
+_DISK_RETRY_S: Final = 1.0
 
 
 class OpenLog:
-    """One stream, opened by one process. Thread-safe; errors as ``SealedFile``."""
+    """One stream, opened by one process. Thread-safe; errors as ``SealedFile``.
+
+    Attributes:
+        fresh: records that were appended without the lock, which takes longer than all else: as many as ``most_fresh``.
+            Nothing is lost by that: whoever takes them says first that the next record has to tell of itself, and is
+            there once more when the log is closed.
+        is_told: the thread that writes knows of them; otherwise who appends calls ``tell``.
+    """
 
     def __init__(
         self, path: Path, stream: str, source: SessionSource, signer: CheckpointSigner | None, options: LogOptions
@@ -59,81 +51,93 @@ class OpenLog:
         self._files = LogFiles(path)
         self.path = path = self._files.path
         self.stream = stream
-        self._source = source
+        self._sessions = LogSessions(source, stream, options)
         self._options = options
-        self._lock = threading.Condition(threading.Lock())
+        mutex = threading.Lock()
+        self._lock = threading.Condition(mutex)
+        self._due = threading.Condition(mutex)
         self._signing = threading.Lock()
         self._compressing = threading.Lock()
-        self._queue: list[bytes] = []
-        self._queued = 0
-        self._waits_since = self._sleeps_until = 0.0
-        self._is_closing = self._is_final = self._wants_rotation = False
-        self._is_ended = self._is_end_done = self._is_signing_end = False
+        self.fresh: list[bytes] = []
+        self.most_fresh, self.is_told = BATCH - 1, False
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._waits_since = self._writes_at = self._signs_at = 0.0
+        self._is_closing = self._is_final = self._wants_rotation = self._wants_checkpoint = False
         self._ended: list[Path] = []
         self._checkpoint_at = time.monotonic() + options.checkpoint_s
+        self._asks_again_at = self._rests_until = 0.0
         self._files.lock()
         try:
             self.signer = signer or LocalSigner.from_file(f"{path}.key", name_for(stream))
+            self.witnesses = Witnesses(path, stream, options.witnesses)
             self._writer = LogWriter(
-                self._files, stream, self._draw, options.clock, fsync_always=options.fsync == "always"
+                self._files, stream, self._sessions.first, options.clock, fsync_always=options.fsync == "always"
             )
         except BaseException:
             self._files.unlock()
             raise
+        self._signed = SignedWriter(
+            self._writer, self.signer, self.witnesses, self._lock, stream=stream, syncs=options.fsync != "never"
+        )
         if options.compress:
             # What an earlier process had no time for.
             self._ended = [each for each in self._files.ended().values() if each.suffix != ".gz"]
-        self._thread = threading.Thread(target=self._upkeep, name=f"keystead-log-{path.name}", daemon=True)
-        self._thread.start()
+        self._threads = [self._begin(self._keep_written, "writes"), self._begin(self._keep_signed, "signs")]
 
     @property
     def session_id(self) -> str:
         """The id of the session that is sealed in now."""
         return self._writer.sealer.session.id
 
-    def append(self, record: bytes) -> None:
-        """Append a record that has been looked at."""
+    def append_many(self, records: list[bytes]) -> None:
+        """Append records, all or none of them."""
+        require_payloads(records)
         with self._lock:
             self._require_open()
-            queue = self._queue
-            queue.append(record)
-            self._queued += len(record)
-            if len(queue) >= BATCH or self._queued >= _QUEUE_BYTES:
-                self._try_drain()
-            elif len(queue) == 1:
-                self._waits_since = time.monotonic()
+            self._take_fresh()
+            self._waiting += records
+            self._waiting_bytes += sum(map(len, records))
+            try:
+                self._drain()
+            except StorageOperationError:
+                # Taken all the same: it is sealed, and written by a later attempt.
                 self._lock.notify_all()
 
-    def append_many(self, records: list[bytes]) -> None:
-        """Append records that have been looked at."""
-        with self._lock:
-            self._require_open()
-            self._queue.extend(records)
-            self._queued += sum(map(len, records))
-            self._try_drain()
-
     def flush(self, *, waits: bool = True) -> bool:
-        """Write what waits, and put it on disk; return whether that was possible."""
+        """Write what waits, and put it on disk; return whether that was possible.
+
+        Where nothing but checkpoints says who wrote, one is signed.
+        """
+        while not self._is_written_out():
+            if not waits:
+                return False
+            with self._signing:
+                self._go_on()
         with self._lock:
-            self._require_open()
-            while self._is_signing_end:
-                if not waits:
-                    return False
-                self._lock.wait()
-            self._drain()
-            self._put()
-            return True
+            number, writer = self._writer.sealer.number, self._writer
+            if writer.sealer.session.key is not None or writer.checkpointed >= number:
+                return True
+            if not waits:
+                self._wants_checkpoint = True
+                self._due.notify_all()
+                return False
+        self._vouch(number)
+        return True
 
     def checkpoint(self) -> bytes:
         """Sign the log as it is, and return the checkpoint."""
-        self.flush()
+        self._is_written_out()
         with self._signing:
             self._go_on()
-            return self._checkpoint()
+            self._rekey_if_due()
+            note = self._signed.checkpoint()
+        self.witnesses.require_one_history()
+        return note
 
     def rotate(self) -> Path:
         """Begin the next file, and return the one that has ended."""
-        self.flush()
+        self._is_written_out()
         with self._signing:
             return self._rotate()
 
@@ -149,13 +153,13 @@ class OpenLog:
             spans = [span_of(file, self.stream) for file in going]
         told = [{"file": number, **span} for number, span in zip(numbers, spans, strict=True)]
         removals.setdefault(reason, []).extend(told)
-        self.flush()
+        self._is_written_out()
         with self._signing:
             self._go_on()
-            with self._lock:
-                for payload in merged(removals):
-                    self._writer.control(Kind.RETENTION, payload)
-            self._checkpoint()
+            self._signed.say(Kind.RETENTION, merged(removals))
+            self._signed.checkpoint()
+        # A witness that has not seen what follows could never be shown that the log has only grown.
+        self.witnesses.require_all()
         with self._compressing, self._files.failing("be removed"):
             for number in numbers:
                 self._files.remove(number)
@@ -164,18 +168,20 @@ class OpenLog:
     def close(self) -> None:
         """Sign the stream as closed, and let go of it. After a failure it can be called again."""
         with self._lock:
-            self._is_closing = True
+            self._is_closing, self.is_told, self.most_fresh = True, False, 0
             self._lock.notify_all()
-        self._thread.join()
+            self._due.notify_all()
+        for thread in self._threads:
+            thread.join()
         with self._signing:
             if not self._is_final:
                 self._go_on()
             with self._lock:
                 self._drain()
             self._is_final = True
-            self._end(None)
+            self._signed.end(None)
             with self._lock:
-                self._put()
+                self._signed.put()
         self._writer.close()
         self._files.unlock()
 
@@ -185,144 +191,181 @@ class OpenLog:
         self._writer.close()
         self._files.unlock()
 
-    def _checkpoint(self) -> bytes:
-        """Sign the log, without holding it up where that takes a call to somewhere else."""
+    def _is_written_out(self) -> bool:
+        """Write what waits and put it on disk; return False where it has to wait for the next file."""
         with self._lock:
-            if not self.signer.is_remote:
-                note = self._writer.checkpoint_now(self.signer.sign)
-                self._put()
-                return note
-            announced = self._writer.cut()
-        signature = self.signer.sign(announced.text())
-        with self._lock:
-            note = self._writer.checkpoint(announced, signature)
-            self._put()
-            return note
-
-    def _go_on(self) -> None:
-        """Begin the next file, where one has ended and an earlier attempt could not."""
-        if self._is_ended:
-            self._rotate()
-
-    def _rotate(self) -> Path:
-        self._end(self._writer.number + 1)
-        return self._begin_next()
-
-    def _begin_next(self) -> Path:
-        with self._lock:
-            ended = self._writer.next_file()
-            self._is_ended = self._is_end_done = self._wants_rotation = False
+            self._require_open()
+            if self._signed.is_ended:
+                return False
             self._drain()
-        self._ended.append(ended)
-        return ended
+            self._signed.put()
+            return True
 
-    def _end(self, following: int | None) -> None:
-        """Write the end of the file and sign it; what is appended meanwhile waits in memory.
-
-        What the disk refused is sealed all the same: another attempt goes on from there.
-        """
-        with self._lock:
-            if not self._is_ended:
-                self._is_ended = True
-                self._writer.end_file(following)
-            if self._is_end_done:
-                return
-            self._is_signing_end = True
-            text = self._writer.sealer.checkpoint().text()
+    def _vouch(self, number: int) -> None:
+        """Sign the log, unless a checkpoint is over the records before ``number`` already."""
         try:
-            signature = self.signer.sign(text)
-            with self._lock:
-                self._is_end_done = True
-                self._writer.last_checkpoint(signature)
+            with self._signing:
+                self._go_on()
+                if self._writer.checkpointed < number:
+                    self._signed.checkpoint()
         except StorageOperationError:
             raise
         except KMSError as exc:
-            self._is_end_done = True
-            log.warning("a log's file ends without a checkpoint: %s", exc.code, extra={"stream": self.stream})
-        finally:
-            with self._lock:
-                self._is_signing_end = False
+            if not self._sessions.is_fallback:
+                raise
+            # Sealed without a key for as long as the KMS is away: that has been said, and is what was asked for.
+            log.warning("a log's checkpoint is not signed: %s", exc.code, extra={"stream": self.stream})
+
+    def _go_on(self) -> None:
+        """Begin the next file, where one has ended and an earlier attempt could not."""
+        if self._signed.is_ended:
+            self._rotate()
+
+    def _rotate(self) -> Path:
+        ended = self._signed.rotate()
+        with self._lock:
+            self._wants_rotation = False
+            self._ended.append(ended)
+            self._due.notify_all()
+            self._drain()
+            self._signed.put()
+        return ended
+
+    def tell(self) -> None:
+        """See that a record that was appended without the lock is written in its time."""
+        with self._lock:
+            if self._is_closing:
+                raise self._closed()
+            self.is_told, self._waits_since = True, time.monotonic()
+            if self._waits_since + self._options.buffer_s < self._writes_at:
                 self._lock.notify_all()
 
-    def _draw(self, start_ms: int) -> tuple[Session, bytes | None]:
-        try:
-            return self._source.draw(self.stream, epoch_s=self._options.epoch_s, start_ms=start_ms)
-        except KMSError as exc:
-            if not self._options.chains_on_failure:
-                raise
-            told = f"the log {self.path.name} is sealed without a key, since the KMS gives none ({exc.code})"
-            warnings.warn(f"{told}; until it does, only checkpoints say who wrote", stacklevel=6)
-            log.warning("a log is sealed without a key: %s", exc.code, extra={"stream": self.stream})
-            return ChainedSessions().draw(self.stream, epoch_s=0, start_ms=start_ms)
+    def _closed(self) -> SystemShutdownError:
+        return SystemShutdownError(f"the log {self.path.name} was closed")
 
     # With the lock held.
 
     def _require_open(self) -> None:
         if self._is_closing:
-            raise SystemShutdownError(f"the log {self.path.name} was closed")
-        require_room(self._writer, self._queued)
+            raise self._closed()
+        require_room(self._writer, self._waiting_bytes)
+
+    def _take_fresh(self) -> None:
+        """Take what was appended without the lock."""
+        self.is_told = False
+        count = len(self.fresh)
+        taken = self.fresh[:count]
+        del self.fresh[:count]
+        self._waiting += taken
+        self._waiting_bytes += sum(map(len, taken))
 
     def _drain(self) -> None:
         """Seal and write what waits; behind a file's end it waits for the next file."""
-        if self._is_ended:
+        self._take_fresh()
+        # Until it has been written, who appends takes the lock, and sees whether there is room.
+        self.most_fresh = 0
+        if self._signed.is_ended:
             return
-        if self._queue:
-            queue, self._queue, self._queued = self._queue, [], 0
-            self._writer.seal(queue)
+        if self._waiting:
+            waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            self._writer.seal(waiting)
         else:
             self._writer.write()
+        self.most_fresh = 0 if self._is_closing else BATCH - 1
         limit = self._options.max_bytes
         if limit is not None and self._writer.size >= limit and not self._wants_rotation:
             self._wants_rotation = True
-            self._lock.notify_all()
-        if self._is_checkpoint_due() or self._checkpoint_at < self._sleeps_until:
-            self._lock.notify_all()
+            self._due.notify_all()
+        if self._is_checkpoint_due() or self._checkpoint_at < self._signs_at:
+            self._due.notify_all()
 
-    def _try_drain(self) -> None:
-        """Seal and write what waits. What the disk does not take is taken all the same: it is written later."""
-        try:
-            self._drain()
-        except StorageOperationError:
-            self._lock.notify_all()
+    def _is_checkpoint_due(self) -> bool:
+        now, waiting = time.monotonic(), self._writer.sealer.number - self._writer.checkpointed
+        is_wanted = self._wants_checkpoint or waiting >= self._options.checkpoint_records or now >= self._checkpoint_at
+        return waiting > 0 and is_wanted and now >= self._asks_again_at
 
-    def _put(self) -> None:
-        if self._options.fsync == "never":
-            self._writer.write()
-        else:
-            self._writer.sync()
+    # In the thread that writes.
 
-    # In the log's own thread.
-
-    def _upkeep(self) -> None:
-        """Write what waits, go from epoch to epoch, sign, and begin files, until the log is closed."""
+    def _keep_written(self) -> None:
+        """Write what waits, and go from epoch to epoch, until the log is closed."""
         while True:
             with self._lock:
                 if not self._is_closing:
                     # The time first: what is due at the end of the pause is not due before it.
                     now = time.monotonic()
-                    pause_s = self._pause_s()
-                    self._sleeps_until = now + pause_s
+                    pause_s = self._pause_s(now)
+                    self._writes_at = now + pause_s
                     self._lock.wait(pause_s)
                 if self._is_closing:
                     return
                 failure = self._settle()
-                is_due = self._is_checkpoint_due()
-            try:
-                if failure is not None:
-                    raise failure
-                self._look_after(is_due)
-            except KMSError as exc:
+            if failure is not None:
                 # Without the lock: what handles this message may be a log of its own, or this one.
-                log.warning("the upkeep of a log failed: %s", exc.code, extra={"stream": self.stream})
-                self._checkpoint_at = time.monotonic() + _RETRY_S
+                log.warning("a log cannot be written: %s", failure.code, extra={"stream": self.stream})
 
-    def _look_after(self, is_due: bool) -> None:
+    def _settle(self) -> KMSError | None:
+        """Go forward and write; return what that failed with."""
+        if self._signed.may_advance:
+            self._writer.advance()
+        if self.is_told and time.monotonic() < self._waits_since + self._options.buffer_s:
+            return None
+        try:
+            self._drain()
+        except StorageOperationError as exc:
+            return exc
+        return None
+
+    def _pause_s(self, now: float) -> float:
+        ends = [_IDLE_S, self._writer.epoch_ends_in_s() if self._signed.may_advance else None]
+        if self.is_told:
+            ends.append(self._waits_since + self._options.buffer_s - now)
+        if self._writer.unwritten:
+            ends.append(_DISK_RETRY_S)
+        return max(0.0, min(each for each in ends if each is not None))
+
+    # In the thread that signs.
+
+    def _keep_signed(self) -> None:
+        """Sign, and begin files and sessions, until the log is closed."""
+        while True:
+            with self._lock:
+                while not self._is_closing and not self._is_due():
+                    now = time.monotonic()
+                    pause_s = self._signing_pause_s(now)
+                    self._signs_at = now + pause_s
+                    self._due.wait(pause_s)
+                if self._is_closing:
+                    return
+            try:
+                self._look_after()
+            except KMSError as exc:
+                log.warning("the upkeep of a log failed: %s", exc.code, extra={"stream": self.stream})
+                now = time.monotonic()
+                if isinstance(exc, StorageOperationError):
+                    self._rests_until = now + _DISK_RETRY_S
+                else:
+                    self._asks_again_at = now + _RETRY_S
+
+    def _is_due(self) -> bool:
+        if time.monotonic() < self._rests_until:
+            return False
+        has_work = self._wants_rotation or self._signed.is_ended or (self._options.compress and self._ended)
+        return bool(has_work) or self._is_checkpoint_due()
+
+    def _signing_pause_s(self, now: float) -> float:
+        at = now + _IDLE_S
+        if self._writer.sealer.number > self._writer.checkpointed:
+            at = min(at, max(self._checkpoint_at, self._asks_again_at))
+        return max(0.001, self._rests_until - now, at - now if now >= self._rests_until else 0.0)
+
+    def _look_after(self) -> None:
         with self._signing:
-            if self._wants_rotation or self._is_ended:
+            if self._wants_rotation or self._signed.is_ended:
                 self._rotate()
-            elif is_due:
+            elif self._is_checkpoint_due():
+                self._wants_checkpoint = False
                 self._rekey_if_due()
-                self._checkpoint()
+                self._signed.checkpoint()
                 self._checkpoint_at = time.monotonic() + self._options.checkpoint_s
         while self._options.compress and self._ended:
             with self._compressing:
@@ -331,39 +374,19 @@ class OpenLog:
                 if path.exists():
                     self._files.compress(path)
 
-    def _settle(self) -> KMSError | None:
-        """Go forward and write; return what that failed with."""
-        if not self._is_ended:
-            self._writer.advance()
-        if self._queue and time.monotonic() < self._waits_since + self._options.buffer_s:
-            return None
-        try:
-            self._drain()
-        except StorageOperationError as exc:
-            return exc
-        return None
-
-    def _pause_s(self) -> float:
-        now = time.monotonic()
-        ends = [_IDLE_S, self._writer.epoch_ends_in_s()]
-        if self._queue and not self._is_ended:
-            ends.append(self._waits_since + self._options.buffer_s - now)
-        if self._writer.unwritten or self._is_ended:
-            ends.append(1.0)
-        if self._writer.sealer.number > self._writer.checkpointed:
-            ends.append(self._checkpoint_at - now)
-        return max(0.0, min(each for each in ends if each is not None))
-
-    def _is_checkpoint_due(self) -> bool:
-        waiting = self._writer.sealer.number - self._writer.checkpointed
-        is_late = time.monotonic() >= self._checkpoint_at
-        return waiting >= self._options.checkpoint_records or (waiting > 0 and is_late)
-
     def _rekey_if_due(self) -> None:
-        """Begin another session where the KMS key was rotated, or this one has no key or no further epoch."""
-        is_chained = self._writer.sealer.session.key is None and not isinstance(self._source, ChainedSessions)
-        if is_chained or self._writer.needs_rekey or self._source.has_rotated():
-            now_ms = int(self._options.clock.now().timestamp() * 1000)
-            session, key = self._source.draw(self.stream, epoch_s=self._options.epoch_s, start_ms=now_ms)
-            with self._lock:
-                self._writer.rekey(session, key)
+        """Begin another session where it is time for one; the log goes on in its own where the KMS gives none."""
+        try:
+            following = self._sessions.following(self._writer)
+            if following is not None:
+                with self._lock:
+                    self._writer.rekey(*following)
+        except StorageOperationError:
+            raise
+        except KMSError as exc:
+            log.warning("a log goes on in its session: %s", exc.code, extra={"stream": self.stream})
+
+    def _begin(self, work: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=work, name=f"keystead-log-{self.path.name}-{name}", daemon=True)
+        thread.start()
+        return thread

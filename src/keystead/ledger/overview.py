@@ -79,7 +79,7 @@ class LogReader:
         for batch in self._source.batches():
             for index, line in enumerate(batch.lines):
                 try:
-                    if not batch.has_end and index == len(batch.lines) - 1:
+                    if index >= batch.whole:
                         raise MalformedRecordError("half a line")
                     record = parse_line(line)
                     self._take(record)

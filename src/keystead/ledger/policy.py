@@ -113,12 +113,21 @@ class TrustPolicy:
             raise InvalidInputError("a policy that trusts no key makes no log valid: name keys, signers, or both")
 
     @classmethod
-    def of_writer(cls, stream: str, source: SessionSource, signer: CheckpointSigner) -> Self:
+    def of_writer(
+        cls,
+        stream: str,
+        source: SessionSource,
+        signer: CheckpointSigner,
+        *,
+        witnesses: Sequence[WitnessKey] = (),
+        quorum: int = 0,
+    ) -> Self:
         """Return the policy for a log, as its writer knows it."""
         reference = source.reference
         keys = () if reference is None else (TrustedKey(reference.provider, reference.key_id, source.uri),)
         signers = tuple(TrustedSigner(key, kms=signer.uri if _mac(key) else None) for key in signer.keys)
-        return cls(stream, keys, signers, (CHAIN,) if reference is None else (HMAC,))
+        algorithms = (CHAIN,) if reference is None else (HMAC,)
+        return cls(stream, keys, signers, algorithms, tuple(dict.fromkeys(witnesses)), quorum)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

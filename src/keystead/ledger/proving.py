@@ -41,9 +41,17 @@ class LogTree:
             InvalidInputError: there is no log.
             StorageOperationError: a file cannot be read.
         """
-        given = Path(path)
-        files = [given] if LogFiles.is_ended(given) else [*LogFiles(given).ended().values(), given]
-        return cls([LogIndex.open(file, is_cached=is_cached) for file in files if file.exists()])
+        return cls([LogIndex.open(file, is_cached=is_cached) for file in _files(path)])
+
+    @classmethod
+    def open_end(cls, path: str | os.PathLike[str], number: int, *, is_cached: bool = True) -> LogTree:
+        """Return the tree as ``open`` does, as far as it is needed for proofs from the first ``number`` records on."""
+        indexes = []
+        for file in reversed(_files(path)):
+            indexes.append(LogIndex.open(file, is_cached=is_cached))
+            if indexes[-1].first <= number:
+                break
+        return cls(indexes)
 
     @property
     def size(self) -> int:
@@ -81,6 +89,13 @@ class LogTree:
             if (found := _last_of(index)) is not None:
                 return found
         raise InvalidInputError("the log has no checkpoint yet; one is made each minute in which there are records")
+
+
+def _files(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of a log, in their order."""
+    given = Path(path)
+    files = [given] if LogFiles.is_ended(given) else [*LogFiles(given).ended().values(), given]
+    return [file for file in files if file.exists()]
 
 
 def _last_of(index: LogIndex) -> tuple[Checkpoint, bytes] | None:
@@ -141,7 +156,10 @@ def record_line(path: str | os.PathLike[str], number: int) -> bytes:
     Raises:
         InvalidInputError: there is no such record.
     """
-    return LogTree.open(path).index_of(number).line(number)
+    try:
+        return LogTree.open(path).index_of(number).line(number)
+    except InvalidInputError:
+        return LogTree.open(path, is_cached=False).index_of(number).line(number)
 
 
 def _prove(tree: LogTree, number: int, given: bytes | None) -> ProofBundle:

@@ -23,6 +23,11 @@ HMAC: Final = "HMAC-SHA256"
 CHAIN: Final = "SHA-256"
 TAIL_BYTES: Final = len(b',"m":""}') + TAG_CHARS
 """Length of a line's end, from the comma before its tag on."""
+LINE_END: Final = 0x0A
+NUL: Final = 0x00
+"""No record holds either. They are looked for as numbers: as bytes that takes ten times as long."""
+_TOO_LARGE: Final = 1 << 63
+_LAST_END: Final = MAX_LINE_BYTES - TAIL_BYTES
 _HEAD: Final = re.compile(rb'\{"n":(0|[1-9][0-9]{0,18}),"t":(0|[1-9][0-9]{0,15}),(?:"k":"([a-z]{1,16})",)?"d":')
 _SESSION_ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -137,10 +142,17 @@ def parse_line(line: bytes) -> Record:
     """
     found = _HEAD.match(line)
     end = len(line) - TAIL_BYTES
-    if found is None or end <= found.end() or line[end : end + 6] != b',"m":"' or line[-2:] != b'"}':
+    if found is None or not found.end() < end <= _LAST_END or line[end : end + 6] != b',"m":"' or line[-2:] != b'"}':
         raise MalformedRecordError("not a record")
+    if NUL in line:
+        raise MalformedRecordError("two halves of records, and between them a page that a disk has lost")
     kind = None if found[3] is None else found[3].decode()
     return Record(int(found[1]), int(found[2]), kind, line[found.end() : end], line[:end], line[-45:-2])
+
+
+def reads_whole(line: bytes) -> bool:
+    """Whether a line that begins as a record ends as one, too: what a crash left of a line does not."""
+    return line[-TAIL_BYTES : 6 - TAIL_BYTES] == b',"m":"' and line[-2:] == b'"}' and NUL not in line
 
 
 def head_of(number: int, time_ms: int, payload: bytes, kind: Kind | None = None) -> bytes:
@@ -177,7 +189,7 @@ def parse_payload(payload: bytes) -> object:
         MalformedRecordError: not JSON, or with a member twice.
     """
     try:
-        return json.loads(payload, object_pairs_hook=_once, parse_float=_refuse, parse_constant=_refuse)
+        return _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError):
         raise MalformedRecordError("a payload that is no JSON object") from None
 
@@ -231,6 +243,8 @@ def _members(given: object, **kinds: Any) -> dict[str, Any]:
         # A bool is an int to Python, and not to this format.
         if not isinstance(given[name], kind) or isinstance(given[name], bool):
             raise MalformedRecordError("a payload with a member of another type")
+        if isinstance(given[name], int) and not -_TOO_LARGE < given[name] < _TOO_LARGE:
+            raise MalformedRecordError("a payload with a number beyond all that are counted")
     return given
 
 
@@ -243,6 +257,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(number: str) -> object:
     raise MalformedRecordError("a payload with a number that is no integer")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_float=_refuse, parse_constant=_refuse)
 
 
 def _hash(value: object) -> bytes:

@@ -66,11 +66,11 @@ def last_state(path: Path, stream: str) -> LastState:
     for batch in file.batches():
         offset = batch.offset
         for index, line in enumerate(batch.lines):
-            has_end = batch.has_end or index < len(batch.lines) - 1
+            has_end, is_whole = batch.has_end or index < len(batch.lines) - 1, index < batch.whole
             if scan is None:
-                scan = _Scan(line, stream, path)
+                scan = _Scan(line if is_whole else b"", stream, path)
             else:
-                scan.take(line, offset, has_end=has_end)
+                scan.take(line, offset, has_end=has_end, is_whole=is_whole)
             offset += len(line) + has_end
     if scan is None:
         raise ConfigurationError(f"{path} is empty, which no log is: move it away, and see what emptied it")
@@ -104,14 +104,14 @@ class _Scan:
         self._is_closed = False
         self._add(first, record)
 
-    def take(self, line: bytes, offset: int, *, has_end: bool) -> None:
+    def take(self, line: bytes, offset: int, *, has_end: bool, is_whole: bool) -> None:
         """Take a line behind the first."""
         self._has_end = has_end
         self._torn_end = offset + len(line)
         self._end = self._torn_end + has_end
         try:
             record = parse_line(line)
-            is_next = has_end and record.number == self._number and stated_tag(record) is not None
+            is_next = is_whole and record.number == self._number and stated_tag(record) is not None
         except MalformedRecordError:
             is_next = False
         # What a crash left may hold lines that read as records; only a session goes on behind it.

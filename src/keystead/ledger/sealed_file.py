@@ -11,20 +11,23 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from keystead.config import is_production
-from keystead.errors import ConfigurationError, InvalidInputError, SystemShutdownError
+from keystead.errors import InvalidInputError, KMSError, SystemShutdownError
 from keystead.ledger.checkpoint_signers import CheckpointSigner, name_for
 from keystead.ledger.checkpoint_signers_kms import KmsCheckpointSigner
-from keystead.ledger.open_log import Fsync, LogOptions, OpenLog
+from keystead.ledger.log_options import Fsync, LogOptions
+from keystead.ledger.open_log import OpenLog
 from keystead.ledger.policy import TrustPolicy
-from keystead.ledger.records import require_stream_name
-from keystead.ledger.sealer import require_payload
+from keystead.ledger.records import LINE_END, NUL, require_stream_name
+from keystead.ledger.sealer import BEGINNINGS
 from keystead.ledger.session_source import ChainedSessions, KmsSessions, SessionSource
+from keystead.ledger.witnessing import require_quorum, witness_keys
 from keystead.ports import Clock, KmsProvider
 from keystead.providers.guard import GuardedProvider
 from keystead.providers.registry import open_provider
@@ -32,7 +35,8 @@ from keystead.providers.uri import ProviderSettings
 from keystead.runtime import fork
 from keystead.runtime.clock import SystemClock
 
-MIN_FILE_BYTES = 4096
+_LARGE_BYTES: Final = 1 << 12
+"""A record of this size takes the log's lock, and everything before it to the disk."""
 
 
 class SealedFile:
@@ -58,6 +62,10 @@ class SealedFile:
         buffer_s: how long a record may wait in memory.
         on_kms_failure: ``raise`` when the KMS gives no session key, or ``chain``: seal without a key until it does, and
             say so loudly.
+        witnesses: verifier keys of witnesses by their URLs; each is asked to cosign each checkpoint. One that is away
+            holds nothing up. One that refuses because it has seen another history of the log is an error of
+            ``checkpoint``, and of the log ``keystead.ledger``.
+        quorum: of how many witnesses the policy asks for a cosignature.
 
     Raises:
         ConflictError: another process, or object, writes this log.
@@ -82,26 +90,27 @@ class SealedFile:
         fsync: Fsync = "flush",
         buffer_s: float = 0.1,
         on_kms_failure: Literal["raise", "chain"] = "raise",
+        witnesses: Mapping[str, str | Sequence[str]] | None = None,
+        quorum: int = 1,
         clock: Clock | None = None,
     ) -> None:
         require_stream_name(stream)
-        if epoch_s < 1 or checkpoint_records < 1 or not checkpoint_s > 0 or not buffer_s > 0:
-            raise ConfigurationError("epoch_s, checkpoint_records, checkpoint_s and buffer_s are above zero")
-        if max_bytes is not None and max_bytes < MIN_FILE_BYTES:
-            raise ConfigurationError(f"max_bytes is at least {MIN_FILE_BYTES}")
         self._options = LogOptions(
-            clock or SystemClock(),
-            epoch_s,
-            checkpoint_records,
-            checkpoint_s,
-            max_bytes,
-            compress,
-            fsync,
-            buffer_s,
-            on_kms_failure == "chain",
+            epoch_s=epoch_s,
+            checkpoint_records=checkpoint_records,
+            checkpoint_s=checkpoint_s,
+            max_bytes=max_bytes,
+            compress=compress,
+            fsync=fsync,
+            buffer_s=buffer_s,
+            chains_on_failure=on_kms_failure == "chain",
+            witnesses=witness_keys(witnesses),
+            clock=clock or SystemClock(),
         )
+        self._quorum = require_quorum(quorum, self._options.witnesses)
         self._source = source_of(kms, key_id)
         self._is_closed = self._is_child = False
+        self._opening = threading.Lock()
         self._own_signer = KmsCheckpointSigner.open(signer, name_for(stream)) if isinstance(signer, str) else None
         signs = signer if not isinstance(signer, str) else self._own_signer
         try:
@@ -109,6 +118,7 @@ class SealedFile:
         except BaseException:
             self._give_back()
             raise
+        self._ready: OpenLog | None = self._log
         fork.in_child(self._in_child)
 
     def __repr__(self) -> str:
@@ -134,9 +144,14 @@ class SealedFile:
         return self._live().stream
 
     @property
-    def session_id(self) -> str:
-        """The id of the session that records are sealed in now; a rekey begins another."""
-        return self._live().session_id
+    def session_id(self) -> str | None:
+        """The id of the session that is sealed in now; None in a child of a fork that has written nothing yet."""
+        return None if self._is_child else self._log.session_id
+
+    @property
+    def unwitnessed(self) -> Mapping[str, KMSError]:
+        """Why the last checkpoint lacks the cosignature of a witness, by its URL."""
+        return dict(self._log.witnesses.failures)
 
     @property
     def is_closed(self) -> bool:
@@ -151,15 +166,19 @@ class SealedFile:
             StorageOperationError: the disk has taken nothing for too long; the record was not taken.
             SystemShutdownError: the log was closed.
         """
-        require_payload(record)
-        self._live().append(record)
+        log = self._ready or self._live()
+        # Here and not in the log: another call would cost as much as all of this.
+        is_small = record.__class__ is bytes and 0 < len(record) < _LARGE_BYTES and len(log.fresh) < log.most_fresh
+        if is_small and record[0] in BEGINNINGS and LINE_END not in record and NUL not in record:
+            log.fresh.append(record)
+            if not log.is_told:
+                log.tell()
+        else:
+            log.append_many([record])
 
     def append_many(self, records: Iterable[bytes]) -> None:
         """Append JSON values, all or none of them; errors as ``append``."""
-        taken = list(records)
-        for record in taken:
-            require_payload(record)
-        self._live().append_many(taken)
+        self._live().append_many(list(records))
 
     def append_text(self, text: str) -> None:
         """Append any text, as a JSON string; errors as ``append``."""
@@ -170,12 +189,15 @@ class SealedFile:
     def flush(self, *, waits: bool = True) -> bool:
         """Return once everything that was appended is written, and on disk unless ``fsync`` is ``never``.
 
+        Where records are sealed without a key, a checkpoint is signed over them before it returns.
+
         Args:
-            waits: False returns False where the end of a file is being signed by a KMS, instead of waiting for that:
-                for code that the KMS's own client may call.
+            waits: False returns False where a signature by a KMS would have to be waited for: for code that the KMS's
+                own client may call.
 
         Raises:
             StorageOperationError: the disk does not take it. It is kept, and written by a later attempt.
+            KMSError: records are sealed without a key, and the signing key's KMS does not sign.
         """
         return self._live().flush(waits=waits)
 
@@ -184,6 +206,7 @@ class SealedFile:
 
         Raises:
             KMSError: the signing key's KMS does not sign.
+            InvalidProofError: a witness has seen another history of this log: it was put back, or there are two of it.
             StorageOperationError: the disk does not take it.
         """
         return self._live().checkpoint()
@@ -201,13 +224,16 @@ class SealedFile:
 
         Raises:
             InvalidInputError: a file that is not there, or has not ended; or no reason.
-            KMSError, StorageOperationError: as ``checkpoint``; nothing was removed.
+            KMSError, StorageOperationError: as ``checkpoint``, or a witness has not cosigned; nothing was removed.
         """
         self._live().retire(files, reason)
 
     def trust_policy(self) -> TrustPolicy:
         """Return what a reader of this log has to trust: save it, away from the log."""
-        return TrustPolicy.of_writer(self._live().stream, self._source, self._live().signer)
+        witnesses = [key for keys in self._options.witnesses.values() for key in keys]
+        return TrustPolicy.of_writer(
+            self._live().stream, self._source, self._live().signer, witnesses=witnesses, quorum=self._quorum
+        )
 
     def close(self) -> None:
         """Write everything, sign that the stream is closed, erase the key; idempotent.
@@ -220,7 +246,7 @@ class SealedFile:
         if not self._is_child:
             self._log.close()
             self._give_back()
-        self._is_closed = True
+        self._is_closed, self._ready = True, None
 
     def _give_back(self) -> None:
         self._source.close()
@@ -231,16 +257,23 @@ class SealedFile:
         if self._is_closed:
             raise SystemShutdownError(f"the log {self._log.path.name} was closed")
         if self._is_child:
+            with self._opening:
+                self._open_own()
+        return self._log
+
+    def _open_own(self) -> None:
+        """Begin the log of a child of a fork, unless another thread has."""
+        if self._is_child:
             name, parent = secrets.token_hex(4), self._log
             path = parent.path.with_name(f"{parent.path.stem}-{name}{parent.path.suffix}")
             self._log = OpenLog(path, f"{parent.stream}/{name}", self._source, parent.signer, self._options)
-            self._is_child = False
-        return self._log
+            self._is_child, self._ready = False, self._log
 
     def _in_child(self) -> None:
         # Nothing of the parent's is written here: neither what waited there, nor into its files.
         self._log.forget()
-        self._is_child = True
+        self._opening = threading.Lock()
+        self._is_child, self._ready = True, None
 
 
 def source_of(kms: str | KmsProvider | SessionSource | None, key_id: str | None) -> SessionSource:

@@ -5,27 +5,28 @@ Spec: docs/spec/log-v1.md.
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from itertools import islice
 from typing import Any, Final
 
 from keystead.errors import InvalidInputError
 from keystead.ledger.checkpoint import Checkpoint
 from keystead.ledger.records import (
+    LINE_END,
     MAX_EPOCHS,
     MAX_LINE_BYTES,
+    NUL,
     FileHeader,
     Kind,
     Session,
     head_of,
     line_of,
-    tag_text,
     to_payload,
 )
 from keystead.ledger.tags import NO_TAG, SessionKey, Tagger, unkeyed_tagger
-from keystead.ledger.tree import Frontier
+from keystead.ledger.tree import Frontier, leaf_hash, new_leaf
 
 MAX_PAYLOAD_BYTES: Final = MAX_LINE_BYTES - 256
 BATCH: Final = 512
@@ -66,6 +67,14 @@ class Sealer:
     def __repr__(self) -> str:
         return f"<Sealer {self.stream!r} at record {self.number}, key hidden>"
 
+    def copy(self) -> Sealer:
+        """Return the same writer, to seal apart from this one: for lines that may be given up before they are kept."""
+        made = Sealer.__new__(Sealer)
+        made.__dict__ |= self.__dict__
+        made._tree = self._tree.copy()
+        made._key = None if self._key is None else self._key.copy()
+        return made
+
     def seal(self, payloads: Sequence[bytes], now_ms: int) -> bytes:
         """Return the lines of records of the application, each with its end.
 
@@ -87,7 +96,7 @@ class Sealer:
         head = head_of(self.number, self.time_ms, to_payload(payload), kind)
         self.tag = self._tagger(self.tag + head)
         line = line_of(head, self.tag)
-        self._tree.append(sha256(b"\x00" + line).digest())
+        self._tree.append(leaf_hash(line))
         self.number += 1
         return line + b"\n"
 
@@ -139,6 +148,11 @@ class Sealer:
         """Return the checkpoint over all records so far."""
         return Checkpoint(self.stream, self.number, self._tree.root())
 
+    @property
+    def roots(self) -> tuple[bytes, ...]:
+        """The roots of the complete subtrees over all records so far, the largest first."""
+        return self._tree.roots
+
     def wipe(self) -> None:
         """Overwrite the session's key."""
         if self._key is not None:
@@ -151,16 +165,25 @@ class Sealer:
         self._tagger = unkeyed_tagger(self.stream) if self._key is None else self._key.tagger()
 
     def _seal_batch(self, payloads: Iterable[bytes], now_ms: int, lines: list[bytes]) -> None:
-        tagger = self._tagger
+        # Once for each record of the application: without a call that can be spared.
+        inner, outer = self._tagger.inner, self._tagger.outer
         number, tag = self.number, self.tag
-        middle = b',"t":%d,"d":' % now_ms
+        begin = b'{"n":%%d,"t":%d,"d":' % now_ms
         leaves: list[bytes] = []
         for payload in payloads:
-            head = b'{"n":%d%b%b' % (number, middle, payload)
-            tag = tagger(tag + head)
-            line = b'%b,"m":"%b"}' % (head, tag_text(tag))
+            head = begin % number + payload
+            within = inner()
+            within.update(tag + head)
+            tag = within.digest()
+            if outer is not None:
+                around = outer()
+                around.update(tag)
+                tag = around.digest()
+            line = head + b',"m":"%.43b"}' % b2a_base64(tag)
             lines.append(line)
-            leaves.append(sha256(b"\x00" + line).digest())
+            leaf = new_leaf()
+            leaf.update(line)
+            leaves.append(leaf.digest())
             number += 1
         self.number, self.tag = number, tag
         self._tree.extend(leaves)
@@ -170,16 +193,23 @@ def require_payload(payload: bytes) -> None:
     """Refuse what is no JSON value on one line, as far as can be told without parsing it.
 
     Raises:
-        InvalidInputError: not bytes, empty, too long, with a line end, or beginning as no JSON value does.
+        InvalidInputError: not bytes, empty, too long, with a line end or NUL, or beginning as no JSON value does.
     """
-    if payload.__class__ is not bytes:
-        raise InvalidInputError("a record is bytes: one JSON value, as json.dumps(value).encode() gives it")
-    begins_well = payload and (payload[0] in _BEGINNINGS or payload in _WORDS)
-    if not begins_well or b"\n" in payload or len(payload) > MAX_PAYLOAD_BYTES:
-        raise InvalidInputError(
-            f"a record is one JSON value on one line of up to {MAX_PAYLOAD_BYTES} bytes; append_text takes any text"
-        )
+    require_payloads((payload,))
 
 
-_BEGINNINGS: Final = frozenset(b'{["0123456789-')
+def require_payloads(payloads: Iterable[bytes]) -> None:
+    """Refuse payloads of which one is no JSON value on one line; errors as ``require_payload``."""
+    for payload in payloads:
+        if payload.__class__ is not bytes:
+            raise InvalidInputError("a record is bytes: one JSON value, as json.dumps(value).encode() gives it")
+        begins_well = payload and (payload[0] in BEGINNINGS or payload in _WORDS)
+        if not begins_well or LINE_END in payload or NUL in payload or len(payload) > MAX_PAYLOAD_BYTES:
+            raise InvalidInputError(
+                f"a record is one JSON value on one line of up to {MAX_PAYLOAD_BYTES} bytes; append_text takes any text"
+            )
+
+
+BEGINNINGS: Final = frozenset(b'{["0123456789-')
+"""What a JSON value begins with, but for the three words."""
 _WORDS: Final = frozenset((b"true", b"false", b"null"))

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import replace
 from typing import Protocol
 
-from keystead.errors import ConfigurationError, DecryptionError
+from keystead.errors import ConfigurationError, DecryptionError, ProviderAuthError
 from keystead.ledger.records import CHAIN, HMAC, Session
 from keystead.ledger.signers_session import draw_session_key
 from keystead.model import EncryptedData, KeyReference, SecretBytes
@@ -65,6 +65,8 @@ class KmsSessions:
         self._owns_provider = owns_provider
         self.uri = uri
         self.reference: KeyReference | None = None
+        self._version: str | None = None
+        self._ids_tell, self._saw_other_key = True, False
 
     def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, SecretBytes]:
         """Return a new session and its key.
@@ -76,18 +78,31 @@ class KmsSessions:
         context = session_context(stream, session_id)
         drawn = draw_session_key(self._provider, self._key_id, context, self._random)
         encrypted, key = background_loop.run(drawn)
-        self.reference = encrypted.key_reference
+        before, self.reference, self._version = self.reference, encrypted.key_reference, None
+        if self._saw_other_key and before is not None:
+            # A KMS that describes a key by another id than it answers with would have every session replaced.
+            self._ids_tell, self._saw_other_key = before.key_id != self.reference.key_id, False
         # The context is known to whoever reads the log; what is written down is not taken from there.
         wrapped = str(replace(encrypted, context={}))
         return Session(session_id, HMAC, wrapped, 0, epoch_s, start_ms), key
 
     def has_rotated(self) -> bool:
-        """Whether the KMS key has another version than wrapped the last session; False where it does not tell."""
+        """Whether another key, or version of it, would wrap now than wrapped the last session.
+
+        A KMS that does not tell which version wrapped is compared with what it said when it was asked first. False
+        where it does not tell, or denies that to who may only wrap.
+        """
         reference = self.reference
-        if reference is None or reference.key_version is None or not isinstance(self._provider, DescribesKeys):
+        if reference is None or not isinstance(self._provider, DescribesKeys):
             return False
-        current = background_loop.run(self._provider.describe(self._key_id)).current_version
-        return current is not None and current != reference.key_version
+        try:
+            description = background_loop.run(self._provider.describe(self._key_id))
+        except ProviderAuthError:
+            return False
+        now = description.current_version
+        self._version = reference.key_version or self._version or now
+        self._saw_other_key = self._ids_tell and description.key_reference.key_id != reference.key_id
+        return self._saw_other_key or (now is not None and now != self._version)
 
     def opens(self, session: Session, stream: str) -> bool:
         """Whether the KMS opens a session of ``stream``; True for one without a key, or of another KMS.

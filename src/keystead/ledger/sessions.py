@@ -37,6 +37,11 @@ class OpenSession:
         """Return a session with its key, in the epoch that it is told to be in."""
         return cls(told, stream, None if key is None else SessionKey(key, stream, epoch=told.epoch))
 
+    @property
+    def is_keyed(self) -> bool:
+        """Whether the tags of its records are checked by a key."""
+        return self._key is not None
+
     def seals(self, record: Record, tag: bytes) -> bytes | None:
         """Return a record's tag if the session sealed it after ``tag``, else None."""
         if self.tagger is None:

@@ -7,7 +7,9 @@ assert report.valid, report.errors
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,7 +19,7 @@ from keystead.ledger.checking import StreamChecker
 from keystead.ledger.log_files import LogFiles
 from keystead.ledger.policy import PolicyTrust, TrustPolicy
 from keystead.ledger.reading import LogFile
-from keystead.ledger.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload
+from keystead.ledger.records import MAX_LINE_BYTES, FileHeader, Kind, MalformedRecordError, parse_line, parse_payload
 from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
 from keystead.ports import Closes, KmsProvider
 from keystead.providers.guard import GuardedProvider
@@ -27,6 +29,8 @@ from keystead.runtime.loop import background_loop
 
 PathLike = str | os.PathLike[str]
 _ATTEMPTS: Final = 8
+_LISTINGS: Final = 16
+"""How often files are listed anew that changed while they were, or of which one is not there."""
 
 
 class Verifier:
@@ -78,49 +82,51 @@ class Verifier:
         """
         given = path if isinstance(path, str | os.PathLike) else list(path)
         for _ in range(_ATTEMPTS - 1):
-            files, is_whole = _files(given)
+            files, is_whole = _files(given, progress)
             seen, failure, report = _identities(files), None, None
             try:
-                report = self._verify(files, since, is_whole, expect_closed, progress)
+                report = self._verify(files, since, is_whole, expect_closed)
             except CouldNotVerifyError as exc:
                 failure = exc
-            # Files that ended, or were compressed, while they were read are not where they were looked for.
-            if (report is not None and report.valid) or _identities(_files(given)[0]) == seen:
+            # Files that were removed while they were read are not where they were looked for.
+            if (report is not None and report.valid) or _identities(_files(given, None)[0]) == seen:
                 break
         else:
-            files, is_whole = _files(given)
-            return self._verify(files, since, is_whole, expect_closed, progress)
+            files, is_whole = _files(given, progress)
+            return self._verify(files, since, is_whole, expect_closed)
         if report is None:
             raise failure or CouldNotVerifyError("nothing was verified")
         return report
 
+    def providers(self) -> dict[str, KmsProvider]:
+        """Return the KMSs that it was given, and those that the policy names, opened; ``close`` closes these."""
+        return self._providers()
+
     def _verify(
         self,
-        files: list[Path],
+        files: list[LogFile],
         since: bytes | None,
         is_whole: bool,
         expect_closed: bool,
-        progress: Callable[[int], object] | None,
     ) -> VerifyReport:
         stream = self._stream(files)
         trust = PolicyTrust(self._policy, stream, self._providers())
         kept = None if since is None else trust.kept_checkpoint(since)
         checker = StreamChecker(trust, since=kept)
-        read = [LogFile(file, progress) for file in files]
         try:
-            report = checker.check(read, is_whole=is_whole, expect_closed=expect_closed)
+            report = checker.check(files, is_whole=is_whole, expect_closed=expect_closed)
         except (StorageOperationError, InvalidCiphertextError) as exc:
             raise CouldNotVerifyError(str(exc)) from None
         if stream != self._policy.stream:
             report.warnings.append(f"this is the log {stream} of a forked worker, and not {self._policy.stream} itself")
         if self._policy.quorum and not report.vouched and report.files:
             message = f"no checkpoint is at hand that {self._policy.quorum} of the witnesses have cosigned"
-            report.add(VerifyError(ErrorType.CHECKPOINT, message, str(files[-1]), 0, 0, report.size))
+            report.add(VerifyError(ErrorType.CHECKPOINT, message, str(files[-1].path), 0, 0, report.size))
         return report
 
-    def _stream(self, files: list[Path]) -> str:
+    def _stream(self, files: list[LogFile]) -> str:
         """Return the stream that the files say they are of, where the policy covers it."""
-        header = header_of(files[0]) if files else None
+        header = header_in(files[0]) if files else None
         return header.stream if header is not None and self._policy.covers(header.stream) else self._policy.stream
 
     def _providers(self) -> dict[str, KmsProvider]:
@@ -132,47 +138,85 @@ class Verifier:
 
 
 def header_of(path: Path) -> FileHeader | None:
+    """Return what a file's first line says, None where it is none of a log; errors as ``header_in``."""
+    return header_in(LogFile(path))
+
+
+def header_in(file: LogFile) -> FileHeader | None:
     """Return what a file's first line says, None where it is none of a log.
 
     Raises:
         CouldNotVerifyError: it cannot be read.
     """
     try:
-        batch = next(LogFile(path).batches(), None)
+        batch = next(file.batches(), None)
     except StorageOperationError as exc:
         raise CouldNotVerifyError(str(exc)) from None
-    if batch is None:
-        return None
+    return None if batch is None else _header(batch.lines[0])
+
+
+def _header(line: bytes) -> FileHeader | None:
     try:
-        record = parse_line(batch.lines[0])
+        record = parse_line(line)
         return FileHeader.of(parse_payload(record.payload)) if record.kind == Kind.FILE else None
     except MalformedRecordError:
         return None
 
 
-def _identities(files: list[Path]) -> list[tuple[Path, int]]:
+def _identities(files: list[LogFile]) -> list[tuple[Path, int]]:
     """Return what tells whether files are still the same ones."""
     found = []
     for file in files:
         try:
-            found.append((file, file.stat().st_ino))
+            found.append((file.path, file.path.stat().st_ino))
         except OSError:
-            found.append((file, 0))
+            found.append((file.path, 0))
     return found
 
 
-def _files(path: PathLike | Iterable[PathLike]) -> tuple[list[Path], bool]:
+def _files(path: PathLike | Iterable[PathLike], progress: Callable[[int], object] | None) -> tuple[list[LogFile], bool]:
     """Return the files to read in their order, and whether they have to be the whole stream."""
     if not isinstance(path, str | os.PathLike):
-        return [Path(each) for each in path], False
+        return [LogFile(each, progress) for each in path], False
     given = Path(path)
     if given.is_dir():
         found = [each for each in sorted(given.iterdir()) if each.is_file()]
         headers = [(header.file, each) for each in found if (header := header_of(each))]
         if not headers:
             raise CouldNotVerifyError(f"{given} holds no file of a log")
-        return [each for _, each in sorted(headers)], True
+        return [LogFile(each, progress) for _, each in sorted(headers)], True
     if LogFiles.is_ended(given):
-        return [given], False
-    ended = LogFiles(given).ended()
-    return [*ended.values(), *([given] if given.exists() or not ended else [])], True
+        return [LogFile(given, progress)], False
+    return _of_stream(given, progress), True
+
+
+def _of_stream(given: Path, progress: Callable[[int], object] | None) -> list[LogFile]:
+    """Return the files of a stream as they were at one moment: its writer may end and compress them meanwhile."""
+    files = LogFiles(given)
+    for _ in range(_LISTINGS):
+        first = _first_line(files.path)
+        header = _header(first.removesuffix(b"\n"))
+        ended = files.ended()
+        numbers = [*ended, *([] if header is None else [header.file])]
+        has_gap = any(after != before + 1 for before, after in pairwise(numbers))
+        if not has_gap and _first_line(files.path) == first:
+            break
+    found = [LogFile(each, progress) for each in ended.values()]
+    if header is not None:
+        name = files.name_of(header.file)
+        later = (name, name.with_name(f"{name.name}.gz"))
+        found.append(LogFile(given, progress, first=first, later=later))
+    elif given.exists() or not ended:
+        found.append(LogFile(given, progress))
+    return found
+
+
+def _first_line(path: Path) -> bytes:
+    """Return the first line of the file that is written, nothing where it cannot be read."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                return file.readline(MAX_LINE_BYTES)
+    except OSError:
+        pass
+    return b""

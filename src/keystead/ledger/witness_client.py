@@ -85,6 +85,11 @@ def cosigned(
     raise ProviderConnectionError(f"{place} is asked by others for this log at the same time; try again")
 
 
+def require_url(url: str) -> None:
+    """Raise ``ConfigurationError`` for what is no URL of a witness."""
+    _Place.parse(url)
+
+
 def with_cosignatures(note: bytes, signatures: Sequence[NoteSignature]) -> bytes:
     """Return a note with further signatures; of one key the newer one stays."""
     parsed = Note.parse(note)

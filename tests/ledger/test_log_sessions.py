@@ -1,0 +1,136 @@
+"""The sessions of a log that is written: epochs, clocks, and a KMS that rotates or is away."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from keystead.errors import (
+    ProviderConnectionError,
+)
+from keystead.ledger.policy import TrustedKey, TrustedSigner, TrustPolicy
+from keystead.ledger.sealed_file import SealedFile
+from keystead.testing import FakeKMS
+from tests.fakes.clock import FakeClock
+from tests.ledger.files import STREAM, opened, until, verified
+from tests.ledger.logs import kinds
+
+
+def test_epochs_go_by_the_monotonic_clock(path: Path, kms: FakeKMS, clock: FakeClock) -> None:
+    with opened(path, kms, clock=clock, epoch_s=60) as log:
+        policy = log.trust_policy()
+        for _ in range(5):
+            log.append(b"1")
+            log.flush()
+            clock.advance(150)
+        log.append(b"2")
+    report = verified(path, kms, policy, expect_closed=True)
+    assert report.errors == []
+    assert path.read_bytes().count(b'"k":"epoch"') == 5
+
+
+def test_a_clock_that_is_set_is_written_down_and_no_alarm(path: Path, kms: FakeKMS, clock: FakeClock) -> None:
+    with opened(path, kms, clock=clock) as log:
+        policy = log.trust_policy()
+        for step in (0, -86_400, 3600, 0.5, -0.4):
+            clock.set(clock.now() + timedelta(seconds=step))
+            log.append(b"1")
+            log.flush()
+    report = verified(path, kms, policy, expect_closed=True)
+    assert report.errors == []
+    assert path.read_bytes().count(b'"k":"clock"') == 2
+
+
+def test_without_a_session_key_there_is_no_log(path: Path, kms: FakeKMS) -> None:
+    kms.fail_always()
+    with pytest.raises(ProviderConnectionError):
+        opened(path, kms)
+    assert not path.exists()
+    kms.heal()
+    opened(path, kms).close()
+
+
+def test_a_log_may_be_chained_until_the_kms_is_back_and_says_so(path: Path, kms: FakeKMS) -> None:
+    kms.fail_always()
+    with pytest.warns(UserWarning, match="without a key"):
+        log = opened(path, kms, on_kms_failure="chain", checkpoint_s=0.05, buffer_s=0.01)
+    log.append(b"1")
+    log.flush()
+    kms.heal()
+    log.append(b"2")
+    until(lambda: b'"k":"rekey"' in path.read_bytes())
+    log.append(b"3")
+    log.close()
+    policy = log_policy(kms, log)
+    assert kinds(verified(path, kms, policy))[0] == "untrusted"
+
+
+def log_policy(kms: FakeKMS, log: SealedFile) -> TrustPolicy:
+    signer = log._log.signer.keys[0]
+    return TrustPolicy(STREAM, (TrustedKey("fake", "audit"),), (TrustedSigner(signer),))
+
+
+def test_a_rotated_kms_key_begins_another_session(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms, checkpoint_s=0.05, buffer_s=0.01) as log:
+        log.append(b"1")
+        log.flush()
+        kms.rotate("audit")
+        log.append(b"2")
+        until(lambda: b'"k":"rekey"' in path.read_bytes())
+        log.append(b"3")
+        policy = log.trust_policy()
+    report = verified(path, kms, policy, expect_closed=True)
+    assert (report.errors, report.sessions) == ([], 2)
+
+
+def test_a_checkpoint_by_hand_looks_for_a_rotation_too(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms, checkpoint_s=3600) as log:
+        policy, first = log.trust_policy(), log.session_id
+        log.append(b"1")
+        log.checkpoint()
+        assert log.session_id == first
+        kms.rotate("audit")
+        log.append(b"2")
+        log.checkpoint()
+        assert log.session_id != first
+        log.append(b"3")
+    report = verified(path, kms, policy, expect_closed=True)
+    assert (report.errors, report.sessions) == ([], 2)
+    assert path.read_bytes().count(b'"k":"rekey"') == 1
+
+
+def test_a_kms_that_does_not_tell_of_rotations_keeps_no_checkpoint_from_being_signed(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms, checkpoint_s=0.05, buffer_s=0.01) as log:
+        policy = log.trust_policy()
+        kms.fail_always()
+        log.append(b"1")
+        until(lambda: b'"k":"checkpoint"' in path.read_bytes())
+        asked = kms.calls["describe"]
+        log.append(b"2")
+        log.checkpoint()
+        # It is left alone for a while.
+        assert kms.calls["describe"] == asked
+        kms.heal()
+    assert verified(path, kms, policy, expect_closed=True).errors == []
+
+
+def test_the_log_is_written_while_the_kms_is_away(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms, checkpoint_s=0.02, buffer_s=0.01) as log:
+        kms.fail_always()
+        for number in range(50):
+            log.append(str(number).encode())
+            log.flush()
+        policy = log.trust_policy()
+        kms.heal()
+    assert verified(path, kms, policy, expect_closed=True).errors == []
+
+
+def test_the_writers_key_never_stands_on_disk(path: Path, kms: FakeKMS) -> None:
+    log = opened(path, kms)
+    key = bytes(log._log._writer.sealer._key._key)  # type: ignore[union-attr]
+    log.append(b"1")
+    log.close()
+    assert all(key not in each.read_bytes() for each in path.parent.iterdir())
+    assert key not in bytes(log._log._writer.sealer._key._key)  # type: ignore[union-attr]
