@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from keystead.cli.data import LARGE
 from keystead.cli.frame import NOT_VERIFIED, Call, say, wrong_usage
 from keystead.cli.log_policy import KeyEnv, Policy, finding_out, policy_of, providers_of, with_key_env
+from keystead.cli.log_v1 import v1_files, verified_v1
 from keystead.cli.render import Outcome, table
 from keystead.errors import CouldNotVerifyError
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport
@@ -56,6 +57,9 @@ def verify(
     says itself.
     """
     with finding_out():
+        # Who names a policy, or asks for more than format 1 can tell, does not take its word for a log of Keystead.
+        if not (policy or since_checkpoint or expect_closed) and (old := v1_files(paths)):
+            return verified_v1(old, key_env)
         files = _files(paths)
         call = with_key_env(call, key_env)
         found = policy_of(policy, paths[0])

@@ -1,0 +1,1 @@
+"""The reader of what fapilog-tamper has written: its format 1."""
