@@ -29,8 +29,8 @@ keys are text, because they have 63 bits and many JSON readers keep 53. A failur
 | 0 | done |
 | 1 | failed; the message names the cure |
 | 2 | wrong usage |
-| 3 | a ciphertext does not verify (another key or context, or altered bytes), or a log is not as its policy asks |
-| 4 | whether a log is as it was written could not be found out: a KMS, a file or a witness is out of reach |
+| 3 | a ciphertext does not verify (another key or context, or altered bytes), or a log or audit trail is changed |
+| 4 | whether a log or audit trail was changed could not be found out: a KMS, a file or a witness is out of reach |
 
 `decrypt` to a file writes it only if all of it verifies. To a pipe, each good chunk of a large file is passed on
 before a later one is looked at: only exit code 0 says that all of it was good.
@@ -76,10 +76,10 @@ def help_of(app: typer.Typer, words: list[str]) -> str:
 def settings_table() -> str:
     """Return the rows of the settings, from their definitions."""
     from keystead.config.durations import duration_text
-    from keystead.config.settings import RotationSettings, Section, Settings, keys_of
+    from keystead.config.settings import AuditSettings, RotationSettings, Section, Settings, keys_of
     from keystead.config.sources import variables
 
-    sections: dict[str, type[Section]] = {"": Settings, "rotation": RotationSettings}
+    sections: dict[str, type[Section]] = {"": Settings, "rotation": RotationSettings, "audit": AuditSettings}
     rows = []
     for variable, (*outer, key) in sorted(variables().items(), key=lambda item: item[1]):
         section = sections[".".join(outer)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from soak.audit import Audit
 from soak.crash import Crash
+from soak.fapilog import Fapilog
 from soak.faults import Faults
 from soak.fields import Fields
 from soak.figures import Scenario
 from soak.fuzz import Fuzz
 from soak.limits import Limits
+from soak.log import Log
 from soak.nonces import Nonces
 from soak.providers import Providers
 from soak.restore import Restore
@@ -26,10 +29,13 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Limits(),
     Nonces(),
     Tamper(),
+    Audit(),
     Restore(),
     Faults(),
     Providers(),
     Fields(),
+    Log(),
+    Fapilog(),
     Scale(),
     Start(),
     Fuzz(),

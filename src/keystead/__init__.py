@@ -70,6 +70,8 @@ if TYPE_CHECKING:
         SystemShutdownError,
     )
     from keystead.fields.field import Field
+    from keystead.ledger.audit.actor import audit_actor
+    from keystead.ledger.audit.options import AuditOptions
     from keystead.manager.crypto_service import CryptoService
     from keystead.manager.findings import DoctorReport, Finding
     from keystead.manager.handle import KeyringHandle
@@ -108,6 +110,7 @@ __all__ = [
     "AWSKMSConfig",
     "AWSKMSProvider",
     "AlreadyInitializedError",
+    "AuditOptions",
     "AzureKMSConfig",
     "AzureKMSProvider",
     "CleanupFailedError",
@@ -190,12 +193,14 @@ __all__ = [
     "VaultConfig",
     "VaultKMSProvider",
     "__version__",
+    "audit_actor",
     "inspect",
 ]
 
 _HOMES: Final = {
     "AWSKMSConfig": "keystead.providers.aws.provider",
     "AWSKMSProvider": "keystead.providers.aws.provider",
+    "AuditOptions": "keystead.ledger.audit.options",
     "AzureKMSConfig": "keystead.providers.azure.provider",
     "AzureKMSProvider": "keystead.providers.azure.provider",
     "KeyManager": "keystead.manager.manager",
@@ -215,6 +220,7 @@ _HOMES: Final = {
     "VaultKMSProvider": "keystead.providers.vault.provider",
     "Field": "keystead.fields.field",
     "HardcodedCredentialWarning": "keystead.errors",
+    "audit_actor": "keystead.ledger.audit.actor",
     "inspect": "keystead.crypto.envelope",
 }
 """Where a name lives that is neither an error nor a model."""

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 from keystead import blocking
+from keystead.manager.audit import Audit
 from keystead.manager.crypto_service import CryptoService
 from keystead.manager.data_keys import DataKeys
 from keystead.manager.handle import KeyringHandle
@@ -17,8 +18,17 @@ PAIRS: list[tuple[type, type]] = [
     (KeyringHandle, blocking.KeyringHandle),
     (CryptoService, blocking.CryptoService),
     (DataKeys, blocking.DataKeys),
+    (Audit, blocking.Audit),
 ]
-INTERNAL = {"keyrings", "session", "require_session", "surroundings"}
+INTERNAL = {
+    "insert_of",
+    "keyrings",
+    "named_providers",
+    "require_session",
+    "session",
+    "surroundings",
+    "wants_audit",
+}
 """Members of the async manager for Keystead's own rooms."""
 
 by_name = pytest.mark.parametrize(("behind", "facade"), PAIRS, ids=[behind.__name__ for behind, _ in PAIRS])

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from keystead.errors import (
-    ConflictError,
     KeyDecryptionFailError,
     KeyGenerationFailError,
     KeyNotFoundError,
+    ProviderAuthError,
     ProviderConnectionError,
     ProviderNotConfiguredError,
     RotationNotSupportedError,
 )
-from keystead.lifecycle.rewrap import Rewrap, RewrapReport
-from keystead.manager.manager import KeyManager
-from keystead.model import WRAP_KEYRING, DataKeyPair, DataKeyState, EncryptedData, KeyRecord
+from keystead.lifecycle.rewrap import RewrapReport
+from keystead.model import WRAP_KEYRING, DataKeyPair, DataKeyState, EncryptedData
 from keystead.testing.fake_kms import FakeKMS
-from tests.fakes.world import World, polled, session_of
+from tests.canary.watch import SecretWatch, learning
+from tests.fakes.world import KEY_ID, World, polled, session_of
+from tests.lifecycle.rewrapping import filled, readable, rewrap_of, wrapped_by
 
 
 class Plain:
@@ -36,29 +39,6 @@ class Plain:
 
     async def decrypt(self, encrypted: EncryptedData, *, context: Mapping[str, str] | None = None) -> bytes:
         return await self._kms.decrypt(encrypted, context=context)
-
-
-async def rewrap_of(km: KeyManager) -> Rewrap:
-    return (await session_of(km)).lifecycle.rewrap
-
-
-async def filled(world: World, km: KeyManager) -> dict[str, bytes]:
-    """Three keyrings with two versions each, and a ciphertext of every version."""
-    sealed = {}
-    for name in ("default", "a", "b"):
-        ring = await km.keyring(name)
-        sealed[f"{name} 1"] = ring.local_encrypt(b"x")
-        await ring.rotate()
-        sealed[f"{name} 2"] = ring.local_encrypt(b"x")
-    return sealed
-
-
-async def readable(km: KeyManager, sealed: Mapping[str, bytes]) -> bool:
-    return all([await (await km.keyring(name.split()[0])).decrypt_local(blob) == b"x" for name, blob in sealed.items()])
-
-
-async def wrapped_by(world: World) -> set[int | None]:
-    return {row.wrapped_by for row in await world.rows() if row.keyring != WRAP_KEYRING}
 
 
 async def test_everything_moves_under_a_new_wrap_version_and_stays_readable(world: World) -> None:
@@ -82,7 +62,7 @@ async def test_wrap_rows_move_to_a_new_kek_version_by_the_service_itself(world: 
         await world.kms.rotate_key("billing")
         world.kms.calls.clear()
         assert await (await rewrap_of(km)).run(new_wrap_version=False) == RewrapReport(wrap_keys=1)
-        assert dict(world.kms.calls) == {"describe": 1, "rewrap": 1}
+        assert dict(world.kms.calls) == {"describe": 1, "rewrap": 1, "decrypt": 1}
         [row] = await world.rows(WRAP_KEYRING)
         assert (row.kek_provider, row.kek_key_id, row.kek_version) == ("cloud", "billing", "2")
     async with world.open() as km:
@@ -119,7 +99,7 @@ async def test_another_kek_leaves_old_rows_readable_and_moves_them_by_rewrap(wor
         assert row.kek_key_id == "billing"
         world.kms.calls.clear()
         assert await (await rewrap_of(km)).run(new_wrap_version=False) == RewrapReport(wrap_keys=1)
-        assert dict(world.kms.calls) == {"describe": 1, "decrypt": 1, "encrypt": 1}
+        assert dict(world.kms.calls) == {"describe": 1, "decrypt": 2, "encrypt": 1}
         [row] = await world.rows(WRAP_KEYRING)
         assert row.kek_key_id == "payroll"
     world.kms.disable("billing")
@@ -158,6 +138,62 @@ async def test_another_provider_takes_over_and_the_old_one_is_no_longer_needed(w
         assert await readable(km, sealed)
 
 
+async def test_a_wrap_is_replaced_only_by_one_that_the_new_kek_was_seen_to_open(world: World) -> None:
+    elsewhere = FakeKMS(clock=world.clock)
+    both: dict[str, Any] = {"cloud": world.kms, "elsewhere": elsewhere}
+    options: dict[str, Any] = {"default_provider": "elsewhere", "default_key_id": "root"}
+    async with world.open() as km:
+        sealed = await filled(world, km)
+    before = await world.rows(WRAP_KEYRING)
+    # Whoever may encrypt under the new KEK, and not decrypt, would find out at the next start.
+    elsewhere.deny("decrypt")
+    async with world.open(providers=both, **options) as km:
+        with pytest.raises(ProviderAuthError):
+            await (await rewrap_of(km)).wrap_rows()
+        assert await world.rows(WRAP_KEYRING) == before
+        elsewhere.heal()
+        assert await (await rewrap_of(km)).wrap_rows() == (1, 0)
+    async with world.open(providers={"elsewhere": elsewhere}, default_key_id="root") as km:
+        assert await readable(km, sealed)
+
+
+@pytest.mark.parametrize("by_the_service", [True, False])
+async def test_a_wrap_of_another_key_than_the_one_inside_replaces_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, by_the_service: bool
+) -> None:
+    async with world.open() as km:
+        sealed = await filled(world, km)
+    provider: Any = world.kms if by_the_service else Plain(world.kms)
+    before = await world.rows(WRAP_KEYRING)
+
+    async def wrong(*given: Any, context: Mapping[str, str] | None = None) -> EncryptedData:
+        made = await FakeKMS().encrypt(bytes(32), "billing", context=context)
+        return replace(made, key_reference=replace(made.key_reference, provider="cloud"))
+
+    monkeypatch.setattr(provider, "rewrap" if by_the_service else "encrypt", wrong, raising=False)
+    await world.kms.rotate_key("billing")
+    key_id = KEY_ID if by_the_service else "payroll"
+    async with world.open(providers={"cloud": provider}, default_key_id=key_id) as km:
+        with pytest.raises(KeyDecryptionFailError):
+            await (await rewrap_of(km)).wrap_rows()
+        assert await world.rows(WRAP_KEYRING) == before
+        assert await readable(km, sealed)
+
+
+async def test_no_traceback_of_a_rewrap_shows_the_wrap_key(world: World) -> None:
+    elsewhere, watch = FakeKMS(clock=world.clock), SecretWatch()
+    both: dict[str, Any] = {"cloud": world.kms, "elsewhere": elsewhere}
+    with learning(watch):
+        async with world.open() as km:
+            await filled(world, km)
+        async with world.open(providers=both, default_provider="elsewhere", default_key_id="root") as km:
+            elsewhere.fail_always()
+            with pytest.raises(ProviderConnectionError) as caught:
+                await (await rewrap_of(km)).wrap_rows()
+    shown = traceback.TracebackException(type(caught.value), caught.value, caught.tb, capture_locals=True)
+    assert watch.find("".join(shown.format())) == []
+
+
 async def test_a_renamed_instance_is_found_by_its_alias_and_its_rows_get_the_new_name(world: World) -> None:
     async with world.open() as km:
         sealed = await filled(world, km)
@@ -185,103 +221,6 @@ async def test_disabled_versions_move_too_and_tombstones_stay_empty(world: World
         assert (rows[one.id].state, rows[two.id].wrapped_key) == (DataKeyState.DISABLED, None)
         active = next(row for row in rows.values() if row.keyring == WRAP_KEYRING and row.version == 2)
         assert rows[one.id].wrapped_by == active.id
-
-
-@pytest.mark.parametrize("at", range(1, 8))
-async def test_an_interrupted_rewrap_is_resumed(world: World, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    async with world.open() as km:
-        sealed = await filled(world, km)
-        rewrap = await rewrap_of(km)
-        write, writes = rewrap._write, 0
-
-        async def killed(row: KeyRecord, **columns: object) -> bool:
-            nonlocal writes
-            writes += 1
-            if writes == at:
-                raise KeyboardInterrupt
-            return await write(row, **columns)
-
-        monkeypatch.setattr(rewrap, "_write", killed)
-        with pytest.raises(KeyboardInterrupt):
-            await rewrap.run()
-        assert await readable(km, sealed)
-    async with world.open() as km:
-        assert await readable(km, sealed)
-        report = await (await rewrap_of(km)).run(new_wrap_version=False)
-        assert report.data_keys == 8 - at
-        assert len(await wrapped_by(world)) == 1
-        assert await readable(km, sealed)
-
-
-async def test_one_row_that_cannot_be_moved_does_not_keep_the_others(world: World) -> None:
-    async with world.open() as km:
-        await filled(world, km)
-        rows = await world.rows("a")
-        async with world.store.transaction() as work:
-            broken = bytes(len(rows[0].wrapped_key or b""))
-            await work.change_key(rows[0].id, rows[0].state, wrapped_key=broken)
-        with pytest.raises(KeyDecryptionFailError, match=str(rows[0].id)):
-            await (await rewrap_of(km)).run()
-        _, new = await world.rows(WRAP_KEYRING)
-        moved = [row for row in await world.rows() if row.wrapped_by == new.id]
-        assert len(moved) == 6
-
-
-async def test_a_wrap_row_that_the_kms_does_not_open_does_not_keep_the_others(world: World) -> None:
-    async with world.open() as km:
-        session = await session_of(km)
-        await session.lifecycle.rotation.rotate(WRAP_KEYRING)
-        await world.kms.rotate_key("billing")
-        world.kms.fail_next(1, KeyNotFoundError("gone"), operation="rewrap")
-        with pytest.raises(KeyNotFoundError):
-            await session.lifecycle.rewrap.wrap_rows()
-        assert sorted(row.kek_version or "" for row in await world.rows(WRAP_KEYRING)) == ["1", "2"]
-        assert await session.lifecycle.rewrap.wrap_rows() == (1, 0)
-
-
-async def test_a_row_that_changed_meanwhile_is_left_to_who_changed_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with world.open() as km, world.open() as other:
-        sealed = await filled(world, km)
-        await polled(other)
-        session = await session_of(km)
-        await session.lifecycle.rotation.rotate(WRAP_KEYRING, promote="now")
-        rewrap, theirs = session.lifecycle.rewrap, await rewrap_of(other)
-        write = rewrap._write
-
-        async def slow(row: KeyRecord, **columns: object) -> bool:
-            monkeypatch.setattr(rewrap, "_write", write)
-            await theirs.data_rows()
-            return await write(row, **columns)
-
-        monkeypatch.setattr(rewrap, "_write", slow)
-        moved, skipped = await rewrap.data_rows()
-        assert (moved, skipped > 0) == (0, True)
-        await world.kms.rotate_key("billing")
-        monkeypatch.setattr(rewrap, "_write", lose)
-        assert await rewrap.wrap_rows() == (0, 2)
-        assert await readable(km, sealed)
-
-
-async def lose(row: KeyRecord, **columns: object) -> bool:
-    return False
-
-
-async def test_a_row_whose_state_changed_within_the_write_is_skipped(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with world.open() as km:
-        await filled(world, km)
-        rewrap = await rewrap_of(km)
-
-        async def conflict(*arguments: object, **changes: object) -> None:
-            raise ConflictError("another process was faster")
-
-        [row, _] = await world.rows("a")
-        with monkeypatch.context() as patch:
-            patch.setattr("keystead.stores.keys.KeyWriteRows.change_key", conflict)
-            assert await rewrap._write(row, wrapped_key=row.wrapped_key) is False
 
 
 async def test_without_an_active_wrap_version_nothing_can_be_moved(world: World) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import io
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -62,6 +62,18 @@ NEEDS_A_DATA_KEY: dict[str, Call] = {
     "data_keys.rotate_data_key": lambda km: km.data_keys.rotate_data_key(),
     "data_keys.encrypt_with_data_key": lambda km: km.data_keys.encrypt_with_data_key(b"x", 1),
     "data_keys.decrypt_with_data_key": lambda km: km.data_keys.decrypt_with_data_key(FIELD),
+    "audit.record": lambda km: km.audit.record("order.refund"),
+    "audit.sequenced": lambda km: km.audit.sequenced(),
+    "audit.checkpoint": lambda km: km.audit.checkpoint(),
+    "audit.last_checkpoint": lambda km: km.audit.last_checkpoint(),
+    "audit.entries": lambda km: km.audit.entries(),
+    "audit.verify": lambda km: km.audit.verify(),
+    "audit.trust_policy": lambda km: km.audit.trust_policy(),
+    "audit.export": lambda km: km.audit.export("folder"),
+    "audit.archive": lambda km: km.audit.archive("folder", before=datetime.now(UTC)),
+    "audit.status": lambda km: km.audit.status(),
+    "audit.begin": lambda km: km.audit.begin(),
+    "audit.end": lambda km: km.audit.end("because"),
 }
 NEEDS_THE_KMS_ONLY: dict[str, Call] = {
     "encrypt": lambda km: km.encrypt(b"x"),
@@ -71,7 +83,7 @@ NEEDS_THE_KMS_ONLY: dict[str, Call] = {
     "doctor": lambda km: km.doctor(),
 }
 ALWAYS_ANSWERS = {"get_status", "close", "is_initialized", "initialize", "after_restore"}
-INTERNAL = {"surroundings", "open", "from_config", "default", "keyrings"}
+INTERNAL = {"surroundings", "open", "from_config", "default", "keyrings", "named_providers", "wants_audit"}
 
 
 async def answer(call: Call, km: KeyManager) -> Any:

@@ -148,6 +148,26 @@ async def test_permissions_are_told_before_somebody_needs_them(
     assert (finding.status, finding.detail) == (status, detail)
 
 
+async def test_permissions_are_asked_for_the_context_that_everything_else_is_tried_under(kms: FakeKMS) -> None:
+    contexts: dict[str, Any] = {}
+
+    class Noting(Bare):
+        async def encrypt(
+            self, plaintext: bytes, key_id: str, *, context: Mapping[str, str] | None = None
+        ) -> EncryptedData:
+            contexts["encrypt"] = context
+            return await super().encrypt(plaintext, key_id, context=context)
+
+        async def check_permissions(
+            self, key_id: str, *, context: Mapping[str, str] | None = None
+        ) -> Mapping[str, bool]:
+            contexts["check_permissions"] = context
+            return {}
+
+    await examined(Noting(kms))
+    assert contexts["check_permissions"] == contexts["encrypt"] == {"purpose": "keystead doctor"}
+
+
 async def test_a_question_that_is_denied_is_no_fault(kms: FakeKMS) -> None:
     kms.deny("check_permissions", "get_rotation_policy")
     report = await examined(kms)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from alembic import command
+from sqlalchemy import text
 
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, utc_text
 from keystead.ports import KeyStore
+from keystead.stores import schema
+from keystead.stores.engines import IS_WRITING, sync_engine
+from keystead.stores.urls import parse_url
 
 FILLER = b"not a key, only filler as long as a wrapped key would be"
 CREATED = datetime(2030, 1, 1, 12, 30, 0, 123456, tzinfo=UTC)
@@ -45,3 +52,31 @@ async def fill(store: KeyStore, *keys: KeyRecord) -> None:
             await work.add_keyring(keyring(name))
         for key in keys:
             await work.add_key(key)
+
+
+def migrate_to(url: str, revision: str) -> None:
+    """Make the schema as an earlier release did."""
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).touch(mode=0o600)
+    with sync_engine(parse_url(url)).connect() as connection:
+        writing = connection.execution_options(**{IS_WRITING: True})
+        with writing.begin():
+            command.upgrade(schema._alembic({"connection": writing, "schema": None}), revision)
+
+
+def fill_older(url: str, key_id: int = 1) -> None:
+    """Add the default keyring with one key, and where one of its ciphertexts lie, as an earlier release did."""
+    created = utc_text(CREATED)
+    statements = (
+        f"INSERT INTO keyrings VALUES ('default', 'encrypt', 'AES-256-GCM', 'keystead.wrap', 2, '{created}')",
+        "INSERT INTO data_keys (id, keyring, version, purpose, state, algorithm, wrapped_key, context, created, "
+        f"published_epoch, messages, bytes) VALUES ({key_id}, 'default', 1, 'encrypt', 'active', 'AES-256-GCM', "
+        f":filler, '{{}}', '{created}', 1, 0, 0)",
+        "INSERT INTO key_uses (keyring, name, locator) VALUES ('default', 'people', 'app:people')",
+    )
+    with sync_engine(parse_url(url)).connect() as connection:
+        writing = connection.execution_options(**{IS_WRITING: True})
+        with writing.begin():
+            for statement in statements:
+                given = {"filler": FILLER} if ":filler" in statement else {}
+                writing.execute(text(statement), given)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from alembic import command
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -22,10 +21,8 @@ from keystead.ports import (
     RowFailure,
 )
 from keystead.stores import open_store, schema
-from keystead.stores.engines import IS_WRITING, sync_engine
 from keystead.stores.schema import current_revision, migrate
-from keystead.stores.urls import parse_url
-from tests.stores.records import data_key, fill
+from tests.stores.records import data_key, fill, fill_older, migrate_to
 
 HOUR_MS = 3_600_000
 EMAIL = FieldRecord("people.email", "default", "index", "sql:sqlite:///app.db#people.email")
@@ -274,28 +271,18 @@ async def test_a_time_below_zero_is_refused(store: KeyStore) -> None:
         await save(store, await cut(store, None, "10"), ttl_ms=-1)
 
 
-def _migrate_to(url: str, revision: str) -> None:
-    if url.startswith("sqlite"):
-        Path(url.removeprefix("sqlite:///")).touch(mode=0o600)
-    with sync_engine(parse_url(url)).connect() as connection:
-        writing = connection.execution_options(**{IS_WRITING: True})
-        with writing.begin():
-            command.upgrade(schema._alembic({"connection": writing, "schema": None}), revision)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store as the first revision made it."""
     url: str = f"sqlite:///{tmp_path}/keys.db"
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_url")
-    _migrate_to(url, "0001")
+    migrate_to(url, "0001")
     return url
 
 
 async def test_a_store_of_the_first_revision_is_migrated_with_what_it_holds(old_url: str) -> None:
-    older = open_store(old_url)
-    await fill(older, data_key(id=1))
+    fill_older(old_url)
     with pytest.raises(SchemaVersionError, match="keystead migrate"):
         await open_store(old_url).open()
     migrate(old_url)
@@ -306,7 +293,6 @@ async def test_a_store_of_the_first_revision_is_migrated_with_what_it_holds(old_
         assert await work.find_key(1) is not None
         assert await work.fields() == [EMAIL]
     assert current_revision(old_url) == schema.HEAD
-    await older.aclose()
     await store.aclose()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from sqlalchemy import text
 
 from keystead.errors import KeyNotFoundError
 from keystead.model.patterns import covers
 from keystead.ports import KeyStore, KeyUse
 from keystead.stores import open_store, schema
-from tests.stores.records import fill
-from tests.stores.test_schema import connected
+from tests.stores.records import fill, fill_older, migrate_to
 
 PEOPLE = KeyUse("people", "default", "file:/data/*.csv")
 MEMBERS = KeyUse("members", "members-{tenant}", "app:members")
@@ -87,23 +87,21 @@ def test_a_pattern_names_what_some_tenant_makes_of_it(declared: str, keyring: st
     assert covers(declared, keyring) is is_covered
 
 
-async def test_the_uses_of_an_older_store_are_kept(durable_url: str) -> None:
-    store = open_store(durable_url)
-    await fill(store)
-    async with store.transaction() as work:
-        await work.declare_use(PEOPLE)
-    await store.aclose()
-    with connected(durable_url) as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(
-                text(
-                    "ALTER TABLE key_uses ADD CONSTRAINT fk_key_uses_keyring FOREIGN KEY (keyring) REFERENCES keyrings"
-                )
-            )
-        connection.execute(text("UPDATE keystead_version SET version_num = '0002'"))
-        connection.commit()
-    schema.migrate(durable_url)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def older_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store of the last revision in which a use named one keyring."""
+    url: str = f"sqlite:///{tmp_path}/keys.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    migrate_to(url, "0002")
+    fill_older(url)
+    return url
+
+
+async def test_the_uses_of_an_older_store_are_kept(older_url: str) -> None:
+    schema.migrate(older_url)
+    store = open_store(older_url)
     async with store.transaction() as work:
         await work.declare_use(MEMBERS)
-        assert await work.key_uses() == [PEOPLE, MEMBERS]
+        assert await work.key_uses() == [KeyUse("people", "default", "app:people"), MEMBERS]
     await store.aclose()

@@ -13,10 +13,11 @@ its first call. A manager left open is closed when the interpreter exits.
 
 from __future__ import annotations
 
+from keystead.blocking.audit import Audit
 from keystead.blocking.crypto_service import CryptoService
 from keystead.blocking.data_keys import DataKeys
 from keystead.blocking.handle import KeyringHandle
 from keystead.blocking.manager import KeyManager
 from keystead.blocking.reencrypt import plan, reencrypt
 
-__all__ = ["CryptoService", "DataKeys", "KeyManager", "KeyringHandle", "plan", "reencrypt"]
+__all__ = ["Audit", "CryptoService", "DataKeys", "KeyManager", "KeyringHandle", "plan", "reencrypt"]

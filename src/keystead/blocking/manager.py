@@ -10,6 +10,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from keystead.blocking.audit import Audit
 from keystead.blocking.crypto_service import CryptoService
 from keystead.blocking.data_keys import DataKeys
 from keystead.blocking.handle import KeyringHandle
@@ -19,6 +20,7 @@ from keystead.crypto.keyring import MESSAGES_PER_SALT
 from keystead.errors import KMSError
 from keystead.fields import Field, FieldCipher
 from keystead.jobs.runner import JobReport
+from keystead.ledger.audit.options import AuditOptions
 from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.manager import manager
@@ -67,7 +69,7 @@ class KeyManager:
         background: bool = True,
         state_dir: str | os.PathLike[str] | None = None,
         key_sources: Mapping[str, SourceScanner] | None = None,
-        audit: AuditTrail | None = None,
+        audit: bool | AuditOptions | AuditTrail | None = None,
         clock: Clock | None = None,
         random: Random = os.urandom,
     ) -> None:
@@ -146,6 +148,11 @@ class KeyManager:
     def crypto_service(self) -> CryptoService:
         """Named fields, batches and keyed hashes under the default keyring."""
         return CryptoService(self._manager.crypto_service)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The store's audit trail."""
+        return Audit(self._manager.audit)
 
     @cached_property
     def data_keys(self) -> DataKeys:

@@ -1,7 +1,7 @@
 """What every command shares: its common options, how it runs, how it answers and how it fails.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was to be verified is not as it should be (a ciphertext: another key
-or context, or altered bytes; a log: changed), 4 it could not be found out.
+or context, or altered bytes; a log or an audit trail: changed), 4 it could not be found out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
@@ -180,6 +181,24 @@ def duration_option(name: str, text: str | None) -> Any:
         return None if text is None else parse_duration(text)
     except ConfigurationError as exc:
         wrong_usage(f"{name}: {exc}")
+
+
+def moment_option(name: str, text: str | None) -> datetime | None:
+    """Return a time given as an option: ISO 8601, in UTC unless it says otherwise, or how long ago it was."""
+    if text is None:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.now(UTC) - timedelta(seconds=_ago_s(name, text))
+    return given if given.tzinfo is not None else given.replace(tzinfo=UTC)
+
+
+def _ago_s(name: str, text: str) -> float:
+    try:
+        return parse_duration(text).total_seconds()
+    except ConfigurationError:
+        wrong_usage(f"{name}: a time reads 2030-01-31, 2030-01-31T12:00Z or, for how long ago it was, 90d")
 
 
 class RootGroup(TyperGroup):

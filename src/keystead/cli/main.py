@@ -18,6 +18,7 @@ MODULES: Final = (
     "keystead.cli.field",
     "keystead.cli.reencrypt",
     "keystead.cli.log",
+    "keystead.cli.audit",
     "keystead.cli.store",
     "keystead.cli.migrate",
     "keystead.cli.status",

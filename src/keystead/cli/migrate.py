@@ -21,11 +21,15 @@ def register(app: typer.Typer) -> None:
 
 def migrate(
     call: Call,
+    *,
     sql: Annotated[bool, typer.Option("--sql", help="Print the statements and touch nothing.")] = False,
     roles: Annotated[bool, typer.Option("--roles", help="Print the grants of PostgreSQL roles.")] = False,
     app_role: Role = "keystead_app",
     migrate_role: Annotated[
         str | None, typer.Option("--migrate-role", metavar="NAME", help="With --roles: what runs `keystead migrate`.")
+    ] = None,
+    archive_role: Annotated[
+        str | None, typer.Option("--archive-role", metavar="NAME", help="With --roles: what runs `audit archive`.")
     ] = None,
 ) -> Outcome:
     """Bring the store's tables to this release's form; it may be run again at any time."""
@@ -39,7 +43,7 @@ def migrate(
     if roles:
         if is_sqlite(url):
             say("these are for a store on PostgreSQL; this one is an SQLite file, which has no roles")
-        text = grants(app_role, migrate_role, schema)
+        text = grants(app_role, migrate_role, archive_role, schema)
         return Outcome({"sql": text}, text.rstrip())
     if sql:
         text = migration_sql(url, schema)

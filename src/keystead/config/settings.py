@@ -48,6 +48,27 @@ class RotationSettings(Section):
     max_bytes: int | None = Field(default=None, gt=0, description="rotates at 80 % of it")
 
 
+class AuditSettings(Section):
+    """How the audit trail of the store is kept."""
+
+    enabled: bool | None = Field(
+        default=None,
+        description="true begins a trail; false refuses a store that has one; else one is kept where it has begun",
+    )
+    kms: str | None = Field(default=None, description="URI of the KMS key that the log is sealed under; the KEK")
+    signer: str | None = Field(default=None, description="URI of the KMS key that signs checkpoints; one of the store")
+    checkpoint_every: Duration = Field(default=timedelta(minutes=1), description="longest time without a checkpoint")
+    checkpoint_records: int = Field(default=10_000, gt=0, description="most records without a checkpoint")
+    checkpoint_file: str | None = Field(default=None, description="where the last checkpoint is kept")
+    witnesses: Mapping[str, str] = Field(
+        default_factory=dict, description="URL of a witness to its verifier key; `url=key,...` in a variable"
+    )
+    on_failure: Literal["fail", "warn"] = Field(
+        default="fail", description="warn: what cannot be recorded happens all the same, and an error is logged"
+    )
+    unwraps: bool = Field(default=True, description="whether keys that are unwrapped are recorded")
+
+
 class RootKeySettings(Section):
     """The Go KMS's ``kms:`` section: the KEK comes from a seed and a salt, by PBKDF2."""
 
@@ -101,6 +122,7 @@ class Settings(Section):
     schema_name: str | None = Field(default=None, alias="schema", description="PostgreSQL schema of the tables")
     state_dir: str | None = Field(default=None, description="folder that remembers how far the store had come")
     rotation: RotationSettings = RotationSettings()
+    audit: AuditSettings = AuditSettings()
     initialization_timeout: Duration = Field(
         default=timedelta(seconds=10), description="for the store and the KMS together, at start"
     )

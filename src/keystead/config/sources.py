@@ -23,6 +23,7 @@ try:
     from pydantic import ValidationError
 
     from keystead.config.settings import (
+        AuditSettings,
         KekSetSettings,
         MultiSettings,
         RootKeySettings,
@@ -40,6 +41,12 @@ except ImportError as missing:
 CONFIG_FILE: Final = "keystead.yaml"
 CONFIG_VARIABLE: Final = "KEYSTEAD_CONFIG"
 _PREFIX: Final = "KEYSTEAD_"
+_SECTIONS: Final[Mapping[str, type[Section]]] = {"rotation": RotationSettings, "audit": AuditSettings}
+_PAIRED: Final[Mapping[tuple[str, ...], str]] = {
+    ("provider_aliases",): "old=new,older=new",
+    ("providers",): "name=uri,other=uri",
+    ("audit", "witnesses"): "url=key,other=key",
+}
 _OWN_ERRORS: Final[Mapping[str, type[ConfigurationError]]] = {
     "kms.seed": InvalidSeedError,
     "kms.salt": InvalidSaltError,
@@ -69,9 +76,10 @@ class LoadedSettings:
 
 def variables() -> dict[str, tuple[str, ...]]:
     """Return every environment variable that is a setting, and the key it sets."""
-    keys = [key for key in keys_of(Settings) if key != "rotation"]
+    keys = [key for key in keys_of(Settings) if key not in _SECTIONS]
     names: dict[str, tuple[str, ...]] = {_PREFIX + key.upper(): (key,) for key in keys}
-    names |= {f"{_PREFIX}ROTATION_{key.upper()}": ("rotation", key) for key in keys_of(RotationSettings)}
+    for name, section in _SECTIONS.items():
+        names |= {f"{_PREFIX}{name.upper()}_{key.upper()}": (name, key) for key in keys_of(section)}
     return names
 
 
@@ -132,8 +140,8 @@ def _read_environment(environ: Mapping[str, str], data: dict[str, Any], origins:
     for name in sorted(environ):
         if name in known and environ[name] != "":
             value: Any = environ[name]
-            if known[name] in (("provider_aliases",), ("providers",)):
-                value = _pairs(name, value)
+            if (form := _PAIRED.get(known[name])) is not None:
+                value = _pairs(name, value, form)
             _put(data, known[name], value)
             _forget(origins, ".".join(known[name]))
             origins[".".join(known[name])] = f"environment {name}"
@@ -144,10 +152,9 @@ def _read_environment(environ: Mapping[str, str], data: dict[str, Any], origins:
     return ignored
 
 
-def _pairs(name: str, text: str) -> dict[str, str]:
+def _pairs(name: str, text: str, form: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(old and sign and new for old, sign, new in pairs):
-        form = "name=uri,other=uri" if name == f"{_PREFIX}PROVIDERS" else "old=new,older=new"
         raise ConfigurationError(f"{name} reads {form}")
     return {old.strip(): new.strip() for old, _, new in pairs}
 
@@ -176,7 +183,7 @@ def _forget(origins: dict[str, str], key: str) -> None:
 def _refuse_unknown(data: Mapping[str, Any], where: str) -> None:
     sections: list[tuple[str, Any, type[Section]]] = [
         ("", data, Settings),
-        ("rotation.", data.get("rotation"), RotationSettings),
+        *((f"{name}.", data.get(name), section) for name, section in _SECTIONS.items()),
         ("kms.", data.get("kms"), _kms_section(data.get("kms"))),
     ]
     providers = data.get("providers")

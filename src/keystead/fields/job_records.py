@@ -11,13 +11,18 @@ from typing import Final
 
 from keystead.errors import ConflictError, KeyNotFoundError
 from keystead.fields.cipher import FieldCipher
-from keystead.fields.surroundings import Manager
+from keystead.fields.surroundings import Manager, Surroundings
 from keystead.model import DataKeyState
 from keystead.model.patterns import TENANT_PLACE, is_pattern
-from keystead.ports import FieldRecord, KeyStore, ReencryptionRecord, ReencryptionState, UnitOfWork
+from keystead.ports import AuditEvent, Detail, FieldRecord, ReencryptionRecord, ReencryptionState, UnitOfWork
 
 UNFINISHED: Final = frozenset({ReencryptionState.RUNNING, ReencryptionState.PAUSED})
 _STARTING = "keystead.reencrypt"
+_ACTIONS: Final = {
+    ReencryptionState.RUNNING: "reencrypt.resume",
+    ReencryptionState.PAUSED: "reencrypt.pause",
+    ReencryptionState.CANCELLED: "reencrypt.cancel",
+}
 _SLACK = timedelta(minutes=5)
 """How far the clocks of nodes may be apart."""
 
@@ -59,10 +64,10 @@ def target_of(cipher: FieldCipher, registered: FieldRecord, plaintext: str | Non
 
 
 async def job_for(
-    store: KeyStore, registered: FieldRecord, target: Target, *, batch_rows: int, dry_run: bool, resume: bool
+    s: Surroundings, registered: FieldRecord, target: Target, *, batch_rows: int, dry_run: bool, resume: bool
 ) -> tuple[ReencryptionRecord, bool]:
     """Return the unfinished job to go on with, or a new one, and whether it is new. Older ones are cancelled."""
-    async with store.transaction() as work:
+    async with s.store.transaction() as work:
         # Not for the lease, but for its row: who starts a job waits here for whoever else is starting one.
         await work.claim_lease(_STARTING, "starting", 1)
         found = None
@@ -73,8 +78,10 @@ async def job_for(
             if resume and is_same and not await _has_newer_keys(work, registered, job):
                 found = job
             elif not dry_run:
+                await s.audit.record(work, event_of("reencrypt.cancel", job))
                 await work.change_reencryption(job.id, job.state, state=ReencryptionState.CANCELLED)
         if found is not None:
+            await s.audit.record(work, event_of("reencrypt.resume", found))
             if found.state is ReencryptionState.PAUSED:
                 found = await work.change_reencryption(found.id, found.state, state=ReencryptionState.RUNNING)
             return found, False
@@ -86,7 +93,15 @@ async def job_for(
             target=target.to_json(),
             dry_run=dry_run,
         )
+        await s.audit.record(work, event_of("reencrypt.begin", record))
         return await work.add_reencryption(record), True
+
+
+def event_of(action: str, job: ReencryptionRecord, **counts: Detail) -> AuditEvent:
+    """Return what an audit trail is told of a job."""
+    return AuditEvent(
+        action, details={"job": job.id, "field": job.field_id, "dry_run": job.dry_run, "locator": job.locator, **counts}
+    )
 
 
 async def _has_newer_keys(work: UnitOfWork, registered: FieldRecord, job: ReencryptionRecord) -> bool:
@@ -134,10 +149,12 @@ async def cancel(km: Manager, job_id: str) -> ReencryptionRecord:
 async def _change(
     km: Manager, job_id: str, expected: Collection[ReencryptionState], state: ReencryptionState
 ) -> ReencryptionRecord:
-    async with (await km.session()).surroundings.store.transaction() as work:
+    s = (await km.session()).surroundings
+    async with s.store.transaction() as work:
         found = await work.find_reencryption(job_id)
         if found is None:
             raise KeyNotFoundError(f"no re-encryption has the id {job_id!r}; `keystead reencryption list` shows them")
         if found.state not in expected:
             raise ConflictError(f"re-encryption {job_id} is {found.state}; it cannot become {state}")
+        await s.audit.record(work, event_of(_ACTIONS[state], found))
         return await work.change_reencryption(job_id, found.state, state=state)

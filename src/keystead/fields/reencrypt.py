@@ -18,7 +18,7 @@ from typing import Final
 from keystead.errors import ConflictError, DataKeyNotLoadedError, InvalidInputError, KeyStateError, KMSError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
-from keystead.fields.job_records import Target, job_for, target_of
+from keystead.fields.job_records import Target, event_of, job_for, target_of
 from keystead.fields.progress import ReencryptProgress, ReencryptReport, total_of
 from keystead.fields.sealing import RowSealer
 from keystead.fields.shift import Bridge, Pace, Shift
@@ -87,7 +87,9 @@ async def reencrypt(
     await _wait_for_nodes(session, cipher)
     target = target_of(cipher, registered, plaintext_column)
     store = session.surroundings.store
-    job, is_new = await job_for(store, registered, target, batch_rows=batch_rows, dry_run=dry_run, resume=resume)
+    job, is_new = await job_for(
+        session.surroundings, registered, target, batch_rows=batch_rows, dry_run=dry_run, resume=resume
+    )
     if is_new:
         total = await asyncio.to_thread(place.counted)
         with contextlib.suppress(ConflictError):
@@ -282,6 +284,8 @@ async def _ended(session: Session, job: ReencryptionRecord, cipher: FieldCipher,
         # Last: a run that ends in between comes here again. Another process may be here too.
         with contextlib.suppress(ConflictError):
             async with store.transaction() as work:
+                event = event_of("reencrypt.done", found, **totals)
+                await session.surroundings.audit.record(work, event)
                 await work.change_reencryption(job.id, ReencryptionState.RUNNING, state=ReencryptionState.DONE)
         state = ReencryptionState.DONE
     return ReencryptReport(

@@ -8,7 +8,7 @@ from typing import Protocol
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.model import KeyRecord
-from keystead.ports import FieldRecord, KeyStore
+from keystead.ports import AuditTrail, FieldRecord, KeyStore
 
 
 class NodeName(Protocol):
@@ -29,6 +29,10 @@ class Surroundings(Protocol):
     @property
     def node(self) -> NodeName:
         """This process."""
+
+    @property
+    def audit(self) -> AuditTrail:
+        """What is told of changes."""
 
 
 class IndexRotation(Protocol):

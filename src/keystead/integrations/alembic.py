@@ -28,6 +28,10 @@ from keystead.errors import InvalidInputError
 
 TABLES: Final = frozenset(
     {
+        "audit_entries",
+        "audit_log",
+        "audit_sessions",
+        "audit_state",
         "data_keys",
         "fields",
         "key_uses",

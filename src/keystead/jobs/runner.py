@@ -22,11 +22,16 @@ LEASE_TTL_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job's name, how often it runs in one process, and what it does (given the lease it runs under)."""
+    """A job's name, how often it runs in one process, and what it does (given the lease it runs under).
+
+    ``may_go_on`` says of a failure, cancellation included, that what the job began may still be under way elsewhere:
+    then the lease is not given back, and expires by itself.
+    """
 
     name: str
     every_s: float
     action: Callable[[Lease], Awaitable[object]]
+    may_go_on: Callable[[BaseException], bool] = lambda failure: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,11 @@ class JobRunner:
             return False
         try:
             await self._under_lease(job, lease, asked + self._ttl_s)
-        finally:
-            await self._give_back(lease)
+        except BaseException as failure:
+            if not job.may_go_on(failure):
+                await self._give_back(lease)
+            raise
+        await self._give_back(lease)
         return True
 
     async def _run(self, job: Job) -> JobReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from keystead.errors import (
@@ -18,8 +18,8 @@ from keystead.errors import (
 )
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.states import require_transition
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose
-from keystead.ports import AuditEvent, KeyUse, SourceScanner, UnitOfWork
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, utc_text
+from keystead.ports import AuditEvent, Detail, KeyUse, SourceScanner, UnitOfWork
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -168,7 +168,10 @@ class Destruction:
                 raise KeyStateError(f"data key {key_id} is {key.state}; this takes one that is {' or '.join(allowed)}")
             if key.purpose is KeyringPurpose.WRAP and target is not DataKeyState.DECRYPT_ONLY:
                 await self._require_wraps_nothing(work, key)
-            await self._s.audit.record(work, AuditEvent(action, key.keyring, key.id, {"version": key.version}))
+            details: dict[str, Detail] = {"version": key.version}
+            if isinstance(due := columns.get("destroy_after"), datetime):
+                details["destroy_after"] = utc_text(due)
+            await self._s.audit.record(work, AuditEvent(action, key.keyring, key.id, details))
             epoch = await work.bump_epoch()
             changed = await work.change_key(key_id, key.state, state=target, published_epoch=epoch, **columns)
         await self._live.refresh()

@@ -19,7 +19,7 @@ from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
-from keystead.ports import AuditEvent, UnitOfWork
+from keystead.ports import AuditEvent, Detail, UnitOfWork
 
 HASH_KEYRING: Final = "keystead.index"
 """The keyring of ``hash_field``, whose values lie where nobody knows."""
@@ -76,6 +76,8 @@ class IndexRotation:
         """
         async with self._s.store.transaction() as work:
             is_known = await work.note_indexed(field_id, version)
+            details: dict[str, Detail] = {"field": field_id, "version": version}
+            await self._s.audit.record(work, AuditEvent("field.indexed", details=details))
         if not is_known:
             raise KeyNotFoundError(f"no field {field_id!r} is registered; `km.register_field` does that")
 

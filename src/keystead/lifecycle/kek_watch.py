@@ -7,6 +7,7 @@ is no outage: it ends use at once.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 from typing import Final
@@ -73,13 +74,13 @@ class KekWatch:
             await self._ask()
         except (StorageOperationError, ProviderConnectionError) as exc:
             if isinstance(exc, ProviderConnectionError) and not exc.retryable:
-                self._end(exc)
+                await self._end(exc)
             else:
                 log.warning("the WRAP key was not confirmed: %s", exc.code)
                 if self.refusal() is not None:
                     self._block()
         except KMSError as exc:
-            self._end(exc)
+            await self._end(exc)
         else:
             self.confirm()
 
@@ -95,11 +96,16 @@ class KekWatch:
         answer = await self._live.surroundings.wrapper.unwrap(self._live.store_id, row)
         if not hmac.compare_digest(answer, bytes(held.key)):
             raise KeyDecryptionFailError("the KMS unwraps the WRAP key to another key than before")
+        await self._live.uses.note("kek.confirm", provider=row.kek_provider, key=row.kek_key_id, wrap_key=str(row.id))
 
-    def _end(self, reason: KMSError) -> None:
+    async def _end(self, reason: KMSError) -> None:
         log.error("the KMS ended the use of the WRAP key: %s", reason.code)
         self._ended = reason
         self._block()
+        kek = self._live.surroundings.kek
+        # Use has ended; that this could not be recorded must not undo it.
+        with contextlib.suppress(KMSError):
+            await self._live.uses.note("kek.refuse", provider=kek.provider, key=kek.key_id, code=reason.code)
 
     def _block(self) -> None:
         for ring in self._live.rings():

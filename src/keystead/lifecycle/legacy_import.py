@@ -171,6 +171,7 @@ class LegacyImport:
             return b""
         loaded = await self._live.unwrap(keyring, row)
         try:
+            await self._live.uses.loaded(keyring.name, [row.version])
             return bytes(loaded.key)
         finally:
             loaded.wipe()

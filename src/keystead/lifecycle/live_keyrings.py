@@ -28,7 +28,7 @@ from keystead.lifecycle.creation import create_keyring, restored_error
 from keystead.lifecycle.surroundings import SUITES, Surroundings
 from keystead.lifecycle.wrap_keyrings import WrapKeyrings, retry_conflicts
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
-from keystead.ports import UnitOfWork
+from keystead.ports import AuditEvent, UnitOfWork
 from keystead.runtime.locks import NamedLocks
 
 log = logging.getLogger("keystead.lifecycle")
@@ -68,6 +68,7 @@ class LiveKeyrings(WrapKeyrings):
         self._messages: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
         self._reads = 0
+        self.has_noticed_restore = False
 
     def rings(self) -> list[Keyring]:
         """Return every keyring in use, the WRAP keyrings included."""
@@ -141,7 +142,8 @@ class LiveKeyrings(WrapKeyrings):
         if record is None:
             raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
         _require_kind(record, create)
-        keys = await self._unwrap_all(record, rows)
+        keys, failed = await self._unwrap_all(record, rows)
+        await self.uses.loaded(name, (key.version for key in keys.values()), failed)
         ring = into or self.new_ring(name, SUITES.get(record.algorithm, 0), self.owner_of)
         self._records[ring] = record
         self._rings[name] = ring
@@ -163,19 +165,24 @@ class LiveKeyrings(WrapKeyrings):
             rows = await _all_keys(work, keyring=name, published_after=published_after)
             return await work.find_keyring(name), rows, (await work.state()).epoch
 
-    async def _unwrap_all(self, record: KeyringRecord, rows: Iterable[KeyRecord]) -> dict[int, LoadedKey]:
+    async def _unwrap_all(
+        self, record: KeyringRecord, rows: Iterable[KeyRecord]
+    ) -> tuple[dict[int, LoadedKey], dict[int, str]]:
         """Unwrap every usable row. One that was altered is left out, unless it is the one that encrypts."""
-        keys = {}
+        keys: dict[int, LoadedKey] = {}
+        failed: dict[int, str] = {}
         for row in rows:
             if not row.state.can_decrypt:
                 continue
             try:
                 keys[row.id] = await self.unwrap(record, row)
-            except KeyDecryptionFailError:
+            except KeyDecryptionFailError as exc:
                 if row.state is DataKeyState.ACTIVE:
+                    await self.uses.loaded(record.name, (), {row.id: exc.code})
                     raise
+                failed[row.id] = exc.code
                 log.exception("a data key does not unwrap; what it encrypted cannot be read", extra=_named(row))
-        return keys
+        return keys, failed
 
     async def refresh(self) -> bool:
         """Read the epoch and every row changed since the last one; return whether anything had changed.
@@ -209,7 +216,9 @@ class LiveKeyrings(WrapKeyrings):
 
     async def _mark_restored(self) -> StoreState:
         log.error("the store went back to an earlier epoch: it was restored and encrypts no more until recovered")
+        self.has_noticed_restore = True
         async with self.surroundings.store.transaction() as work:
+            await self.surroundings.audit.record(work, AuditEvent("store.restored"))
             await work.set_restored(True)
             return replace(await work.state(), restored=True)
 
@@ -248,6 +257,7 @@ class LiveKeyrings(WrapKeyrings):
     async def add_row(self, ring: Keyring, row: KeyRecord) -> None:
         """Bring one row into ``ring`` ahead of the next refresh."""
         fresh = {row.id: await self.unwrap(self._records[ring], row)} if row.state.can_decrypt else {}
+        await self.uses.loaded(ring.name, [row.version for _ in fresh])
         await self._take(ring, [row], fresh)
 
     async def load_keys(self, key_ids: Iterable[int]) -> set[int]:
@@ -265,6 +275,7 @@ class LiveKeyrings(WrapKeyrings):
 
     async def _merge_into(self, ring: Keyring, rows: list[KeyRecord], *, anew: bool = False) -> bool:
         keys: dict[int, LoadedKey] = {}
+        failed: dict[int, str] = {}
         is_complete = True
         for row in rows:
             if row.state.can_decrypt and row.id not in ring.snapshot.keys:
@@ -272,7 +283,9 @@ class LiveKeyrings(WrapKeyrings):
                     keys[row.id] = await self.unwrap(self._records[ring], row)
                 except KMSError as exc:
                     is_complete &= not exc.retryable
+                    failed[row.id] = exc.code
                     log.exception("a data key could not be unwrapped", extra=_named(row))
+        await self.uses.loaded(ring.name, (key.version for key in keys.values()), failed)
         await self._take(ring, rows, keys, anew=anew)
         return is_complete
 

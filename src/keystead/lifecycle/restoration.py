@@ -22,8 +22,8 @@ from keystead.lifecycle.rewrap import Rewrap
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
 from keystead.lifecycle.wrapping import open_key
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
-from keystead.ports import AuditEvent, KeyStore
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, utc_text
+from keystead.ports import AuditEvent, Detail, KeyStore
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -161,7 +161,14 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
     lost = [key for key in document.keys if key.id in seen.destroyed and key.state is not DataKeyState.DESTROYED]
     destroyed_again = await _destroy_again(live, rotation, destruction, lost)
     postponed = await _postpone(live)
+    counts: dict[str, Detail] = {
+        "rotated": rotated,
+        "destroyed_again": len(destroyed_again),
+        "postponed": len(postponed),
+        "gone": len(gone),
+    }
     async with s.store.transaction() as work:
+        await s.audit.record(work, AuditEvent("store.recovered", details=counts))
         await work.set_restored(False)
     await live.refresh()
     return RecoveryReport(rotated, destroyed_again, postponed, gone)
@@ -203,7 +210,10 @@ async def _postpone(live: LiveKeyrings) -> list[int]:
     pending = [key for key in (await export_store(live)).keys if key.state is DataKeyState.PENDING_DESTROY]
     for key in pending:
         until = max(key.destroy_after or earliest, earliest)
+        details: dict[str, Detail] = {"version": key.version, "destroy_after": utc_text(until)}
+        event = AuditEvent("key.postpone_destroy", key.keyring, key.id, details)
         async with live.surroundings.store.transaction() as work:
+            await live.surroundings.audit.record(work, event)
             epoch = await work.bump_epoch()
             await work.change_key(key.id, key.state, destroy_after=until, published_epoch=epoch)
     return sorted(key.id for key in pending)

@@ -13,7 +13,7 @@ from typing import Final
 
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConflictError, KeyNotFoundError, KMSError
-from keystead.lifecycle.kek_rotation import rotate_kek
+from keystead.lifecycle.kek_rotation import require_settled, rotate_kek
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.wrapping import open_key, seal_key
@@ -133,6 +133,7 @@ class Rewrap:
 
         Raises:
             KMSError: the KMS could not be asked, or one of them could not be moved; the others were.
+            KeyRotationError: the last rotation of the KEK did not come to a clear end.
         """
         newest = await self._newest()
         moved = skipped = 0
@@ -171,6 +172,7 @@ class Rewrap:
                 return None
         elif same_key and version in (None, row.kek_version):
             return None
+        await require_settled(self._s)
         sealed = await wrapper.rewrap(self._live.store_id, row, kek, same_key=same_key)
         return await self._write(
             row,

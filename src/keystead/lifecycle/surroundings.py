@@ -22,7 +22,7 @@ from keystead.model import (
 )
 from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, SeenState, StateJournal, UnitOfWork
 
-SUITES = {"AES-256-GCM": SUITE_AES_256_GCM, "AES-256-GCM-STREAM": SUITE_STREAM, "HMAC-SHA256": 0}
+SUITES = {"AES-256-GCM": SUITE_AES_256_GCM, "AES-256-GCM-STREAM": SUITE_STREAM, "HMAC-SHA256": 0, "Ed25519": 0}
 """Algorithm of a keyring -> the suite its data keys serve (0: none, the key is no cipher's)."""
 
 LEGACY_ALGORITHM = "AES-256-GCM-LEGACY"

@@ -12,9 +12,10 @@ from weakref import WeakKeyDictionary
 
 from keystead.crypto.keyring import MESSAGES_PER_SALT, Gate, Keyring
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
-from keystead.errors import ConflictError, KeyDecryptionFailError, KeyNotFoundError
+from keystead.errors import ConflictError, KeyDecryptionFailError, KeyNotFoundError, KeyStateError
 from keystead.lifecycle.creation import create_wrap_keyring
 from keystead.lifecycle.surroundings import Surroundings
+from keystead.lifecycle.uses import Uses
 from keystead.lifecycle.wrapping import open_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
 from keystead.runtime.locks import NamedLocks
@@ -34,6 +35,7 @@ class WrapKeyrings:
         messages_per_salt: int = MESSAGES_PER_SALT,
     ) -> None:
         self.surroundings = surroundings
+        self.uses = Uses(surroundings.audit)
         self.state: StoreState | None = None
         self._gate = gate
         self._messages_per_salt = messages_per_salt
@@ -81,7 +83,7 @@ class WrapKeyrings:
                 return ring
             keyring = self.surroundings.new_keyring(name, KeyringPurpose.WRAP)
             active, key = await retry_conflicts(lambda: create_wrap_keyring(self.surroundings, self.store_id, keyring))
-            key = key or await self.surroundings.wrapper.unwrap(self.store_id, active)
+            key = key or await self._unwrapped_by_kms(active)
             ring = self.new_ring(name)
             self._take_wrap_row(ring, active, key)
             self._wrap_rings[name] = ring
@@ -118,6 +120,26 @@ class WrapKeyrings:
                 )
             await self._add_wrap_key(ring, wrap_row)
 
+    async def load_wrap_key(self, name: str, key_id: int) -> bool:
+        """Load a WRAP version by its id; False where the keyring ``name`` has no such version.
+
+        Raises:
+            KeyStateError: it exists, and may not be used.
+            KMSError: the KMS does not unwrap it now.
+        """
+        ring = await self.wrap_ring(name)
+        if key_id in ring.snapshot.keys:
+            return True
+        async with self.surroundings.store.reading() as work:
+            row = await work.find_key(key_id)
+        if row is None or row.keyring != name:
+            return False
+        if not row.state.can_decrypt:
+            raise KeyStateError(f"WRAP key {key_id} is {row.state}, and something is wrapped by it; enable it again")
+        async with self._lock(name):
+            await self._add_wrap_key(ring, row)
+        return True
+
     async def sealing_ring(self, name: str) -> Keyring:
         """Return the WRAP keyring ``name`` ready to wrap under the version that is active in the store."""
         ring = await self.wrap_ring(name)
@@ -130,8 +152,13 @@ class WrapKeyrings:
 
     async def _add_wrap_key(self, ring: Keyring, row: KeyRecord) -> None:
         held = ring.snapshot.keys.get(row.id)
-        key = bytes(held.key) if held else await self.surroundings.wrapper.unwrap(self.store_id, row)
+        key = bytes(held.key) if held else await self._unwrapped_by_kms(row)
         self._take_wrap_row(ring, row, key)
+
+    async def _unwrapped_by_kms(self, row: KeyRecord) -> bytes:
+        key = await self.surroundings.wrapper.unwrap(self.store_id, row)
+        self.uses.unwrapped(row.id)
+        return key
 
     def _take_wrap_row(self, ring: Keyring, row: KeyRecord, key: bytes) -> None:
         self._wrap_rows[row.id] = row

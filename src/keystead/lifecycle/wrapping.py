@@ -6,6 +6,7 @@ key moved to another row, version, keyring or store does not unwrap. Spec: docs/
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from keystead.errors import (
     KeyGenerationFailError,
     ProviderNotConfiguredError,
 )
-from keystead.model import EncryptedData, KeyRecord, KeyReference, WrapState
+from keystead.model import EncryptedData, KeyRecord, KeyReference, SecretBytes, WrapState
 from keystead.ports import GeneratesDataKeys, KeepsWraps, KmsProvider, Random, RewrapsCiphertexts
 
 WRAP_KEY_SIZE: Final = 32
@@ -66,10 +67,10 @@ class KekWrapper:
             if len(pair.plaintext_key) != WRAP_KEY_SIZE:
                 raise KeyGenerationFailError(f"the provider {kek.provider!r} drew a data key that is not 32 bytes")
             return _wrapped_row(key, pair.encrypted_key), bytes(pair.plaintext_key)
-        plaintext = self._random(WRAP_KEY_SIZE)
+        plaintext = SecretBytes(self._random(WRAP_KEY_SIZE))
         return _wrapped_row(key, await provider.encrypt(plaintext, kek.key_id, context=context)), plaintext
 
-    async def unwrap(self, store_id: str, key: KeyRecord) -> bytes:
+    async def unwrap(self, store_id: str, key: KeyRecord) -> SecretBytes:
         """Return the WRAP key of a row.
 
         Raises:
@@ -78,7 +79,7 @@ class KekWrapper:
         """
         provider = self.provider(key.kek_provider or "")
         with self._telling(key):
-            plaintext = await provider.decrypt(_sealed_data(key), context=row_context(store_id, key))
+            plaintext = SecretBytes(await provider.decrypt(_sealed_data(key), context=row_context(store_id, key)))
         if len(plaintext) != WRAP_KEY_SIZE:
             raise _cannot_unwrap(key)
         return plaintext
@@ -86,8 +87,11 @@ class KekWrapper:
     async def rewrap(self, store_id: str, key: KeyRecord, kek: Kek, *, same_key: bool) -> KeyRecord:
         """Return ``key`` wrapped by ``kek``'s newest version, by the service itself where ``same_key`` wraps it.
 
+        The new wrap is to replace the only one there is, and so it is opened first.
+
         Raises:
             KeyDecryptionFailError: as ``unwrap``; also where several KEKs wrap it and do not agree.
+            KMSError: also where ``kek`` does not let the new wrap be opened.
         """
         provider = self.provider(kek.provider)
         context = row_context(store_id, key)
@@ -96,9 +100,14 @@ class KekWrapper:
                 return _wrapped_row(key, await provider.mend_wraps(_sealed_data(key), kek.key_id, context=context))
         if same_key and isinstance(provider, RewrapsCiphertexts):
             with self._telling(key):
-                return _wrapped_row(key, await provider.rewrap(_sealed_data(key), context=context))
+                moved = _wrapped_row(key, await provider.rewrap(_sealed_data(key), context=context))
+            await self.unwrap(store_id, moved)
+            return moved
         plaintext = await self.unwrap(store_id, key)
-        return _wrapped_row(key, await provider.encrypt(plaintext, kek.key_id, context=context))
+        moved = _wrapped_row(key, await provider.encrypt(plaintext, kek.key_id, context=context))
+        if not hmac.compare_digest(plaintext, await self.unwrap(store_id, moved)):
+            raise _cannot_unwrap(moved)
+        return moved
 
     def keeper(self, key: KeyRecord) -> KeepsWraps | None:
         """Return the instance that wraps a row under several KEKs, or None where the row is under one."""

@@ -22,7 +22,7 @@ from keystead.manager.handle import KeyringHandle
 from keystead.manager.manager import STREAM_ALGORITHM, KeyManager
 from keystead.model import DataKeyInfo, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
 from keystead.model.patterns import is_pattern
-from keystead.ports import KeyUse, UnitOfWork
+from keystead.ports import AuditEvent, Detail, KeyUse, UnitOfWork
 from keystead.providers.local.kek_file import create_kek_file
 
 PAGE: Final = 1000
@@ -233,6 +233,8 @@ async def declare_use(km: KeyManager, keyring: str, name: str, locator: str) -> 
     async with session.surroundings.store.transaction() as work:
         if not is_pattern(keyring):
             await _get_keyring(work, keyring)
+        details: dict[str, Detail] = {"name": name, "locator": use.locator}
+        await session.surroundings.audit.record(work, AuditEvent("use.declare", keyring, details=details))
         await work.declare_use(use)
     return use
 
@@ -254,6 +256,7 @@ async def drop_use(km: KeyManager, keyring: str, name: str) -> None:
     """
     session = await km.session()
     async with session.surroundings.store.transaction() as work:
+        await session.surroundings.audit.record(work, AuditEvent("use.drop", keyring, details={"name": name}))
         if not await work.drop_use(keyring, name):
             for use in await work.key_uses(keyring):
                 if use.name == name:

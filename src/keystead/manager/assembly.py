@@ -86,6 +86,12 @@ def provider_from_uri(uri: str, *, clock: Clock, random: Random) -> OpenedProvid
     return open_provider(uri, ProviderSettings(production=is_production(), clock=clock, random=random))
 
 
+def audit_kms(uri: str, *, clock: Clock, random: Random) -> tuple[KmsProvider, str | None]:
+    """Open the provider that wraps an audit trail's keys, behind a guard, and return it with its default key id."""
+    opened = provider_from_uri(uri, clock=clock, random=random)
+    return GuardedProvider(opened.provider, opened.name, clock=clock), opened.default_key_id
+
+
 def store_from(store: str | KeyStore | None, schema: str | None = None) -> KeyStore:
     """Return the store for a URL, or the store itself; None is memory."""
     if store is None:
@@ -109,6 +115,7 @@ def new_node_id() -> str:
 __all__ = [
     "Lifecycle",
     "Surroundings",
+    "audit_kms",
     "guard_all",
     "journal_for",
     "new_node_id",

@@ -13,7 +13,10 @@ from keystead.manager.manager import KeyManager
 
 async def export_text(km: KeyManager) -> str:
     """Return the whole store as one document: wrapped rows, never a key in clear."""
-    return portable.dump(await restoration.export_store((await km.session()).live))
+    session = await km.session()
+    document = await restoration.export_store(session.live)
+    await session.live.uses.note("store.export", keys=len(document.keys), keyrings=len(document.keyrings))
+    return portable.dump(document)
 
 
 async def note_export(km: KeyManager, export: StoreExport) -> None:
@@ -36,8 +39,13 @@ def read_export(text: str) -> StoreExport:
 
 async def verify(km: KeyManager, export: StoreExport | None = None) -> VerifyReport:
     """Unwrap every key of the store, or of an export, for which the manager need not be initialised."""
-    document = export or await restoration.export_store((await km.session()).live)
-    return await restoration.verify_store(km.surroundings(), document)
+    if export is not None:
+        return await restoration.verify_store(km.surroundings(), export)
+    session = await km.session()
+    document = await restoration.export_store(session.live)
+    report = await restoration.verify_store(km.surroundings(), document)
+    await session.live.uses.note("store.verify", keys=report.keys, failures=len(report.failures))
+    return report
 
 
 async def import_export(km: KeyManager, export: StoreExport) -> VerifyReport:

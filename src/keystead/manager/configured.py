@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from keystead.errors import ConfigurationError
+from keystead.ledger.audit.exporting import Witness
+from keystead.ledger.audit.options import AuditOptions
 from keystead.model import RotationPolicy
 from keystead.ports import Clock, KmsProvider, Random
 from keystead.providers.registry import OpenedProvider, open_provider
@@ -92,10 +94,30 @@ def manager_parts(loaded: LoadedSettings, *, clock: Clock | None = None, random:
         "provider_deadline_s": settings.provider_deadline.total_seconds(),
         "provider_aliases": settings.provider_aliases,
         "messages_per_salt": settings.messages_per_salt,
+        "audit": _audit(loaded),
         "clock": clock,
         "random": random,
     }
     return ManagerParts(opened[default].provider, arguments)
+
+
+def _audit(loaded: LoadedSettings) -> bool | AuditOptions:
+    """Return what a manager is told of audit trails; a relative file counts from the settings file's folder."""
+    given = loaded.settings.audit
+    if given.enabled is False:
+        return False
+    file = given.checkpoint_file
+    return AuditOptions(
+        kms=given.kms,
+        signer=given.signer,
+        checkpoint_s=given.checkpoint_every.total_seconds(),
+        checkpoint_records=given.checkpoint_records,
+        checkpoint_file=None if file is None else Path(loaded.folder_of("audit.checkpoint_file"), file),
+        witnesses=tuple(Witness.parse(url, key) for url, key in given.witnesses.items()),
+        on_failure=given.on_failure,
+        unwraps=given.unwraps,
+        begins=given.enabled is True,
+    )
 
 
 def store_url(loaded: LoadedSettings) -> str:

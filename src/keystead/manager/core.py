@@ -22,9 +22,11 @@ from keystead.errors import (
     ProviderConnectionError,
     SystemShutdownError,
 )
+from keystead.ledger.audit.options import AuditOptions
 from keystead.lifecycle.surroundings import NodeName, Surroundings
 from keystead.lifecycle.wrapping import Kek, KekWrapper
 from keystead.manager import assembly
+from keystead.manager.auditing import AuditWish
 from keystead.manager.handle import KeyringHandle
 from keystead.manager.kms_calls import KmsCalls
 from keystead.manager.session import Session, SessionOptions
@@ -71,7 +73,7 @@ class ManagerCore:
         background: bool = True,
         state_dir: str | os.PathLike[str] | None = None,
         key_sources: Mapping[str, SourceScanner] | None = None,
-        audit: AuditTrail | None = None,
+        audit: bool | AuditOptions | AuditTrail | None = None,
         clock: Clock | None = None,
         random: Random = os.urandom,
     ) -> None:
@@ -110,7 +112,7 @@ class ManagerCore:
         self._owns_store = not (store is not None and not isinstance(store, str))
         self._has_store = store is not None
         self._journal = assembly.journal_for(store, state_dir)
-        self._audit = audit
+        self._audit = AuditWish.of(audit)
         self._sources = dict(key_sources or {})
         self._options = SessionOptions(
             keyring=keyring,
@@ -120,6 +122,7 @@ class ManagerCore:
             messages_per_salt=messages_per_salt,
             keyring_cache=keyring_cache,
             is_background=background,
+            audit=self._audit,
         )
         self._owned: list[KmsProvider] = []
         self._session: Session | None = None
@@ -196,6 +199,11 @@ class ManagerCore:
     def is_initialized(self) -> bool:
         """Whether data keys are loaded."""
         return self._session is not None and not self._is_shut_down
+
+    @property
+    def wants_audit(self) -> bool:
+        """Whether the manager was told to keep an audit trail; for Keystead's own rooms."""
+        return self._audit.wants is True
 
     async def initialize(self, config: Mapping[str, Any] | None = None) -> None:
         """Open the store, unwrap the WRAP key with one KMS call, and load the default keyring.
@@ -284,10 +292,10 @@ class ManagerCore:
         """Return the ports that a session works with, whether or not there is one; for Keystead's own rooms."""
         if not self._kek.key_id:
             raise ConfigurationError("no key id for the KEK: give the manager a default_key_id")
-        wrappers = {**self._providers, **{old: self._providers[new] for old, new in self._aliases.items()}}
+        store, audit = self._audit.over(self._store, self._clock, self._random)
         return Surroundings(
-            store=self._store,
-            wrapper=KekWrapper(wrappers, self._random),
+            store=store,
+            wrapper=KekWrapper(self.named_providers(), self._random),
             kek=self._kek,
             clock=self._clock,
             random=self._random,
@@ -295,8 +303,12 @@ class ManagerCore:
             policy=self._policy,
             wrap_context={"service": self._prefix} if self._prefix else {},
             node=NodeName(assembly.new_node_id()),
-            **({"audit": self._audit} if self._audit else {}),
+            audit=audit,
         )
+
+    def named_providers(self) -> dict[str, KmsProvider]:
+        """Return the providers by every name that records may know them by; for Keystead's own rooms."""
+        return {**self._providers, **{old: self._providers[new] for old, new in self._aliases.items()}}
 
     def _patient(self, deadline_s: float) -> Patient:
         """Return this manager's providers and store, to be examined."""

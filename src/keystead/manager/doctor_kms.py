@@ -213,7 +213,7 @@ class KmsExamination:
         if not isinstance(self._guard, ChecksPermissions):
             return
         try:
-            allowed = await self._guard.check_permissions(key_id)
+            allowed = await self._guard.check_permissions(key_id, context=_CONTEXT)
         except KMSError as exc:
             self._notes.skip("permissions", str(exc))
             return

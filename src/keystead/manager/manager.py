@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, BinaryIO, Final
 
 from keystead.errors import (
@@ -18,6 +18,8 @@ from keystead.jobs.runner import JobReport
 from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.manager import legacy, streams
+from keystead.manager.audit import Audit
+from keystead.manager.audit_uses import giving_out
 from keystead.manager.core import ALGORITHM
 from keystead.manager.crypto_service import CryptoService
 from keystead.manager.data_keys import DataKeys
@@ -65,12 +67,19 @@ class KeyManager(FieldMembers):
         background: keep up to date by a task; without it ``run_due()`` is the caller's to call.
         state_dir: folder that remembers, outside the database, how far the store had come.
         key_sources: scanners of the application's own data sources, by name, for destroys.
+        audit: True, or ``AuditOptions``, keeps an audit trail of the store, and begins one; False refuses a store that
+            has one; None takes part in the store's trail if it has one. Or an ``AuditTrail`` of the application's own.
     """
 
     @cached_property
     def crypto_service(self) -> CryptoService:
         """Named fields, batches and keyed hashes under the default keyring."""
         return CryptoService(self)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The store's audit trail."""
+        return Audit(self)
 
     @cached_property
     def data_keys(self) -> DataKeys:
@@ -132,12 +141,13 @@ class KeyManager(FieldMembers):
     ) -> DataKeyPair:
         """Return a data key of your own, in clear and wrapped; ``key_spec`` is AES_128 or AES_256."""
         self._require_open()
-        return await self._calls.generate_data_key(key_id, key_spec, provider, context)
+        drawn = partial(self._calls.generate_data_key, key_id, key_spec, provider, context)
+        return await giving_out(self, "key.draw", drawn)
 
     async def open_data_key(self, encrypted_key: Encrypted, *, context: Mapping[str, str] | None = None) -> DataKeyPair:
         """Return the pair of a wrapped data key again."""
         self._require_open()
-        return await self._calls.open_data_key(encrypted_key, context)
+        return await giving_out(self, "key.open", partial(self._calls.open_data_key, encrypted_key, context))
 
     async def decrypt_local(self, ciphertext: bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
         """Decrypt as ``local_decrypt`` does, fetching the data key if it is not loaded."""
@@ -344,6 +354,8 @@ class KeyManager(FieldMembers):
         rings = self._session.live.rings() if self._session is not None else []
         for ring in {self.default.ring, *rings}:
             ring.redraw()
+        if self._session is not None and self._session.auditing is not None:
+            self._session.auditing.redraw()
 
     async def _statistics(self) -> KeyStatistics:
         infos = await (await self.session()).versions(self.default.name)

@@ -16,6 +16,6 @@ def migration_sql(url: str, schema_name: str | None = None) -> str:
     return schema.migrate(url, schema=schema_name, sql=True) or ""
 
 
-def grants(role: str, migrator: str | None = None, schema_name: str | None = None) -> str:
+def grants(role: str, migrator: str | None = None, archiver: str | None = None, schema_name: str | None = None) -> str:
     """Return the grants for a role that an application runs as; see ``keystead.stores.schema.grants``."""
-    return schema.grants(role, migrator=migrator, schema=schema_name)
+    return schema.grants(role, migrator=migrator, archiver=archiver, schema=schema_name)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
@@ -25,12 +25,14 @@ from keystead.errors import (
     SystemShutdownError,
 )
 from keystead.jobs.runner import Job, JobReport, JobRunner
+from keystead.ledger.audit.trail import Trail
 from keystead.lifecycle.creation import restored_error
 from keystead.lifecycle.kek_watch import KekWatch
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import Lifecycle
+from keystead.manager.auditing import Auditing, AuditWish
 from keystead.model import DataKeyInfo, KeyRecord, KeyringPurpose
 from keystead.ports import SourceScanner
 
@@ -56,6 +58,7 @@ class SessionOptions:
     messages_per_salt: int = 2**31
     keyring_cache: int = 1024
     is_background: bool = True
+    audit: AuditWish = field(default_factory=AuditWish)
 
 
 class Session:
@@ -77,6 +80,8 @@ class Session:
             cache_size=options.keyring_cache,
         )
         self.lifecycle = Lifecycle.over(self.live, sources)
+        trail = surroundings.audit
+        self.auditing = Auditing(trail, self.live, surroundings, options.audit) if isinstance(trail, Trail) else None
         self._watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
         self._jobs = JobRunner(surroundings.store, lambda: surroundings.node.value, surroundings.clock)
         self._default = default
@@ -85,7 +90,7 @@ class Session:
         self._uses_at = surroundings.clock.monotonic()
         self._uses: dict[int, tuple[int, int]] = {}
         self._poll_lock = asyncio.Lock()
-        self._is_closed = False
+        self._is_closing = self._is_closed = False
         self._is_node = False
         self._known_until: float | None = None
         self._is_resting = False
@@ -94,8 +99,14 @@ class Session:
 
     async def open(self) -> None:
         """Open the store, load the bound keyrings with one KMS call, and start the background task."""
+        async with contextlib.nullcontext() if self.auditing is None else self.auditing.trail.gathering():
+            await self._open()
+
+    async def _open(self) -> None:
         await self.live.open()
         self._watch.confirm()
+        if self.auditing is not None:
+            await self.auditing.open()
         s = self._s
         await self.live.load(self._default.name, create=s.new_keyring(self._default.name), into=self._default)
         index = s.new_keyring(INDEX_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
@@ -146,11 +157,15 @@ class Session:
         if self._options.is_background and not is_running:
             self._is_resting = False
             self._task = loop.create_task(self._serve(), name="keystead-node")
+        if self._options.is_background and self.auditing is not None and self.auditing.trail.is_on:
+            self.auditing.start()
 
     async def run_due(self) -> list[JobReport]:
         """Poll the store, and run what is due: what the background task does, for callers who own the schedule."""
         await self.poll()
         reports = await self._jobs.run_due()
+        if not self._options.is_background and self.auditing is not None:
+            await self.auditing.step_alone()
         if self._s.clock.monotonic() - self._uses_at >= USES_EVERY_S:
             await self.flush_uses()
         return reports
@@ -161,6 +176,8 @@ class Session:
             # First known as a node, then up to date: what changes in between waits for this process.
             known_until = self._known_until if self.has_current_view else await self._beat()
             await self.live.refresh()
+            if self.auditing is not None:
+                await self.auditing.keep_up()
             if self._watch.is_due:
                 await self._watch.ask()
             renewed_until = await self._beat()
@@ -271,17 +288,22 @@ class Session:
 
     async def close(self) -> None:
         """Stop the task, write the counts, drop the heartbeat, and wipe every key."""
-        if self._is_closed:
+        if self._is_closing:
             return
-        self._is_closed = True
+        self._is_closing = True
         try:
             await self._stop()
+            if self.auditing is not None:
+                # While keys may still be used: what was done has to be sealed.
+                await self.auditing.close()
+            self._is_closed = True
             with contextlib.suppress(StorageOperationError):
                 await self.flush_uses()
                 if self._is_node:
                     async with self._s.store.transaction() as work:
                         await work.drop_node(self._s.node.value)
         finally:
+            self._is_closed = True
             self.live.wipe()
 
     async def _stop(self) -> None:
@@ -305,21 +327,23 @@ class Session:
         self._known_until = None
         self._poll_lock = asyncio.Lock()
         self.live.drop_handles()
+        if self.auditing is not None:
+            self.auditing.in_child()
         self.is_asleep = self._options.is_background
         for ring in self.live.rings():
             ring.renew()  # first: a lock that another thread of the parent held would never open
             ring.block()
 
     async def _serve(self) -> None:
-        while not self._is_closed:
+        while not self._is_closing:
             try:
                 await self.run_due()
             except KMSError as exc:
-                if not self._is_closed:
+                if not self._is_closing:
                     log.warning("background poll failed: %s", exc.code)
             except Exception:
                 log.exception("background poll failed")
-            if not self._is_closed:
+            if not self._is_closing:
                 self._is_resting = True
                 await self._s.clock.sleep(self._options.epoch_max_age_s)
                 self._is_resting = False

@@ -4,6 +4,19 @@ A provider needs only ``provider_name``, ``encrypt`` and ``decrypt``; everything
 ``isinstance``. A store gives transactions; what a transaction can do is ``UnitOfWork``.
 """
 
+from keystead.ports.audit import (
+    AuditEntryRow,
+    AuditEvent,
+    AuditFilter,
+    AuditLogRow,
+    AuditRows,
+    AuditSessionRow,
+    AuditStateRow,
+    AuditTrail,
+    Detail,
+    InsertsElsewhere,
+    NotesUses,
+)
 from keystead.ports.fields import (
     MAX_FAILURES,
     ChunkRecord,
@@ -38,8 +51,7 @@ from keystead.ports.kms import (
     TellsTime,
 )
 from keystead.ports.store import (
-    AuditEvent,
-    AuditTrail,
+    KeyChanges,
     KeyReads,
     KeyStore,
     KeyUse,
@@ -56,7 +68,13 @@ from keystead.ports.store import (
 
 __all__ = [
     "MAX_FAILURES",
+    "AuditEntryRow",
     "AuditEvent",
+    "AuditFilter",
+    "AuditLogRow",
+    "AuditRows",
+    "AuditSessionRow",
+    "AuditStateRow",
     "AuditTrail",
     "ChecksPermissions",
     "ChunkRecord",
@@ -65,11 +83,14 @@ __all__ = [
     "ComputesMacBatches",
     "ComputesMacs",
     "DescribesKeys",
+    "Detail",
     "EncryptsBatches",
     "FieldRecord",
     "FieldRows",
     "GeneratesDataKeys",
+    "InsertsElsewhere",
     "KeepsWraps",
+    "KeyChanges",
     "KeyReads",
     "KeyStore",
     "KeyUse",
@@ -80,6 +101,7 @@ __all__ = [
     "LeaseRows",
     "ListsKeyVersions",
     "NodeRecord",
+    "NotesUses",
     "Random",
     "ReadsForeignData",
     "ReencryptionRecord",

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
+from keystead.ports.audit import AuditRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
 
 
@@ -41,6 +42,18 @@ class KeyUse:
     name: str
     keyring: str
     locator: str
+
+
+@dataclass(slots=True)
+class KeyChanges:
+    """What a transaction has changed: the epoch it made, whether the store was audited then, and keys as they are now.
+
+    Both are None while the epoch was not counted up.
+    """
+
+    epoch: int | None = None
+    is_audited: bool | None = None
+    keys: dict[int, KeyRecord] = field(default_factory=dict)
 
 
 class KeyReads(Protocol):
@@ -92,6 +105,10 @@ class KeyReads(Protocol):
 class KeyWrites(Protocol):
     """Changing keyrings and data keys. Every change bumps the epoch once a transaction."""
 
+    @property
+    def changes(self) -> KeyChanges:
+        """What this transaction has changed so far."""
+
     async def bump_epoch(self) -> int:
         """Count the epoch up (once a transaction) and return it."""
 
@@ -126,6 +143,9 @@ class KeyWrites(Protocol):
 
 class LeaseRows(Protocol):
     """Leases with fencing tokens and heartbeats of nodes."""
+
+    async def find_lease(self, name: str) -> Lease | None:
+        """Return a lease as it stands, expired or not; its owner is empty where it was given back."""
 
     async def claim_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
         """Take the lease if it is free, expired or already ours; the token grows with every change of owner."""
@@ -162,8 +182,11 @@ class KeyUseRows(Protocol):
         """Remove a declaration; False when absent."""
 
 
-class UnitOfWork(KeyReads, KeyWrites, LeaseRows, KeyUseRows, FieldRows, ReencryptionRows, Protocol):
+class UnitOfWork(KeyReads, KeyWrites, LeaseRows, KeyUseRows, FieldRows, ReencryptionRows, AuditRows, Protocol):
     """One transaction of the store: everything in it is kept, or nothing."""
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Begin a part of the transaction that alone is undone when its block raises."""
 
 
 class KeyStore(Protocol):
@@ -228,20 +251,3 @@ class SourceScanner(Protocol):
 
     async def __call__(self, use: KeyUse, key_ids: Collection[int], /) -> Mapping[int, int]:
         """Return how many ciphertexts of each id the source holds. An unreadable source raises."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
-    """What a transaction is about to change: an action, the keyring and key it concerns, and plain details."""
-
-    action: str
-    keyring: str | None = None
-    key_id: int | None = None
-    details: Mapping[str, str | int | None] = field(default_factory=dict)
-
-
-class AuditTrail(Protocol):
-    """Told of every change, inside the transaction that makes it."""
-
-    async def record(self, work: UnitOfWork, event: AuditEvent) -> None:
-        """Record ``event``; raising undoes the change."""

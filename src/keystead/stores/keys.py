@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import RowMapping, func, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
+from keystead.ports import KeyChanges
 from keystead.stores.tables import data_keys, keyrings, store_state
 from keystead.stores.transaction import Statements
 
@@ -44,7 +47,7 @@ class KeyReadRows(Statements):
         row = await self._first(select(store_state))
         if row is None:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
-        return StoreState(row["store_id"], row["epoch"], row["restored"])
+        return StoreState(row["store_id"], row["epoch"], row["restored"], bool(row["audited"]))
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
@@ -137,22 +140,25 @@ class KeyWriteRows(KeyReadRows):
     after, or two transactions may wait for each other; the database then ends one with ``ConflictError``.
     """
 
-    _epoch: int | None = None
+    def __init__(self, connection: AsyncConnection, *, is_writing: bool) -> None:
+        super().__init__(connection, is_writing=is_writing)
+        self._changes = KeyChanges()
+
+    @property
+    def changes(self) -> KeyChanges:
+        """What this transaction has changed so far."""
+        return self._changes
 
     async def bump_epoch(self) -> int:
         """Count the epoch up (once a transaction) and return it."""
-        if self._epoch is None:
-            bump = update(store_state).values(epoch=store_state.c.epoch + 1).returning(store_state.c.epoch)
-            self._epoch = await self._epoch_after(bump)
-        return self._epoch
+        if self._changes.epoch is None:
+            return await self._set_epoch(store_state.c.epoch + 1)
+        return self._changes.epoch
 
     async def raise_epoch(self, at_least: int) -> int:
         """Set the epoch to at least ``at_least`` and return it."""
-        if await self.bump_epoch() < at_least:
-            self._epoch = await self._epoch_after(
-                update(store_state).values(epoch=at_least).returning(store_state.c.epoch)
-            )
-        return await self.bump_epoch()
+        epoch = await self.bump_epoch()
+        return epoch if epoch >= at_least else await self._set_epoch(at_least)
 
     async def set_restored(self, restored: bool) -> None:
         """Mark the store restored, or recovered."""
@@ -219,6 +225,7 @@ class KeyWriteRows(KeyReadRows):
         row |= {"purpose": key.purpose.value, "state": key.state.value, "context": dict(key.context)}
         row |= {"published_epoch": key.published_epoch or epoch}
         await self._write(self._insert(data_keys).values(row))
+        self._changes.keys[key.id] = replace(key, published_epoch=key.published_epoch or epoch)
 
     async def change_key(self, key_id: int, expected: DataKeyState, **changes: Any) -> KeyRecord:
         """Change columns of a key that is in state ``expected`` and return the row. Destroying drops the wrapped key.
@@ -238,7 +245,8 @@ class KeyWriteRows(KeyReadRows):
         )
         row = await self._write(change)
         if row is not None:
-            return _key(row)
+            self._changes.keys[key_id] = changed = _key(row)
+            return changed
         found = await self.find_key(key_id)
         if found is None:
             raise KeyNotFoundError(f"no data key has the id {key_id}")
@@ -253,11 +261,14 @@ class KeyWriteRows(KeyReadRows):
         )
         await self._write(add)
 
-    async def _epoch_after(self, change: Any) -> int:
+    async def _set_epoch(self, value: Any) -> int:
+        change = update(store_state).values(epoch=value).returning(store_state.c.epoch, store_state.c.audited)
         row = await self._write(change)
         if row is None:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
-        return int(row["epoch"])
+        epoch = self._changes.epoch = int(row["epoch"])
+        self._changes.is_audited = bool(row["audited"])
+        return epoch
 
 
 def _checked_changes(expected: DataKeyState, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,11 @@ _NOBODY = ""
 class LeaseRows(KeyReadRows):
     """Claims and drops leases; ``keystead.ports.LeaseRows``. A lease's row stays, so that its token only grows."""
 
+    async def find_lease(self, name: str) -> Lease | None:
+        """Return a lease as it stands, expired or not; its owner is empty where it was given back."""
+        row = await self._first(select(leases).where(leases.c.name == name))
+        return None if row is None else Lease(**row)
+
     async def claim_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
         """Take the lease if it is free, expired or already ours; the token grows with every change of owner."""
         if not owner or ttl_ms <= 0:

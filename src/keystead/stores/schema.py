@@ -16,7 +16,7 @@ from keystead.stores.handles import open_handles
 from keystead.stores.tables import VERSION_TABLE, metadata
 from keystead.stores.urls import StoreUrl, checked_schema, parse_url
 
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """Every revision this release knows, oldest first; the last is the one it needs."""
 
 HEAD: Final = REVISIONS[-1]
@@ -192,15 +192,30 @@ def _alembic(attributes: dict[str, Any], output: io.StringIO | None = None) -> A
 _ROLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}")
 
 
-def grants(role: str, *, migrator: str | None = None, schema: str | None = None) -> str:
+_RIGHTS: Final = (
+    ("SELECT", (VERSION_TABLE,)),
+    ("SELECT, UPDATE", ("store_state",)),
+    ("SELECT, INSERT, UPDATE", ("keyrings", "data_keys")),
+    ("SELECT, INSERT, UPDATE, DELETE", ("leases", "nodes", "key_uses", "fields")),
+    ("SELECT, INSERT, UPDATE", ("reencryptions", "reencryption_chunks")),
+    ("SELECT, INSERT, DELETE", ("audit_entries",)),
+    ("SELECT, INSERT, UPDATE, DELETE", ("audit_sessions",)),
+    ("SELECT, INSERT, UPDATE", ("audit_state",)),
+    ("SELECT, INSERT", ("audit_log",)),
+)
+"""What the application does with each table."""
+
+
+def grants(role: str, *, migrator: str | None = None, archiver: str | None = None, schema: str | None = None) -> str:
     """Return SQL that gives ``role`` what the application needs and nothing more: no DELETE, no TRUNCATE of keys.
 
-    ``migrator`` is granted what `keystead migrate` needs.
+    ``migrator`` is granted what `keystead migrate` needs, ``archiver`` what `keystead audit archive` does: besides the
+    application's rights, to delete records of the audit trail.
 
     Raises:
         ConfigurationError: a name that would need escaping.
     """
-    for name in (role, migrator):
+    for name in (role, migrator, archiver):
         if name is not None and not _ROLE_NAME.fullmatch(name):
             raise ConfigurationError("a role name has letters, digits, '_', '-' and '$', and begins with a letter")
     named = f'"{checked_schema(schema) or "public"}"'
@@ -208,15 +223,12 @@ def grants(role: str, *, migrator: str | None = None, schema: str | None = None)
     def tables(*names: str) -> str:
         return ", ".join(f'{named}."{name}"' for name in names)
 
-    lines = [
-        f'GRANT USAGE ON SCHEMA {named} TO "{role}";',
-        f'REVOKE ALL ON {tables(*sorted(_OUR_TABLES), VERSION_TABLE)} FROM "{role}";',
-        f'GRANT SELECT ON {tables(VERSION_TABLE)} TO "{role}";',
-        f'GRANT SELECT, UPDATE ON {tables("store_state")} TO "{role}";',
-        f'GRANT SELECT, INSERT, UPDATE ON {tables("keyrings", "data_keys")} TO "{role}";',
-        f'GRANT SELECT, INSERT, UPDATE, DELETE ON {tables("leases", "nodes", "key_uses", "fields")} TO "{role}";',
-        f'GRANT SELECT, INSERT, UPDATE ON {tables("reencryptions", "reencryption_chunks")} TO "{role}";',
-    ]
-    if migrator is not None:
-        lines.insert(0, f'GRANT USAGE, CREATE ON SCHEMA {named} TO "{migrator}";')
+    lines = [] if migrator is None else [f'GRANT USAGE, CREATE ON SCHEMA {named} TO "{migrator}";']
+    for each in (role, archiver):
+        if each is not None:
+            lines.append(f'GRANT USAGE ON SCHEMA {named} TO "{each}";')
+            lines.append(f'REVOKE ALL ON {tables(*sorted(_OUR_TABLES), VERSION_TABLE)} FROM "{each}";')
+            lines += [f'GRANT {rights} ON {tables(*names)} TO "{each}";' for rights, names in _RIGHTS]
+    if archiver is not None:
+        lines.append(f'GRANT DELETE ON {tables("audit_log")} TO "{archiver}";')
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Insert, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from keystead.errors import ConfigurationError
@@ -16,6 +17,7 @@ from keystead.runtime import fork
 from keystead.stores import creation, schema
 from keystead.stores.engines import async_postgresql, async_sqlite
 from keystead.stores.failures import ours_only
+from keystead.stores.tables import audit_entries
 from keystead.stores.transaction import Connections, Database
 from keystead.stores.unit_of_work import SqlUnitOfWork
 from keystead.stores.urls import StoreUrl, parse_url
@@ -35,6 +37,8 @@ class SqlKeyStore:
         database: Database
         database = _File(self._url.path) if self._url.path is not None else _Server(self._url)
         self._connections = Connections(database)
+        table = audit_entries if self._url.schema is None else audit_entries.to_metadata(MetaData(), self._url.schema)
+        self._audit_insert = table.insert()
         fork.in_child(self.after_fork)
 
     @property
@@ -80,6 +84,10 @@ class SqlKeyStore:
             work = SqlUnitOfWork(connection, is_writing=False)
             yield work
             work.finish()
+
+    def audit_insert(self) -> Insert:
+        """Return the statement that inserts an entry of the audit trail, for a transaction of somebody else's."""
+        return self._audit_insert
 
     async def aclose(self) -> None:
         """Close every connection; idempotent."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Protocol
 
+import aiosqlite
 from sqlalchemy import Executable, RowMapping, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -135,6 +136,10 @@ class Statements:
         rows: Sequence[RowMapping] = (await self._execute(statement)).mappings().all()
         return rows
 
+    async def _tuples(self, statement: Executable) -> Sequence[Sequence[Any]]:
+        rows: Sequence[Sequence[Any]] = (await self._execute(statement)).all()
+        return rows
+
     async def _first(self, statement: Executable) -> RowMapping | None:
         row: RowMapping | None = (await self._execute(statement)).mappings().first()
         return row
@@ -148,6 +153,43 @@ class Statements:
         self._require_writing()
         return int((await self._execute(statement)).rowcount)
 
+    async def _write_many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._require_writing()
+        await self._execute(statement, rows)
+
+    async def _write_row(self, statement: Executable, in_sqlite: str, row: Mapping[str, Any]) -> None:
+        """Insert a row, in SQLite by one step of the connection's thread, where a statement takes three."""
+        self._require_writing()
+        driver = (await self._connection.get_raw_connection()).driver_connection
+        if not isinstance(driver, aiosqlite.Connection):
+            await self._execute(statement, row)
+            return
+        if self._failure is not None:
+            raise self._failure
+        try:
+            await driver.execute_insert(in_sqlite, tuple(row.values()))
+        except Exception as failure:
+            self._failure = translate(failure)
+            raise self._failure from None
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Begin a part of the transaction that alone is undone when its block raises."""
+        self._require_writing()
+        if self._failure is not None:
+            raise self._failure
+        with ours_only():
+            nested = await self._connection.begin_nested()
+        try:
+            yield
+        except BaseException:
+            with ours_only():
+                await nested.rollback()
+            self._failure = None
+            raise
+        with ours_only():
+            await nested.commit()
+
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         return postgresql.insert(table) if self._connection.dialect.name == "postgresql" else sqlite.insert(table)
 
@@ -155,11 +197,13 @@ class Statements:
         if not self._is_writing:
             raise StorageOperationError("this transaction only reads; write inside `store.transaction()`")
 
-    async def _execute(self, statement: Executable) -> Any:
+    async def _execute(
+        self, statement: Executable, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None
+    ) -> Any:
         if self._failure is not None:
             raise self._failure
         try:
-            return await self._connection.execute(statement)
+            return await self._connection.execute(statement, rows)
         except Exception as failure:
             self._failure = translate(failure)
             raise self._failure from None

@@ -1,0 +1,245 @@
+"""What a reader finds in entries, besides what every log's reader finds in records. Spec: docs/spec/audit-v1.md, 6."""
+
+from __future__ import annotations
+
+import json
+from binascii import b2a_base64
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from keystead.errors import InvalidSignatureError
+from keystead.ledger.audit.entries import Entry, are_ranges, has_code, rejection_in, split_payload
+from keystead.ledger.audit.examining import REJECTED, columns_of
+from keystead.ledger.audit.key_rows import KeyStates
+from keystead.ledger.audit.numbers import Numbers
+from keystead.ledger.audit.sessions import told_session
+from keystead.ledger.records import TAIL_BYTES, MalformedRecordError, parse_line
+from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
+from keystead.ledger.tags import TAG_CHARS, Tagger
+from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow
+
+TABLE: Final = "audit_log"
+WAITING: Final = "audit_entries"
+TOLD: Final = 20
+"""How many gaps among the entries of a session are named."""
+
+_ENTRY: Final = b',"d":{"entry":'
+_LONGEST_BEGIN: Final = 16 + len(_ENTRY)
+_CODE_END: Final = -len(b'"}') - TAIL_BYTES
+_CODE_AT: Final = _CODE_END - TAG_CHARS
+_MAC: Final = b',"mac":"'
+_MAC_AT: Final = _CODE_AT - len(_MAC)
+_TELLING: Final = frozenset({"audit.session", "audit.session_end"})
+_UNUSUAL: Final = frozenset({"undone", "epoch", "keys"})
+_scan: Final = json.JSONDecoder().raw_decode
+
+Opens = Callable[[AuditSessionRow], Tagger | None]
+"""Returns what makes the codes of a session; None where its key is not at hand.
+
+Raises ``InvalidSignatureError`` where it is no session of this store.
+"""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was seen of a session."""
+
+    make_code: Tagger | None
+    numbers: Numbers = field(default_factory=Numbers)
+    has_begun: bool = False
+    ok: int = 0
+    last: int | None = None
+    undone: Numbers = field(default_factory=Numbers)
+
+
+class Inspector:
+    """Looks at each record of a trail, in the order of the log; ``finish`` tells what is missing.
+
+    Args:
+        opens: opens sessions.
+        sessions: what is known of sessions that began before what is read.
+        known_size: what a checkpoint covers that the reader has kept: rejections there are no news.
+    """
+
+    def __init__(self, opens: Opens, sessions: Iterable[AuditSessionRow] = (), *, known_size: int = 0) -> None:
+        self.entries = self.rejected = self.unchecked = self.waiting = 0
+        self.states = KeyStates()
+        self.findings: list[VerifyError] = []
+        self.warnings: list[str] = []
+        self._opens = opens
+        self._rows = {row.id: row for row in sessions}
+        self._known_size = known_size
+        self._seen: dict[str, _Seen] = {}
+
+    def take_row(self, row: AuditLogRow) -> None:
+        """Look at a record, and at what it is searched by."""
+        if self._take_usual(row):
+            return
+        found = self._take(row.line, row.seq)
+        if found is not None and found != row:
+            self._find(ErrorType.MODIFIED, f"record {row.seq} is listed as what it is not", row.seq)
+
+    def take_line(self, line: bytes) -> None:
+        """Look at a record that was moved away."""
+        self._take(line, None)
+
+    def take_waiting(self, row: AuditEntryRow) -> None:
+        """Look at an entry that waits to be sealed."""
+        self.waiting += 1
+        try:
+            entry = Entry.parse(row.entry)
+        except ValueError:
+            entry = None
+        seen = self._session(row.session)
+        is_code = entry is not None and seen.make_code is not None and has_code(seen.make_code, row.entry, row.code)
+        if entry is None or not is_code or entry.id != row.id or entry.members["session"] != row.session:
+            self._find(ErrorType.INSERTED, f"entry {row.id.hex()}, which waits, is not authentic", -1, WAITING)
+            return
+        self._note(entry, seen, -1)
+
+    def finish(self, report: VerifyReport) -> None:
+        """Say what was found, and which entries are not there although they were committed."""
+        for name, seen in self._seen.items():
+            if not seen.has_begun:
+                if report.first == 0:
+                    self._find(ErrorType.MISSING, f"the beginning of session {name} is not here", -1)
+                continue
+            for first, last in seen.undone.ranges(seen.ok):
+                seen.numbers.add_range(first, last)
+            gone = list(seen.numbers.holes(seen.ok))
+            if gone:
+                told = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gone[:TOLD])
+                count = sum(last - first + 1 for first, last in gone)
+                message = f"{count} entries of session {name} were committed and are not here: {told}"
+                self._find(ErrorType.MISSING, message + (", ..." if len(gone) > TOLD else ""), -1, WAITING)
+        for finding in self.findings:
+            report.add(finding)
+        report.warnings += self.warnings
+
+    def _take_usual(self, row: AuditLogRow) -> bool:
+        """Take an entry that changes no key and tells of no session; False for any other, of which nothing is noted."""
+        line = row.line
+        head = b'{"n":%d,"t":' % row.seq
+        begin = line.find(_ENTRY, len(head), len(head) + _LONGEST_BEGIN)
+        is_whole = line.startswith(_MAC, _MAC_AT) and line.startswith(b'"}', _CODE_END)
+        if begin < 0 or not is_whole or not line.startswith(head) or not line[len(head) : begin].isdigit():
+            return False
+        content, code = line[begin + len(_ENTRY) : _MAC_AT], line[_CODE_AT:_CODE_END]
+        try:
+            text = content.decode()
+            members, end = _scan(text)
+            seen, number, ok, action = self._seen[members["session"]], members["n"], members["ok"], members["action"]
+            are_numbers = type(number) is type(ok) is int and number > 0 <= ok
+            if end != len(text) or not are_numbers or action in _TELLING or not _UNUSUAL.isdisjoint(members):
+                return False
+            key_id, keyring = members.get("key_id"), members.get("keyring")
+            is_listed = (
+                (row.action, row.at, row.keyring, row.kind) == (action, members["time"], keyring, None)
+                and row.entry_id == bytes.fromhex(members["id"].replace("-", ""))
+                and (key_id is None if row.key_id is None else key_id == str(row.key_id))
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, StopIteration):
+            return False
+        is_after = seen.last is not None and number > seen.last
+        if seen.make_code is None or not is_listed or is_after or not isinstance(members.get("node"), str):
+            return False
+        if b2a_base64(seen.make_code(content))[:TAG_CHARS] != code or number in seen.numbers:
+            return False
+        self.entries += 1
+        seen.numbers.add(number)
+        seen.ok = max(seen.ok, ok)
+        return True
+
+    def _take(self, line: bytes, seq: int | None) -> AuditLogRow | None:
+        """Look at a line; return the row that it should stand in, None where that cannot be said."""
+        try:
+            record = parse_line(line)
+        except MalformedRecordError:
+            return None  # the reader of the log finds that
+        number = record.number if seq is None else seq
+        if record.kind is not None:
+            return AuditLogRow(number, line, record.kind)
+        parts = split_payload(record.payload)
+        if parts is None:
+            return self._take_rejected(record.payload, number, line)
+        try:
+            entry = Entry.parse(parts[0])
+        except ValueError:
+            self._find(ErrorType.MALFORMED, f"record {number} holds no entry", number)
+            return None
+        self.entries += 1
+        seen = self._session(entry.members["session"], entry)
+        if seen.make_code is None:
+            self.unchecked += 1
+        elif not has_code(seen.make_code, *parts):
+            self._find(ErrorType.MODIFIED, f"the entry in record {number} is not authentic", number)
+            return None
+        self._note(entry, seen, number)
+        return columns_of(number, line, entry)
+
+    def _take_rejected(self, payload: bytes, number: int, line: bytes) -> AuditLogRow | None:
+        told = rejection_in(payload)
+        if told is None:
+            self._find(ErrorType.MALFORMED, f"record {number} holds no entry", number)
+            return None
+        self.rejected += 1
+        reason, row_id = str(told.get("reason")), str(told.get("row"))
+        message = f"record {number}: an entry that was not authentic ({reason}, row {row_id})"
+        if number < self._known_size:
+            self.warnings.append(message)
+        else:
+            self._find(ErrorType.INSERTED, message, number)
+        return AuditLogRow(number, line, action=REJECTED)
+
+    def _session(self, name: str, entry: Entry | None = None) -> _Seen:
+        seen = self._seen.get(name)
+        told = None if entry is None else told_session(entry.members)
+        if seen is None:
+            row = told or self._rows.get(name)
+            seen = self._seen[name] = _Seen(self._opened(name, row))
+        elif told is not None and seen.make_code is None:
+            seen.make_code = self._opened(name, told)
+        return seen
+
+    def _opened(self, name: str, row: AuditSessionRow | None) -> Tagger | None:
+        try:
+            return None if row is None else self._opens(row)
+        except InvalidSignatureError:
+            self._find(ErrorType.UNTRUSTED, f"session {name} is none of this store", -1)
+            return None
+
+    def _note(self, entry: Entry, seen: _Seen, number: int) -> None:
+        members = entry.members
+        count, action = members["n"], members["action"]
+        if not seen.numbers.add(count):
+            what = f"entry {count} of session {members['session']} is here twice"
+            self._find(ErrorType.DUPLICATED, what, number)
+        if seen.last is not None and count > seen.last:
+            self._find(ErrorType.INSERTED, f"record {number} is of a session that had ended", number)
+        seen.has_begun |= count == 0
+        seen.ok = max(seen.ok, members["ok"])
+        for first, last in members.get("undone", ()):
+            seen.undone.add_range(first, last)
+        if action == "audit.session_end":
+            seen.last = count
+        elif action == "audit.session":
+            self._note_former(entry.details.get("after"))
+        try:
+            self.states.take(members)
+        except (KeyError, ValueError, TypeError):
+            self._find(ErrorType.MALFORMED, f"record {number} says of keys what none may say", number)
+
+    def _note_former(self, told: Any) -> None:
+        """Take what a session says of the one before it."""
+        if not isinstance(told, Mapping) or not isinstance(told.get("session"), str):
+            return
+        former = self._session(told["session"])
+        if isinstance(told.get("ok"), int):
+            former.ok = max(former.ok, told["ok"])
+        if are_ranges(told.get("undone")):
+            for first, last in told["undone"]:
+                former.undone.add_range(first, last)
+
+    def _find(self, kind: ErrorType, message: str, seq: int, where: str = TABLE) -> None:
+        self.findings.append(VerifyError(kind, message, where, 0, 0, seq))

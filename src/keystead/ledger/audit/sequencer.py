@@ -1,0 +1,350 @@
+"""The sequencer: of all processes one takes the entries that wait and seals them into the log.
+
+It leads by a lease, and by the state that only one of two can move on: who wakes up after its lease was taken finds
+another state, and keeps nothing. What it has sealed counts once it is committed; a batch that is not is sealed anew
+from where the log stands. Spec: docs/spec/audit-v1.md, 3; decisions: docs/adr/0030-audit-trail.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from keystead import telemetry
+from keystead.errors import ConflictError, KMSError
+from keystead.ledger.audit.chain import Chain
+from keystead.ledger.audit.checkpoints import Checkpoints, Made
+from keystead.ledger.audit.examining import Examined, KnownSession, SessionKeys, examine
+from keystead.ledger.audit.keys import StateKeys, StreamSessions, told_keys
+from keystead.ledger.audit.standing import standing
+from keystead.ledger.audit.trail import AuditedStore, Trail
+from keystead.ports import (
+    AuditEntryRow,
+    AuditEvent,
+    AuditLogRow,
+    AuditSessionRow,
+    AuditStateRow,
+    Clock,
+    Detail,
+    KeyStore,
+    Lease,
+)
+
+log = logging.getLogger("keystead.audit")
+
+LEASE: Final = "keystead.audit"
+LEASE_MS: Final = 5000
+BATCH: Final = 512
+PATIENCE_S: Final = 2.0
+"""How long entries wait for a sequencer that has let its lease run out, before another process takes its place."""
+KEPT_SESSIONS_MS: Final = 7 * 86_400_000
+_PRUNE_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What a look into the store shows: entries that wait, their sessions, the state, who leads, and the time."""
+
+    entries: Sequence[AuditEntryRow]
+    sessions: Sequence[AuditSessionRow]
+    state: AuditStateRow | None
+    lease: Lease | None
+    now_ms: int
+
+
+@dataclass(slots=True)
+class _Lead:
+    """The chain that this process seals, and the state in the store that it goes on from."""
+
+    chain: Chain
+    row: AuditStateRow | None
+    candidate: Chain | None = None
+    conflicts: int = 0
+
+
+class Sequencer:
+    """Takes the lead where nobody has it, and seals. One object a process; ``step`` does what is to be done now.
+
+    Args:
+        store: the store itself, not the one that records its own changes.
+        exports: is given each checkpoint that has been committed.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        trail: Trail,
+        *,
+        sessions: SessionKeys,
+        stream_sessions: StreamSessions,
+        state_keys: StateKeys,
+        checkpoints: Checkpoints,
+        clock: Clock,
+        exports: Callable[[bytes], object] = lambda note: None,
+    ) -> None:
+        self._store = store
+        self._trail = trail
+        self._sessions = sessions
+        self._stream_sessions = stream_sessions
+        self._state_keys = state_keys
+        self._checkpoints = checkpoints
+        self._clock = clock
+        self._exports = exports
+        self._lead: _Lead | None = None
+        self._waits_since: float | None = None
+        self._prune_at = 0.0
+        self._stepping = asyncio.Lock()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process sealed last, as far as it knows."""
+        return self._lead is not None
+
+    async def step(self, *, is_urgent: bool = False) -> int:
+        """Seal what waits, at most a batch of it, and make a checkpoint if it is time; return how many entries it took.
+
+        Args:
+            is_urgent: take the lead at once if nobody holds it, however short a time entries have waited.
+
+        Raises:
+            KMSError: the KMS gives no session, or the store fails; everything stays as it was.
+        """
+        async with self._stepping:
+            for _ in range(2):
+                try:
+                    return await self._step(is_urgent=is_urgent)
+                except ConflictError:
+                    if self._lead is None:
+                        break
+            log.info("the audit trail was moved on by another process")
+            return 0
+
+    async def close(self) -> None:
+        """Say that the log is closed, sign that, and give the lead back, if this process leads.
+
+        Raises:
+            KMSError: as ``step``.
+        """
+        async with self._stepping:
+            try:
+                looked = await self._look()
+                if (lead := self._ours(looked.state)) is not None:
+                    with contextlib.suppress(ConflictError):
+                        await self._close_log(lead, looked)
+            finally:
+                self._drop()
+
+    def forget(self) -> None:
+        """Forget the session of the log, as in a child of a fork."""
+        self._stepping = asyncio.Lock()
+        self._drop()
+
+    async def _step(self, *, is_urgent: bool) -> int:
+        looked = await self._look()
+        lead = self._ours(looked.state)
+        if lead is None and not self._may_lead(looked, is_urgent=is_urgent):
+            return 0
+        if not looked.entries and not (lead is not None and self._checkpoints.has_work(lead.chain)):
+            await self._prune(looked.now_ms)
+            return 0
+        known = await self._sessions.known({row.session for row in looked.entries}, looked.sessions)
+        entries = [row for row in looked.entries if row.session in known]
+        if lead is None:
+            if not entries:
+                return 0
+            lead = await self._take_over()
+        await self._seal(lead, looked, entries, known)
+        return len(entries)
+
+    async def _look(self) -> _Looked:
+        async with self._store.reading() as work:
+            state, lease, now_ms = await work.audit_state(), await work.find_lease(LEASE), await work.now_ms()
+            entries = await work.audit_entries(limit=BATCH)
+            if len(entries) == BATCH and len({row.session for row in entries}) == 1:
+                # A session that cannot be opened now must not hold up those behind it.
+                others = [each for each in await work.waiting_sessions() if each != entries[0].session]
+                entries += await work.audit_entries(sessions=others, limit=BATCH) if others else []
+            sessions = await work.audit_sessions({row.session for row in entries}) if entries else []
+        return _Looked(entries, sessions, state, lease, now_ms)
+
+    def _ours(self, row: AuditStateRow | None) -> _Lead | None:
+        """Return what this process leads by, if the store stands where it left it."""
+        lead = self._lead
+        if lead is None:
+            return None
+        candidate, lead.candidate = lead.candidate, None
+        if row is None or lead.row is None:
+            is_here = row is lead.row
+        else:
+            is_here = (row.size, row.state) == (lead.row.size, lead.row.state)
+        if is_here:
+            return lead
+        if candidate is not None and row is not None and candidate.state.content() == row.state:
+            # The commit whose answer was lost was one.
+            lead.chain.wipe()
+            lead.chain, lead.row = candidate, row
+            return lead
+        log.warning("the audit trail no longer stands where this process left it; it begins a session anew")
+        self._drop()
+        return None
+
+    def _may_lead(self, looked: _Looked, *, is_urgent: bool) -> bool:
+        """Whether to take the lead: nobody holds it, and what waits has waited for whoever had it last."""
+        lease, node = looked.lease, self._trail.node
+        is_held = lease is not None and lease.owner not in ("", node) and lease.until_ms > looked.now_ms
+        if is_held or not looked.entries:
+            self._waits_since = None
+            return False
+        now = self._clock.monotonic()
+        self._waits_since = now if self._waits_since is None else self._waits_since
+        is_free = lease is None or lease.owner == node
+        return is_urgent or is_free or now - self._waits_since >= PATIENCE_S
+
+    async def _take_over(self) -> _Lead:
+        """Take the lead, and begin a session of the log where it stands; nothing of it is written yet."""
+        trail = self._trail
+        async with self._store.transaction() as work:
+            if await work.claim_lease(LEASE, trail.node, LEASE_MS) is None:
+                raise ConflictError("another process took the lead of the audit trail first")
+            row = await work.audit_state()
+            state, fault = await standing(work, row, self._state_keys, trail.store_id)
+        session, key, reference = await self._stream_sessions.draw(state.stream)
+        keys = await self._checkpoints.keys(state.stream)
+        async with AuditedStore(self._store, trail).transaction() as work:
+            details = told_keys(reference, session, state.stream, keys)
+            await trail.record(work, AuditEvent("audit.sequencer", details=details))
+            if fault is not None:
+                found: dict[str, Detail] = {"found": fault, "size": state.size}
+                await trail.record(work, AuditEvent("audit.state", details=found))
+        lead = self._lead = _Lead(Chain(state, session, key, self._clock), row)
+        self._checkpoints.begin(0 if row is None else row.checkpoint_size)
+        log.info("this process seals the audit trail", extra={"stream": state.stream, "size": state.size})
+        return lead
+
+    async def _seal(
+        self,
+        lead: _Lead,
+        looked: _Looked,
+        entries: Sequence[AuditEntryRow],
+        known: Mapping[str, KnownSession],
+    ) -> None:
+        recorded: set[bytes] = set()
+        if lead.conflicts:
+            async with self._store.reading() as work:
+                recorded = await work.recorded_entries([row.id for row in entries])
+        examined = examine(entries, known, recorded)
+        chain = lead.chain.copy()
+        made: Made | None = None
+        if chain.needs_new_file and entries:
+            made = await self._next_file(chain)
+        if entries:
+            chain.seal([each.payload for each in examined])
+        asked = [each.entry for each in examined if each.entry is not None]
+        actions = {entry.members["action"] for entry in asked}
+        for entry in asked:
+            if entry.members["action"] == "audit.retire":
+                _retain(chain, entry.details)
+        is_asked = bool(actions & {"audit.checkpoint", "audit.retire"})
+        made = self._checkpoints.put(chain, is_asked=is_asked) or made
+        await self._commit(lead, looked, chain, examined, made)
+
+    async def _next_file(self, chain: Chain) -> Made | None:
+        chain.end_file(is_last=False)
+        made = await self._checkpoints.put_behind_end(chain)
+        try:
+            session, key, _ = await self._stream_sessions.draw(chain.stream)
+        except KMSError as exc:
+            log.warning("the audit trail's file begins in the session of the one before: %s", exc.code)
+            chain.next_file(None, None)
+        else:
+            chain.next_file(session, key)
+        return made
+
+    async def _close_log(self, lead: _Lead, looked: _Looked) -> None:
+        chain = lead.chain.copy()
+        chain.end_file(is_last=True)
+        made = await self._checkpoints.put_behind_end(chain)
+        await self._commit(lead, looked, chain, (), made)
+        async with self._store.transaction() as work:
+            lease = await work.find_lease(LEASE)
+            if lease is not None and lease.owner == self._trail.node:
+                await work.drop_lease(lease)
+
+    async def _commit(
+        self, lead: _Lead, looked: _Looked, chain: Chain, examined: Sequence[Examined], made: Made | None
+    ) -> None:
+        """Write what was sealed, delete what waited, and move the state on; all of it, or nothing."""
+        rows = _rows_of(chain, examined)
+        if not rows:
+            return
+        rejected = sum(each.reason is not None for each in examined)
+        key_id, key = self._state_keys.active()
+        state = chain.state
+        row = AuditStateRow(state.size, state.content(), state.code(key, self._trail.store_id), key_id)
+        if (before := lead.row) is not None:
+            row = replace(row, rejected=before.rejected + rejected)
+            row = replace(row, checkpoint_size=before.checkpoint_size, checkpoint_ms=before.checkpoint_ms)
+        if made is not None and made.note is not None:
+            row = replace(row, checkpoint_size=made.checkpoint.size, checkpoint_ms=looked.now_ms)
+        lead.candidate = chain
+        try:
+            async with self._store.transaction() as work:
+                lease = await work.claim_lease(LEASE, self._trail.node, LEASE_MS)
+                if lease is None:
+                    raise ConflictError("the lead of the audit trail was lost to another process")
+                row = replace(row, token=lease.token)
+                await work.put_audit_state(row, expected=None if before is None else before.size)
+                await work.add_audit_records(rows)
+                ids = [each.row.id for each in examined]
+                if await work.drop_audit_entries(ids) != len(ids):
+                    raise ConflictError("entries of the audit trail were taken by another process")
+        except ConflictError:
+            lead.candidate = None
+            lead.conflicts += 1
+            if lead.conflicts > 1:
+                self._drop()
+            raise
+        lead.chain.wipe()
+        lead.chain, lead.row, lead.candidate, lead.conflicts = chain, row, None, 0
+        self._checkpoints.kept(made, chain)
+        telemetry.audit_entry("sealed", len(examined) - rejected)
+        if rejected:
+            telemetry.audit_entry("rejected", rejected)
+        if made is not None and made.note is not None:
+            self._exports(made.note)
+
+    async def _prune(self, now_ms: int) -> None:
+        """Forget sessions that are long over, now and then."""
+        now = self._clock.monotonic()
+        if self._lead is not None and now >= self._prune_at:
+            self._prune_at = now + _PRUNE_S
+            async with self._store.transaction() as work:
+                await work.drop_audit_sessions(now_ms - KEPT_SESSIONS_MS)
+
+    def _drop(self) -> None:
+        lead, self._lead = self._lead, None
+        self._checkpoints.forget()
+        if lead is not None:
+            lead.chain.wipe()
+
+
+def _rows_of(chain: Chain, examined: Sequence[Examined]) -> list[AuditLogRow]:
+    entries = iter(examined)
+    rows: list[AuditLogRow] = []
+    for sealed in chain.taken():
+        if sealed.kind is None:
+            rows.append(next(entries).columns(sealed.number, sealed.line))
+        else:
+            rows.append(AuditLogRow(sealed.number, sealed.line, sealed.kind))
+    return rows
+
+
+def _retain(chain: Chain, details: Mapping[str, Any]) -> None:
+    """Say in the log itself which of its files were moved away, as an entry asks."""
+    files, reason = details.get("files"), details.get("reason")
+    if isinstance(files, list) and isinstance(reason, str):
+        chain.retain([{name: int(each[name]) for name in ("file", "first", "last")} for each in files], reason)

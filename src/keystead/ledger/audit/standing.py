@@ -1,0 +1,152 @@
+"""Where a trail's log stands: the state as its code vouches for it, or as the records say where it does not.
+
+Who took the database may have changed either. What is believed here is never hidden: a state without its code, or
+beside other records than it is of, is told in the log and in the trail itself, and a lost end stays a gap.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Final
+
+from keystead.errors import ConflictError, InvalidInputError, StorageOperationError
+from keystead.ledger.audit.chain import TrailState
+from keystead.ledger.audit.keys import StateKeys
+from keystead.ledger.records import (
+    FileHeader,
+    Kind,
+    MalformedRecordError,
+    closing,
+    parse_line,
+    parse_payload,
+    stated_tag,
+)
+from keystead.ledger.tree import Frontier
+from keystead.ports import AuditStateRow, UnitOfWork
+
+log = logging.getLogger("keystead.audit")
+
+PAGE: Final = 2000
+
+
+async def standing(
+    work: UnitOfWork, row: AuditStateRow | None, keys: StateKeys, store_id: str
+) -> tuple[TrailState, str | None]:
+    """Return where the log stands, and what was found to be wrong with it: ``altered``, ``behind``, ``ahead``.
+
+    Raises:
+        StorageOperationError: neither state nor records say it.
+    """
+    size = await work.audit_size()
+    state = None if row is None else vouched_state(row, keys, store_id)
+    if state is None:
+        log.error("the state of the audit trail is gone, or not authentic; it is taken from the records")
+        return await _from_records(work), "altered"
+    if size > state.size:
+        log.error("the state of the audit trail is behind its records", extra={"size": size, "state": state.size})
+        return await _extended(work, state), "behind"
+    if size < state.size:
+        # Going on at the records' end would make what was cut off look as if it had never been there.
+        log.error("records at the end of the audit trail are gone", extra={"size": size, "state": state.size})
+        return state, "ahead"
+    return state, None
+
+
+def vouched_state(row: AuditStateRow, keys: StateKeys, store_id: str) -> TrailState | None:
+    """Return the state in a row; None where its code is another one, or it is none."""
+    key = keys.find(row.key_id)
+    try:
+        state = TrailState.parse(row.state)
+    except (ValueError, TypeError):
+        return None
+    is_whole = state.content() == row.state and state.size == row.size
+    if key is None or not is_whole or state.code(key, store_id) != row.code:
+        return None
+    return state
+
+
+async def begin_log(work: UnitOfWork, keys: StateKeys, store_id: str, stream: str) -> bool:
+    """Give a store without a log the state of one that has no records yet; False where there is one, or a part."""
+    if await work.audit_state() is not None or await work.audit_size():
+        return False
+    key_id, key = keys.active()
+    state = TrailState(stream)
+    row = AuditStateRow(0, state.content(), state.code(key, store_id), key_id)
+    try:
+        await work.put_audit_state(row, expected=None)
+    except ConflictError:
+        return False
+    return True
+
+
+async def _from_records(work: UnitOfWork) -> TrailState:
+    headers = await work.audit_controls(Kind.FILE.value, newest_first=True, limit=1)
+    if not headers:
+        raise StorageOperationError(
+            "the audit trail has neither a state nor records: restore the store's tables, or begin a trail anew with "
+            "`keystead audit begin`"
+        )
+    try:
+        record = parse_line(headers[0].line)
+        header = FileHeader.of(parse_payload(record.payload))
+        state = TrailState(header.stream, record.number, header.roots, header.tag)
+        Frontier(state.size, state.roots)
+    except (MalformedRecordError, InvalidInputError):
+        raise StorageOperationError(
+            "the audit trail has no state, and the last file of its records does not begin as one does: restore the "
+            "store's tables from a backup"
+        ) from None
+    return await _extended(work, state)
+
+
+async def _extended(work: UnitOfWork, state: TrailState) -> TrailState:
+    """Return the state after the records that follow it, as far as they read as records."""
+    while page := await work.audit_records(after=state.size - 1, limit=PAGE):
+        following = _after(state, [row.line for row in page])
+        if following.size - state.size < len(page):
+            log.error("what follows in the audit trail is no record", extra={"seq": following.size})
+            # What stands there keeps its number: what is sealed from now on comes behind all of it.
+            last = page[-1].seq + 1
+            while page := await work.audit_records(after=last - 1, limit=PAGE):
+                last = page[-1].seq + 1
+            return _behind(following, last)
+        state = following
+    return state
+
+
+def _after(state: TrailState, lines: Sequence[bytes]) -> TrailState:
+    tree = Frontier(state.size, state.roots)
+    for line in lines:
+        try:
+            record = parse_line(line)
+            tag = stated_tag(record)
+            if record.number != tree.size or tag is None:
+                break
+            state = _with(state, record.kind, record.number, record.time_ms, record.payload)
+        except MalformedRecordError:
+            break
+        tree.append(sha256(b"\x00" + line).digest())
+        state = replace(state, size=tree.size, tag=tag, time=max(state.time, record.time_ms))
+    return replace(state, roots=tree.roots)
+
+
+def _with(state: TrailState, kind: str | None, number: int, time_ms: int, payload: bytes) -> TrailState:
+    if kind == Kind.FILE:
+        file = FileHeader.of(parse_payload(payload)).file
+        return replace(state, file=file, first=number, begun=time_ms, ends=None)
+    if kind == Kind.CLOSE:
+        return replace(state, ends=closing(parse_payload(payload)) or 0)
+    return state if kind == Kind.CHECKPOINT else replace(state, ends=None)
+
+
+def _behind(state: TrailState, size: int) -> TrailState:
+    """Return a state of ``size`` records of which the last ones are unknown: what follows is found not to fit them."""
+    tree = Frontier(state.size, state.roots)
+    tree.extend([bytes(32)] * (size - state.size))
+    return replace(state, size=size, roots=tree.roots)
+
+
+__all__ = ["begin_log", "standing", "vouched_state"]

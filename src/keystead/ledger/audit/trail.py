@@ -1,0 +1,388 @@
+"""The trail as one process writes it: entries in the transactions that they tell of. Spec: docs/spec/audit-v1.md, 1, 2.
+
+Until the store's WRAP key is unwrapped nothing can be authenticated, and nothing is written: what a store begins with
+is told when its trail begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from keystead import telemetry
+from keystead.crypto.keyring import Keyring
+from keystead.errors import ConflictError, KMSError, NotInitializedError
+from keystead.ledger.audit.actor import current_actor
+from keystead.ledger.audit.entries import EntryIds, entry_bytes
+from keystead.ledger.audit.key_rows import shared_out, told_of
+from keystead.ledger.audit.sessions import LIFETIME_S, NodeSession, begin_session
+from keystead.model import StoreState
+from keystead.ports import (
+    AuditEntryRow,
+    AuditEvent,
+    Clock,
+    KeyChanges,
+    KeyStore,
+    Random,
+    UnitOfWork,
+)
+
+log = logging.getLogger("keystead.audit")
+
+RETRY_S: Final = 60.0
+"""How long after a session that could not be begun the next one is tried, while the one before still serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event, and on whose behalf."""
+
+    event: AuditEvent
+    actor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Entries that were written in a transaction which has not ended yet."""
+
+    session: NodeSession
+    numbers: list[int]
+    ok: int
+    last_id: bytes
+
+
+@dataclass(slots=True)
+class _Batch:
+    told: list[Told] = field(default_factory=list)
+    task: asyncio.Task[Exception | None] | None = None
+
+
+class Trail:
+    """Writes entries. Made closed; ``begin`` opens it.
+
+    Args:
+        node: names this process; another one after a fork.
+        is_strict: what cannot be recorded fails; otherwise it is logged, and counted.
+        notes_uses: whether keys that are unwrapped are recorded.
+    """
+
+    def __init__(
+        self, store: KeyStore, clock: Clock, random: Random, *, is_strict: bool = True, notes_uses: bool = True
+    ) -> None:
+        self.store = store
+        self.node = ""
+        self.store_id = ""
+        self.is_on = False
+        self.is_refusing = False
+        self.is_wanted_elsewhere = False
+        self.joins: Callable[[], Awaitable[None]] | None = None
+        self.written: dict[str, bytes] = {}
+        self._clock = clock
+        self._random = random
+        self._is_strict = is_strict
+        self._notes_uses = notes_uses
+        self._ids = EntryIds(clock, random)
+        self._ring: Keyring | None = None
+        self._session: NodeSession | None = None
+        self._retry_at = 0.0
+        self._told: WeakKeyDictionary[UnitOfWork, list[Told]] = WeakKeyDictionary()
+        self._batch = _Batch()
+        self._held: list[Told] | None = None
+        self._forget_locks()
+
+    @property
+    def wrap_ring(self) -> Keyring:
+        """The WRAP keyring that sessions are wrapped by.
+
+        Raises:
+            NotInitializedError: the trail is not open.
+        """
+        if self._ring is None:
+            raise NotInitializedError("the audit trail is not open yet")
+        return self._ring
+
+    def begin(self, ring: Keyring, store_id: str, node: str) -> None:
+        """Begin to write entries, under keys that the WRAP keyring wraps."""
+        self._ring, self.store_id, self.node = ring, store_id, node
+        self.is_on, self.is_refusing, self.is_wanted_elsewhere = True, False, False
+
+    async def record(self, work: UnitOfWork, event: AuditEvent) -> None:
+        """Take an event, which is written before the transaction ends, with the keys that it has changed by then."""
+        self._told.setdefault(work, []).append(Told(event, current_actor()))
+
+    async def note(self, *events: AuditEvent) -> None:
+        """Write events in a transaction of their own; those of several callers at a time in one.
+
+        Raises:
+            KMSError: they cannot be written.
+        """
+        if not self._notes_uses:
+            return
+        if self._held is not None:
+            self._held += [Told(event, current_actor()) for event in events]
+        elif self.is_on:
+            await self.tell(*events)
+
+    async def tell(self, *events: AuditEvent) -> None:
+        """Write events as ``note`` does, of whatever kind they are; errors as there."""
+        await self._write_together([Told(event, current_actor()) for event in events])
+
+    @asynccontextmanager
+    async def gathering(self) -> AsyncIterator[None]:
+        """Write what is noted in the block in one transaction, at its end, if the trail is open by then.
+
+        Raises:
+            KMSError: it cannot be written.
+        """
+        if self._held is not None:
+            yield
+            return
+        self._held = []
+        try:
+            yield
+        except BaseException:
+            # What was unwrapped was, although nobody gets it.
+            with contextlib.suppress(KMSError):
+                await self._write_held()
+            raise
+        await self._write_held()
+
+    async def _write_held(self) -> None:
+        held, self._held = self._held, None
+        if held and self.is_on:
+            await self._write_together(held)
+
+    async def ensure(self) -> None:
+        """See that there is a session to write in: the first, or one after a day, a fork, or another WRAP key.
+
+        Raises:
+            KMSError: there is none, and what is to be recorded must not happen.
+        """
+        if not self.is_on:
+            if self.is_wanted_elsewhere and self.joins is not None:
+                await self.joins()
+            return
+        session, now = self._session, self._clock.monotonic()
+        if session is not None and not self._is_over(session, now):
+            return
+        async with self._beginning:
+            if self._session is not session:
+                return
+            try:
+                await self._begin_session(session)
+            except KMSError as exc:
+                if session is None and self._is_strict:
+                    raise
+                self._retry_at = now + RETRY_S
+                log.warning("no audit session could be begun: %s", exc.code)
+
+    async def write(self, work: UnitOfWork) -> Written | None:
+        """Write the events of a transaction that is about to end, and the keys that it has changed.
+
+        Raises:
+            ConflictError: the store's trail was begun by another process, and this one has not joined it.
+            KMSError: they cannot be written.
+        """
+        told, changes = self._told.pop(work, []), work.changes
+        if not self.is_on:
+            if self.is_refusing and changes.is_audited and (told or changes.keys):
+                self.is_wanted_elsewhere = True
+                raise ConflictError("this store's audit trail was begun meanwhile: join it, and try again")
+            return None
+        if not told and not changes.keys:
+            return None
+        return await self._write(work, told or [Told(AuditEvent("key.change"), current_actor())], changes)
+
+    def settle(self, written: Written | None, *, is_committed: bool) -> None:
+        """Note how a transaction ended."""
+        if written is None:
+            return
+        written.session.settle(written.numbers, written.ok, is_committed=is_committed)
+        if is_committed:
+            self.written[written.session.id] = written.last_id
+            telemetry.audit_entry("written", len(written.numbers))
+
+    async def draw_elsewhere(self, event: AuditEvent) -> AuditEntryRow:
+        """Return an entry for a transaction of somebody else's, of which nobody tells us how it ends."""
+        await self.ensure()
+        [row], written = self.draw_rows([Told(event, current_actor())])
+        self.settle(written, is_committed=False)
+        return row
+
+    async def end(self) -> None:
+        """Say that this process's session ends, and forget its key. Never fails: what cannot be said is not said."""
+        session = self._session
+        if session is not None and self.is_on:
+            with contextlib.suppress(KMSError):
+                async with AuditedStore(self.store, self).transaction() as work:
+                    await self.record(work, AuditEvent("audit.session_end"))
+                    await work.end_audit_session(session.id, session.number)
+        self.wipe()
+
+    def draw_rows(self, told: Iterable[Told], changes: KeyChanges | None = None) -> tuple[list[AuditEntryRow], Written]:
+        """Return entries, and what is to be settled when it is known how their transaction ended.
+
+        Raises:
+            NotInitializedError: there is no session.
+            InvalidInputError: details that no entry can hold.
+        """
+        session = self._session
+        if session is None:
+            raise NotInitializedError("the audit trail has no session; what is to be recorded has not happened")
+        given = list(told)
+        numbers = [session.draw() for _ in given]
+        ok, undone = session.settled()
+        rows: list[AuditEntryRow] = []
+        keys = shared_out([each.event for each in given], changes.keys.values() if changes is not None else ())
+        try:
+            for number, each, rows_of in zip(numbers, given, keys, strict=True):
+                entry_id = self._ids.draw()
+                entry = entry_bytes(
+                    each.event,
+                    entry_id=entry_id,
+                    session=session.id,
+                    number=number,
+                    ok=ok,
+                    undone=undone,
+                    node=self.node,
+                    clock=self._clock,
+                    actor=each.actor,
+                    epoch=None if changes is None else changes.epoch,
+                    keys=[told_of(row) for row in rows_of],
+                )
+                rows.append(AuditEntryRow(entry_id, session.id, entry, session.make_code(entry)))
+        except BaseException:
+            session.settle(numbers, ok, is_committed=False)
+            raise
+        return rows, Written(session, numbers, ok, rows[-1].id)
+
+    def wipe(self) -> None:
+        """Forget the session: after a fork, at the end, or when the machine's memory was put back."""
+        self._session = None
+
+    def in_child(self) -> None:
+        """Begin again in a child of a fork."""
+        self.wipe()
+        self.written.clear()
+        self._batch, self._held = _Batch(), None
+        self._told.clear()
+        self._forget_locks()
+
+    async def _write(self, work: UnitOfWork, told: Sequence[Told], changes: KeyChanges) -> Written | None:
+        written: Written | None = None
+        # Undone alone where the change is to be made all the same; else nothing is undone alone.
+        part: AbstractAsyncContextManager[None] = contextlib.nullcontext() if self._is_strict else work.savepoint()
+        try:
+            async with part:
+                rows, written = self.draw_rows(told, changes)
+                await work.add_audit_entries(rows)
+        except BaseException as exc:
+            self.settle(written, is_committed=False)
+            telemetry.audit_entry("failed")
+            if self._is_strict or not isinstance(exc, KMSError):
+                raise
+            log.error("a change is NOT in the audit trail: %s (%s)", told[0].event.action, exc.code)  # noqa: TRY400
+            return None
+        return written
+
+    async def _write_together(self, told: list[Told]) -> None:
+        """Write events with those that others want written at the same time."""
+        batch, loop = self._batch, asyncio.get_running_loop()
+        if batch.task is not None and batch.task.get_loop() is not loop:
+            batch = self._batch = _Batch()
+            self._writing = asyncio.Lock()
+        batch.told += told
+        if batch.task is None:
+            batch.task = loop.create_task(self._write_batch(batch), name="keystead-audit-write")
+        # Whoever is cancelled here is one of several.
+        failure = await asyncio.shield(batch.task)
+        if failure is None:
+            return
+        if self._is_strict or not isinstance(failure, KMSError):
+            raise failure
+        log.error("an event is NOT in the audit trail: %s (%s)", told[0].event.action, failure.code)
+
+    async def _write_batch(self, batch: _Batch) -> Exception | None:
+        async with self._writing:
+            self._batch = _Batch()
+            try:
+                async with AuditedStore(self.store, self).transaction() as work:
+                    self._told[work] = batch.told
+            except Exception as failure:
+                return failure
+        return None
+
+    async def _begin_session(self, before: NodeSession | None) -> None:
+        session, details = begin_session(self.wrap_ring, self.store_id, self.node, self._clock, self._random)
+        if before is not None:
+            ok, undone = before.settled()
+            details["after"] = {"session": before.id, "ok": ok, "undone": undone}
+        self._session, written = session, None
+        try:
+            rows, written = self.draw_rows([Told(AuditEvent("audit.session", details=details), None)])
+            async with self.store.transaction() as work:
+                await work.add_audit_session(session.row)
+                if before is not None:
+                    await work.end_audit_session(before.id, before.number - 1)
+                await work.add_audit_entries(rows)
+        except BaseException:
+            self._session = before
+            raise
+        self.settle(written, is_committed=True)
+
+    def _is_over(self, session: NodeSession, now: float) -> bool:
+        active = None if self._ring is None else self._ring.snapshot.active
+        is_rewrapped = active is not None and active != session.wrapped_by
+        return (is_rewrapped or now - session.began_s >= LIFETIME_S) and now >= self._retry_at
+
+    def _forget_locks(self) -> None:
+        self._beginning = asyncio.Lock()
+        self._writing = asyncio.Lock()
+
+
+class AuditedStore:
+    """A store whose every transaction that changes something is in the trail; ``keystead.ports.KeyStore``."""
+
+    def __init__(self, store: KeyStore, trail: Trail) -> None:
+        self._store = store
+        self._trail = trail
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether keys outlive the process."""
+        return self._store.is_durable
+
+    async def open(self) -> StoreState:
+        """Open the store."""
+        return await self._store.open()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+        """Begin a writing transaction, at the end of which its entries are written."""
+        await self._trail.ensure()
+        written: Written | None = None
+        try:
+            async with self._store.transaction() as work:
+                yield work
+                written = await self._trail.write(work)
+        except BaseException:
+            self._trail.settle(written, is_committed=False)
+            raise
+        self._trail.settle(written, is_committed=True)
+
+    def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a read-only transaction."""
+        return self._store.reading()
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        await self._store.aclose()
+
+
+__all__ = ["AuditedStore", "Told", "Trail", "Written"]

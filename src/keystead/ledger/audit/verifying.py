@@ -1,0 +1,290 @@
+"""Is a trail as it was written, and is the store as the trail says? Spec: docs/spec/audit-v1.md, 6."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from keystead.crypto.keyring import Keyring
+from keystead.errors import (
+    CouldNotVerifyError,
+    DecryptionError,
+    InvalidCiphertextError,
+    InvalidSignatureError,
+    KMSError,
+    StorageOperationError,
+)
+from keystead.ledger.audit.inspecting import TABLE, Inspector
+from keystead.ledger.audit.key_rows import KeyDifference
+from keystead.ledger.audit.keys import StateKeys
+from keystead.ledger.audit.sessions import open_session, wrapped_by
+from keystead.ledger.audit.standing import vouched_state
+from keystead.ledger.audit.table_files import InspectedFile, table_files
+from keystead.ledger.audit.trusting import lines_in_files, lines_in_table, policy_from
+from keystead.ledger.checking import StreamChecker
+from keystead.ledger.checkpoint import Checkpoint
+from keystead.ledger.note import Note
+from keystead.ledger.policy import PolicyTrust, TrustedKey, TrustedSigner, TrustPolicy
+from keystead.ledger.reading import LogFile
+from keystead.ledger.records import FileHeader, MalformedRecordError, parse_line, parse_payload
+from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
+from keystead.ledger.tags import Tagger
+from keystead.ledger.verifier import Verifier, header_of
+from keystead.model import KeyRecord
+from keystead.ports import AuditFilter, AuditLogRow, AuditSessionRow, AuditStateRow, KmsProvider, UnitOfWork
+
+PAGE: Final = 2000
+
+Progress = Callable[[int], object]
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """Whether a trail is as it was written.
+
+    Attributes:
+        log: what was found in the log, and in the entries in it.
+        entries, rejected: in the log; ``unchecked`` are those whose session's key is not at hand.
+        waiting: entries that are not in the log yet.
+        differences: data keys that are not as the trail says; None where that was not asked.
+    """
+
+    log: VerifyReport
+    entries: int = 0
+    rejected: int = 0
+    unchecked: int = 0
+    waiting: int = 0
+    differences: list[KeyDifference] | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing was found."""
+        return self.log.valid and not self.differences
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        told: dict[str, Any] = {**self.log.as_dict(), "valid": self.valid}
+        told |= {name: getattr(self, name) for name in ("entries", "rejected", "unchecked", "waiting")}
+        told["differences"] = None if self.differences is None else [_plain(each) for each in self.differences]
+        return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrailReader:
+    """Reads a trail in one transaction of its store.
+
+    Attributes:
+        ring: the WRAP keyring, with every version loaded that sessions may be wrapped by; ``wrap_ids`` are those of all
+            of its versions, destroyed ones included.
+        state_keys: what vouches for the state that stands beside the log.
+        providers: KMSs by the names that the log knows them by.
+        uris: what opens them, for a policy that is to be saved.
+        keys, signers: what the reader trusts by itself: keys that sessions are sealed under, and what signs a stream.
+        archive: files that were moved away, in their order.
+    """
+
+    work: UnitOfWork
+    ring: Keyring
+    wrap_ids: Collection[int]
+    state_keys: StateKeys
+    store_id: str
+    providers: Mapping[str, KmsProvider]
+    uris: Mapping[str, str] = field(default_factory=dict)
+    keys: Sequence[TrustedKey] = ()
+    signers: Callable[[str], tuple[TrustedSigner, ...]] = lambda stream: ()
+    archive: Sequence[Path] = ()
+
+    async def policy(self) -> TrustPolicy:
+        """Return what a reader of the trail has to trust, as its entries say it.
+
+        Raises:
+            CouldNotVerifyError: they do not say it.
+        """
+        bridge = _Bridge(self.work, asyncio.get_running_loop())
+        sessions, waiting = await self._context()
+        return await asyncio.to_thread(self._policy, bridge, sessions, waiting)
+
+    async def verify(
+        self,
+        *,
+        policy: TrustPolicy | None = None,
+        since: bytes | None = None,
+        expect_closed: bool = False,
+        compares_store: bool = False,
+        progress: Progress | None = None,
+    ) -> AuditReport:
+        """Check every record and every entry.
+
+        Args:
+            policy: what to trust; what the trail's own entries say, if none is given.
+            since: a checkpoint that was kept: the log has to continue it.
+            compares_store: compare the store's data keys with what the trail says of them.
+
+        Raises:
+            CouldNotVerifyError: a KMS or a file could not be reached, or the trail's beginning is missing for that.
+            InvalidInputError: ``since`` is no checkpoint of this trail.
+        """
+        bridge = _Bridge(self.work, asyncio.get_running_loop(), progress)
+        sessions, waiting = await self._context()
+
+        def run() -> tuple[AuditReport, Inspector]:
+            trusted = policy or self._policy(bridge, sessions, waiting)
+            other = None if since is None else _other_origin(since, trusted.stream)
+            with Verifier(trusted, self.providers) as opened:
+                trust = PolicyTrust(trusted, trusted.stream, opened.providers())
+                kept = None if since is None or other is not None else trust.kept_checkpoint(since)
+                inspector = Inspector(self._opens, sessions, known_size=0 if kept is None else kept.size)
+                checker = StreamChecker(trust, since=kept)
+                log = self._check(bridge, checker, inspector, expect_closed=expect_closed)
+            for row in waiting:
+                inspector.take_waiting(row)
+            inspector.finish(log)
+            if other is not None:
+                message = f"the checkpoint that was kept is of {other}: another trail stands in its place"
+                log.add(VerifyError(ErrorType.REPLACED, message, TABLE, 0, 0, 0))
+            counts = (inspector.entries, inspector.rejected, inspector.unchecked, inspector.waiting)
+            return AuditReport(log, *counts), inspector
+
+        report, inspector = await asyncio.to_thread(run)
+        await self._compare_state(report)
+        if compares_store:
+            if not inspector.states.is_whole:
+                raise CouldNotVerifyError(
+                    "what the trail began with was moved away: name the folder that it was moved to (--archive)"
+                )
+            report.differences = inspector.states.differences(await _all_keys(self.work))
+        return report
+
+    async def _compare_state(self, report: AuditReport) -> None:
+        """See that the state beside the log is authentic, and of just these records."""
+        row, size = await self.work.audit_state(), await self.work.audit_size()
+        state = None if row is None else vouched_state(row, self.state_keys, self.store_id)
+        found: tuple[ErrorType, str] | None = None
+        if row is not None and state is None and self.state_keys.find(row.key_id) is None:
+            report.log.warnings.append("the state beside the log could not be checked: its key is not usable any more")
+        elif state is None:
+            found = ErrorType.MODIFIED, "the state beside the log is gone, or not authentic"
+        elif state.stream != report.log.stream:
+            found = ErrorType.REPLACED, f"the state is of {state.stream}, and the records are of another log"
+        elif state.size > size:
+            found = ErrorType.TRUNCATED, f"the log had {state.size} records, and the last one here is {size - 1}"
+        elif state.size < size:
+            found = ErrorType.ROLLED_BACK, f"the state is of {state.size} records, and there are {size}"
+        if found is not None:
+            report.log.add(VerifyError(*found, "audit_state", 0, 0, size))
+
+    async def _context(self) -> tuple[list[AuditSessionRow], list[Any]]:
+        names = await self.work.waiting_sessions()
+        sessions = await self.work.audit_sessions(names)
+        waiting: list[Any] = []
+        while page := await self.work.audit_entries(after=waiting[-1].id if waiting else b"", limit=PAGE):
+            waiting += page
+        return sessions, waiting
+
+    def _policy(self, bridge: _Bridge, sessions: list[AuditSessionRow], waiting: list[Any]) -> TrustPolicy:
+        try:
+            lines = [*lines_in_files(self.archive), *lines_in_table(bridge.search)]
+        except StorageOperationError as exc:
+            raise CouldNotVerifyError(str(exc)) from None
+        waits = [(row.entry, row.code) for row in waiting]
+        stream = self._stream(bridge)
+        own = None if not self.keys else TrustPolicy(stream, tuple(self.keys), self.signers(stream))
+        return policy_from(lines, self._opens, stream, own=own, sessions=sessions, waiting=waits, uris=self.uris)
+
+    def _stream(self, bridge: _Bridge) -> str:
+        """Return the stream's name: as the state says it, which only a node can have written; else as the log does."""
+        row = bridge.state()
+        state = None if row is None else vouched_state(row, self.state_keys, self.store_id)
+        if state is not None:
+            return state.stream
+        first = [] if self.archive else [row.line for row in bridge.page(-1, 1)]
+        header = header_of(self.archive[0]) if self.archive else _header(first)
+        if header is None:
+            raise CouldNotVerifyError("the audit trail has no state, and no records or none that begin as a log does")
+        return header.stream
+
+    def _check(
+        self, bridge: _Bridge, checker: StreamChecker, inspector: Inspector, *, expect_closed: bool
+    ) -> VerifyReport:
+        def files() -> Iterator[LogFile]:
+            for path in self.archive:
+                yield InspectedFile(path, inspector)
+            yield from table_files(lambda after: bridge.page(after, PAGE), inspector)
+
+        try:
+            return checker.check(files(), is_whole=True, expect_closed=expect_closed)
+        except (StorageOperationError, InvalidCiphertextError) as exc:
+            raise CouldNotVerifyError(str(exc)) from None
+
+    def _opens(self, row: AuditSessionRow) -> Tagger | None:
+        if wrapped_by(row) not in self.wrap_ids:
+            # A key that the store ever had has a row, if only as a tombstone.
+            raise InvalidSignatureError("a session of another store")
+        try:
+            return open_session(self.ring, self.store_id, row)
+        except KMSError as exc:
+            if isinstance(exc, DecryptionError) and not exc.retryable:
+                raise InvalidSignatureError("a session of another store") from None
+            return None
+
+
+class _Bridge:
+    """Reads the store from a thread, on the loop that its transaction belongs to."""
+
+    def __init__(self, work: UnitOfWork, loop: asyncio.AbstractEventLoop, progress: Progress | None = None) -> None:
+        self._work = work
+        self._loop = loop
+        self._progress = progress
+
+    def state(self) -> AuditStateRow | None:
+        """Return the state beside the log."""
+        return asyncio.run_coroutine_threadsafe(self._work.audit_state(), self._loop).result()
+
+    def page(self, after: int, limit: int) -> list[AuditLogRow]:
+        """Return the records that follow a number."""
+        read = self._work.audit_records(after=after, limit=limit)
+        page = asyncio.run_coroutine_threadsafe(read, self._loop).result()
+        if self._progress is not None:
+            self._progress(len(page))
+        return page
+
+    def search(self, where: AuditFilter) -> Iterator[AuditLogRow]:
+        """Yield the records that are listed so."""
+        after = -1
+        while True:
+            read = self._work.audit_records(after=after, where=where, limit=PAGE)
+            page = asyncio.run_coroutine_threadsafe(read, self._loop).result()
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1].seq
+
+
+def _other_origin(note: bytes, stream: str) -> str | None:
+    """Return the log that a kept checkpoint is of, where that is another one; None for what is no checkpoint."""
+    try:
+        origin = Checkpoint.parse(Note.parse(note).text).origin
+    except InvalidSignatureError:
+        return None
+    return None if origin == stream else origin
+
+
+def _header(lines: Sequence[bytes]) -> FileHeader | None:
+    try:
+        return FileHeader.of(parse_payload(parse_line(lines[0]).payload)) if lines else None
+    except MalformedRecordError:
+        return None
+
+
+async def _all_keys(work: UnitOfWork) -> list[KeyRecord]:
+    rows: list[KeyRecord] = []
+    while page := await work.keys(after_id=rows[-1].id if rows else 0, limit=PAGE):
+        rows += page
+    return rows
+
+
+def _plain(each: KeyDifference) -> dict[str, Any]:
+    return {**{name: getattr(each, name) for name in KeyDifference.__slots__}, "id": str(each.id)}

@@ -1,0 +1,376 @@
+"""``km.audit``: the store's audit trail as its user sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from keystead.errors import ConfigurationError, InvalidInputError, StoreUnavailableError
+from keystead.ledger.audit.beginning import settling, write_event
+from keystead.ledger.audit.entries import (
+    Entry,
+    rejection_in,
+    require_action,
+    require_details,
+    require_size,
+    split_payload,
+)
+from keystead.ledger.audit.verifying import AuditReport, Progress
+from keystead.ledger.policy import TrustPolicy
+from keystead.ledger.records import Kind, MalformedRecordError, parse_line, parse_payload, text
+from keystead.manager import audit_files
+from keystead.manager.audit_files import ArchiveReport
+from keystead.manager.audit_reading import trail_reader
+from keystead.manager.audit_status import AuditStatus, status_of
+from keystead.manager.auditing import Auditing
+from keystead.model import utc_text
+from keystead.ports import AuditEntryRow, AuditEvent, AuditFilter, AuditLogRow, Detail, InsertsElsewhere
+
+if TYPE_CHECKING:
+    from keystead.manager.core import ManagerCore
+
+WAIT_S: Final = 30.0
+_LOOK_S: Final = 0.05
+_PATIENCE_S: Final = 1.5
+"""How long the process that seals is waited for, before this one takes its place if it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """A record of the trail, as it says itself; ``verify`` tells whether it is true.
+
+    ``rejected`` is why an entry was not authentic; then there is nothing else but its number. ``key_id`` is a data
+    key's id; ``keys`` are those that were changed, each with ``id``, ``keyring``, ``version`` and ``state``.
+    """
+
+    seq: int
+    action: str
+    at: datetime | None = None
+    keyring: str | None = None
+    key_id: int | None = None
+    actor: str | None = None
+    node: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    keys: list[Mapping[str, Any]] = field(default_factory=list)
+    rejected: str | None = None
+
+
+class Audit:
+    """The audit trail of the manager's store."""
+
+    def __init__(self, manager: ManagerCore) -> None:
+        self._manager = manager
+
+    async def record(
+        self,
+        action: str,
+        /,
+        *,
+        within: Any = None,
+        keyring: str | None = None,
+        key_id: int | None = None,
+        **details: Detail,
+    ) -> None:
+        """Write an event of the application's own into the trail.
+
+        Args:
+            action: a word, a dot and a word, such as ``order.refund``, the first none of Keystead's own.
+            within: the application's own transaction, where its tables are in the store's database: a connection or
+                session of SQLAlchemy, async as this manager is. What is rolled back there leaves no entry.
+            details: text, whole numbers, booleans, None, lists and mappings. They are kept in clear, for good.
+
+        Raises:
+            InvalidInputError: an action or details that cannot be, or a store that is in no database of its own.
+            KMSError: it cannot be written; then it has not been.
+        """
+        event = event_of(action, keyring, key_id, details)
+        auditing = await self._auditing()
+        if within is not None:
+            await within.execute(*await self.insert_of(event))
+            return
+        await auditing.trail.tell(event)
+
+    async def insert_of(self, event: AuditEvent) -> tuple[Any, dict[str, Any]]:
+        """Return what writes an event in a transaction of the application's; for Keystead's own rooms."""
+        trail = (await self._auditing()).trail
+        if not isinstance(trail.store, InsertsElsewhere):
+            raise InvalidInputError("within= takes a store in SQLite or PostgreSQL, in whose database the tables are")
+        entry = await trail.draw_elsewhere(event)
+        return trail.store.audit_insert(), {name: getattr(entry, name) for name in AuditEntryRow.__slots__}
+
+    async def sequenced(self, *, timeout_s: float = WAIT_S) -> None:
+        """Return once everything that this manager has written is sealed.
+
+        Raises:
+            StoreUnavailableError: it was not, in that time: no process seals, or none can.
+        """
+        auditing = await self._auditing()
+        waits = dict(auditing.trail.written)
+
+        async def is_done() -> bool:
+            async with auditing.trail.store.reading() as work:
+                for session, last in waits.items():
+                    first = await work.audit_entries(sessions=[session], limit=1)
+                    if first and first[0].id <= last:
+                        return False
+            return True
+
+        await self._until(auditing, is_done, timeout_s)
+
+    async def checkpoint(self, *, timeout_s: float = WAIT_S) -> bytes:
+        """Have everything sealed and signed, and return the checkpoint: keep it where nobody can change it.
+
+        Raises:
+            StoreUnavailableError: as ``sequenced``.
+        """
+        auditing = await self._auditing()
+        written = await self._ask(auditing, AuditEvent("audit.checkpoint"))
+        found: list[bytes] = []
+
+        async def is_done() -> bool:
+            async with auditing.trail.store.reading() as work:
+                asked = await work.audit_records(where=AuditFilter(entry_id=written))
+                last = await work.audit_controls(Kind.CHECKPOINT.value, newest_first=True, limit=1)
+            note = _note_of(last[0]) if last else None
+            if asked and note is not None and _size_of(note) > asked[0].seq:
+                found.append(note)
+            return bool(found)
+
+        await self._until(auditing, is_done, timeout_s)
+        return found[0]
+
+    async def last_checkpoint(self) -> bytes | None:
+        """Return the last checkpoint in the log, None where there is none yet."""
+        auditing = await self._auditing()
+        async with auditing.trail.store.reading() as work:
+            rows = await work.audit_controls(Kind.CHECKPOINT.value, newest_first=True, limit=1)
+        return _note_of(rows[0]) if rows else None
+
+    async def entries(
+        self,
+        *,
+        keyring: str | None = None,
+        action: str | None = None,
+        key_id: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: int = -1,
+        before: int | None = None,
+        newest_first: bool = False,
+        limit: int = 1000,
+    ) -> list[AuditRecord]:
+        """Return entries by number, the log's own records left out. What is listed is not verified.
+
+        Args:
+            since, until: by the entries' own times, aware.
+            after, before: numbers of records, both excluded.
+        """
+        auditing = await self._auditing()
+        where = AuditFilter(keyring, action, key_id, _moment(since), _moment(until))
+        found: list[AuditRecord] = []
+        async with auditing.trail.store.reading() as work:
+            while len(found) < limit:
+                rows = await work.audit_records(
+                    after=after, before=before, where=where, newest_first=newest_first, limit=min(limit, 1000)
+                )
+                found += [record for row in rows if (record := record_of(row)) is not None]
+                if len(rows) < min(limit, 1000):
+                    break
+                after, before = (after, rows[-1].seq) if newest_first else (rows[-1].seq, before)
+        return found[:limit]
+
+    async def verify(
+        self,
+        *,
+        policy: TrustPolicy | None = None,
+        since: bytes | None = None,
+        archive: str | os.PathLike[str] | None = None,
+        compares_store: bool = False,
+        expect_closed: bool = False,
+        progress: Progress | None = None,
+    ) -> AuditReport:
+        """Check every record and every entry of the trail; see ``TrailReader.verify``.
+
+        Args:
+            since: a checkpoint that was kept: without one, an end that was cut off together with all trace of it is
+                not found.
+            archive: the folder that earlier records were moved to.
+
+        Raises:
+            CouldNotVerifyError: it could not be found out.
+        """
+        auditing = await self._auditing()
+        files = [] if archive is None else await asyncio.to_thread(audit_files.archived, Path(archive))
+        async with trail_reader(self._manager, auditing, files) as reader:
+            return await reader.verify(
+                policy=policy,
+                since=since,
+                compares_store=compares_store,
+                expect_closed=expect_closed,
+                progress=progress,
+            )
+
+    async def trust_policy(self) -> TrustPolicy:
+        """Return what a reader of the trail has to trust: save it where whoever writes the database cannot change it.
+
+        Raises:
+            CouldNotVerifyError: nothing is sealed yet.
+        """
+        auditing = await self._auditing()
+        async with trail_reader(self._manager, auditing, ()) as reader:
+            return await reader.policy()
+
+    async def export(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Copy the log, as far as it is sealed, into files that any reader of sealed logs verifies."""
+        auditing = await self._auditing()
+        return await audit_files.export(auditing.trail.store, Path(folder))
+
+    async def archive(
+        self, folder: str | os.PathLike[str], *, before: datetime, compress: bool = True, timeout_s: float = WAIT_S
+    ) -> ArchiveReport:
+        """Move the files of the log that ended before a time out of the database, verified, and leave a word of it.
+
+        The records stay where they are unless every step before has succeeded; a call that was broken off is made
+        again.
+
+        Raises:
+            InvalidProofError: the log is not as it was written; nothing was moved.
+            StorageOperationError: a file cannot be written, or the database role must not delete records.
+        """
+        auditing = await self._auditing()
+        report = await self.verify()
+        taken = await audit_files.take(auditing.trail.store, Path(folder), before, compress=compress, report=report)
+        if taken.files:
+            async with settling(auditing.trail) as written, auditing.trail.store.transaction() as work:
+                written.extend(await audit_files.tell(auditing.trail, work, taken))
+            await self.checkpoint(timeout_s=timeout_s)
+            await audit_files.drop(auditing.trail.store, taken)
+        return taken
+
+    async def status(self) -> AuditStatus:
+        """Return how the trail stands; answers where there is none."""
+        session = await self._manager.session()
+        if session.auditing is None:
+            return AuditStatus(is_on=False)
+        return await status_of(session.auditing.trail.store)
+
+    async def begin(self) -> None:
+        """Begin a trail, if the store has none: from now on every manager of it takes part."""
+        session = await self._manager.session()
+        if session.auditing is None:
+            raise _no_trail()
+        await session.auditing.join()
+
+    async def end(self, reason: str) -> None:
+        """Let managers that start from now on take no part, unless they are told to; those that run go on.
+
+        Raises:
+            InvalidInputError: no reason.
+        """
+        if not reason:
+            raise InvalidInputError("say why the audit trail ends: it is the last thing that is written into it")
+        auditing = await self._auditing()
+        async with (await self._manager.session()).surroundings.store.transaction() as work:
+            await auditing.trail.record(work, AuditEvent("audit.end", details={"reason": reason}))
+            await work.set_audited(False)
+
+    async def _ask(self, auditing: Auditing, event: AuditEvent) -> bytes:
+        """Write an event that asks the sequencer for something, and return its entry's id."""
+        await auditing.trail.ensure()
+        async with settling(auditing.trail) as written, auditing.trail.store.transaction() as work:
+            written.append(await write_event(auditing.trail, work, event))
+        return written[0].last_id
+
+    async def _until(self, auditing: Auditing, is_done: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
+        clock = auditing.surroundings.clock
+        begun = clock.monotonic()
+        is_alone = await auditing.is_alone()
+        while True:
+            waited = clock.monotonic() - begun
+            while await auditing.step(is_urgent=is_alone or waited > _PATIENCE_S):
+                pass
+            if await is_done():
+                return
+            if waited > timeout_s:
+                raise StoreUnavailableError(
+                    f"the audit trail was not sealed within {timeout_s:g} s: no process seals it, or its KMS does not "
+                    "answer; `keystead audit status` tells more"
+                )
+            await asyncio.sleep(_LOOK_S)
+
+    async def _auditing(self) -> Auditing:
+        auditing = (await self._manager.session()).auditing
+        if auditing is None or not auditing.trail.is_on:
+            raise _no_trail()
+        return auditing
+
+
+def event_of(action: str, keyring: str | None, key_id: int | None, details: Mapping[str, Detail]) -> AuditEvent:
+    """Return an event of the application's own.
+
+    Raises:
+        InvalidInputError: an action or details that cannot be.
+    """
+    require_action(action)
+    require_details(details)
+    event = AuditEvent(action, keyring, key_id, details)
+    require_size(event)
+    return event
+
+
+def record_of(row: AuditLogRow) -> AuditRecord | None:
+    """Return a row as what it says; None for a record of the log's own, or what is no record."""
+    try:
+        record = parse_line(row.line)
+    except MalformedRecordError:
+        return None
+    if record.kind is not None:
+        return None
+    if (rejected := rejection_in(record.payload)) is not None:
+        return AuditRecord(row.seq, "audit.rejected", rejected=str(rejected.get("reason")), details=rejected)
+    parts = split_payload(record.payload)
+    try:
+        entry = None if parts is None else Entry.parse(parts[0])
+        if entry is None:
+            return None
+        members = entry.members
+        return AuditRecord(
+            row.seq,
+            members["action"],
+            datetime.fromisoformat(members["time"]),
+            members.get("keyring"),
+            entry.key_id,
+            members.get("actor"),
+            members["node"],
+            entry.details,
+            list(members.get("keys", ())),
+        )
+    except ValueError:
+        return None
+
+
+def _note_of(row: AuditLogRow) -> bytes | None:
+    try:
+        return text(parse_payload(parse_line(row.line).payload), "note").encode()
+    except MalformedRecordError:
+        return None
+
+
+def _size_of(note: bytes) -> int:
+    second = note.split(b"\n", 2)[1]
+    return int(second) if second.isdigit() else -1
+
+
+def _moment(value: datetime | None) -> str | None:
+    if value is not None and value.tzinfo is None:
+        raise InvalidInputError("times of audit entries are aware: give the datetime a time zone")
+    return None if value is None else utc_text(value.astimezone(UTC))
+
+
+def _no_trail() -> ConfigurationError:
+    return ConfigurationError("this store keeps no audit trail: `keystead audit begin`, or audit=True, begins one")

@@ -1,0 +1,206 @@
+"""The log of a trail as files: copied out of the table, or moved out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import os
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from keystead.errors import InvalidInputError, InvalidProofError, StorageOperationError
+from keystead.ledger.audit.beginning import write_event, write_keys
+from keystead.ledger.audit.trail import Trail, Written
+from keystead.ledger.audit.verifying import AuditReport
+from keystead.ledger.log_files import LogFiles
+from keystead.ledger.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload, retained
+from keystead.ledger.verifier import header_of
+from keystead.ports import AuditEvent, AuditLogRow, Detail, KeyStore, UnitOfWork
+
+NAME: Final = "audit.log"
+PAGE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """One file of the log in the table: its number, and those of its first and last record."""
+
+    file: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class ArchiveReport:
+    """What was moved out of the database: the files, and how many records were in them."""
+
+    folder: Path
+    files: list[Path] = field(default_factory=list)
+    records: int = 0
+    parts: list[LogPart] = field(default_factory=list)
+    former: list[LogPart] = field(default_factory=list)
+
+
+def archived(folder: Path) -> list[Path]:
+    """Return the files of a log in a folder, in their order.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    headers = [(header.file, path) for path in sorted(folder.glob(f"{NAME}*")) if (header := header_of(path))]
+    if not headers:
+        raise InvalidInputError(f"{folder} holds no file of an audit trail")
+    return [path for _, path in sorted(headers)]
+
+
+async def export(store: KeyStore, folder: Path) -> list[Path]:
+    """Copy the log into files; a file that is there already is replaced. The last one is what is still written.
+
+    Raises:
+        StorageOperationError: they cannot be written.
+    """
+    parts = await _parts(store)
+    made: list[Path] = []
+    for part in parts:
+        is_last = part is parts[-1]
+        path = folder / NAME if is_last else LogFiles(folder / NAME).name_of(part.file)
+        await _write(store, part, path, compress=False)
+        made.append(path)
+    return made
+
+
+async def take(
+    store: KeyStore, folder: Path, before: datetime, *, compress: bool, report: AuditReport
+) -> ArchiveReport:
+    """Write the files of the log that ended before a time, and say which: nothing is removed yet.
+
+    Raises:
+        InvalidProofError: the log is not as it was written.
+        StorageOperationError: they cannot be written.
+    """
+    if not report.valid:
+        raise InvalidProofError(
+            f"the audit trail is not as it was written ({report.log.findings} findings): nothing was moved; "
+            "`keystead audit verify` tells them"
+        )
+    taken = ArchiveReport(folder)
+    for part in (await _parts(store))[:-1]:
+        if await _ended_ms(store, part) >= before.timestamp() * 1000:
+            break
+        path = LogFiles(folder / NAME).name_of(part.file)
+        if compress:
+            path = path.with_name(f"{path.name}.gz")
+        await _write(store, part, path, compress=compress)
+        taken.files.append(path)
+        taken.parts.append(part)
+        taken.records += part.last - part.first + 1
+    if taken.parts:
+        # Said again: what says it may itself be moved away now.
+        taken.former = await _removed(store)
+    return taken
+
+
+async def tell(trail: Trail, work: UnitOfWork, taken: ArchiveReport) -> list[Written]:
+    """Ask for a word in the log of what was moved, and write what the rest of the log begins with."""
+    known = {part.file for part in taken.parts}
+    parts = [*(part for part in taken.former if part.file not in known), *taken.parts]
+    files: list[Detail] = [
+        {"file": part.file, "first": part.first, "last": part.last} for part in sorted(parts, key=lambda one: one.file)
+    ]
+    details: dict[str, Detail] = {"files": files, "reason": f"archived on {datetime.now(UTC):%Y-%m-%d}"}
+    written = await write_keys(trail, work, "audit.snapshot")
+    written.append(await write_event(trail, work, AuditEvent("audit.retire", details=details)))
+    return written
+
+
+async def drop(store: KeyStore, taken: ArchiveReport) -> None:
+    """Delete the records that were moved.
+
+    Raises:
+        StorageOperationError: the database role must not.
+    """
+    async with store.transaction() as work:
+        await work.drop_audit_records(taken.parts[-1].last + 1)
+
+
+async def _parts(store: KeyStore) -> list[LogPart]:
+    async with store.reading() as work:
+        headers: list[AuditLogRow] = await work.audit_controls(Kind.FILE.value, limit=100_000)
+        size = await work.audit_size()
+    parts: list[LogPart] = []
+    for row, following in zip(headers, [*(each.seq for each in headers[1:]), size], strict=True):
+        try:
+            header = FileHeader.of(parse_payload(parse_line(row.line).payload))
+        except MalformedRecordError:
+            raise InvalidProofError(f"record {row.seq} of the audit trail begins no file; verify the trail") from None
+        parts.append(LogPart(header.file, row.seq, following - 1))
+    return parts
+
+
+async def _ended_ms(store: KeyStore, part: LogPart) -> int:
+    async with store.reading() as work:
+        [last] = await work.audit_records(after=part.last - 1, before=part.last + 1)
+    return parse_line(last.line).time_ms
+
+
+async def _removed(store: KeyStore) -> list[LogPart]:
+    async with store.reading() as work:
+        rows = await work.audit_controls(Kind.RETENTION.value, limit=100_000)
+    found: dict[int, LogPart] = {}
+    for row in rows:
+        files, _ = retained(parse_payload(parse_line(row.line).payload))
+        found |= {each["file"]: LogPart(**each) for each in files}
+    return list(found.values())
+
+
+async def _write(store: KeyStore, part: LogPart, path: Path, *, compress: bool) -> None:
+    """Write a file whole, read it again, and only then give it its name; on disk when this returns."""
+    staged = path.with_name(f"{path.name}.{os.getpid()}.new")
+    digest = sha256()
+    try:
+        await asyncio.to_thread(staged.parent.mkdir, parents=True, exist_ok=True)
+        file = gzip.GzipFile(staged, "wb", mtime=0) if compress else staged.open("wb")
+        with file:
+            async for lines in _pages(store, part):
+                content = b"".join(line + b"\n" for line in lines)
+                digest.update(content)
+                await asyncio.to_thread(file.write, content)
+        await asyncio.to_thread(_settle, staged, path, digest.digest(), compress=compress)
+    except OSError as exc:
+        raise StorageOperationError(f"{path} cannot be written: {exc.strerror or type(exc).__name__}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
+
+
+async def _pages(store: KeyStore, part: LogPart) -> AsyncIterator[Iterable[bytes]]:
+    after = part.first - 1
+    while after < part.last:
+        async with store.reading() as work:
+            rows = await work.audit_records(after=after, before=part.last + 1, limit=PAGE)
+        if not rows:
+            raise InvalidProofError(f"record {after + 1} of the audit trail is not there; verify the trail")
+        yield [row.line for row in rows]
+        after = rows[-1].seq
+
+
+def _settle(staged: Path, path: Path, digest: bytes, *, compress: bool) -> None:
+    with staged.open("rb") as raw:
+        os.fsync(raw.fileno())
+    found = sha256()
+    with gzip.open(staged, "rb") if compress else staged.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    if found.digest() != digest:
+        raise OSError("what was written does not read as it was")
+    os.replace(staged, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

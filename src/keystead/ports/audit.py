@@ -1,0 +1,195 @@
+"""The audit trail: who is told of changes, and the rows that it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from keystead.ports.store import UnitOfWork
+
+Detail: TypeAlias = "str | int | bool | Sequence[Detail] | Mapping[str, Detail] | None"
+"""What an event may say: text, whole numbers, booleans, None, and lists and mappings of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """What a transaction is about to change: an action, the keyring and key it concerns, and plain details."""
+
+    action: str
+    keyring: str | None = None
+    key_id: int | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
+
+
+class AuditTrail(Protocol):
+    """Told of every change, inside the transaction that makes it."""
+
+    async def record(self, work: UnitOfWork, event: AuditEvent) -> None:
+        """Record ``event``; raising undoes the change."""
+
+
+@runtime_checkable
+class NotesUses(Protocol):
+    """An audit trail that is also told of what changes nothing: keys that were unwrapped, a KMS that was asked."""
+
+    async def note(self, *events: AuditEvent) -> None:
+        """Record events in a transaction of their own; they have happened when it is called, and nobody knows yet.
+
+        Raises:
+            KMSError: they could not be recorded: what they tell of must not be used.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntryRow:
+    """An entry that has no number in the log yet: id (16 bytes), session, its bytes, and its code (32 bytes)."""
+
+    id: bytes
+    session: str
+    entry: bytes
+    code: bytes
+
+
+@runtime_checkable
+class InsertsElsewhere(Protocol):
+    """A store whose entries can be inserted in a transaction of somebody else's, over the same database."""
+
+    def audit_insert(self) -> Any:
+        """Return the statement that inserts an entry, whose parameters are named as the members of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSessionRow:
+    """A session that entries are authenticated in. ``last`` is the number of its last entry, once it has ended."""
+
+    id: str
+    node: str
+    wrapped_key: bytes
+    begun_ms: int
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLogRow:
+    """A record of the log: its number, the bytes of its line, and what one searches by, which authenticates nothing.
+
+    ``kind`` is that of the log's own records; the others have the id, time, action, keyring and data key of an entry.
+    """
+
+    seq: int
+    line: bytes
+    kind: str | None = None
+    entry_id: bytes | None = None
+    at: str | None = None
+    action: str | None = None
+    keyring: str | None = None
+    key_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditStateRow:
+    """How far the log has come: ``state`` and its code as the specification has them, and what nobody authenticates.
+
+    ``token`` is the fencing token of the last sequencer; ``checkpoint_*`` and ``exported_*`` tell of the last
+    checkpoint and of the last one that left the database: records, and the database's clock; ``rejected`` counts
+    entries that were not authentic.
+    """
+
+    size: int
+    state: bytes
+    code: bytes
+    key_id: int
+    token: int = 0
+    checkpoint_size: int = 0
+    checkpoint_ms: int = 0
+    exported_size: int = 0
+    exported_ms: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which records are asked for; None is any. ``since`` and ``until`` are times as entries have them.
+
+    ``until`` itself is excluded.
+    """
+
+    keyring: str | None = None
+    action: str | None = None
+    key_id: int | None = None
+    since: str | None = None
+    until: str | None = None
+    entry_id: bytes | None = None
+
+
+class AuditRows(Protocol):
+    """The rows of the audit trail."""
+
+    async def set_audited(self, audited: bool) -> None:
+        """Mark the store as one whose changes are recorded, or not any more. Counts the epoch up."""
+
+    async def add_audit_entries(self, entries: Sequence[AuditEntryRow]) -> None:
+        """Insert entries."""
+
+    async def audit_entries(
+        self, *, sessions: Collection[str] | None = None, after: bytes = b"", limit: int = 1000
+    ) -> list[AuditEntryRow]:
+        """Return a page of the entries that wait, by id; of some sessions, or of all."""
+
+    async def waiting_sessions(self) -> list[str]:
+        """Return the sessions that entries wait of."""
+
+    async def count_audit_entries(self) -> tuple[int, bytes | None]:
+        """Return how many entries wait, and the lowest id among them."""
+
+    async def drop_audit_entries(self, ids: Sequence[bytes]) -> int:
+        """Delete entries; return how many were there."""
+
+    async def add_audit_session(self, session: AuditSessionRow) -> None:
+        """Insert a session."""
+
+    async def audit_sessions(self, ids: Collection[str]) -> list[AuditSessionRow]:
+        """Return sessions by id."""
+
+    async def end_audit_session(self, session_id: str, last: int) -> None:
+        """Note the number of a session's last entry."""
+
+    async def drop_audit_sessions(self, begun_before_ms: int) -> int:
+        """Delete the sessions that began before a time and that no entry waits of; return how many."""
+
+    async def add_audit_records(self, records: Sequence[AuditLogRow]) -> None:
+        """Insert records; ``ConflictError`` when one of the numbers or entries is taken."""
+
+    async def audit_records(
+        self,
+        *,
+        after: int = -1,
+        before: int | None = None,
+        where: AuditFilter | None = None,
+        newest_first: bool = False,
+        limit: int = 1000,
+    ) -> list[AuditLogRow]:
+        """Return a page of records between two numbers, both excluded, filtered by the search columns."""
+
+    async def audit_controls(self, kind: str, *, newest_first: bool = False, limit: int = 1000) -> list[AuditLogRow]:
+        """Return records of the log's own, of a kind."""
+
+    async def recorded_entries(self, ids: Collection[bytes]) -> set[bytes]:
+        """Return which of these entries are in the log already."""
+
+    async def audit_size(self) -> int:
+        """Return the number after the highest one in the log."""
+
+    async def drop_audit_records(self, before: int) -> int:
+        """Delete the records below a number; return how many there were."""
+
+    async def audit_state(self) -> AuditStateRow | None:
+        """Return the state of the log; None where there is none."""
+
+    async def put_audit_state(self, state: AuditStateRow, *, expected: int | None) -> None:
+        """Write the state; ``ConflictError`` unless its size was ``expected`` (None: there was none)."""
+
+    async def note_audit_export(self, size: int) -> None:
+        """Note that a checkpoint over so many records has left the database; never goes back."""

@@ -1,0 +1,43 @@
+"""A store of each kind, with a trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keystead.stores.schema import migrate
+from tests.audit.places import Place
+from tests.fakes.clock import FakeClock
+from tests.fakes.world import World
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty store with its schema."""
+    url = f"sqlite:///{tmp_path}/keys.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    migrate(url)
+    return Place(url)
+
+
+@pytest.fixture
+def sqlite_place(tmp_path: Path) -> Place:
+    """An empty store in a file."""
+    url = f"sqlite:///{tmp_path}/keys.db"
+    migrate(url)
+    return Place(url)
+
+
+@pytest.fixture
+def world(clock: FakeClock) -> World:
+    """A KMS, a clock and a store in memory."""
+    return World(clock)
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Place:
+    """An empty store in PostgreSQL."""
+    migrate(postgres_url)
+    return Place(postgres_url)

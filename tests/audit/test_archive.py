@@ -1,0 +1,142 @@
+"""Records that are moved out of the database, and verified together with those that stay."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidProofError
+from keystead.ledger import Verifier
+from keystead.manager.manager import KeyManager
+from tests.audit.places import Place, kinds, options, seal
+from tests.fakes.clock import FakeClock
+
+
+async def days(km: KeyManager, clock: FakeClock, count: int) -> None:
+    """Write some events on each of so many days, and begin another day."""
+    for day in range(count):
+        for number in range(3):
+            await km.audit.record("order.paid", day=day, number=number)
+        await seal(km)
+        clock.advance(timedelta(days=1))
+    await km.audit.record("order.paid", day=count, number=0)
+    await seal(km)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where to."""
+    return tmp_path / "archive"
+
+
+async def test_files_that_ended_are_moved_and_verified_together_with_what_stays(
+    place: Place, clock: FakeClock, folder: Path
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 3)
+        before = place.lines()
+        taken = await km.audit.archive(folder, before=clock.now() - timedelta(hours=12))
+        assert [path.name for path in taken.files] == ["audit.log.000001.gz", "audit.log.000002.gz"]
+        kept = b"".join(gzip.decompress(path.read_bytes()) for path in taken.files).splitlines()
+        assert kept == before[: taken.records]
+        assert place.lines()[: len(before) - taken.records] == before[taken.records :]
+        whole = await km.audit.verify(archive=folder, compares_store=True)
+        assert (whole.valid, whole.differences, whole.log.first) == (True, [], 0)
+        assert whole.entries == sum(b'"d":{"entry":' in line for line in [*kept, *place.lines()])
+
+
+async def test_what_stays_is_verified_alone_and_says_where_the_rest_is(
+    place: Place, clock: FakeClock, folder: Path
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        taken = await km.audit.archive(folder, before=clock.now())
+        report = await km.audit.verify(compares_store=True)
+        assert (report.valid, report.log.first, report.differences) == (True, taken.records, [])
+
+
+async def test_records_that_somebody_deletes_without_a_word_are_missed(
+    place: Place, clock: FakeClock, folder: Path
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        [first] = place.execute("SELECT min(seq) FROM audit_log WHERE kind = 'file' AND seq > 0")
+        place.execute("DELETE FROM audit_log WHERE seq < ?", first[0])
+        assert not (await km.audit.verify()).valid
+
+
+async def test_an_archived_file_that_was_altered_or_is_gone_is_found(
+    place: Place, clock: FakeClock, folder: Path
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 3)
+        taken = await km.audit.archive(folder, before=clock.now(), compress=False)
+        content = taken.files[1].read_bytes()
+        taken.files[1].write_bytes(content.replace(b"order.paid", b"order.sold", 1))
+        assert "modified" in kinds(await km.audit.verify(archive=folder))
+        taken.files[1].unlink()
+        assert not (await km.audit.verify(archive=folder)).valid
+
+
+async def test_a_second_archive_goes_on_where_the_first_has_ended(place: Place, clock: FakeClock, folder: Path) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 1)
+        first = await km.audit.archive(folder, before=clock.now())
+        await days(km, clock, 2)
+        second = await km.audit.archive(folder, before=clock.now())
+        assert not {path.name for path in first.files} & {path.name for path in second.files}
+        assert (await km.audit.verify(archive=folder, compares_store=True)).valid
+        assert (await km.audit.verify(compares_store=True)).valid
+
+
+async def test_nothing_is_moved_out_of_a_trail_that_was_changed(place: Place, clock: FakeClock, folder: Path) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 1)
+        place.tamper("UPDATE audit_log SET action = 'order.lost' WHERE action = 'order.paid'")
+        before = place.lines()
+        with pytest.raises(InvalidProofError, match="nothing was moved"):
+            await km.audit.archive(folder, before=clock.now())
+        assert (place.lines(), folder.exists()) == (before, False)
+
+
+async def test_nothing_that_has_not_ended_is_moved(place: Place, clock: FakeClock, folder: Path) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await km.audit.record("order.paid")
+        await seal(km)
+        taken = await km.audit.archive(folder, before=clock.now() + timedelta(days=5))
+        assert (taken.files, taken.records) == ([], 0)
+
+
+async def test_a_folder_without_a_trail_is_no_archive(place: Place, tmp_path: Path) -> None:
+    async with place.open(audit=options()) as km:
+        await seal(km)
+        with pytest.raises(InvalidInputError, match="no file of an audit trail"):
+            await km.audit.verify(archive=tmp_path)
+
+
+async def test_what_the_trail_began_with_has_to_be_at_hand_to_compare_the_store(
+    place: Place, clock: FakeClock, folder: Path
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        await km.audit.archive(folder, before=clock.now())
+        place.execute("DELETE FROM audit_log WHERE action = 'audit.snapshot'")
+        with pytest.raises(CouldNotVerifyError, match="--archive"):
+            await km.audit.verify(compares_store=True)
+
+
+async def test_an_export_is_a_log_that_every_reader_of_logs_verifies(
+    place: Place, clock: FakeClock, folder: Path
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        policy = await km.audit.trust_policy()
+        files = await km.audit.export(folder)
+        providers = {"local": next(iter(km.named_providers().values()))}
+    assert [path.name for path in files] == ["audit.log.000001", "audit.log.000002", "audit.log"]
+    with Verifier(policy, providers) as verifier:
+        report = verifier.verify(folder / "audit.log")
+    assert (report.valid, report.records_checked) == (True, sum(len(path.read_bytes().splitlines()) for path in files))
