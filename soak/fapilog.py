@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from keystead.ledger import TrustPolicy, Verifier
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.records import parse_line
+from keystead.ledger.format.records import parse_line
+from keystead.ledger.reading.files import LogFiles
 from keystead.testing import FakeKMS
 from soak.figures import Figure, Figures, Setting
 from soak.harness import ChildFailedError, fork

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import IO, Final
 
-from keystead.ledger.checking import StreamChecker
-from keystead.ledger.reading import LogFile
-from keystead.ledger.records import Kind
-from keystead.ledger.sealer import Sealer
+from keystead.ledger.format.records import Kind
+from keystead.ledger.reading.checking import StreamChecker
+from keystead.ledger.reading.lines import LogFile
+from keystead.ledger.writing.sealer import Sealer
 from tests.ledger.logs import (
     START,
     STREAM,

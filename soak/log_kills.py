@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from keystead.ledger import SealedFile, TrustPolicy, Verifier
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.reading import LogFile
-from keystead.ledger.records import MalformedRecordError, parse_line
+from keystead.ledger.format.records import MalformedRecordError, parse_line
+from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.lines import LogFile
 from keystead.providers.local.kek_file import create_kek_file
 from soak.harness import fork, in_child, wait_for
 

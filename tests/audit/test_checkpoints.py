@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keystead.errors import ConfigurationError, InvalidInputError, ProviderConnectionError, StorageOperationError
 from keystead.ledger.audit.exporting import Witness, keep_checkpoint, read_checkpoint
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.checkpoint_signers import LocalSigner
-from keystead.ledger.note import Note, NoteSignature
-from keystead.ledger.policy import TrustPolicy
+from keystead.ledger.reading.policy import TrustPolicy
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.checkpoint_signers import LocalSigner
+from keystead.ledger.tlog.note import Note, NoteSignature
 from tests.audit.places import Place, auditing_of, kinds, options, seal
 from tests.ledger.witnesses import ED25519, serving
 

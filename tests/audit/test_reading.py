@@ -11,7 +11,7 @@ import pytest
 
 from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidInputError
 from keystead.ledger.audit.beginning import KEYS_AT_ONCE
-from keystead.ledger.policy import TrustPolicy
+from keystead.ledger.reading.policy import TrustPolicy
 from keystead.manager import backup
 from keystead.ports import AuditFilter
 from tests.audit.places import Place, auditing_of, checked, kinds, options, seal

@@ -13,7 +13,7 @@ from keystead.errors import InvalidInputError, StoreUnavailableError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.ledger.audit.entries import split_payload
 from keystead.ledger.audit.sequencer import BATCH
-from keystead.ledger.records import parse_line
+from keystead.ledger.format.records import parse_line
 from keystead.manager.manager import KeyManager
 from keystead.ports import AuditEvent
 from tests.audit.places import Place, auditing_of, options, seal

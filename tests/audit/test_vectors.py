@@ -26,7 +26,7 @@ from keystead.ledger.audit.entries import (
 from keystead.ledger.audit.key_rows import row_digest
 from keystead.ledger.audit.keys import KeyringSigner, signing_seed
 from keystead.ledger.audit.sessions import open_session, told_session, wrapped_by
-from keystead.ledger.note import Note, NoteKey, verify_note
+from keystead.ledger.tlog.note import Note, NoteKey, verify_note
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose
 from keystead.ports import AuditSessionRow
 from tests.crypto.rings import ring

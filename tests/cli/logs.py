@@ -15,9 +15,9 @@ from typing import Any
 
 from keystead.errors import StorageOperationError
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.following import LogFollower
-from keystead.ledger.reading import LogFile
-from keystead.ledger.records import MalformedRecordError, parse_line
+from keystead.ledger.format.records import MalformedRecordError, parse_line
+from keystead.ledger.reading.following import LogFollower
+from keystead.ledger.reading.lines import LogFile
 from tests.cli.conftest import start
 
 SEAL = ["log", "seal", "app.log", "--stream", "example.org/app", "--policy", "policy.json"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keystead.ledger import SealedFile, TrustPolicy
-from keystead.ledger.note import NoteKey
+from keystead.ledger.tlog.note import NoteKey
 from tests.cli.conftest import Cli, run_process
 
 KEY = "lzmpzTnYTWQCpr3Z2X1nqSg1nXPxVeoA7PJ2Vkxn5rQ"

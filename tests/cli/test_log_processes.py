@@ -81,7 +81,7 @@ def test_after_a_kill_nothing_that_was_written_is_lost_and_the_log_goes_on(folde
 def test_a_slow_kms_does_not_hold_the_pipe_up(folder: Path) -> None:
     program = (
         "import time\n"
-        "from keystead.ledger.session_source import KmsSessions\n"
+        "from keystead.ledger.format.session_source import KmsSessions\n"
         "draw = KmsSessions.draw\n"
         "def slow(self, stream, **how):\n"
         "    open('asked', 'w').close()\n"

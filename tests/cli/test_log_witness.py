@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keystead.ledger import SealedFile
-from keystead.ledger.note import NoteKey, NoteKeyType
+from keystead.ledger.tlog.note import NoteKey, NoteKeyType
 from tests.cli.conftest import Cli, run_process
 from tests.cli.logs import SEAL, WitnessProcess
 from tests.ledger.vectors import read

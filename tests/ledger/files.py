@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from keystead.ledger import SealedFile, TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.reading import LogFile
-from keystead.ledger.records import MalformedRecordError, parse_line
+from keystead.ledger.format.records import MalformedRecordError, parse_line
+from keystead.ledger.reading.lines import LogFile
 from keystead.testing import FakeKMS
 from tests.ledger import logs
 

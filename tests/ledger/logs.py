@@ -8,15 +8,15 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from keystead.crypto.merkle import Frontier, leaf_hash
 from keystead.errors import InvalidSignatureError
-from keystead.ledger.checking import StreamChecker, Trust
-from keystead.ledger.checkpoint import Checkpoint, SignedCheckpoint, verify_checkpoint
-from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
-from keystead.ledger.reading import LogFile
-from keystead.ledger.records import Kind, Session
-from keystead.ledger.report import VerifyReport
-from keystead.ledger.sealer import Sealer
-from keystead.ledger.tree import Frontier, leaf_hash
+from keystead.ledger.format.records import Kind, Session
+from keystead.ledger.reading.checking import StreamChecker, Trust
+from keystead.ledger.reading.lines import LogFile
+from keystead.ledger.reading.report import VerifyReport
+from keystead.ledger.tlog.checkpoint import Checkpoint, SignedCheckpoint, verify_checkpoint
+from keystead.ledger.tlog.note import Note, NoteKey, NoteKeyType, NoteSignature
+from keystead.ledger.writing.sealer import Sealer
 
 STREAM: Final = "example.org/app"
 START: Final = 1_900_000_000_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from keystead.errors import ProviderConnectionError
-from keystead.ledger.signers import KmsSigner, SignerSettings
+from keystead.ledger.signers.signer import KmsSigner, SignerSettings
 from keystead.model import KeyPurpose
 from keystead.testing import FakeKMS
 

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from keystead.crypto.merkle import Frontier, leaf_hash
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy, VerifyReport
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.following import LogFollower
-from keystead.ledger.note import Note
-from keystead.ledger.records import TAIL_BYTES, parse_line, parse_payload, text, to_payload
-from keystead.ledger.tree import Frontier, leaf_hash
+from keystead.ledger.format.records import TAIL_BYTES, parse_line, parse_payload, text, to_payload
+from keystead.ledger.reading.following import LogFollower
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note
 from keystead.testing import FakeKMS
 from tests.ledger.files import STREAM, killed, opened, verified
 from tests.ledger.logs import kinds

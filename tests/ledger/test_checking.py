@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from keystead.errors import ConfigurationError, StorageOperationError
-from keystead.ledger.checking import StreamChecker
-from keystead.ledger.cosignature import WitnessKey
-from keystead.ledger.note import NoteKey
-from keystead.ledger.policy import PolicyTrust, TrustedSigner, TrustPolicy
-from keystead.ledger.reading import BLOCK_BYTES, LogFile
-from keystead.ledger.records import CHAIN, HMAC, MAX_LINE_BYTES, Session
-from keystead.ledger.report import VerifyReport
-from keystead.ledger.resuming import last_state
-from keystead.ledger.sealer import Sealer
+from keystead.ledger.format.records import CHAIN, HMAC, MAX_LINE_BYTES, Session
+from keystead.ledger.reading.checking import StreamChecker
+from keystead.ledger.reading.lines import BLOCK_BYTES, LogFile
+from keystead.ledger.reading.policy import PolicyTrust, TrustedSigner, TrustPolicy
+from keystead.ledger.reading.report import VerifyReport
+from keystead.ledger.tlog.cosignature import WitnessKey
+from keystead.ledger.tlog.note import NoteKey
+from keystead.ledger.writing.resuming import last_state
+from keystead.ledger.writing.sealer import Sealer
 from tests.crypto.vectors import load
 from tests.ledger.logs import (
     START,

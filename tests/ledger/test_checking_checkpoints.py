@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keystead.errors import CouldNotVerifyError
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.records import Kind, parse_line
-from keystead.ledger.sealer import Sealer
+from keystead.ledger.format.records import Kind, parse_line
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.writing.sealer import Sealer
 from tests.ledger.logs import (
     START,
     STREAM,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-from keystead.ledger.records import Kind, parse_line
-from keystead.ledger.sealer import Sealer
-from keystead.ledger.tree import Frontier
+from keystead.crypto.merkle import Frontier
+from keystead.ledger.format.records import Kind, parse_line
+from keystead.ledger.writing.sealer import Sealer
 from tests.ledger.logs import (
     START,
     STREAM,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from keystead.ledger.records import Kind
-from keystead.ledger.sealer import Sealer
+from keystead.ledger.format.records import Kind
+from keystead.ledger.writing.sealer import Sealer
 from tests.ledger.logs import (
     START,
     STREAM,

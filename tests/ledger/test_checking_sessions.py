@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keystead.ledger.records import Kind
-from keystead.ledger.sealer import Sealer
-from keystead.ledger.tree import Frontier
+from keystead.crypto.merkle import Frontier
+from keystead.ledger.format.records import Kind
+from keystead.ledger.writing.sealer import Sealer
 from tests.ledger.logs import (
     START,
     STREAM,

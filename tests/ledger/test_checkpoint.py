@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from keystead.crypto.merkle import consistency_proof, inclusion_proof, leaf_hash, root_of, verify_consistency
 from keystead.errors import InvalidInputError, InvalidProofError, InvalidSignatureError
-from keystead.ledger.checkpoint import Checkpoint, verify_checkpoint
-from keystead.ledger.cosignature import WitnessKey, WitnessSigner, time_of
-from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
-from keystead.ledger.proof import ProofBundle
-from keystead.ledger.tree import consistency_proof, inclusion_proof, leaf_hash, root_of, verify_consistency
+from keystead.ledger.tlog.checkpoint import Checkpoint, verify_checkpoint
+from keystead.ledger.tlog.cosignature import WitnessKey, WitnessSigner, time_of
+from keystead.ledger.tlog.note import Note, NoteKey, NoteKeyType, NoteSignature
+from keystead.ledger.tlog.proof import ProofBundle
 from tests.ledger.vectors import read, unbase64
 
 TEXTS = read("transparency-dev-formats/checkpoint-text.json")

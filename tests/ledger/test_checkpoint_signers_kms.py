@@ -17,10 +17,10 @@ from keystead.errors import (
     SigningError,
 )
 from keystead.ledger import KmsCheckpointSigner, SealedFile, TrustPolicy, Verifier
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.controls import MAX_CUTS
-from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
-from keystead.ledger.note_kms import IDENTIFIER, KmsNoteKey
+from keystead.ledger.reading.controls import MAX_CUTS
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note, NoteKey, NoteKeyType, NoteSignature
+from keystead.ledger.tlog.note_kms import IDENTIFIER, KmsNoteKey
 from keystead.model import KeyPurpose, KeyReference, PublicKey, Signature, SignatureAlgorithm
 from keystead.testing import FakeKMS
 from tests.ledger.files import until

@@ -10,8 +10,8 @@ import pytest
 
 from keystead.errors import InvalidInputError
 from keystead.ledger import SealedFile
-from keystead.ledger.following import LogFollower
-from keystead.ledger.overview import LogReader
+from keystead.ledger.reading.following import LogFollower
+from keystead.ledger.reading.overview import LogReader
 from keystead.testing import FakeKMS
 
 

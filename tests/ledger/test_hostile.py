@@ -21,9 +21,9 @@ from keystead.errors import (
     StorageOperationError,
 )
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy, Verifier
-from keystead.ledger import verifier as verifying
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.records import parse_line
+from keystead.ledger.format.records import parse_line
+from keystead.ledger.reading import verifier as verifying
+from keystead.ledger.reading.files import LogFiles
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
 from tests.ledger.files import opened, payloads, until, verified
@@ -103,7 +103,7 @@ def test_a_next_file_that_never_begins_does_not_fill_the_memory(
     log = opened(path, kms, buffer_s=0.01)
     with monkeypatch.context() as patched:
         patched.setattr(LogFiles, "create", never)
-        patched.setattr("keystead.ledger.log_writer.MAX_QUEUED_BYTES", 10_000)
+        patched.setattr("keystead.ledger.writing.writer.MAX_QUEUED_BYTES", 10_000)
         with pytest.raises(StorageOperationError):
             log.rotate()
         with pytest.raises(StorageOperationError, match="next file"):

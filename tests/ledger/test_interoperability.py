@@ -12,14 +12,14 @@ from tlog_scales import backend, signing, tiles, tlog
 from tlog_scales.reader import TilesReader
 from tlog_scales.writer import TilesWriter
 
+from keystead.crypto.merkle import leaf_hash, verify_consistency, verify_inclusion
 from keystead.errors import InvalidProofError
 from keystead.ledger import ProofBundle, SealedFile, TrustPolicy, prove, prove_consistency, record_line
-from keystead.ledger.checkpoint import Checkpoint, verify_checkpoint
-from keystead.ledger.cosignature import WitnessKey, WitnessSigner
-from keystead.ledger.note import Note, NoteKey, parse_signatures
-from keystead.ledger.tree import leaf_hash, verify_consistency, verify_inclusion
-from keystead.ledger.witness import FolderState, Witness
-from keystead.ledger.witness_client import with_cosignatures
+from keystead.ledger.tlog.checkpoint import Checkpoint, verify_checkpoint
+from keystead.ledger.tlog.cosignature import WitnessKey, WitnessSigner
+from keystead.ledger.tlog.note import Note, NoteKey, parse_signatures
+from keystead.ledger.witness.client import with_cosignatures
+from keystead.ledger.witness.witness import FolderState, Witness
 from keystead.testing import FakeKMS
 
 STREAM = "example.org/app"

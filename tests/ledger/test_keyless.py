@@ -11,9 +11,9 @@ import pytest
 
 from keystead.errors import ProviderConnectionError
 from keystead.ledger import KmsCheckpointSigner, SealedFile, Verifier
-from keystead.ledger.records import Kind
-from keystead.ledger.resuming import last_state
-from keystead.ledger.sealer import Sealer
+from keystead.ledger.format.records import Kind
+from keystead.ledger.writing.resuming import last_state
+from keystead.ledger.writing.sealer import Sealer
 from keystead.testing import FakeKMS
 from tests.ledger.files import STREAM, killed, opened, payloads, until
 from tests.ledger.logs import chained, kinds

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from keystead.ledger.policy import TrustPolicy
-from keystead.ledger.verifier import Verifier
+from keystead.ledger.reading.policy import TrustPolicy
+from keystead.ledger.reading.verifier import Verifier
 from keystead.testing import FakeKMS
 from tests.ledger.files import killed, numbers_in, opened, verified
 
@@ -52,7 +52,7 @@ def test_a_crash_between_two_files_is_gone_on_from(path: Path, kms: FakeKMS) -> 
 
 KILLED = """
 import sys
-from keystead.ledger.sealed_file import SealedFile
+from keystead.ledger.writing.sealed_file import SealedFile
 log = SealedFile(sys.argv[1], stream="example.org/app", kms="file:" + sys.argv[2], max_bytes=20000, buffer_s=0.005,
     checkpoint_s=0.02, compress=True)
 log.trust_policy().save(sys.argv[3])

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keystead.errors import ConfigurationError, InvalidInputError, KeyNotFoundError, KMSError
 from keystead.ledger import SealedFile, TrustPolicy, Verifier
-from keystead.ledger.key_text import keys_in
-from keystead.ledger.log_keys import LogKeys, SeedSigner, file_keys, given_keys, signer_keys, variable_keys
-from keystead.ledger.session_source import ChainedSessions, KmsSessions
-from keystead.ledger.signers import KmsSigner, SignerSettings
+from keystead.ledger.format.session_source import ChainedSessions, KmsSessions
+from keystead.ledger.signers.key_text import keys_in
+from keystead.ledger.signers.signer import KmsSigner, SignerSettings
+from keystead.ledger.writing.keys import LogKeys, SeedSigner, file_keys, given_keys, signer_keys, variable_keys
 from keystead.model import KeyPurpose, SignatureAlgorithm
 from keystead.providers.key_material import KeyMaterial
 from keystead.testing import FakeKMS
@@ -177,7 +177,7 @@ def test_a_log_says_which_session_it_seals_in(tmp_path: Path) -> None:
 def test_writing_record_by_record_wakes_the_logs_thread_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keystead.ledger.open_log import OpenLog
+    from keystead.ledger.writing.open_log import OpenLog
 
     woken = 0
     settle = OpenLog._settle

@@ -10,8 +10,8 @@ import pytest
 from keystead.errors import (
     ProviderConnectionError,
 )
-from keystead.ledger.policy import TrustedKey, TrustedSigner, TrustPolicy
-from keystead.ledger.sealed_file import SealedFile
+from keystead.ledger.reading.policy import TrustedKey, TrustedSigner, TrustPolicy
+from keystead.ledger.writing.sealed_file import SealedFile
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
 from tests.ledger.files import STREAM, opened, until, verified

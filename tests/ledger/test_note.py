@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keystead.errors import InvalidInputError, InvalidSignatureError
-from keystead.ledger.cosignature import WitnessKey
-from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature, parse_signatures, verify_note
+from keystead.ledger.tlog.cosignature import WitnessKey
+from keystead.ledger.tlog.note import Note, NoteKey, NoteKeyType, NoteSignature, parse_signatures, verify_note
 from tests.ledger.vectors import read
 
 NOTES = read("c2sp/notes.json")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from keystead.errors import CouldNotVerifyError, InvalidSignatureError
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.checkpoint_signers import name_for
-from keystead.ledger.note import Note, NoteKey, verify_note
-from keystead.ledger.note_kms import KmsNoteKey, MacNoteVerifier
-from keystead.ledger.signers_format import statement
+from keystead.ledger.signers.format import statement
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.checkpoint_signers import name_for
+from keystead.ledger.tlog.note import Note, NoteKey, verify_note
+from keystead.ledger.tlog.note_kms import KmsNoteKey, MacNoteVerifier
 from keystead.model import Signature
 from tests.crypto.vectors import load
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystead.ledger import piping
-from keystead.ledger.piping import LineSealer, json_payload, text_of, text_payload
-from keystead.ledger.sealer import MAX_PAYLOAD_BYTES, require_payload
+from keystead.ledger.writing import piping
+from keystead.ledger.writing.piping import LineSealer, json_payload, text_of, text_payload
+from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES, require_payload
 
 
 def sealed(*parts: bytes) -> list[bytes]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from keystead.crypto.merkle import leaf_hash, root_of, verify_consistency
 from keystead.errors import InvalidInputError, InvalidProofError
-from keystead.ledger.checkpoint import Checkpoint, verify_checkpoint
-from keystead.ledger.log_index import LogIndex
-from keystead.ledger.proof import ProofBundle
-from keystead.ledger.proving import LogTree, prove, prove_consistency, record_line
-from keystead.ledger.sealed_file import SealedFile
-from keystead.ledger.tree import leaf_hash, root_of, verify_consistency
+from keystead.ledger.reading.index import LogIndex
+from keystead.ledger.reading.proving import LogTree, prove, prove_consistency, record_line
+from keystead.ledger.tlog.checkpoint import Checkpoint, verify_checkpoint
+from keystead.ledger.tlog.proof import ProofBundle
+from keystead.ledger.writing.sealed_file import SealedFile
 from keystead.testing import FakeKMS
 
 STREAM = "example.org/app"

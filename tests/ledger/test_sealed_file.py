@@ -17,7 +17,7 @@ from keystead.errors import (
     StorageOperationError,
     SystemShutdownError,
 )
-from keystead.ledger.sealed_file import SealedFile
+from keystead.ledger.writing.sealed_file import SealedFile
 from keystead.testing import FakeKMS
 from tests.ledger.files import STREAM, opened, payloads, until, verified
 from tests.ledger.logs import kinds
@@ -183,7 +183,7 @@ def test_what_is_put_on_disk_is_what_was_asked_for(
 ) -> None:
     with opened(path, kms, fsync=fsync, buffer_s=60, checkpoint_s=3600) as log:
         synced: list[int] = []
-        monkeypatch.setattr("keystead.ledger.log_writer.os.fsync", synced.append)
+        monkeypatch.setattr("keystead.ledger.writing.writer.os.fsync", synced.append)
         log.append_many([b"1"])
         log.append_many([b"2"])
         before = len(synced)
@@ -197,7 +197,7 @@ def test_what_is_put_on_disk_is_what_was_asked_for(
 
 def test_what_waits_for_a_full_disk_is_bounded(path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch) -> None:
     log = opened(path, kms, buffer_s=60, checkpoint_s=3600)
-    monkeypatch.setattr("keystead.ledger.log_writer.MAX_UNWRITTEN_BYTES", 1000)
+    monkeypatch.setattr("keystead.ledger.writing.writer.MAX_UNWRITTEN_BYTES", 1000)
     with monkeypatch.context() as patched:
         patched.setattr(log._log._writer, "_write_some", _full)
         with pytest.raises(StorageOperationError, match="make room"):

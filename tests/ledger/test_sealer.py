@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keystead.crypto.merkle import leaf_hash
 from keystead.errors import InvalidInputError
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature
-from keystead.ledger.records import Kind, Session, head_of, line_of, parse_line
-from keystead.ledger.sealer import MAX_PAYLOAD_BYTES, Sealer, require_payload
-from keystead.ledger.tags import NO_TAG, SessionKey, keyed_tagger, unkeyed_tagger
-from keystead.ledger.tree import leaf_hash
+from keystead.ledger.format.records import Kind, Session, head_of, line_of, parse_line
+from keystead.ledger.format.tags import NO_TAG, SessionKey, keyed_tagger, unkeyed_tagger
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note, NoteKey, NoteKeyType, NoteSignature
+from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES, Sealer, require_payload
 from scripts.gen_vectors_kms import known_bytes
 from tests.crypto.vectors import load
 from tests.ledger.vectors import unbase64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from keystead.ledger.session_source import KmsSessions
+from keystead.ledger.format.session_source import KmsSessions
 from keystead.model import KeyDescription
 from keystead.testing import FakeKMS
 

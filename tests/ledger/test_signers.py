@@ -19,8 +19,8 @@ from keystead.errors import (
     KeyStateError,
     ProviderAuthError,
 )
-from keystead.ledger.signers import KmsSigner, SignerSettings
-from keystead.ledger.signers_format import SessionSignature
+from keystead.ledger.signers.format import SessionSignature
+from keystead.ledger.signers.signer import KmsSigner, SignerSettings
 from keystead.model import DataKeyPair, Signature, SignatureAlgorithm
 from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.testing import FakeKMS

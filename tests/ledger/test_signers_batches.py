@@ -12,7 +12,7 @@ from keystead.errors import (
     PartialBatchError,
     ProviderConnectionError,
 )
-from keystead.ledger.signers_format import TreeItem
+from keystead.ledger.signers.format import TreeItem
 from keystead.model import Signature
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock

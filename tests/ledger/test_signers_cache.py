@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from keystead.errors import KeyNotFoundError, KMSError, ProviderAuthError, ProviderConnectionError, SystemShutdownError
-from keystead.ledger.signers_cache import RETRY_S, Confirmed, HeldKey, Terms
-from keystead.ledger.signers_material import MaterialKey
+from keystead.ledger.signers.cache import RETRY_S, Confirmed, HeldKey, Terms
+from keystead.ledger.signers.material import MaterialKey
 from keystead.model import SignatureAlgorithm
 from tests.fakes.clock import FakeClock
 
@@ -82,7 +82,7 @@ def test_a_key_wiped_in_the_middle_of_a_mac_gives_none(monkeypatch: pytest.Monke
         key.wipe()
         return hmac.new(held, message, name).digest()
 
-    monkeypatch.setattr("keystead.ledger.signers_cache.hmac.digest", digest)
+    monkeypatch.setattr("keystead.ledger.signers.cache.hmac.digest", digest)
     with pytest.raises(SystemShutdownError):
         key.mac(b"message")
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keystead.crypto.merkle import root_of
 from keystead.crypto.signatures import verify_signature
 from keystead.errors import InvalidInputError, InvalidSignatureError
-from keystead.ledger.signers_cache import HeldKey
-from keystead.ledger.signers_format import (
+from keystead.ledger.signers.cache import HeldKey
+from keystead.ledger.signers.format import (
     SessionSignature,
     TreeItem,
     derive_key,
@@ -25,9 +26,8 @@ from keystead.ledger.signers_format import (
     vault_text,
     wrapped_bytes,
 )
-from keystead.ledger.signers_material import MaterialKey
-from keystead.ledger.signers_session import SessionKey
-from keystead.ledger.tree import root_of
+from keystead.ledger.signers.material import MaterialKey
+from keystead.ledger.signers.session import SessionKey
 from keystead.model import EncryptedData, KeyReference, PublicKey, SignatureAlgorithm
 from tests.crypto.vectors import cases, load
 

@@ -17,8 +17,8 @@ from keystead.errors import (
     ProviderConnectionError,
     SystemShutdownError,
 )
-from keystead.ledger.signers import SignerSettings
-from keystead.ledger.signers_material import MaterialSigner
+from keystead.ledger.signers.material import MaterialSigner
+from keystead.ledger.signers.signer import SignerSettings
 from keystead.model import SignatureAlgorithm
 from keystead.ports import AuditEvent
 from keystead.providers.key_material import fingerprint

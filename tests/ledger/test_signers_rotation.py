@@ -17,9 +17,9 @@ from keystead.errors import (
     ProviderConnectionError,
     SystemShutdownError,
 )
-from keystead.ledger.signers import KmsSigner, SignerSettings
-from keystead.ledger.signers_format import SessionSignature, session_head, wrapped_bytes
-from keystead.ledger.signers_session import SessionKey
+from keystead.ledger.signers.format import SessionSignature, session_head, wrapped_bytes
+from keystead.ledger.signers.session import SessionKey
+from keystead.ledger.signers.signer import KmsSigner, SignerSettings
 from keystead.model import EncryptedData, PublicKey
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
@@ -97,7 +97,7 @@ async def test_what_does_not_open_is_asked_anew_each_time(kms: FakeKMS) -> None:
 
 
 async def test_no_more_session_keys_are_held_than_is_good(kms: FakeKMS, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keystead.ledger.signers_session.MAX_OPENED", 3)
+    monkeypatch.setattr("keystead.ledger.signers.session.MAX_OPENED", 3)
     signatures = [await signer(kms).sign(MESSAGE) for _ in range(5)]
     one = signer(kms)
     for signature in signatures:
@@ -333,7 +333,7 @@ async def test_a_public_key_of_an_older_version_is_given_by_its_id(kms: FakeKMS)
 
 
 async def test_a_version_too_far_back_has_to_be_named(kms: FakeKMS, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keystead.ledger.signers_native.MAX_OLDER", 2)
+    monkeypatch.setattr("keystead.ledger.signers.native.MAX_OLDER", 2)
     old = await signer(kms, "signer").sign_named(MESSAGE)
     for _ in range(5):
         await kms.rotate_key("signer")

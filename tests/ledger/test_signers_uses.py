@@ -15,7 +15,7 @@ from keystead.errors import (
     ProviderAuthError,
     SystemShutdownError,
 )
-from keystead.ledger.signers import KmsSigner, SignerSettings
+from keystead.ledger.signers.signer import KmsSigner, SignerSettings
 from keystead.ports import AuditEvent
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
@@ -146,7 +146,7 @@ def test_a_signer_works_in_one_event_loop_after_the_other(kms: FakeKMS, clock: F
 
 def test_importing_signers_loads_no_sdk_and_no_cryptography() -> None:
     script = (
-        "import sys, keystead.ledger.signers, keystead.ledger.signers_material\n"
+        "import sys, keystead.ledger.signers.signer, keystead.ledger.signers.material\n"
         "loaded = {'boto3', 'hvac', 'google.cloud', 'azure', 'pydantic', 'sqlalchemy', 'cryptography'}\n"
         "sys.exit(' '.join(loaded & set(sys.modules)) or 0)"
     )

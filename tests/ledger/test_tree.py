@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystead.errors import InvalidInputError, InvalidProofError
-from keystead.ledger.tree import (
+from keystead.crypto.merkle import (
     EMPTY_ROOT,
     Frontier,
     consistency_proof,
@@ -19,6 +18,7 @@ from keystead.ledger.tree import (
     verify_consistency,
     verify_inclusion,
 )
+from keystead.errors import InvalidInputError, InvalidProofError
 from tests.ledger.vectors import read, unbase64
 
 INCLUSION = read("transparency-dev-merkle/inclusion.json")

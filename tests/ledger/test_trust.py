@@ -10,13 +10,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keystead.errors import InvalidInputError
-from keystead.ledger import SealedFile, TrustPolicy, Verifier, checking
-from keystead.ledger.cosignature import WitnessSigner
-from keystead.ledger.note import Note
-from keystead.ledger.records import parse_line
-from keystead.ledger.sealer import Sealer
-from keystead.ledger.tags import SessionKey
-from keystead.ledger.witness_client import with_cosignatures
+from keystead.ledger import SealedFile, TrustPolicy, Verifier
+from keystead.ledger.format.records import parse_line
+from keystead.ledger.format.tags import SessionKey
+from keystead.ledger.reading import checking
+from keystead.ledger.tlog.cosignature import WitnessSigner
+from keystead.ledger.tlog.note import Note
+from keystead.ledger.witness.client import with_cosignatures
+from keystead.ledger.writing.sealer import Sealer
 from keystead.testing import FakeKMS
 from tests.ledger.files import STREAM, opened, verified
 from tests.ledger.logs import chained, kinds

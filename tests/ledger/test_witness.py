@@ -11,11 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from keystead.ledger.checkpoint import Checkpoint, hash_lines, verify_checkpoint
-from keystead.ledger.cosignature import WitnessSigner
-from keystead.ledger.note import Note, NoteKey, NoteKeyType, NoteSignature, parse_signatures
-from keystead.ledger.tree import consistency_proof, leaf_hash, root_of
-from keystead.ledger.witness import FolderState, Witness, WitnessAnswer
+from keystead.crypto.merkle import consistency_proof, leaf_hash, root_of
+from keystead.ledger.tlog.checkpoint import Checkpoint, hash_lines, verify_checkpoint
+from keystead.ledger.tlog.cosignature import WitnessSigner
+from keystead.ledger.tlog.note import Note, NoteKey, NoteKeyType, NoteSignature, parse_signatures
+from keystead.ledger.witness.witness import FolderState, Witness, WitnessAnswer
 from tests.ledger.vectors import read
 
 DIALOGUE = read("torchwood/add-checkpoint.json")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from keystead.crypto.merkle import consistency_proof, leaf_hash
 from keystead.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -20,13 +21,12 @@ from keystead.errors import (
     InvalidSignatureError,
     ProviderConnectionError,
 )
-from keystead.ledger import witness_server
-from keystead.ledger.checkpoint import Checkpoint, verify_checkpoint
-from keystead.ledger.cosignature import WitnessKey, WitnessSigner
-from keystead.ledger.note import Note, NoteSignature
-from keystead.ledger.tree import consistency_proof, leaf_hash
-from keystead.ledger.witness_client import cosigned, with_cosignatures
-from keystead.ledger.witness_server import WitnessServer
+from keystead.ledger.tlog.checkpoint import Checkpoint, verify_checkpoint
+from keystead.ledger.tlog.cosignature import WitnessKey, WitnessSigner
+from keystead.ledger.tlog.note import Note, NoteSignature
+from keystead.ledger.witness import server as witness_server
+from keystead.ledger.witness.client import cosigned, with_cosignatures
+from keystead.ledger.witness.server import WitnessServer
 from tests.ledger.test_witness import LEAVES, LOG, LOG_KEY, NOW, checkpoint, request, subtree
 from tests.ledger.witnesses import ED25519, serving
 
@@ -257,7 +257,7 @@ def lied_to(status: int, kind: str, body: bytes) -> str:
 
 def _moved(line: str) -> bytes:
     """Return a cosignature whose time was changed."""
-    from keystead.ledger.note import parse_signatures
+    from keystead.ledger.tlog.note import parse_signatures
 
     (found,) = parse_signatures(line)
     return NoteSignature(found.name, found.key_id, b"\x00" * 8 + found.value[8:]).line().encode()

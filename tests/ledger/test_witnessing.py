@@ -16,10 +16,10 @@ from keystead.errors import ConfigurationError, InvalidInputError, InvalidProofE
 from keystead.integrations.logging import SealedHandler
 from keystead.integrations.structlog import SealedLoggerFactory
 from keystead.ledger import KmsCheckpointSigner, LocalSigner, SealedFile
-from keystead.ledger.checkpoint_signers import name_for
-from keystead.ledger.log_index import LogIndex
-from keystead.ledger.note import Note, NoteKey
-from keystead.ledger.witness_server import WitnessServer
+from keystead.ledger.reading.index import LogIndex
+from keystead.ledger.tlog.checkpoint_signers import name_for
+from keystead.ledger.tlog.note import Note, NoteKey
+from keystead.ledger.witness.server import WitnessServer
 from keystead.testing import FakeKMS
 from tests.ledger.files import STREAM, killed, opened, payloads, until, verified
 from tests.ledger.logs import kinds
@@ -56,7 +56,7 @@ def away() -> str:
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A witness that takes connections, and never answers; waited for half a second."""
     for name in ("WITNESS_TIMEOUT_S", "CLOSE_TIMEOUT_S"):
-        monkeypatch.setattr(f"keystead.ledger.signed_writer.{name}", 0.5)
+        monkeypatch.setattr(f"keystead.ledger.writing.signed_writer.{name}", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 

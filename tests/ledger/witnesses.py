@@ -11,10 +11,10 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from keystead.ledger.cosignature import WitnessSigner
-from keystead.ledger.note import NoteVerifier
-from keystead.ledger.witness import FolderState, Witness
-from keystead.ledger.witness_server import WitnessServer
+from keystead.ledger.tlog.cosignature import WitnessSigner
+from keystead.ledger.tlog.note import NoteVerifier
+from keystead.ledger.witness.server import WitnessServer
+from keystead.ledger.witness.witness import FolderState, Witness
 
 NAME: Final = "witness.example.org"
 NOW: Final = 1_900_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keystead.ledger.audit.verifying import AuditReport, Progress
-from keystead.ledger.policy import TrustPolicy
+from keystead.ledger.reading.policy import TrustPolicy
 from keystead.manager import audit
 from keystead.manager.audit import WAIT_S, AuditRecord, event_of
 from keystead.manager.audit_files import ArchiveReport

@@ -10,8 +10,8 @@ import typer
 from keystead.cli.frame import Call, duration_option, moment_option, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.ledger.audit.exporting import keep_checkpoint
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.note import Note
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note
 from keystead.manager.audit import WAIT_S
 from keystead.manager.manager import KeyManager
 

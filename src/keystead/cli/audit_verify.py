@@ -19,7 +19,7 @@ from keystead.cli.render import Outcome, table
 from keystead.ledger import TrustPolicy
 from keystead.ledger.audit.key_rows import KeyDifference
 from keystead.ledger.audit.verifying import AuditReport
-from keystead.ledger.note import MAX_NOTE_BYTES
+from keystead.ledger.tlog.note import MAX_NOTE_BYTES
 
 _WHAT: Final = {
     "state": "is {store} in the store, and the trail says {trail}",

@@ -21,12 +21,12 @@ from keystead.errors import (
 )
 from keystead.ledger import LocalSigner, ProofBundle, TrustPolicy, record_line
 from keystead.ledger import prove as prove_record
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.checkpoint_signers import name_for
-from keystead.ledger.checkpoints_kept import last_checkpoint, witnessed
-from keystead.ledger.key_file import ed25519_key
-from keystead.ledger.note import MAX_NOTE_BYTES, Note
-from keystead.ledger.records import MAX_LINE_BYTES, MalformedRecordError, parse_line
+from keystead.ledger.format.records import MAX_LINE_BYTES, MalformedRecordError, parse_line
+from keystead.ledger.reading.checkpoints_kept import last_checkpoint, witnessed
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.checkpoint_signers import name_for
+from keystead.ledger.tlog.key_file import ed25519_key
+from keystead.ledger.tlog.note import MAX_NOTE_BYTES, Note
 
 Output = Annotated[
     str | None, typer.Option("-o", "--output", metavar="OUT", help="The file to write, complete or not at all.")

@@ -21,10 +21,10 @@ from keystead.cli.log_policy import KeyEnv, beside, with_key_env
 from keystead.cli.render import Outcome
 from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidProofError, StorageOperationError
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy
-from keystead.ledger.checkpoint_signers import name_for
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.piping import LineSealer
-from keystead.ledger.verifier import header_of
+from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.verifier import header_of
+from keystead.ledger.tlog.checkpoint_signers import name_for
+from keystead.ledger.writing.piping import LineSealer
 from keystead.manager.logs import log_sessions
 
 CHUNK_BYTES: Final = 1 << 16

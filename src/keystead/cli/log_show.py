@@ -16,11 +16,11 @@ from keystead.cli.frame import Call
 from keystead.cli.log_policy import Log
 from keystead.cli.render import Outcome, pairs
 from keystead.errors import InvalidInputError
-from keystead.ledger.following import LogFollower
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.overview import FileOverview, LogReader
-from keystead.ledger.piping import text_of
-from keystead.ledger.records import Record
+from keystead.ledger.format.records import Record
+from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.following import LogFollower
+from keystead.ledger.reading.overview import FileOverview, LogReader
+from keystead.ledger.writing.piping import text_of
 
 LISTED: Final = 1000
 _POLL_S: Final = 0.2

@@ -20,9 +20,9 @@ from keystead.cli.log_v1 import v1_files, verified_v1
 from keystead.cli.render import Outcome, table
 from keystead.errors import CouldNotVerifyError
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.note import MAX_NOTE_BYTES
-from keystead.ledger.verifier import header_of
+from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.verifier import header_of
+from keystead.ledger.tlog.note import MAX_NOTE_BYTES
 from keystead.manager.logs import log_key
 
 SHOWN: Final = 50

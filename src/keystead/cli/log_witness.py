@@ -14,10 +14,10 @@ import typer
 from keystead.cli.frame import Call, say, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.ledger import TrustPolicy
-from keystead.ledger.note import NoteKey
-from keystead.ledger.witness import FolderState, Witness
-from keystead.ledger.witness_keys import witness_signers
-from keystead.ledger.witness_server import WitnessServer
+from keystead.ledger.tlog.note import NoteKey
+from keystead.ledger.witness.keys import witness_signers
+from keystead.ledger.witness.server import WitnessServer
+from keystead.ledger.witness.witness import FolderState, Witness
 
 
 def witness(

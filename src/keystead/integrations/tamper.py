@@ -25,7 +25,7 @@ from keystead.integrations.tamper_kms import (
     KmsOptions,
     VaultProvider,
 )
-from keystead.ledger.signers_settings import AuditHook, NamedSignature
+from keystead.ledger.signers.settings import AuditHook, NamedSignature
 from keystead.ports import AuditEvent, Clock, KmsProvider
 
 if TYPE_CHECKING:

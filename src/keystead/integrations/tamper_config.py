@@ -96,7 +96,7 @@ class TamperConfig(BaseModel):
     def _one_key(self) -> TamperConfig:
         if self.vault_path is not None and self.key_source == "vault" and self.key_id:
             from keystead.errors import ConfigurationError
-            from keystead.ledger.signers_open import vault_key
+            from keystead.ledger.signers.opening import vault_key
 
             try:
                 (mount, name), (path_mount, path_name) = vault_key(self.key_id), vault_key(self.vault_path)

@@ -9,9 +9,9 @@ from typing import Any, Final, NoReturn, Self, SupportsIndex, TypedDict, Unpack
 
 from keystead.config import is_production
 from keystead.errors import ConfigurationError, InvalidSignatureError
-from keystead.ledger import signers_open
-from keystead.ledger.signers import Signer, SignerSettings
-from keystead.ledger.signers_settings import AuditHook, NamedSignature
+from keystead.ledger.signers import opening as signers_open
+from keystead.ledger.signers.settings import AuditHook, NamedSignature
+from keystead.ledger.signers.signer import Signer, SignerSettings
 from keystead.model import SecretBytes, SignatureAlgorithm
 from keystead.ports import Clock
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
 from keystead.config import is_production
 from keystead.errors import HardcodedCredentialWarning
 from keystead.integrations.tamper_faces import KeyFace, algorithm_of
-from keystead.ledger import signers_open
-from keystead.ledger.signers import Signer, SignerSettings
-from keystead.ledger.signers_settings import AuditHook
+from keystead.ledger.signers import opening as signers_open
+from keystead.ledger.signers.settings import AuditHook
+from keystead.ledger.signers.signer import Signer, SignerSettings
 from keystead.ports import Clock, KmsProvider
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LONG_LIVED: Final = frozenset({"boto-config", "config-file", "env", "explicit", 
 
 
 class KmsOptions(TypedDict, total=False):
-    """What providers over a KMS take besides, by keyword; see ``keystead.ledger.signers.SignerSettings``.
+    """What providers over a KMS take besides, by keyword; see ``keystead.ledger.signers.signer.SignerSettings``.
 
     Attributes:
         grace_s: for how much longer a key is used while the KMS does not answer (3600); 0 is not at all.

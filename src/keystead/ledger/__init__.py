@@ -1,6 +1,7 @@
 """The tamper-evident log: write it with ``SealedFile``, check it with ``Verifier`` and a ``TrustPolicy``.
 
-Below: the format's records and tags, RFC 6962 trees, C2SP checkpoints, proofs and witnesses, and what signs them.
+Rooms: ``format`` (lines and their keys), ``writing``, ``reading``, ``tlog`` (C2SP checkpoints and proofs), ``signers``,
+``witness``, and ``audit``, Keystead's own trail.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from keystead.ledger.checkpoint_signers import CheckpointSigner, LocalSigner
-    from keystead.ledger.checkpoint_signers_kms import KmsCheckpointSigner
-    from keystead.ledger.policy import TrustedKey, TrustedSigner, TrustPolicy, Validity
-    from keystead.ledger.proof import ProofBundle
-    from keystead.ledger.proving import prove, prove_consistency, record_line
-    from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
-    from keystead.ledger.sealed_file import SealedFile
-    from keystead.ledger.verifier import Verifier
+    from keystead.ledger.reading.policy import TrustedKey, TrustedSigner, TrustPolicy, Validity
+    from keystead.ledger.reading.proving import prove, prove_consistency, record_line
+    from keystead.ledger.reading.report import ErrorType, VerifyError, VerifyReport
+    from keystead.ledger.reading.verifier import Verifier
+    from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner, LocalSigner
+    from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
+    from keystead.ledger.tlog.proof import ProofBundle
+    from keystead.ledger.writing.sealed_file import SealedFile
 
 __all__ = [
     "CheckpointSigner",
@@ -38,22 +39,22 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "CheckpointSigner": "checkpoint_signers",
-    "ErrorType": "report",
-    "KmsCheckpointSigner": "checkpoint_signers_kms",
-    "LocalSigner": "checkpoint_signers",
-    "ProofBundle": "proof",
-    "SealedFile": "sealed_file",
-    "TrustPolicy": "policy",
-    "TrustedKey": "policy",
-    "TrustedSigner": "policy",
-    "Validity": "policy",
-    "Verifier": "verifier",
-    "VerifyError": "report",
-    "VerifyReport": "report",
-    "prove": "proving",
-    "prove_consistency": "proving",
-    "record_line": "proving",
+    "CheckpointSigner": "tlog.checkpoint_signers",
+    "ErrorType": "reading.report",
+    "KmsCheckpointSigner": "tlog.checkpoint_signers_kms",
+    "LocalSigner": "tlog.checkpoint_signers",
+    "ProofBundle": "tlog.proof",
+    "SealedFile": "writing.sealed_file",
+    "TrustPolicy": "reading.policy",
+    "TrustedKey": "reading.policy",
+    "TrustedSigner": "reading.policy",
+    "Validity": "reading.policy",
+    "Verifier": "reading.verifier",
+    "VerifyError": "reading.report",
+    "VerifyReport": "reading.report",
+    "prove": "reading.proving",
+    "prove_consistency": "reading.proving",
+    "record_line": "reading.proving",
 }
 
 if not TYPE_CHECKING:  # a type checker reads the imports above, and sees a misspelt name

@@ -21,8 +21,8 @@ from keystead.ledger.audit.entries import (
     split_payload,
 )
 from keystead.ledger.audit.verifying import AuditReport, Progress
-from keystead.ledger.policy import TrustPolicy
-from keystead.ledger.records import Kind, MalformedRecordError, parse_line, parse_payload, text
+from keystead.ledger.format.records import Kind, MalformedRecordError, parse_line, parse_payload, text
+from keystead.ledger.reading.policy import TrustPolicy
 from keystead.manager import audit_files
 from keystead.manager.audit_files import ArchiveReport
 from keystead.manager.audit_reading import trail_reader

@@ -17,9 +17,9 @@ from keystead.errors import InvalidInputError, InvalidProofError, StorageOperati
 from keystead.ledger.audit.beginning import write_event, write_keys
 from keystead.ledger.audit.trail import Trail, Written
 from keystead.ledger.audit.verifying import AuditReport
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload, retained
-from keystead.ledger.verifier import header_of
+from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload, retained
+from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.verifier import header_of
 from keystead.ports import AuditEvent, AuditLogRow, Detail, KeyStore, UnitOfWork
 
 NAME: Final = "audit.log"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from keystead.errors import KMSError
 from keystead.ledger.audit.keys import KeyringSigner, StateKeys
 from keystead.ledger.audit.verifying import TrailReader
-from keystead.ledger.policy import TrustedKey, TrustedSigner
+from keystead.ledger.reading.policy import TrustedKey, TrustedSigner
 from keystead.manager.assembly import provider_from_uri
 from keystead.model import WRAP_KEYRING, KeyRecord
 from keystead.ports import UnitOfWork

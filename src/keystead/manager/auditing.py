@@ -20,8 +20,8 @@ from keystead.ledger.audit.keys import ALGORITHM, KEYRING, KeyringSigner, StateK
 from keystead.ledger.audit.options import AuditOptions
 from keystead.ledger.audit.sequencer import BATCH, Sequencer
 from keystead.ledger.audit.trail import AuditedStore, Trail
-from keystead.ledger.checkpoint_signers import CheckpointSigner
-from keystead.ledger.checkpoint_signers_kms import KmsCheckpointSigner
+from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner
+from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import audit_kms

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from keystead.errors import ConfigurationError
-from keystead.ledger.policy import TrustedKey
-from keystead.ledger.session_source import KmsSessions
+from keystead.ledger.format.session_source import KmsSessions
+from keystead.ledger.reading.policy import TrustedKey
 from keystead.manager.configured import default_provider, kms_settings, open_kms
 from keystead.ports import KmsProvider
 from keystead.providers.guard import GuardedProvider

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fapilog import Settings
 
 from keystead.ledger import TrustedKey, TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.records import parse_line
+from keystead.ledger.format.records import parse_line
 
 KEY_TEXT: Final = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 KEY: Final = bytes(range(32))

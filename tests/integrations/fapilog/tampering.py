@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from keystead.crypto.merkle import Frontier, leaf_hash
 from keystead.errors import InvalidSignatureError
 from keystead.ledger import LocalSigner
-from keystead.ledger.checkpoint import Checkpoint, verify_checkpoint
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.note import Note
-from keystead.ledger.records import Kind, MalformedRecordError, Record, parse_line, to_payload
-from keystead.ledger.tree import Frontier, leaf_hash
+from keystead.ledger.format.records import Kind, MalformedRecordError, Record, parse_line, to_payload
+from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.tlog.checkpoint import Checkpoint, verify_checkpoint
+from keystead.ledger.tlog.note import Note
 
 Files = list[list[bytes]]
 """Lines of the files of a log, in their order."""

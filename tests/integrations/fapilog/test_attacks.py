@@ -17,8 +17,8 @@ import pytest
 
 from keystead.integrations.fapilog import SealedSink
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy, Verifier
-from keystead.ledger.log_files import LogFiles
-from keystead.ledger.records import Kind, parse_line
+from keystead.ledger.format.records import Kind, parse_line
+from keystead.ledger.reading.files import LogFiles
 from keystead.model import EncryptedData
 from tests.integrations.fapilog.apps import KEY_TEXT, STREAM, VARIABLE, log_file, messages, policy_of_key, verified
 from tests.integrations.fapilog.tampering import (

@@ -14,7 +14,7 @@ import pytest
 from keystead.integrations.fapilog import SealedSink
 from keystead.integrations.tamper_faces import KeyFace
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.signers import KmsSigner
+from keystead.ledger.signers.signer import KmsSigner
 from keystead.ports import KmsProvider
 from keystead.runtime.loop import background_loop
 from tests.integrations.fapilog.apps import log_file, messages

@@ -15,8 +15,8 @@ from keystead.integrations.fapilog import AwsKmsProvider, EnvKeyProvider, Sealed
 from keystead.integrations.fapilog.keys import SinkKeys
 from keystead.integrations.fapilog.settings import sink_settings
 from keystead.ledger import TrustedKey, TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.log_keys import variable_keys
-from keystead.ledger.tags import SessionKey
+from keystead.ledger.format.tags import SessionKey
+from keystead.ledger.writing.keys import variable_keys
 from keystead.model import KeyPurpose
 from keystead.testing import FakeKMS
 from tests.integrations.fapilog.apps import KEY, KEY_TEXT, STREAM, VARIABLE, log_file, messages, policy_of_key, verified

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from keystead.integrations.fapilog import SealedSink
 from keystead.integrations.fapilog.payload import Encoder, fitting, loss_record
-from keystead.ledger.sealer import MAX_PAYLOAD_BYTES, require_payload
+from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES, require_payload
 from tests.integrations.fapilog.apps import log_file, records, settings_for, verified
 
 BASE = {"timestamp": "2026-01-02T03:04:05Z", "level": "INFO", "message": "m"}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from keystead.errors import ConfigurationError
 from keystead.integrations.fapilog import EnvKeyStore, FileKeyStore, Verifier, write_manifest
 from keystead.integrations.fapilog.v1.report import MAX_FINDINGS
-from keystead.ledger.records import MAX_LINE_BYTES
+from keystead.ledger.format.records import MAX_LINE_BYTES
 from tests.docs.blocks import ROOT
 from tests.integrations.fapilog.v1_logs import KEY, KEY_ID, OneKey, check, kinds, manifest_of, recorded, sealed, write
 

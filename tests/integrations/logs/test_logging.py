@@ -15,7 +15,7 @@ import pytest
 from keystead.errors import ProviderConnectionError, SystemShutdownError
 from keystead.integrations.logging import JsonFormatter, SealedHandler
 from keystead.ledger import SealedFile, Verifier
-from keystead.ledger.records import parse_line
+from keystead.ledger.format.records import parse_line
 from keystead.testing import FakeKMS
 
 STREAM = "example.org/app"

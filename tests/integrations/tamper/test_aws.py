@@ -23,7 +23,7 @@ from keystead.errors import (
 )
 from keystead.integrations.tamper import AwsKmsProvider
 from keystead.integrations.tamper_faces import KeyFace
-from keystead.ledger.signers_format import SessionSignature, TreeItem
+from keystead.ledger.signers.format import SessionSignature, TreeItem
 from keystead.model import SignatureAlgorithm
 from keystead.providers.aws.provider import AWSKMSConfig, AWSKMSProvider
 from tests.fakes.clock import FakeClock

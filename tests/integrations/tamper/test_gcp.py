@@ -11,7 +11,7 @@ from keystead.crypto.signatures import verify_signature
 from keystead.errors import ConfigurationError, InvalidInputError, KeyNotExportableError, KeyNotFoundError
 from keystead.integrations.tamper import GcpKmsProvider
 from keystead.integrations.tamper_faces import KeyFace
-from keystead.ledger.signers_format import TreeItem
+from keystead.ledger.signers.format import TreeItem
 from keystead.model import SignatureAlgorithm
 from tests.fakes.clock import FakeClock
 from tests.integrations.tamper.places import Place, gcp_place

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from keystead.errors import KMSError
-from keystead.ledger.log_files import LogFiles
+from keystead.ledger.reading.files import LogFiles
 from keystead.runtime import fork
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from keystead.errors import ConfigurationError, KMSError
 from keystead.integrations.fapilog.settings import KEY_SIZE, WHERE
 from keystead.integrations.tamper import create_key_provider
 from keystead.integrations.tamper_faces import KeyFace, algorithm_of
-from keystead.ledger import signers_open
-from keystead.ledger.log_keys import LogKeys, file_keys, given_keys, signer_keys, variable_keys
-from keystead.ledger.signers import KmsSigner
+from keystead.ledger.signers import opening as signers_open
+from keystead.ledger.signers.signer import KmsSigner
+from keystead.ledger.writing.keys import LogKeys, file_keys, given_keys, signer_keys, variable_keys
 from keystead.model import SignatureAlgorithm
 from keystead.runtime.loop import background_loop
 

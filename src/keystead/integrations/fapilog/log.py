@@ -31,7 +31,7 @@ from keystead.runtime import fork
 if TYPE_CHECKING:
     from keystead.integrations.fapilog.settings import SinkSettings
     from keystead.ledger import TrustPolicy
-    from keystead.ledger.log_keys import LogKeys
+    from keystead.ledger.writing.keys import LogKeys
 
 MAX_WAITING: Final = 20_000
 MAX_WAITING_BYTES: Final = 32 << 20

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any, Final, cast
 
 from keystead.integrations.fapilog.settings import missing_fapilog
-from keystead.ledger.sealer import MAX_PAYLOAD_BYTES
+from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES
 
 SCHEMA: Final = "1.1"
 _REQUIRED: Final = frozenset({"timestamp", "level", "message"})

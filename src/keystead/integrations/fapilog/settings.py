@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from keystead.errors import ConfigurationError, InvalidInputError, MissingDependencyError
 from keystead.integrations.fapilog.config import SINK_FIELDS, SealedSinkConfig, flattened, validated
 from keystead.integrations.tamper_config import TamperConfig
-from keystead.ledger.note import require_name
-from keystead.ledger.records import require_stream_name
+from keystead.ledger.format.records import require_stream_name
+from keystead.ledger.tlog.note import require_name
 from keystead.model import SecretBytes
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Self
 
+from keystead.crypto.merkle import Frontier
 from keystead.errors import InvalidInputError
 from keystead.ledger.audit.entries import canonical
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.note import Note, NoteSignature, unbase64
-from keystead.ledger.records import Kind, Session
-from keystead.ledger.sealer import Sealer
-from keystead.ledger.tags import NO_TAG
-from keystead.ledger.tree import Frontier
+from keystead.ledger.format.records import Kind, Session
+from keystead.ledger.format.tags import NO_TAG
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note, NoteSignature, unbase64
+from keystead.ledger.writing.sealer import Sealer
 from keystead.ports import Clock
 
 FILE_RECORDS: Final = 100_000

@@ -14,9 +14,9 @@ from typing import Final
 
 from keystead.errors import KMSError
 from keystead.ledger.audit.chain import Chain
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.checkpoint_signers import CheckpointSigner
-from keystead.ledger.note import NoteKey, NoteSignature
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner
+from keystead.ledger.tlog.note import NoteKey, NoteSignature
 from keystead.ports import Clock
 
 log = logging.getLogger("keystead.audit")

@@ -11,9 +11,9 @@ from hashlib import sha256
 from typing import Any, Final
 
 from keystead.errors import InvalidInputError
-from keystead.ledger.note import unbase64
-from keystead.ledger.records import tag_text
-from keystead.ledger.tags import TAG_CHARS, Tagger, keyed_tagger
+from keystead.ledger.format.records import tag_text
+from keystead.ledger.format.tags import TAG_CHARS, Tagger, keyed_tagger
+from keystead.ledger.tlog.note import unbase64
 from keystead.model import utc_text
 from keystead.ports import AuditEvent, Clock, Detail, Random
 

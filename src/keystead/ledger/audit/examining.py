@@ -17,7 +17,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import DecryptionError, KMSError
 from keystead.ledger.audit.entries import Entry, has_code, rejected_payload, sealed_payload
 from keystead.ledger.audit.sessions import LONGEST_MS, SLACK_MS, open_session, wrapped_by
-from keystead.ledger.tags import Tagger
+from keystead.ledger.format.tags import Tagger
 from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow
 
 log = logging.getLogger("keystead.audit")

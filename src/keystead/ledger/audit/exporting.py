@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from keystead.crypto.merkle import consistency_proof, leaf_hash, node_hash, root_of
 from keystead.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -17,12 +18,11 @@ from keystead.errors import (
     KMSError,
     StorageOperationError,
 )
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.cosignature import WitnessKey
-from keystead.ledger.note import MAX_NOTE_BYTES, Note
-from keystead.ledger.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload
-from keystead.ledger.tree import consistency_proof, leaf_hash, node_hash, root_of
-from keystead.ledger.witness_client import cosigned, with_cosignatures
+from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.cosignature import WitnessKey
+from keystead.ledger.tlog.note import MAX_NOTE_BYTES, Note
+from keystead.ledger.witness.client import cosigned, with_cosignatures
 from keystead.ports import KeyStore
 
 log = logging.getLogger("keystead.audit")

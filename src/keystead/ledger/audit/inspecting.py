@@ -14,9 +14,9 @@ from keystead.ledger.audit.examining import REJECTED, columns_of
 from keystead.ledger.audit.key_rows import KeyStates
 from keystead.ledger.audit.numbers import Numbers
 from keystead.ledger.audit.sessions import told_session
-from keystead.ledger.records import TAIL_BYTES, MalformedRecordError, parse_line
-from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
-from keystead.ledger.tags import TAG_CHARS, Tagger
+from keystead.ledger.format.records import TAIL_BYTES, MalformedRecordError, parse_line
+from keystead.ledger.format.tags import TAG_CHARS, Tagger
+from keystead.ledger.reading.report import ErrorType, VerifyError, VerifyReport
 from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow
 
 TABLE: Final = "audit_log"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConfigurationError, NoActiveKeyError
-from keystead.ledger.note import NoteKey, NoteKeyType, NoteSignature
-from keystead.ledger.records import HMAC, Session
-from keystead.ledger.session_source import session_context
-from keystead.ledger.signers_session import draw_session_key
+from keystead.ledger.format.records import HMAC, Session
+from keystead.ledger.format.session_source import session_context
+from keystead.ledger.signers.session import draw_session_key
+from keystead.ledger.tlog.note import NoteKey, NoteKeyType, NoteSignature
 from keystead.model import KeyReference
 from keystead.ports import Clock, Detail, KmsProvider, Random
 

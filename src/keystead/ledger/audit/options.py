@@ -10,7 +10,7 @@ from typing import Literal
 from keystead.errors import ConfigurationError
 from keystead.ledger.audit.exporting import Witness
 from keystead.ledger.audit.keys import EPOCH_S
-from keystead.ledger.checkpoint_signers import CheckpointSigner
+from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner
 from keystead.ports import KmsProvider
 
 

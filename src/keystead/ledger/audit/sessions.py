@@ -19,7 +19,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import InvalidCiphertextError
 from keystead.ledger.audit.entries import coder
 from keystead.ledger.audit.numbers import Numbers
-from keystead.ledger.tags import Tagger
+from keystead.ledger.format.tags import Tagger
 from keystead.ports import AuditSessionRow, Clock, Detail, Random
 
 KEY_SIZE: Final = 32

@@ -12,10 +12,11 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
+from keystead.crypto.merkle import Frontier
 from keystead.errors import ConflictError, InvalidInputError, StorageOperationError
 from keystead.ledger.audit.chain import TrailState
 from keystead.ledger.audit.keys import StateKeys
-from keystead.ledger.records import (
+from keystead.ledger.format.records import (
     FileHeader,
     Kind,
     MalformedRecordError,
@@ -24,7 +25,6 @@ from keystead.ledger.records import (
     parse_payload,
     stated_tag,
 )
-from keystead.ledger.tree import Frontier
 from keystead.ports import AuditStateRow, UnitOfWork
 
 log = logging.getLogger("keystead.audit")

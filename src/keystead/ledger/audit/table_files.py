@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from keystead.ledger.audit.inspecting import TABLE, Inspector
-from keystead.ledger.reading import Batch, LogFile
+from keystead.ledger.reading.lines import Batch, LogFile
 from keystead.ports import AuditLogRow
 
 Pages = Callable[[int], list[AuditLogRow]]

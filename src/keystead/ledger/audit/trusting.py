@@ -13,11 +13,11 @@ from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidSigna
 from keystead.ledger.audit.entries import Entry, has_code, split_payload
 from keystead.ledger.audit.inspecting import Opens
 from keystead.ledger.audit.sessions import told_session
-from keystead.ledger.note import NoteKey
-from keystead.ledger.policy import TrustedKey, TrustedSigner, TrustPolicy
-from keystead.ledger.reading import LogFile
-from keystead.ledger.records import MalformedRecordError, parse_line
-from keystead.ledger.tags import Tagger
+from keystead.ledger.format.records import MalformedRecordError, parse_line
+from keystead.ledger.format.tags import Tagger
+from keystead.ledger.reading.lines import LogFile
+from keystead.ledger.reading.policy import TrustedKey, TrustedSigner, TrustPolicy
+from keystead.ledger.tlog.note import NoteKey
 from keystead.ports import AuditFilter, AuditLogRow, AuditSessionRow
 
 SESSION, SEQUENCER = "audit.session", "audit.sequencer"

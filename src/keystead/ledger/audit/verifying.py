@@ -24,15 +24,15 @@ from keystead.ledger.audit.sessions import open_session, wrapped_by
 from keystead.ledger.audit.standing import vouched_state
 from keystead.ledger.audit.table_files import InspectedFile, table_files
 from keystead.ledger.audit.trusting import lines_in_files, lines_in_table, policy_from
-from keystead.ledger.checking import StreamChecker
-from keystead.ledger.checkpoint import Checkpoint
-from keystead.ledger.note import Note
-from keystead.ledger.policy import PolicyTrust, TrustedKey, TrustedSigner, TrustPolicy
-from keystead.ledger.reading import LogFile
-from keystead.ledger.records import FileHeader, MalformedRecordError, parse_line, parse_payload
-from keystead.ledger.report import ErrorType, VerifyError, VerifyReport
-from keystead.ledger.tags import Tagger
-from keystead.ledger.verifier import Verifier, header_of
+from keystead.ledger.format.records import FileHeader, MalformedRecordError, parse_line, parse_payload
+from keystead.ledger.format.tags import Tagger
+from keystead.ledger.reading.checking import StreamChecker
+from keystead.ledger.reading.lines import LogFile
+from keystead.ledger.reading.policy import PolicyTrust, TrustedKey, TrustedSigner, TrustPolicy
+from keystead.ledger.reading.report import ErrorType, VerifyError, VerifyReport
+from keystead.ledger.reading.verifier import Verifier, header_of
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note
 from keystead.model import KeyRecord
 from keystead.ports import AuditFilter, AuditLogRow, AuditSessionRow, AuditStateRow, KmsProvider, UnitOfWork
 

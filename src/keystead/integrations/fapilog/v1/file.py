@@ -15,7 +15,7 @@ from keystead.integrations.fapilog.v1.keys import has_sealed
 from keystead.integrations.fapilog.v1.manifest import SUFFIX, Manifest
 from keystead.integrations.fapilog.v1.records import GENESIS_HASH, MalformedV1Error, b64url_encode, parse_record, shown
 from keystead.integrations.fapilog.v1.report import LIMITS, VerifyError, VerifyReport
-from keystead.ledger.reading import LogFile
+from keystead.ledger.reading.lines import LogFile
 
 UNSIGNED: Final = "there is no manifest, so that nothing vouches for order, number and end of the records"
 

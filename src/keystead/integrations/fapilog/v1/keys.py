@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from keystead.errors import ConfigurationError
 from keystead.integrations.fapilog.v1.records import ED25519, HMAC, SIGNATURE_SIZES
-from keystead.ledger.key_text import keys_in
+from keystead.ledger.signers.key_text import keys_in
 
 DEFAULT_VARIABLE: Final = "FAPILOG_TAMPER_KEY"
 KEY_SIZE: Final = 32

@@ -30,7 +30,7 @@ from keystead.integrations.fapilog.v1.records import (
     sealed_of,
 )
 from keystead.integrations.fapilog.v1.report import VerifyError, VerifyReport
-from keystead.ledger.reading import LogFile
+from keystead.ledger.reading.lines import LogFile
 
 log = logging.getLogger("keystead.fapilog")
 

@@ -1,0 +1,247 @@
+"""Merkle trees of RFC 6962 (section 2.1): roots while appending, proofs that a leaf is in and that a tree only grew.
+
+Verification follows RFC 9162, sections 2.1.3.2 and 2.1.4.2, which say the same in the form of algorithms.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from typing import Final
+
+from keystead.errors import InvalidInputError, InvalidProofError
+
+HASH_SIZE: Final = 32
+BATCH: Final = 512
+"""Leaves that are added at once: level by level takes half the time of one by one."""
+EMPTY_ROOT: Final = sha256(b"").digest()
+
+new_leaf: Final = sha256(b"\x00").copy
+new_node: Final = sha256(b"\x01").copy
+"""Hashes that a leaf and a node begin with: copying one takes less time than making it."""
+
+Subtree = Callable[[int, int], bytes]
+"""Returns the root of the complete subtree of 2**level leaves: level, then how many such subtrees stand before it."""
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """Return the hash of a leaf."""
+    return sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of a node."""
+    return sha256(b"\x01" + left + right).digest()
+
+
+class Frontier:
+    """A tree that is appended to, as the roots of its complete subtrees, one for each bit of its size.
+
+    Raises:
+        InvalidInputError: ``roots`` are not as many as ``size`` has bits set, or not hashes.
+    """
+
+    __slots__ = ("_roots", "size")
+
+    def __init__(self, size: int = 0, roots: Iterable[bytes] = ()) -> None:
+        self.size = size
+        self._roots = list(roots)
+        if size < 0 or len(self._roots) != size.bit_count() or any(len(root) != HASH_SIZE for root in self._roots):
+            raise InvalidInputError("a tree has a hash of 32 bytes for each bit set in its size")
+
+    @property
+    def roots(self) -> tuple[bytes, ...]:
+        """The roots of the complete subtrees, the largest first."""
+        return tuple(self._roots)
+
+    def copy(self) -> Frontier:
+        """Return the same tree, to be appended to apart from this one."""
+        return Frontier(self.size, self._roots)
+
+    def append(self, leaf: bytes) -> None:
+        """Add a leaf, given its hash."""
+        roots, size = self._roots, self.size
+        while size & 1:
+            leaf = sha256(b"\x01" + roots.pop() + leaf).digest()
+            size >>= 1
+        roots.append(leaf)
+        self.size += 1
+
+    def extend(self, leaves: list[bytes]) -> None:
+        """Add leaves, given their hashes: level by level, which takes half the time of one by one."""
+        roots, size = self._roots, self.size
+        level, nodes = 0, leaves
+        # From the bottom: at each level the subtree that waits there, if any, comes before the new nodes.
+        merged: list[bytes] = []
+        while nodes or size >> level:
+            if size >> level & 1:
+                nodes = [roots.pop(), *nodes]
+            if len(nodes) & 1:
+                merged.append(nodes[-1])
+            nodes = _parents(nodes)
+            level += 1
+        roots += reversed(merged)
+        self.size += len(leaves)
+
+    def root(self) -> bytes:
+        """Return the root of the tree as it is now."""
+        if not self._roots:
+            return EMPTY_ROOT
+        root = self._roots[-1]
+        for left in reversed(self._roots[:-1]):
+            root = node_hash(left, root)
+        return root
+
+
+def _parents(nodes: list[bytes]) -> list[bytes]:
+    """Return the nodes above ``nodes``, pair by pair; of an odd one nothing comes."""
+    above = []
+    pairs = iter(nodes)
+    for left, right in zip(pairs, pairs, strict=False):
+        node = new_node()
+        node.update(left + right)
+        above.append(node.digest())
+    return above
+
+
+def root_of(leaves: Sequence[bytes]) -> bytes:
+    """Return the root of a tree, given the hashes of its leaves."""
+    tree = Frontier()
+    tree.extend(list(leaves))
+    return tree.root()
+
+
+def inclusion_proof(index: int, size: int, subtree: Subtree) -> list[bytes]:
+    """Return the proof that the leaf ``index`` is in the tree of ``size`` leaves, from the leaf to the root.
+
+    Raises:
+        InvalidInputError: there is no such leaf.
+    """
+    if not 0 <= index < size:
+        raise InvalidInputError(f"a tree of {size} leaves has no leaf {index}")
+    return _path(index, 0, size, subtree)
+
+
+def consistency_proof(old: int, new: int, subtree: Subtree) -> list[bytes]:
+    """Return the proof that the tree of ``new`` leaves begins with the tree of ``old`` leaves.
+
+    Raises:
+        InvalidInputError: ``old`` is zero, of which nothing can be proved, or above ``new``.
+    """
+    if not 0 < old <= new:
+        raise InvalidInputError("a consistency proof goes from a tree that is not empty to one that is no smaller")
+    return _subproof(old, 0, new, subtree, is_known=True)
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """Return if ``proof`` shows that ``leaf`` (its hash) is at ``index`` in the tree of ``size`` leaves under ``root``.
+
+    Raises:
+        InvalidProofError: it does not.
+    """
+    if len(root) != HASH_SIZE or not hmac.compare_digest(root_from_inclusion(leaf, index, size, proof), root):
+        raise InvalidProofError("the record is not in the log at this place")
+
+
+def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """Return the root of the tree of ``size`` leaves that has ``leaf`` (its hash) at ``index``, given its ``proof``.
+
+    Raises:
+        InvalidProofError: no tree of this size has such a proof.
+    """
+    if not 0 <= index < size or not _are_hashes([leaf, *proof]):
+        raise InvalidProofError("the proof of inclusion is malformed")
+    inside, outside = index, size - 1
+    found = leaf
+    for each in proof:
+        if outside == 0:
+            raise InvalidProofError("the proof of inclusion is longer than its tree is high")
+        if inside & 1 or inside == outside:
+            found = node_hash(each, found)
+            while not inside & 1 and inside:
+                inside >>= 1
+                outside >>= 1
+        else:
+            found = node_hash(found, each)
+        inside >>= 1
+        outside >>= 1
+    if outside:
+        raise InvalidProofError("the proof of inclusion is shorter than its tree is high")
+    return found
+
+
+def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:
+    """Return if ``proof`` shows that the tree under ``new_root`` begins with the one under ``old_root``.
+
+    Raises:
+        InvalidProofError: it does not; ``old`` is zero, from which everything would follow; or ``new`` is smaller.
+    """
+    if not 0 < old <= new or not _are_hashes(proof):
+        raise InvalidProofError("the proof of consistency is malformed")
+    if old == new:
+        if proof or not hmac.compare_digest(old_root, new_root):
+            raise InvalidProofError("two trees of one size differ")
+        return
+    path = list(proof)
+    if old & (old - 1) == 0:
+        path.insert(0, old_root)
+    if not path:
+        raise InvalidProofError("the proof of consistency is too short")
+    inside, outside = old - 1, new - 1
+    while inside & 1:
+        inside >>= 1
+        outside >>= 1
+    first = second = path[0]
+    for each in path[1:]:
+        if outside == 0:
+            raise InvalidProofError("the proof of consistency is longer than its tree is high")
+        if inside & 1 or inside == outside:
+            first, second = node_hash(each, first), node_hash(each, second)
+            while not inside & 1 and inside:
+                inside >>= 1
+                outside >>= 1
+        else:
+            second = node_hash(second, each)
+        inside >>= 1
+        outside >>= 1
+    if outside or not (hmac.compare_digest(first, old_root) and hmac.compare_digest(second, new_root)):
+        raise InvalidProofError("the log is no continuation of what it was")
+
+
+def _path(index: int, start: int, end: int, subtree: Subtree) -> list[bytes]:
+    """Return the hashes beside the way from a leaf to the root of the leaves [start, end)."""
+    if end - start == 1:
+        return []
+    middle = start + _split(end - start)
+    if index < middle:
+        return [*_path(index, start, middle, subtree), _range_root(middle, end, subtree)]
+    return [*_path(index, middle, end, subtree), _range_root(start, middle, subtree)]
+
+
+def _subproof(old: int, start: int, end: int, subtree: Subtree, *, is_known: bool) -> list[bytes]:
+    if old == end:
+        return [] if is_known else [_range_root(start, end, subtree)]
+    middle = start + _split(end - start)
+    if old <= middle:
+        return [*_subproof(old, start, middle, subtree, is_known=is_known), _range_root(middle, end, subtree)]
+    return [*_subproof(old, middle, end, subtree, is_known=False), _range_root(start, middle, subtree)]
+
+
+def _range_root(start: int, end: int, subtree: Subtree) -> bytes:
+    """Return the root of the leaves [start, end), which begin at a multiple of the largest power of two in them."""
+    size = end - start
+    if size & (size - 1) == 0:
+        level = size.bit_length() - 1
+        return subtree(level, start >> level)
+    middle = start + _split(size)
+    return node_hash(_range_root(start, middle, subtree), _range_root(middle, end, subtree))
+
+
+def _split(size: int) -> int:
+    """Return the largest power of two below ``size``."""
+    return 1 << (size - 1).bit_length() - 1
+
+
+def _are_hashes(proof: Sequence[bytes]) -> bool:
+    return all(len(each) == HASH_SIZE for each in proof)

@@ -1,0 +1,1 @@
+"""A witness of logs, and how one is asked."""

@@ -1,0 +1,289 @@
+"""``SealedFile``: a log on disk that nobody can change without being seen.
+
+with SealedFile("app.log", stream="example.org/app", kms="file:/run/kek") as log:
+log.append(b'{"event":"started"}')
+log.flush()                                      # on disk, whatever happens now
+log.trust_policy().save("app.policy.json")       # for the reader: keep it away from the log
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from keystead.config import is_production
+from keystead.errors import InvalidInputError, KMSError, SystemShutdownError
+from keystead.ledger.format.records import LINE_END, NUL, require_stream_name
+from keystead.ledger.format.session_source import ChainedSessions, KmsSessions, SessionSource
+from keystead.ledger.reading.policy import TrustPolicy
+from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner, name_for
+from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
+from keystead.ledger.writing.open_log import OpenLog
+from keystead.ledger.writing.options import Fsync, LogOptions
+from keystead.ledger.writing.sealer import BEGINNINGS
+from keystead.ledger.writing.witnessing import require_quorum, witness_keys
+from keystead.ports import Clock, KmsProvider
+from keystead.providers.guard import GuardedProvider
+from keystead.providers.registry import open_provider
+from keystead.providers.uri import ProviderSettings
+from keystead.runtime import fork
+from keystead.runtime.clock import SystemClock
+
+_LARGE_BYTES: Final = 1 << 12
+"""A record of this size takes the log's lock, and everything before it to the disk."""
+
+
+class SealedFile:
+    """One stream, written by one process at a time. Synchronous and thread-safe; appending never waits for a KMS.
+
+    Opening it draws a session key through the KMS, and goes on where the files end: after a crash what is left of a
+    line is marked, and nothing is lost that ``flush`` had returned for. A child of a fork writes a stream and files of
+    its own, named after its parent's.
+
+    Args:
+        path: the file that is written. Those that have ended stand beside it: ``app.log.000001``.
+        stream: the stream's name: an address without its scheme, such as ``example.org/app/audit``.
+        kms: what wraps session keys: a URI as ``KeyManager.open`` takes it, or a provider with ``key_id``. None: tags
+            without a key, for a ``signer`` in a KMS, whose checkpoints alone say who wrote.
+        signer: what signs checkpoints; an Ed25519 key in ``<path>.key``, made at the first opening, unless given. A URI
+            names a key in a KMS that signs or makes MACs.
+        epoch_s: seconds after which the session key goes forward and the one before is erased.
+        checkpoint_records, checkpoint_s: a checkpoint is made after so many records, or so many seconds with records.
+        max_bytes: a file of about this size ends, and the next one begins.
+        compress: files that have ended are compressed.
+        fsync: ``flush`` puts on disk what flush, rotate and close have returned for, ``always`` every write, ``never``
+            none: then a crash of the machine may take what was acknowledged.
+        buffer_s: how long a record may wait in memory.
+        on_kms_failure: ``raise`` when the KMS gives no session key, or ``chain``: seal without a key until it does, and
+            say so loudly.
+        witnesses: verifier keys of witnesses by their URLs; each is asked to cosign each checkpoint. One that is away
+            holds nothing up. One that refuses because it has seen another history of the log is an error of
+            ``checkpoint``, and of the log ``keystead.ledger``.
+        quorum: of how many witnesses the policy asks for a cosignature.
+
+    Raises:
+        ConflictError: another process, or object, writes this log.
+        ConfigurationError: what is there is no log of this stream, or an option cannot be.
+        KMSError: the KMS gives no session key.
+        StorageOperationError: the files cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        stream: str,
+        kms: str | KmsProvider | SessionSource | None,
+        key_id: str | None = None,
+        signer: str | CheckpointSigner | None = None,
+        epoch_s: int = 900,
+        checkpoint_records: int = 100_000,
+        checkpoint_s: float = 60.0,
+        max_bytes: int | None = None,
+        compress: bool = False,
+        fsync: Fsync = "flush",
+        buffer_s: float = 0.1,
+        on_kms_failure: Literal["raise", "chain"] = "raise",
+        witnesses: Mapping[str, str | Sequence[str]] | None = None,
+        quorum: int = 1,
+        clock: Clock | None = None,
+    ) -> None:
+        require_stream_name(stream)
+        self._options = LogOptions(
+            epoch_s=epoch_s,
+            checkpoint_records=checkpoint_records,
+            checkpoint_s=checkpoint_s,
+            max_bytes=max_bytes,
+            compress=compress,
+            fsync=fsync,
+            buffer_s=buffer_s,
+            chains_on_failure=on_kms_failure == "chain",
+            witnesses=witness_keys(witnesses),
+            clock=clock or SystemClock(),
+        )
+        self._quorum = require_quorum(quorum, self._options.witnesses)
+        self._source = source_of(kms, key_id)
+        self._is_closed = self._is_child = False
+        self._opening = threading.Lock()
+        self._own_signer = KmsCheckpointSigner.open(signer, name_for(stream)) if isinstance(signer, str) else None
+        signs = signer if not isinstance(signer, str) else self._own_signer
+        try:
+            self._log = OpenLog(Path(path).absolute(), stream, self._source, signs, self._options)
+        except BaseException:
+            self._give_back()
+            raise
+        self._ready: OpenLog | None = self._log
+        fork.in_child(self._in_child)
+
+    def __repr__(self) -> str:
+        state = "closed " if self._is_closed else ""
+        return f"<SealedFile {state}{self._log.path.name!r} of {self._log.stream!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The file that is written."""
+        return self._live().path
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._live().stream
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session that is sealed in now; None in a child of a fork that has written nothing yet."""
+        return None if self._is_child else self._log.session_id
+
+    @property
+    def unwitnessed(self) -> Mapping[str, KMSError]:
+        """Why the last checkpoint lacks the cosignature of a witness, by its URL."""
+        return dict(self._log.witnesses.failures)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be appended any more."""
+        return self._is_closed
+
+    def append(self, record: bytes) -> None:
+        """Append one JSON value on one line, as it is.
+
+        Raises:
+            InvalidInputError: it cannot be a record; ``append_text`` takes any text.
+            StorageOperationError: the disk has taken nothing for too long; the record was not taken.
+            SystemShutdownError: the log was closed.
+        """
+        log = self._ready or self._live()
+        # Here and not in the log: another call would cost as much as all of this.
+        is_small = record.__class__ is bytes and 0 < len(record) < _LARGE_BYTES and len(log.fresh) < log.most_fresh
+        if is_small and record[0] in BEGINNINGS and LINE_END not in record and NUL not in record:
+            log.fresh.append(record)
+            if not log.is_told:
+                log.tell()
+        else:
+            log.append_many([record])
+
+    def append_many(self, records: Iterable[bytes]) -> None:
+        """Append JSON values, all or none of them; errors as ``append``."""
+        self._live().append_many(list(records))
+
+    def append_text(self, text: str) -> None:
+        """Append any text, as a JSON string; errors as ``append``."""
+        if not isinstance(text, str):
+            raise InvalidInputError("append_text takes text; append takes the bytes of a JSON value")
+        self.append(json.dumps(text).encode())
+
+    def flush(self, *, waits: bool = True) -> bool:
+        """Return once everything that was appended is written, and on disk unless ``fsync`` is ``never``.
+
+        Where records are sealed without a key, a checkpoint is signed over them before it returns.
+
+        Args:
+            waits: False returns False where a signature by a KMS would have to be waited for: for code that the KMS's
+                own client may call.
+
+        Raises:
+            StorageOperationError: the disk does not take it. It is kept, and written by a later attempt.
+            KMSError: records are sealed without a key, and the signing key's KMS does not sign.
+        """
+        return self._live().flush(waits=waits)
+
+    def checkpoint(self) -> bytes:
+        """Sign the log as it is, and return the checkpoint: keep it where the log's writer cannot change it.
+
+        Raises:
+            KMSError: the signing key's KMS does not sign.
+            InvalidProofError: a witness has seen another history of this log: it was put back, or there are two of it.
+            StorageOperationError: the disk does not take it.
+        """
+        return self._live().checkpoint()
+
+    def rotate(self) -> Path:
+        """End the file and begin the next one; return the one that has ended.
+
+        Raises:
+            StorageOperationError: the next file cannot be made; what is appended waits until it can.
+        """
+        return self._live().rotate()
+
+    def retire(self, files: Iterable[int], reason: str) -> None:
+        """Remove files that have ended, by number, and leave a sealed and signed word of it, so that none is missing.
+
+        Raises:
+            InvalidInputError: a file that is not there, or has not ended; or no reason.
+            KMSError, StorageOperationError: as ``checkpoint``, or a witness has not cosigned; nothing was removed.
+        """
+        self._live().retire(files, reason)
+
+    def trust_policy(self) -> TrustPolicy:
+        """Return what a reader of this log has to trust: save it, away from the log."""
+        witnesses = [key for keys in self._options.witnesses.values() for key in keys]
+        return TrustPolicy.of_writer(
+            self._live().stream, self._source, self._live().signer, witnesses=witnesses, quorum=self._quorum
+        )
+
+    def close(self) -> None:
+        """Write everything, sign that the stream is closed, erase the key; idempotent.
+
+        Raises:
+            StorageOperationError: the disk does not take it; it can be called again.
+        """
+        if self._is_closed:
+            return
+        if not self._is_child:
+            self._log.close()
+            self._give_back()
+        self._is_closed, self._ready = True, None
+
+    def _give_back(self) -> None:
+        self._source.close()
+        if self._own_signer is not None:
+            self._own_signer.close()
+
+    def _live(self) -> OpenLog:
+        if self._is_closed:
+            raise SystemShutdownError(f"the log {self._log.path.name} was closed")
+        if self._is_child:
+            with self._opening:
+                self._open_own()
+        return self._log
+
+    def _open_own(self) -> None:
+        """Begin the log of a child of a fork, unless another thread has."""
+        if self._is_child:
+            name, parent = secrets.token_hex(4), self._log
+            path = parent.path.with_name(f"{parent.path.stem}-{name}{parent.path.suffix}")
+            self._log = OpenLog(path, f"{parent.stream}/{name}", self._source, parent.signer, self._options)
+            self._is_child, self._ready = False, self._log
+
+    def _in_child(self) -> None:
+        # Nothing of the parent's is written here: neither what waited there, nor into its files.
+        self._log.forget()
+        self._opening = threading.Lock()
+        self._is_child, self._ready = True, None
+
+
+def source_of(kms: str | KmsProvider | SessionSource | None, key_id: str | None) -> SessionSource:
+    """Return where a log's sessions come from."""
+    if kms is None:
+        return ChainedSessions()
+    if isinstance(kms, str):
+        opened = open_provider(kms, ProviderSettings(production=is_production()))
+        guarded = GuardedProvider(opened.provider, opened.name)
+        return KmsSessions(guarded, key_id or opened.default_key_id or "", uri=kms, owns_provider=True)
+    if isinstance(kms, KmsProvider):
+        return KmsSessions(kms, key_id or "")
+    return kms

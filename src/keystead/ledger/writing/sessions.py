@@ -1,0 +1,73 @@
+"""The sessions of a log that is open: the first one, and when another is due."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from typing import Final
+
+from keystead.errors import KMSError
+from keystead.ledger.format.records import Session
+from keystead.ledger.format.session_source import ChainedSessions, SessionSource
+from keystead.ledger.writing.options import LogOptions
+from keystead.ledger.writing.writer import LogWriter
+
+log = logging.getLogger("keystead.ledger")
+
+_RETRY_S: Final = 30.0
+"""How long a KMS that did not say whether its key was rotated is left alone."""
+
+
+class LogSessions:
+    """Draws a log's sessions; every method blocks for as long as a KMS takes.
+
+    Attributes:
+        is_fallback: a session has no key only for as long as the KMS gives none.
+    """
+
+    def __init__(self, source: SessionSource, stream: str, options: LogOptions) -> None:
+        self._source = source
+        self._stream = stream
+        self._options = options
+        self._asks_again_at = 0.0
+        self.is_fallback = not isinstance(source, ChainedSessions)
+
+    def first(self, start_ms: int) -> tuple[Session, bytes | None]:
+        """Return the session that a log is opened in, and its key.
+
+        Raises:
+            KMSError: the KMS gives none, and nothing else was asked for.
+        """
+        try:
+            return self._draw(start_ms)
+        except KMSError as exc:
+            if not self._options.chains_on_failure:
+                raise
+            told = f"the log {self._stream} is sealed without a key, since the KMS gives none ({exc.code})"
+            warnings.warn(f"{told}; until it does, only checkpoints say who wrote", stacklevel=5)
+            log.warning("a log is sealed without a key: %s", exc.code, extra={"stream": self._stream})
+            return ChainedSessions().draw(self._stream, epoch_s=0, start_ms=start_ms)
+
+    def following(self, writer: LogWriter) -> tuple[Session, bytes | None] | None:
+        """Return another session, where the KMS key was rotated, or the writer's has no key or no further epoch.
+
+        Raises:
+            KMSError: the KMS gives none, or does not say whether its key was rotated.
+        """
+        is_chained = self.is_fallback and writer.sealer.session.key is None
+        if not (is_chained or writer.needs_rekey or self._has_rotated()):
+            return None
+        return self._draw(int(self._options.clock.now().timestamp() * 1000))
+
+    def _has_rotated(self) -> bool:
+        if time.monotonic() < self._asks_again_at:
+            return False
+        try:
+            return self._source.has_rotated()
+        except KMSError:
+            self._asks_again_at = time.monotonic() + _RETRY_S
+            raise
+
+    def _draw(self, start_ms: int) -> tuple[Session, bytes | None]:
+        return self._source.draw(self._stream, epoch_s=self._options.epoch_s, start_ms=start_ms)
