@@ -194,8 +194,8 @@ class OpenBao:
         parts = urlsplit(self.url)
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
-            return HTTPSConnection(parts.hostname or "", parts.port, context=context, timeout=30)
-        return HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+            return HTTPSConnection(parts.hostname or "", parts.port, context=context, timeout=120)
+        return HTTPConnection(parts.hostname or "", parts.port, timeout=120)
 
 
 @dataclass(frozen=True)
