@@ -133,7 +133,8 @@ def _renumber(log: bytes, dice: random.Random) -> bytes:
     lines = log.splitlines(keepends=True)
     at = dice.randrange(len(lines))
     gone = lines.pop(at)
-    first = int(gone[5 : gone.find(b",")]) if gone[5:6].isdigit() else at
+    numbered = re.match(rb'\{"n":([0-9]{1,18}),', gone)
+    first = int(numbered[1]) if numbered else at
     return b"".join(
         line.replace(b'{"n":%d,' % (first + number + 1), b'{"n":%d,' % (first + number), 1) if number >= 0 else line
         for number, line in enumerate(lines, -at)

@@ -163,7 +163,7 @@ def _verified(place: Path, acknowledged: Sequence[int] | None) -> tuple[list[str
     files = LogFiles(path)
     present: set[int] = set()
     for file in (*files.ended().values(), path):
-        present |= _numbers(LogFile(file))
+        present |= numbers_in(LogFile(file))
     lost = [each for last in acknowledged for each in _until(last) if each not in present]
     return findings, lost, (report.size, report.files, report.sessions)
 
@@ -173,7 +173,8 @@ def _until(last: int) -> range:
     return range(last - last % RUN + 1, last + 1)
 
 
-def _numbers(file: LogFile) -> set[int]:
+def numbers_in(file: LogFile) -> set[int]:
+    """Return the numbers that an application wrote, of a log that may have broken lines."""
     found = set()
     for _, line in file.lines_from(0):
         try:

@@ -14,17 +14,13 @@ from keystead.stores import open_store, schema
 from keystead.stores.schema import grants, migrate
 from tests.audit.places import KEK, Place, options, seal
 from tests.fakes.clock import FakeClock
-from tests.stores.records import migrate_to
+from tests.stores.records import older_store
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def older_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store of the last release that knew no trail."""
-    url: str = f"sqlite:///{tmp_path}/keys.db"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    migrate_to(url, "0003")
-    return url
+    return older_store(request, tmp_path, "0003")
 
 
 async def test_a_store_of_an_earlier_release_is_migrated_and_keeps_no_trail_until_one_is_begun(older_url: str) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from keystead.ledger import SealedFile, TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.format.records import MalformedRecordError, parse_line
-from keystead.ledger.reading.lines import LogFile
+from keystead.ledger.format.records import parse_line
 from keystead.testing import FakeKMS
 from tests.ledger import logs
 
@@ -32,20 +31,6 @@ def payloads(path: Path) -> list[Any]:
         record = parse_line(line)
         if record.kind is None:
             found.append(json.loads(record.payload))
-    return found
-
-
-def numbers_in(file: Path) -> set[int]:
-    """Return the numbers that an application wrote, of a log that may have broken lines."""
-    found = set()
-    for batch in LogFile(file).batches():
-        for line in batch.lines:
-            try:
-                record = parse_line(line)
-            except MalformedRecordError:
-                continue
-            if record.kind is None:
-                found.add(json.loads(record.payload)["number"])
     return found
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.reading.policy import TrustPolicy
 from keystead.ledger.reading.verifier import Verifier
 from keystead.testing import FakeKMS
-from tests.ledger.files import killed, numbers_in, opened, verified
+from soak.log_kills import numbers_in
+from tests.ledger.files import killed, opened, verified
 
 
 @pytest.mark.parametrize("torn", [b"", b"half a li", b"\x00" * 3000, b"some\nlines\nof garbage\nand half"])
@@ -84,7 +86,7 @@ def test_what_was_acknowledged_outlives_a_kill_at_any_moment(path: Path, tmp_pat
     written = set()
     for file in path.parent.glob("app.log*"):
         if file.suffix not in {".key", ".lock", ".new"}:
-            written |= numbers_in(file)
+            written |= numbers_in(LogFile(file))
     assert set(acknowledged) <= written
 
 

@@ -54,6 +54,32 @@ def test_no_registration_is_lost_between_threads() -> None:
     assert len(kept) == 4000
 
 
+def test_none_is_lost_that_comes_while_garbage_is_collected() -> None:
+    callbacks = fork._Callbacks()
+    kept: list[Renewed] = []
+
+    def add() -> None:
+        kept.append(Renewed())
+        callbacks.add(kept[-1].renew)
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop" and len(kept) % 2:
+            add()
+
+    before = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(50, 1000, 1000)
+    try:
+        for _ in range(9000):  # a list this long of pairs is not made without a collection
+            add()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(collected)
+    callbacks.call()
+    assert {one.told for one in kept} == {1}
+    assert len(kept) > 9000
+
+
 class Broken:
     def renew(self) -> None:
         raise RuntimeError("what cannot be renewed")

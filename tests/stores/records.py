@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic import command
 from sqlalchemy import text
 
@@ -52,6 +53,15 @@ async def fill(store: KeyStore, *keys: KeyRecord) -> None:
             await work.add_keyring(keyring(name))
         for key in keys:
             await work.add_key(key)
+
+
+def older_store(request: pytest.FixtureRequest, folder: Path, revision: str) -> str:
+    """Return the URL of a store as an earlier release made it, in the database that the fixture's parameter names."""
+    url: str = f"sqlite:///{folder}/keys.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    migrate_to(url, revision)
+    return url
 
 
 def migrate_to(url: str, revision: str) -> None:

@@ -22,7 +22,7 @@ from keystead.ports import (
 )
 from keystead.stores import open_store, schema
 from keystead.stores.schema import current_revision, migrate
-from tests.stores.records import data_key, fill, fill_older, migrate_to
+from tests.stores.records import data_key, fill, fill_older, older_store
 
 HOUR_MS = 3_600_000
 EMAIL = FieldRecord("people.email", "default", "index", "sql:sqlite:///app.db#people.email")
@@ -274,11 +274,7 @@ async def test_a_time_below_zero_is_refused(store: KeyStore) -> None:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store as the first revision made it."""
-    url: str = f"sqlite:///{tmp_path}/keys.db"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    migrate_to(url, "0001")
-    return url
+    return older_store(request, tmp_path, "0001")
 
 
 async def test_a_store_of_the_first_revision_is_migrated_with_what_it_holds(old_url: str) -> None:

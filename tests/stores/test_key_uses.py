@@ -10,7 +10,7 @@ from keystead.errors import KeyNotFoundError
 from keystead.model.patterns import covers
 from keystead.ports import KeyStore, KeyUse
 from keystead.stores import open_store, schema
-from tests.stores.records import fill, fill_older, migrate_to
+from tests.stores.records import fill, fill_older, older_store
 
 PEOPLE = KeyUse("people", "default", "file:/data/*.csv")
 MEMBERS = KeyUse("members", "members-{tenant}", "app:members")
@@ -90,10 +90,7 @@ def test_a_pattern_names_what_some_tenant_makes_of_it(declared: str, keyring: st
 @pytest.fixture(params=["sqlite", "postgresql"])
 def older_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store of the last revision in which a use named one keyring."""
-    url: str = f"sqlite:///{tmp_path}/keys.db"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    migrate_to(url, "0002")
+    url = older_store(request, tmp_path, "0002")
     fill_older(url)
     return url
 

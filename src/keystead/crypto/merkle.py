@@ -6,7 +6,7 @@ Verification follows RFC 9162, sections 2.1.3.2 and 2.1.4.2, which say the same 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -152,22 +152,14 @@ def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[byte
     """
     if not 0 <= index < size or not _are_hashes([leaf, *proof]):
         raise InvalidProofError("the proof of inclusion is malformed")
-    inside, outside = index, size - 1
-    found = leaf
-    for each in proof:
-        if outside == 0:
-            raise InvalidProofError("the proof of inclusion is longer than its tree is high")
-        if inside & 1 or inside == outside:
-            found = node_hash(each, found)
-            while not inside & 1 and inside:
-                inside >>= 1
-                outside >>= 1
-        else:
-            found = node_hash(found, each)
-        inside >>= 1
-        outside >>= 1
-    if outside:
+    sides = list(_sides(index, size - 1))
+    if len(proof) > len(sides):
+        raise InvalidProofError("the proof of inclusion is longer than its tree is high")
+    if len(proof) < len(sides):
         raise InvalidProofError("the proof of inclusion is shorter than its tree is high")
+    found = leaf
+    for each, is_left in zip(proof, sides, strict=True):
+        found = node_hash(each, found) if is_left else node_hash(found, each)
     return found
 
 
@@ -192,21 +184,31 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
     while inside & 1:
         inside >>= 1
         outside >>= 1
-    first = second = path[0]
-    for each in path[1:]:
-        if outside == 0:
-            raise InvalidProofError("the proof of consistency is longer than its tree is high")
-        if inside & 1 or inside == outside:
+    first, *rest = path
+    sides = list(_sides(inside, outside))
+    if len(rest) > len(sides):
+        raise InvalidProofError("the proof of consistency is longer than its tree is high")
+    second = first
+    for each, is_left in zip(rest, sides, strict=False):
+        if is_left:
             first, second = node_hash(each, first), node_hash(each, second)
-            while not inside & 1 and inside:
-                inside >>= 1
-                outside >>= 1
         else:
             second = node_hash(second, each)
+    is_whole = len(rest) == len(sides)
+    if not is_whole or not (hmac.compare_digest(first, old_root) and hmac.compare_digest(second, new_root)):
+        raise InvalidProofError("the log is no continuation of what it was")
+
+
+def _sides(inside: int, outside: int) -> Iterator[bool]:
+    """Yield from the bottom up, until the root, whether a proof's next hash stands left of what is known."""
+    while outside:
+        is_left = bool(inside & 1) or inside == outside
+        yield is_left
+        while is_left and inside and not inside & 1:
+            inside >>= 1
+            outside >>= 1
         inside >>= 1
         outside >>= 1
-    if outside or not (hmac.compare_digest(first, old_root) and hmac.compare_digest(second, new_root)):
-        raise InvalidProofError("the log is no continuation of what it was")
 
 
 def _path(index: int, start: int, end: int, subtree: Subtree) -> list[bytes]:

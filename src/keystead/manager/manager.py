@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from keystead.errors import (
     InvalidKeyVersionError,
@@ -18,7 +18,6 @@ from keystead.jobs.runner import JobReport
 from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.manager import legacy, streams
-from keystead.manager.audit import Audit
 from keystead.manager.audit_uses import giving_out
 from keystead.manager.core import ALGORITHM
 from keystead.manager.crypto_service import CryptoService
@@ -37,6 +36,9 @@ from keystead.model import (
     KMSStatus,
     RotationPolicy,
 )
+
+if TYPE_CHECKING:
+    from keystead.manager.audit import Audit
 
 STREAM_ALGORITHM: Final = "AES-256-GCM-STREAM"
 
@@ -79,6 +81,9 @@ class KeyManager(FieldMembers):
     @cached_property
     def audit(self) -> Audit:
         """The store's audit trail."""
+        # What verifies and archives it is loaded by those who ask.
+        from keystead.manager.audit import Audit
+
         return Audit(self)
 
     @cached_property

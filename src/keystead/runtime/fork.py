@@ -28,8 +28,11 @@ class _Callbacks:
     def add(self, callback: Callable[[], None]) -> None:
         self._callbacks[next(self._numbers)] = weakref.WeakMethod(callback)
         if len(self._callbacks) >= self._prune_at:
-            for number, reference in list(self._callbacks.items()):
-                if reference() is None:
+            # Over a list of the numbers, which is drawn up in one piece: to list pairs allocates, which may collect
+            # garbage, and then another thread or a finalizer adds to the dictionary that is being gone through.
+            for number in list(self._callbacks):
+                reference = self._callbacks.get(number)
+                if reference is not None and reference() is None:
                     self._callbacks.pop(number, None)
             # Twice what is alive: the cost of pruning stays in proportion to the number of registrations.
             self._prune_at = max(_PRUNE_FROM, 2 * len(self._callbacks))

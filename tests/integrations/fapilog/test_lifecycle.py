@@ -120,15 +120,7 @@ def test_a_forked_worker_writes_a_stream_of_its_own(folder: Path) -> None:
     sink = SealedSink(inner_config={"directory": str(folder)})
     sink.open()
     policy = sink.trust_policy()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            asyncio.run(_write(sink, "child"))
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
+    _write_in_child(sink)
     asyncio.run(_write(sink, "parent"))
     files = sorted(folder.glob("*.jsonl"))
     assert sorted(messages(file) for file in files) == [["child"], ["parent"]]
@@ -138,6 +130,13 @@ def test_a_forked_worker_writes_a_stream_of_its_own(folder: Path) -> None:
 def test_records_that_waited_in_the_parent_are_not_written_by_its_child(folder: Path) -> None:
     sink = SealedSink(inner_config={"directory": str(folder)})
     sink._attached().take(b'{"message":"parent"}')
+    _write_in_child(sink)
+    asyncio.run(_write(sink, "after"))
+    found = {tuple(messages(file)) for file in folder.glob("*.jsonl")}
+    assert found == {("child", "parent", "after")}
+
+
+def _write_in_child(sink: SealedSink) -> None:
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -147,9 +146,6 @@ def test_records_that_waited_in_the_parent_are_not_written_by_its_child(folder: 
         finally:
             os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
-    asyncio.run(_write(sink, "after"))
-    found = {tuple(messages(file)) for file in folder.glob("*.jsonl")}
-    assert found == {("child", "parent", "after")}
 
 
 async def _write(sink: SealedSink, message: str) -> None:

@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from keystead.crypto.context import encode_context
@@ -143,6 +142,8 @@ def told_session(members: Mapping[str, Any]) -> AuditSessionRow | None:
 
 @cache
 def _release() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("keystead")
     except PackageNotFoundError:

@@ -12,8 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from keystead.errors import (
@@ -27,6 +26,9 @@ from keystead.ledger.tlog.checkpoint import Checkpoint, hash_lines
 from keystead.ledger.tlog.cosignature import WitnessKey
 from keystead.ledger.tlog.note import Note, NoteSignature, parse_signatures
 from keystead.ledger.witness.witness import SIZE_TYPE
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 TIMEOUT_S: Final = 10.0
 MAX_ANSWER_BYTES: Final = 1 << 16
@@ -126,6 +128,8 @@ class _Place:
 
     def post(self, body: bytes, deadline: float) -> tuple[int, str, bytes]:
         """Return status, content type and body of the answer to ``add-checkpoint``."""
+        from http.client import HTTPException
+
         connection, watch = self._connection(max(0.001, deadline - time.monotonic())), None
         try:
             connection.connect()
@@ -151,10 +155,11 @@ class _Place:
             connection.close()
 
     def _connection(self, timeout_s: float) -> HTTPConnection:
+        import ssl
+        from http.client import HTTPConnection, HTTPSConnection
+
         if self._scheme == "http":
             return HTTPConnection(self._host, self._port, timeout=timeout_s)
-        import ssl
-
         return HTTPSConnection(self._host, self._port, timeout=timeout_s, context=ssl.create_default_context())
 
 
