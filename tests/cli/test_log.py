@@ -59,6 +59,82 @@ def test_a_key_that_the_policy_does_not_name_is_exit_code_3(log: Path, cli: Cli)
     assert cli.run("log", "verify", "app.log", "--policy", "policy.json").exit_code == 3
 
 
+def test_a_kek_that_opens_nothing_is_said_to_be_another_one(log: Path, cli: Cli) -> None:
+    (log.parent / "other").mkdir()
+    cli.ok("init", "other")
+    answer = cli.run(
+        "log", "verify", "app.log", "--policy", "policy.json", "--kms", "file:other/keystead.kek", "--json"
+    )
+    (error,) = json.loads(answer.stdout)["errors"]
+    assert (answer.exit_code, error["error_type"]) == (3, "untrusted")
+    assert error["message"] == (
+        "the KEK at hand does not open this session's key: it is not the KEK that the log was sealed under (--kms, "
+        "--key-env), or the line was changed"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["local", "file"])
+def test_a_reader_without_the_kek_is_told_to_name_it_and_not_to_make_one(log: Path, cli: Cli, scheme: str) -> None:
+    policy = json.loads(Path("policy.json").read_text())
+    policy["keys"][0]["kms"] = f"{scheme}:keystead.kek"
+    Path("policy.json").write_text(json.dumps(policy))
+    Path("keystead.kek").rename("elsewhere.kek")
+    args = ("log", "verify", "app.log", "--policy", "policy.json")
+    told = cli.fails(4, *args)
+    assert f"the policy names {scheme}:keystead.kek: say where that KEK is with --kms file:PATH (never make" in told
+    assert "keystead init" not in told
+    cli.ok(*args, "--kms", "file:elsewhere.kek")
+
+
+def test_the_wrong_policy_is_a_finding_that_names_both_streams(log: Path, cli: Cli) -> None:
+    run_process(log.parent, "log", "seal", "other.log", "--stream", "example.org/other", given=b"1\n")
+    shown = cli.run("log", "verify", "app.log", "--policy", "other.log.policy.json")
+    assert shown.exit_code == 3
+    assert "app.log, as the log example.org/other: NOT as it was written: 1 finding (0 records" in shown.stdout
+    told = "the file says it is of example.org/app; the policy is for example.org/other (wrong --policy?)"
+    assert told in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("kms: local:\n", "it is not JSON; a policy is what `keystead log seal` or `keystead audit policy` wrote"),
+        ("[" * 100_000, "it is not JSON"),
+        ("[]", "a member is missing, or of another kind than it should be"),
+        ("{}", "a policy has the format"),
+    ],
+)
+def test_a_file_that_is_no_policy_is_said_to_be_none(log: Path, cli: Cli, content: str, told: str) -> None:
+    Path("settings").write_text(content)
+    assert f"settings is no trust policy of a log: {told}" in cli.fails(
+        4, "log", "verify", "app.log", "--policy", "settings"
+    )
+
+
+def test_findings_that_are_not_shown_are_counted(folder: Path, cli: Cli) -> None:
+    lines = b"".join(b"%d\n" % number for number in range(2101))
+    run_process(folder, "log", "seal", "app.log", given=lines)
+    args = ("log", "verify", "app.log", "--policy", "app.log.policy.json")
+    written = Path("app.log").read_bytes().splitlines(keepends=True)
+
+    def change(count: int) -> None:
+        content = list(written)
+        for at in range(1, 2 * count, 2):
+            content[at] = content[at].replace(b'"d":', b'"d":7')
+        Path("app.log").write_bytes(b"".join(content))
+
+    change(52)
+    assert "and 2 more: --json shows them" in cli.run(*args).stdout
+    change(1001)
+    assert "and 951 more: --json shows the first 1000" in cli.run(*args).stdout
+
+
+def test_one_line_and_one_epoch_are_counted_as_one(folder: Path, cli: Cli) -> None:
+    assert b"sealed 1 line into app.log" in run_process(folder, "log", "seal", "app.log", given=b"1\n").stderr
+    assert "records in 1 epoch of 900 s" in cli.ok("log", "inspect", "app.log").stdout
+    assert b"sealed 2 lines into app.log" in run_process(folder, "log", "seal", "app.log", given=b"2\n3\n").stderr
+
+
 @pytest.mark.parametrize("lost", ["keystead.kek", "app.log", "policy.json", "kept"])
 def test_what_is_out_of_reach_is_exit_code_4(log: Path, cli: Cli, lost: str) -> None:
     Path("kept").write_bytes(cli.ok("log", "checkpoint", "app.log").stdout_bytes)
@@ -122,7 +198,9 @@ def test_a_shared_key_in_the_environment_seals_and_verifies(
     changed(Path("app.log"), b'"secret"', b'"public"')
     assert cli.run("log", "verify", "app.log", "--key-env", "AUDIT_KEY").exit_code == 3
     monkeypatch.setenv("AUDIT_KEY", OTHER_KEY)
-    assert cli.run("log", "verify", "app.log", "--key-env", "AUDIT_KEY").exit_code == 3
+    refused = cli.run("log", "verify", "app.log", "--key-env", "AUDIT_KEY")
+    assert refused.exit_code == 3
+    assert "it is not the KEK that the log was sealed under (--kms, --key-env)" in refused.stdout
     monkeypatch.delenv("AUDIT_KEY")
     cli.fails(4, "log", "verify", "app.log", "--key-env", "AUDIT_KEY")
     cli.fails(2, "log", "verify", "app.log", "--key-env", "AUDIT_KEY", "--kms", "local:")
@@ -226,6 +304,11 @@ def test_what_is_no_log_is_said_to_be_none(folder: Path, cli: Cli, command: str)
     Path("text").write_text("some text\n")
     for name in ("text", "absent"):
         cli.fails(1, "log", command, name)
+
+
+@pytest.mark.parametrize("args", [("checkpoint", "absent"), ("prove", "absent", "--index", "1")])
+def test_a_file_that_is_not_there_is_no_log(folder: Path, cli: Cli, args: tuple[str, ...]) -> None:
+    assert cli.fails(1, "log", *args) == "error: absent is no log: there is no such file"
 
 
 def test_tail_prints_what_the_application_wrote(log: Path, cli: Cli) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keystead.errors import InvalidInputError
+from keystead.errors import CouldNotVerifyError, InvalidInputError, KeyNotFoundError
 from keystead.ledger import SealedFile, TrustPolicy, Verifier
 from keystead.ledger.format.records import parse_line
 from keystead.ledger.format.tags import SessionKey
@@ -131,3 +131,15 @@ def test_lines_that_anybody_writes_lead_through_no_more_epochs_than_a_session_ha
     monkeypatch.setattr(checking, "_MOST_STEPS", 5000)
     assert not verified(path, kms, policy).valid
     assert len(steps) <= 5000
+
+
+def test_a_kms_that_has_lost_the_key_is_quoted_as_it_is(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = log.trust_policy()
+    kms.fail_next(2, KeyNotFoundError("there is no key 'audit'"), operation="decrypt")
+    with pytest.raises(CouldNotVerifyError, match="did not open a session's key: there is no key 'audit'"):
+        verified(path, kms, policy)
+    named = dataclasses.replace(policy.keys[0], kms="awskms:///alias/audit")
+    with pytest.raises(CouldNotVerifyError, match="did not open a session's key: there is no key 'audit'"):
+        verified(path, kms, dataclasses.replace(policy, keys=(named,)))

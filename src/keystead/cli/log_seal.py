@@ -17,11 +17,14 @@ from typing import Annotated, Final, Literal
 import typer
 
 from keystead.cli.frame import FAILED, NOT_VERIFIED, Call, duration_option, say, wrong_usage
+from keystead.cli.log_kek import require_kek
 from keystead.cli.log_policy import KeyEnv, beside, with_key_env
-from keystead.cli.render import Outcome
+from keystead.cli.render import Outcome, counted
 from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidProofError, StorageOperationError
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy
+from keystead.ledger.format.session_source import KmsSessions
 from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.policy import TrustedKey
 from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.tlog.checkpoint_signers import name_for
 from keystead.ledger.writing.piping import LineSealer
@@ -111,10 +114,12 @@ def seal(
     with _Stop() as stop:
         pipe.start()
         try:
+            source = log_sessions(call.settings())
+            is_proven = _proven(source, file, name)
             log = SealedFile(
                 file,
                 stream=name,
-                kms=log_sessions(call.settings()),
+                kms=source,
                 signer=signs,
                 epoch_s=int(epoch_s),
                 checkpoint_s=checkpoint_s,
@@ -129,12 +134,17 @@ def seal(
             if waiting := pipe.waiting_bytes():
                 _tell(f"{waiting} bytes had come in already, and were not sealed")
             raise
-        written = write_policy(log.trust_policy(), Path(policy) if policy is not None else beside(file))
+        path = Path(policy) if policy is not None else beside(file)
+        written = write_policy(log.trust_policy(), path, is_proven=is_proven)
         return _Sealing(log, pipe, stop, written).run()
 
 
-def write_policy(policy: TrustPolicy, path: Path) -> Path:
-    """Write a policy, never over another one, and return where it is."""
+def write_policy(policy: TrustPolicy, path: Path, *, is_proven: bool) -> Path:
+    """Write a policy, never over another one, and return where it is.
+
+    Args:
+        is_proven: the KEK has opened what the log was sealed under before; otherwise its URI has to be the policy's.
+    """
     if not path.exists():
         policy.save(path)
         _tell(f"the trust policy is in {path}: move it to whoever verifies")
@@ -143,7 +153,7 @@ def write_policy(policy: TrustPolicy, path: Path) -> Path:
         found: TrustPolicy | None = TrustPolicy.load(path)
     except ConfigurationError:
         found = None
-    if found is not None and _contains(found, policy):
+    if found is not None and _contains(found, policy, by_uri=not is_proven):
         return path
     other = path.with_name(f"{path.name}.new")
     policy.save(other)
@@ -248,7 +258,7 @@ class _Sealing:
         except StorageOperationError as exc:
             self._failure = str(exc)
         self._close()
-        told = f"sealed {self._lines.lines} lines into {self._path.name}"
+        told = f"sealed {counted(self._lines.lines, 'line')} into {self._path.name}"
         data = {
             "path": str(self._path),
             "stream": self._stream,
@@ -335,18 +345,34 @@ def _plain(name: str) -> str:
     return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-._") else "-" for sign in name) or "log"
 
 
-def _contains(found: TrustPolicy, needed: TrustPolicy) -> bool:
-    """Whether a policy trusts all that another one does, asks for as much, and is for the same stream."""
-    keys = {(key.provider, key.key_id) for key in found.keys}
+def _proven(source: KmsSessions, file: str, stream: str) -> bool:
+    try:
+        return require_kek(source, file, stream)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _contains(found: TrustPolicy, needed: TrustPolicy, *, by_uri: bool) -> bool:
+    """Whether a policy trusts all that another one does, asks for as much, and is for the same stream.
+
+    Args:
+        by_uri: keys are told apart by the URIs of their KMSs as well, where both policies name one.
+    """
     signers = {each.key for each in found.signers}
     return (
         found.stream == needed.stream
         and set(needed.algorithms) <= set(found.algorithms)
-        and all((key.provider, key.key_id) in keys for key in needed.keys)
+        and all(any(_are_one(key, other, by_uri=by_uri) for other in found.keys) for key in needed.keys)
         and all(each.key in signers for each in needed.signers)
         and set(needed.witnesses) <= set(found.witnesses)
         and needed.quorum <= found.quorum
     )
+
+
+def _are_one(key: TrustedKey, other: TrustedKey, *, by_uri: bool) -> bool:
+    is_elsewhere = by_uri and None not in (key.kms, other.kms) and key.kms != other.kms
+    return (key.provider, key.key_id) == (other.provider, other.key_id) and not is_elsewhere
 
 
 def _tell(message: str) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from keystead.cli.frame import Call
 from keystead.cli.log_policy import Log
-from keystead.cli.render import Outcome, pairs
+from keystead.cli.render import Outcome, counted, pairs
 from keystead.errors import InvalidInputError
 from keystead.ledger.format.records import Record
 from keystead.ledger.reading.files import LogFiles
@@ -145,7 +145,7 @@ def _file(seen: FileOverview) -> str:
     ]
     for each in seen.sessions:
         key = each["key_id"] or "no key"
-        epochs = f"records in {each['epochs']} epochs of {each['epoch_s']} s"
+        epochs = f"records in {counted(each['epochs'], 'epoch')} of {each['epoch_s']} s"
         told = f"{each['id']} {each['algorithm']}, {key}, {epochs}"
         lines.append(("session", f"{told}, since {_when(each['start_ms'])}"))
     if seen.checkpoints:

@@ -17,10 +17,11 @@ from keystead.cli.data import LARGE
 from keystead.cli.frame import NOT_VERIFIED, Call, say, wrong_usage
 from keystead.cli.log_policy import KeyEnv, Policy, finding_out, policy_of, providers_of, with_key_env
 from keystead.cli.log_v1 import v1_files, verified_v1
-from keystead.cli.render import Outcome, table
+from keystead.cli.render import Outcome, counted, table
 from keystead.errors import CouldNotVerifyError
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport
 from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.report import MAX_FINDINGS
 from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.tlog.note import MAX_NOTE_BYTES
 from keystead.manager.logs import log_key
@@ -34,7 +35,9 @@ def verify(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...", help="The file that is written, with those that ended; a folder; some files."
+            metavar="PATH...",
+            help="The file that is written, with those that ended; a folder that holds the files of this log and of no "
+            "other; some files.",
         ),
     ],
     *,
@@ -73,7 +76,7 @@ def verify(
             report = verifier.verify(files, since, expect_closed=expect_closed, progress=progress)
     for warning in report.warnings:
         say(f"warning: {warning}")
-    return Outcome(report.as_dict(), _shown(report), 0 if report.valid else NOT_VERIFIED)
+    return Outcome(report.as_dict(), _shown(report, paths[0]), 0 if report.valid else NOT_VERIFIED)
 
 
 def _files(paths: list[str]) -> str | list[str]:
@@ -97,25 +100,28 @@ def _of_key(call: Call, file: str) -> TrustPolicy:
     return TrustPolicy(header.stream, (log_key(call.settings()),))
 
 
-def _shown(report: VerifyReport) -> RenderableType:
-    state = "as it was written" if report.valid else f"NOT as it was written: {_count(report.findings, 'finding')}"
-    parts = [_count(report.records_checked, "record"), _count(report.files, "file"), _count(report.sessions, "session")]
+def _shown(report: VerifyReport, path: str) -> RenderableType:
+    state = "as it was written" if report.valid else f"NOT as it was written: {counted(report.findings, 'finding')}"
+    parts = [
+        counted(report.records_checked, "record"),
+        counted(report.files, "file"),
+        counted(report.sessions, "session"),
+    ]
     parts.append("closed" if report.closed else "open")
     parts.append(f"vouched for up to record {report.vouched}" if report.vouched else "nothing vouches for it")
-    summary = f"{report.stream}: {state} ({', '.join(parts)})"
+    told = f"{state} ({', '.join(parts)})"
     if report.valid:
-        return summary
+        return f"{report.stream}: {told}"
+    # The stream is the policy's word; what is wrong may be that the file is of another one.
+    summary = f"{os.path.basename(os.path.abspath(path))}, as the log {report.stream}: {told}"
     rows = [
         (each.error_type.value, each.seq, f"{os.path.basename(each.file)}:{each.line}", each.offset, each.message)
         for each in report.errors[:SHOWN]
     ]
     more = report.findings - len(rows)
     made: list[RenderableType] = [summary, table("finding", "record", "file:line", "offset", "what", rows=rows)]
-    return Group(*made, f"and {more} more: --json shows the first 1000") if more else Group(*made)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    rest = "them" if report.findings <= MAX_FINDINGS else f"the first {MAX_FINDINGS}"
+    return Group(*made, f"and {more} more: --json shows {rest}") if more else Group(*made)
 
 
 @contextmanager

@@ -103,10 +103,12 @@ async def test_without_an_address_nothing_is_called_not_even_localhost(
     connections: list[object] = []
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: connections.append(address))
     monkeypatch.setenv("VAULT_ADDR", "http://localhost:8200")
-    provider = VaultKMSProvider(VaultConfig(token=SECRET), environ=environ)
-    with pytest.raises(ConfigurationError, match="VAULT_ADDR"):
-        await provider.encrypt(b"value", "orders")
-    await provider.aclose()
+    # The address is missed first, whatever else is missing.
+    for config in (VaultConfig(token=SECRET), VaultConfig(), VaultConfig(auth_method="jwt", role="orders")):
+        provider = VaultKMSProvider(config, environ=environ)
+        with pytest.raises(ConfigurationError, match="VAULT_ADDR"):
+            await provider.encrypt(b"value", "orders")
+        await provider.aclose()
     assert connections == []
 
 

@@ -156,7 +156,8 @@ class StreamChecker:
             self.find(ErrorType.MALFORMED, "the file does not begin as a log does; nothing in it could be checked")
             return False
         if header.stream != self.trust.stream:
-            self.find(ErrorType.REPLACED, "the file is of another stream than the policy is for")
+            told = f"the file says it is of {header.stream}; the policy is for {self.trust.stream} (wrong --policy?)"
+            self.find(ErrorType.REPLACED, told)
             return False
         self._join(record, header, tree)
         self._controls.begin_file()

@@ -18,6 +18,7 @@ from keystead.errors import (
     DecryptionError,
     InvalidInputError,
     InvalidSignatureError,
+    KeyNotFoundError,
     KMSError,
 )
 from keystead.ledger.format.records import CHAIN, HMAC, Session, require_stream_name
@@ -138,11 +139,13 @@ class TrustPolicy:
         """
         try:
             content = Path(path).read_bytes()[: MAX_BYTES + 1]
-            return cls.from_dict(json.loads(content))
+            return cls.from_dict(_members(content))
         except OSError as exc:
             raise ConfigurationError(f"the trust policy {path} cannot be read: {exc.strerror}") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-            told = str(exc) if isinstance(exc, KMSError) else type(exc).__name__
+        except (ValueError, TypeError, KeyError, AttributeError) as exc:
+            told = (
+                str(exc) if isinstance(exc, KMSError) else "a member is missing, or of another kind than it should be"
+            )
             raise ConfigurationError(f"{path} is no trust policy of a log: {told}") from None
 
     @classmethod
@@ -296,7 +299,14 @@ class PolicyTrust:
             call = provider.decrypt(encrypted, context=session_context(self.stream, session.id))
             return bytes(background_loop.run(call))
         except DecryptionError:
-            raise InvalidSignatureError("a session's key is not of this stream and session") from None
+            raise InvalidSignatureError(
+                "the KEK at hand does not open this session's key: it is not the KEK that the log was sealed under "
+                "(--kms, --key-env), or the line was changed"
+            ) from None
+        except KeyNotFoundError as exc:
+            # What a local KMS advises is for who writes: a reader that makes a KEK has one that opens nothing.
+            told = _where_it_is(trusted) or str(exc)
+            raise CouldNotVerifyError(f"the KMS did not open a session's key: {told}") from None
         except KMSError as exc:
             raise CouldNotVerifyError(f"the KMS did not open a session's key: {exc}") from None
 
@@ -314,6 +324,25 @@ class PolicyTrust:
 def _mac(key: NoteKey) -> KeyReference | None:
     """Return the KMS key that makes a MAC; None for a key that has a public half."""
     return None if key.kms_key is None else key.kms_key.reference
+
+
+def _where_it_is(trusted: TrustedKey) -> str | None:
+    """Return what to do about a KEK that is not there, where it is one of a machine's own; None for another KMS."""
+    if trusted.kms is None or trusted.kms.partition(":")[0] not in ("file", "local"):
+        return None
+    return (
+        f"the KEK is not there; the policy names {trusted.kms}: say where that KEK is with --kms file:PATH (never make "
+        "a new one)"
+    )
+
+
+def _members(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise InvalidInputError(
+            "it is not JSON; a policy is what `keystead log seal` or `keystead audit policy` wrote"
+        ) from None
 
 
 def _validity(given: Mapping[str, Any], members: set[str]) -> Validity:

@@ -28,8 +28,6 @@ class LogTree:
     """The tree over a stream's files, as far as they are there. Nothing of it is believed: see ``prove``."""
 
     def __init__(self, indexes: Sequence[LogIndex]) -> None:
-        if not indexes:
-            raise InvalidInputError("a proof needs a log's files")
         self._indexes = sorted(indexes, key=lambda index: index.first)
         self._firsts = [index.first for index in self._indexes]
 
@@ -95,7 +93,10 @@ def _files(path: str | os.PathLike[str]) -> list[Path]:
     """Return the files of a log, in their order."""
     given = Path(path)
     files = [given] if LogFiles.is_ended(given) else [*LogFiles(given).ended().values(), given]
-    return [file for file in files if file.exists()]
+    found = [file for file in files if file.exists()]
+    if not found:
+        raise InvalidInputError(f"{given} is no log: there is no such file")
+    return found
 
 
 def _last_of(index: LogIndex) -> tuple[Checkpoint, bytes] | None:

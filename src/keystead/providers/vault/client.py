@@ -47,9 +47,12 @@ class VaultClient:
         A token that is refused is replaced once, by logging in again or reading its file again.
 
         Raises:
+            ConfigurationError: there is no address.
             ProviderAuthError: there is no token, or logging in was refused.
             ProviderConnectionError: no answer.
         """
+        # Where to, before who: without an address no token is of use.
+        self._where()
         token = self.login.token()
         answer = self.send(method, path, body, token=token)
         if answer.status == 403 and (reason := reason_of(answer)) in {Reason.BAD_TOKEN, Reason.DENIED}:
@@ -125,10 +128,14 @@ class VaultClient:
                 client.adapter.close()
         return Answer(response.status_code, content if isinstance(content, dict) else {}, response.headers), None
 
-    def _client(self) -> tuple[Any, Target]:
+    def _where(self) -> Target:
         target = self._target
         if target is None:
             target = self._target = target_of(self._config, self._environ())
+        return target
+
+    def _client(self) -> tuple[Any, Target]:
+        target = self._where()
         client = getattr(self._here, "client", None)
         if client is None:
             client = self._made(target)
