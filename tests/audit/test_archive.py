@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidProofError
+from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidProofError, StorageOperationError
 from keystead.ledger import Verifier
+from keystead.manager.audit_files import take
 from keystead.manager.manager import KeyManager
-from tests.audit.places import Place, kinds, options, seal
+from tests.audit.places import Place, auditing_of, kinds, options, seal
 from tests.fakes.clock import FakeClock
 
 
@@ -140,3 +141,76 @@ async def test_an_export_is_a_log_that_every_reader_of_logs_verifies(
     with Verifier(policy, providers) as verifier:
         report = verifier.verify(folder / "audit.log")
     assert (report.valid, report.records_checked) == (True, sum(len(path.read_bytes().splitlines()) for path in files))
+
+
+TABLES = ("audit_entries", "audit_sessions", "audit_log", "audit_state")
+
+
+async def archived_trail(place: Place, clock: FakeClock, folder: Path) -> list[Path]:
+    """Write some days of a trail, and move them away."""
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        return (await km.audit.archive(folder, before=clock.now() - timedelta(hours=12))).files
+
+
+@pytest.mark.parametrize("compress", [True, False])
+async def test_no_archive_is_written_over_that_of_another_trail(
+    place: Place, clock: FakeClock, folder: Path, compress: bool
+) -> None:
+    files = await archived_trail(place, clock, folder)
+    held = {path: path.read_bytes() for path in files}
+    place.tamper(*(f"DELETE FROM {table}" for table in TABLES), "UPDATE store_state SET audited = (1 = 0)")
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        before = place.lines()
+        with pytest.raises(StorageOperationError, match="was not written over"):
+            await km.audit.archive(folder, before=clock.now(), compress=compress)
+        assert place.lines()[: len(before)] == before
+    assert {path: path.read_bytes() for path in folder.iterdir()} == held
+
+
+async def test_an_archive_that_was_broken_off_is_made_again_over_its_own_files(
+    place: Place, clock: FakeClock, folder: Path
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        store, report = auditing_of(km).trail.store, await km.audit.verify()
+        begun = await take(store, folder, clock.now(), compress=True, report=report)
+        taken = await km.audit.archive(folder, before=clock.now())
+        assert (taken.files, (await km.audit.verify(archive=folder)).valid) == (begun.files, True)
+
+
+async def test_a_file_that_is_damaged_is_not_written_over_either(place: Place, clock: FakeClock, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "audit.log.000001.gz").write_bytes(gzip.compress(b"what was there")[:-9])
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        with pytest.raises(StorageOperationError, match="was not written over"):
+            await km.audit.archive(folder, before=clock.now())
+
+
+async def test_what_changed_after_it_was_verified_is_not_deleted(place: Place, clock: FakeClock, folder: Path) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 2)
+        report = await km.audit.verify()
+        [[seq, line]] = place.execute(
+            "SELECT seq, line FROM audit_log WHERE action = 'order.paid' ORDER BY seq LIMIT 1"
+        )
+        place.tamper()
+        place.execute("UPDATE audit_log SET line = ? WHERE seq = ?", bytes(line).replace(b"paid", b"lost"), seq)
+        with pytest.raises(InvalidProofError, match="nothing was deleted"):
+            await take(auditing_of(km).trail.store, folder, clock.now(), compress=True, report=report)
+
+
+async def test_an_export_replaces_only_a_copy_that_it_continues(place: Place, clock: FakeClock, folder: Path) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        await days(km, clock, 1)
+        await km.audit.export(folder)
+        await days(km, clock, 1)
+        await km.audit.export(folder)
+        held = (folder / "audit.log").read_bytes()
+        for other in (held[:-3] + b"x\n", held + b"more\n", b"of somebody's\n"):
+            (folder / "audit.log").write_bytes(other)
+            with pytest.raises(StorageOperationError, match="was not written over"):
+                await km.audit.export(folder)
+            assert (folder / "audit.log").read_bytes() == other

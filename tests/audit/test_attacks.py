@@ -270,6 +270,7 @@ async def test_a_state_that_was_rolled_back_alone_costs_no_record(place: Place) 
     async with place.open(audit=None) as km:
         await seal(km)
         assert [record.details["found"] for record in await km.audit.entries(action="audit.state")] == ["behind"]
+        assert not (await km.audit.verify()).valid
         assert (await km.audit.verify(since=kept)).valid
 
 
@@ -280,6 +281,7 @@ async def test_a_state_that_was_removed_is_made_from_the_records_and_told(place:
     async with place.open(audit=None) as km:
         await seal(km)
         assert [record.details["found"] for record in await km.audit.entries(action="audit.state")] == ["altered"]
+        assert not (await km.audit.verify()).valid
         assert (await km.audit.verify(since=kept)).valid
 
 

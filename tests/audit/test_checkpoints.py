@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keystead.errors import ConfigurationError, InvalidInputError, ProviderConnectionError, StorageOperationError
-from keystead.ledger.audit.exporting import Witness, keep_checkpoint, read_checkpoint
+from keystead.errors import InvalidInputError, ProviderConnectionError
+from keystead.ledger.audit.exporting import Witness
 from keystead.ledger.reading.policy import TrustPolicy
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.checkpoint_signers import LocalSigner
@@ -90,25 +90,6 @@ async def test_the_end_of_the_table_cannot_be_cut_off_unseen_by_who_has_the_file
     place.put_back(earlier)
     async with place.open(audit=None) as km:
         assert "rolled_back" in kinds(await km.audit.verify(since=kept))
-
-
-async def test_a_file_with_a_later_checkpoint_is_never_written_over(place: Place, tmp_path: Path) -> None:
-    file = tmp_path / "last"
-    async with place.open(audit=options()) as km:
-        earlier = await km.audit.checkpoint()
-        await km.audit.record("order.paid")
-        later = await km.audit.checkpoint()
-    keep_checkpoint(file, later)
-    with pytest.raises(StorageOperationError, match="earlier state"):
-        keep_checkpoint(file, earlier)
-    assert read_checkpoint(file) == Checkpoint.parse(Note.parse(later).text)
-    assert read_checkpoint(tmp_path / "absent") is None
-
-
-def test_another_file_is_no_place_for_checkpoints(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("milk, bread")
-    with pytest.raises(ConfigurationError, match=r"notes\.txt is no checkpoint"):
-        read_checkpoint(tmp_path / "notes.txt")
 
 
 async def test_a_witness_cosigns_what_is_exported(sqlite_place: Place, tmp_path: Path) -> None:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import Any
 
 import pytest
 
-from keystead.errors import ConfigurationError, InvalidInputError, KMSError
+from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, KMSError
 from keystead.ledger.audit.entries import MAX_ENTRY_BYTES
 from keystead.ledger.audit.options import AuditOptions
+from keystead.manager import admin
+from keystead.manager.auditing import Auditing
+from keystead.ports import AuditEvent, UnitOfWork
 from tests.audit.places import Place, auditing_of, checked, options, seal
+
+
+class OwnTrail:
+    """A trail of an application's own."""
+
+    async def record(self, work: UnitOfWork, event: AuditEvent) -> None:
+        """Take no notice."""
 
 
 def break_entries(place: Place) -> None:
@@ -108,6 +120,75 @@ async def test_a_manager_that_ran_before_the_trail_began_takes_part_from_its_nex
         assert auditing_of(old).trail.is_on
 
 
+async def test_a_store_with_a_trail_refuses_a_manager_with_a_trail_of_its_own(place: Place) -> None:
+    async with place.open(audit=True):
+        pass
+    with pytest.raises(ConfigurationError, match="an audit trail of your own"):
+        async with place.open(audit=OwnTrail()):
+            pass
+
+
+async def test_a_trail_of_its_own_changes_no_store_whose_trail_was_begun_meanwhile(place: Place) -> None:
+    async with place.open(audit=OwnTrail()) as old:
+        info = await old.rotate_data_key(promote="now")
+        async with place.open(audit=options()) as km:
+            with pytest.raises(ConfigurationError, match="begun meanwhile"):
+                await old.rotate_data_key(promote="now")
+            assert (await km.get_active_data_key()).id == info.id
+
+
+async def test_a_manager_that_ran_before_the_trail_began_gives_no_key_out_unrecorded(place: Place) -> None:
+    async with place.open(audit=None) as old, place.open(audit=options()) as km:
+        with pytest.raises(ConflictError, match="begun meanwhile"):
+            await old.generate_data_key()
+        # By then it takes part.
+        await old.generate_data_key()
+        await seal(km)
+        assert len(await km.audit.entries(action="key.draw")) == 1
+
+
+async def test_a_manager_that_ran_before_the_trail_began_changes_nothing_else_unrecorded(place: Place) -> None:
+    async with place.open(audit=None) as old, place.open(audit=options()) as km:
+        with pytest.raises(ConflictError, match="begun meanwhile"):
+            await admin.declare_use(old, "default", "people", "file:/data/people.csv")
+        assert place.execute("SELECT name FROM key_uses") == []
+        await admin.declare_use(old, "default", "people", "file:/data/people.csv")
+        await seal(km)
+        assert len(await km.audit.entries(action="use.declare")) == 1
+
+
+async def test_a_manager_that_opens_while_the_trail_begins_uses_no_key_unrecorded(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place.open(audit=options()) as km:
+        await km.audit.end("for a while")
+    real = Auditing.open
+
+    async def meanwhile(self: Auditing) -> None:
+        await real(self)
+        monkeypatch.undo()
+        async with place.open(audit=True):
+            pass
+
+    monkeypatch.setattr(Auditing, "open", meanwhile)
+    with pytest.raises(ConflictError, match="begun meanwhile"):
+        async with place.open(audit=None):
+            pass
+
+
+async def test_a_poll_joins_a_trail_that_was_begun_and_records_what_it_loads(place: Place) -> None:
+    async with place.open(audit=None) as old, place.open(audit=options()) as km:
+        info = await km.rotate_data_key(promote="now")
+        with contextlib.suppress(ConflictError):
+            await old.run_due()
+        await old.run_due()
+        assert (await old.get_active_data_key()).id == info.id
+        await seal(km)
+        node = auditing_of(old).trail.node
+        told = [each.details for each in await km.audit.entries(action="key.load") if each.node == node]
+        assert info.version in [version for details in told for version in details.get("versions", ())]
+
+
 async def test_once_ended_the_trail_is_taken_up_again_by_who_wants_one(place: Place) -> None:
     async with place.open(audit=options()) as km:
         await km.audit.end("moving house")
@@ -144,6 +225,41 @@ async def test_an_event_that_no_entry_can_hold_is_refused(
         with pytest.raises(InvalidInputError):
             await km.audit.record(action, **details)  # type: ignore[arg-type]
         assert sqlite_place.waiting() == before
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"key_id": 2**63},
+        {"key_id": 9_999_999_999_999_999_999},
+        {"key_id": 0},
+        {"key_id": -1},
+        {"key_id": True},
+        {"key_id": "7"},
+        {"keyring": 5},
+        {"keyring": "x" * 256},
+        {"keyring": "a\0b"},
+        {"keyring": "a\nb"},
+        {"keyring": "\ud800"},
+    ],
+    ids=repr,
+)
+async def test_an_event_about_a_key_that_no_store_can_have_is_refused(
+    sqlite_place: Place, about: dict[str, Any]
+) -> None:
+    async with sqlite_place.open(audit=options()) as km:
+        before = sqlite_place.waiting()
+        with pytest.raises(InvalidInputError):
+            await km.audit.record("order.refund", **about)
+        assert sqlite_place.waiting() == before
+
+
+async def test_an_event_is_about_any_key_that_a_store_can_have(place: Place) -> None:
+    async with place.open(audit=options()) as km:
+        await km.audit.record("order.refund", keyring="x" * 255, key_id=2**63 - 1)
+        await seal(km)
+        [found] = await km.audit.entries(keyring="x" * 255, key_id=2**63 - 1)
+        assert found.action == "order.refund"
 
 
 async def test_one_event_that_is_too_long_keeps_no_other_out(sqlite_place: Place) -> None:

@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from keystead.errors import InvalidInputError, StoreUnavailableError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.ledger.audit.entries import split_payload
-from keystead.ledger.audit.sequencer import BATCH
+from keystead.ledger.audit.sequencer import BATCH, SHUT_S
 from keystead.ledger.format.records import parse_line
 from keystead.manager.manager import KeyManager
 from keystead.ports import AuditEvent
 from tests.audit.places import Place, auditing_of, options, seal
+from tests.fakes.clock import FakeClock
 
 
 def engine_of(place: Place) -> AsyncEngine:
@@ -191,13 +192,13 @@ async def test_a_manager_with_a_background_seals_without_being_asked(place: Plac
 
 
 async def test_a_session_that_cannot_be_opened_now_holds_up_nobody_else(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with place.open(audit=options()) as km:
         await seal(km)
     async with place.open(audit=options()) as one:
         await asyncio.gather(*(one.audit.record("order.paid", number=number) for number in range(BATCH + 5)))
-        async with place.open(audit=options()) as two:
+        async with place.open(audit=options(), clock=clock, grace_s=None) as two:
             await two.audit.record("order.paid", number=-1)
             sequencer = auditing_of(two)._sequencer
             assert sequencer is not None
@@ -213,5 +214,6 @@ async def test_a_session_that_cannot_be_opened_now_holds_up_nobody_else(
             await seal(two)
             assert await numbers(two) == [-1]
             monkeypatch.undo()
+            clock.advance(SHUT_S)
             await seal(two)
             assert len(await two.audit.entries(action="order.paid", limit=BATCH * 2)) == BATCH + 6

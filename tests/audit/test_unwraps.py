@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from keystead.errors import KeyStateError
+from keystead.ledger.audit.sequencer import SHUT_S
 from keystead.lifecycle.uses import Uses
 from keystead.manager import admin
 from keystead.model import WRAP_KEYRING, DataKeyState
@@ -67,8 +68,29 @@ async def test_entries_under_a_disabled_wrap_key_wait_until_it_is_enabled(
         async with world.store.transaction() as work:
             epoch = await work.bump_epoch()
             await work.change_key(old.id, DataKeyState.DISABLED, state=DataKeyState.DECRYPT_ONLY, published_epoch=epoch)
+        world.clock.advance(SHUT_S)
         await seal(km)
         assert len(await km.audit.entries(action="order.paid")) == 1
+    await gone.close()
+
+
+async def test_a_wrap_key_that_the_sequencer_has_unwrapped_is_in_the_trail(world: World) -> None:
+    gone = world.manager(audit=True)
+    await gone.initialize()
+    async with world.open() as km:
+        await admin.rewrap(km)
+    old, _ = await world.rows(WRAP_KEYRING)
+    await gone.audit.record("order.paid")
+    async with world.open() as km:
+        before = world.calls()
+        await seal(km)
+        assert world.calls() > before
+        node = (await session_of(km)).surroundings.node.value
+        told = [each.details for each in await km.audit.entries(action="key.load") if each.node == node]
+        told += [
+            each["details"] for each in await waiting(world) if (each["action"], each["node"]) == ("key.load", node)
+        ]
+        assert str(old.id) in [key for details in told for key in details.get("wrap_keys", ())]
     await gone.close()
 
 

@@ -50,9 +50,40 @@ def test_every_command_that_changes_keys_is_in_the_list(trail: Path, cli: Cli) -
     assert [entry["seq"] for entry in listed] == sorted(entry["seq"] for entry in listed)
 
 
+def test_a_trail_that_is_kept_already_is_not_said_to_have_begun(folder: Path, cli: Cli) -> None:
+    begun = cli.ok("audit", "begin").stdout
+    assert "has begun" in begun
+    assert "`keystead audit checkpoint FILE`" in begun
+    assert "`keystead audit policy FILE`" in begun
+    stream = cli.json("audit", "status")["stream"]
+    assert cli.ok("audit", "begin").stdout == f"this store keeps the audit trail {stream} already\n"
+    assert cli.json("audit", "begin")["stream"] == stream
+
+
+def test_a_list_without_an_entry_says_so(trail: Path, cli: Cli) -> None:
+    found = cli.ok("audit", "list", "--action", "key.destroy")
+    assert (found.stdout, found.stderr.splitlines()[-1]) == ("", "no entry matches")
+    assert cli.json("audit", "list", "--key-id", "9223372036854775807") == []
+
+
+@pytest.mark.parametrize("action", ["rotate", "key.", ".rotate", ""])
+def test_an_action_is_two_words(trail: Path, cli: Cli, action: str) -> None:
+    assert "such as key.rotate" in cli.fails(2, "audit", "list", "--action", action)
+
+
+@pytest.mark.parametrize("key_id", ["abc", "", "-1", "1_0", "9223372036854775808", "9" * 5000])
+def test_a_data_key_is_named_by_its_number(trail: Path, cli: Cli, key_id: str) -> None:
+    told = cli.fails(2, "audit", "list", f"--key-id={key_id}")
+    assert "--key-id is a number, as `keystead key list` shows it" in told
+
+
 def test_a_list_is_cut_to_what_was_asked(trail: Path, cli: Cli) -> None:
     assert {entry["action"] for entry in cli.json("audit", "list", "--action", "key.rotate")} == {"key.rotate"}
     assert {entry["keyring"] for entry in cli.json("audit", "list", "--keyring", "default")} == {"default"}
+    [rotated] = cli.json("audit", "list", "--action", "key.rotate")
+    assert {entry["key_id"] for entry in cli.json("audit", "list", "--key-id", rotated["key_id"])} == {
+        rotated["key_id"]
+    }
     assert cli.json("audit", "list", "--until", "2001-01-01") == []
     assert len(cli.json("audit", "list", "--since", "1h", "--limit", "2")) == 2
     assert "version 2 active" in cli.ok("audit", "list", "--action", "key.rotate").stdout

@@ -43,6 +43,22 @@ async def test_renewing_keeps_the_token_and_moves_the_end(store: KeyStore) -> No
     assert (second.token, second.until_ms > first.until_ms) == (first.token, True)
 
 
+async def test_a_token_is_never_below_one_that_was_given_before_the_row_was_lost(store: KeyStore) -> None:
+    async def token(owner: str, floor: int) -> int:
+        async with store.transaction() as work:
+            lease = await work.claim_lease("rotate", owner, HOUR_MS, floor=floor)
+            assert lease is not None
+            if owner != "b":
+                await work.drop_lease(lease)
+            return lease.token
+
+    assert await token("a", 7) == 8
+    assert await token("a", 20) == 21
+    assert await token("b", 3) == 22
+    assert await token("b", 22) == 22
+    assert await token("b", 30) == 31
+
+
 async def test_a_held_lease_is_refused_to_others(store: KeyStore) -> None:
     await claim(store, "a")
     assert await claim(store, "b") is None

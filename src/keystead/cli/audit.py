@@ -11,7 +11,7 @@ import typer
 
 from keystead.cli.audit_files import archive, checkpoint, export, policy
 from keystead.cli.audit_verify import verify
-from keystead.cli.frame import Call, command, group, moment_option, wrong_usage
+from keystead.cli.frame import Call, command, group, moment_option, say, wrong_usage
 from keystead.cli.render import Outcome, pairs, plain, table
 from keystead.config.durations import duration_text, parse_duration
 from keystead.manager.audit import AuditRecord
@@ -20,6 +20,7 @@ from keystead.manager.manager import KeyManager
 from keystead.model import utc_text
 
 LIMIT: Final = 100
+_TOO_LARGE: Final = 1 << 63
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +40,17 @@ def register(app: typer.Typer) -> None:
 def begin(call: Call) -> Outcome:
     """Begin an audit trail. From now on every process that uses this store writes into it; older releases refuse."""
 
-    async def run(km: KeyManager) -> AuditStatus:
+    async def run(km: KeyManager) -> tuple[AuditStatus, AuditStatus]:
+        before = await km.audit.status()
         await km.audit.begin()
         await km.audit.checkpoint()
-        return await km.audit.status()
+        return before, await km.audit.status()
 
-    found = call.run(run)
-    return Outcome(found, f"the audit trail {found.stream} has begun; keep a checkpoint elsewhere (audit checkpoint)")
+    before, found = call.run(run)
+    if before.is_on and before.stream == found.stream:
+        return Outcome(found, f"this store keeps the audit trail {found.stream} already")
+    told = f"the audit trail {found.stream} has begun; keep elsewhere what `keystead audit checkpoint FILE` and "
+    return Outcome(found, f"{told}`keystead audit policy FILE` write")
 
 
 def status(call: Call) -> Outcome:
@@ -63,6 +68,10 @@ def status(call: Call) -> Outcome:
     ]
     if found.rejected:
         lines.append(("REJECTED", f"{found.rejected} entries were not authentic: `keystead audit verify` tells them"))
+    if found.found is not None:
+        lines.append(
+            ("FOUND", f"{found.found} (record {found.found_in}): `keystead audit verify` tells what that means")
+        )
     return Outcome(found, pairs(lines))
 
 
@@ -71,7 +80,7 @@ def list_entries(
     *,
     action: Annotated[str | None, typer.Option("--action", metavar="WORD.WORD", help="Of this action only.")] = None,
     keyring: Annotated[str | None, typer.Option("--keyring", metavar="NAME", help="About this keyring only.")] = None,
-    key_id: Annotated[int | None, typer.Option("--key-id", metavar="ID", help="About this data key only.")] = None,
+    key_id: Annotated[str | None, typer.Option("--key-id", metavar="ID", help="About this data key only.")] = None,
     since: Annotated[
         str | None, typer.Option("--since", metavar="WHEN", help="From then on: 2030-01-31, or 7d for a week ago.")
     ] = None,
@@ -80,10 +89,13 @@ def list_entries(
 ) -> Outcome:
     """List entries that are sealed, the newest last. What is listed is not verified."""
     begun, ended = moment_option("--since", since), moment_option("--until", until)
+    if action is not None and not all(action.partition(".")):
+        wrong_usage("--action: an action is a word, a dot and a word, such as key.rotate")
+    number = _data_key(key_id)
 
     async def run(km: KeyManager) -> list[AuditRecord]:
         found = await km.audit.entries(
-            action=action, keyring=keyring, key_id=key_id, since=begun, until=ended, newest_first=True, limit=limit
+            action=action, keyring=keyring, key_id=number, since=begun, until=ended, newest_first=True, limit=limit
         )
         return found[::-1]
 
@@ -92,6 +104,9 @@ def list_entries(
         (each.seq, _when(each.at), each.action, each.keyring or "-", each.actor or "-", _what(each)) for each in found
     ]
     data = [{**plain(each), "key_id": None if each.key_id is None else str(each.key_id)} for each in found]
+    if not found:
+        say("no entry matches")
+        return Outcome(data)
     return Outcome(data, table("record", "time", "action", "keyring", "actor", "details", rows=rows))
 
 
@@ -104,6 +119,15 @@ def end(
         wrong_usage("--reason says why the audit trail ends")
     call.run(lambda km: km.audit.end(reason))
     return Outcome({"ended": True}, "the audit trail has ended; what changes from now on is not in it")
+
+
+def _data_key(text: str | None) -> int | None:
+    if text is None:
+        return None
+    # int() would take signs, underscores and digits of other scripts, too.
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < _TOO_LARGE):
+        wrong_usage("--key-id is a number, as `keystead key list` shows it")
+    return int(text)
 
 
 def _age(word: str, age_s: float | None, after: str = "") -> str:

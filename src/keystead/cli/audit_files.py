@@ -9,7 +9,7 @@ import typer
 
 from keystead.cli.frame import Call, duration_option, moment_option, wrong_usage
 from keystead.cli.render import Outcome
-from keystead.ledger.audit.exporting import keep_checkpoint
+from keystead.ledger.audit.exporting import keep_in_file
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
 from keystead.manager.audit import WAIT_S
@@ -30,14 +30,21 @@ def checkpoint(
 ) -> Outcome:
     """Have everything sealed and signed, and write the checkpoint. Keep it where nobody can change it.
 
-    A file that has a later checkpoint of this trail is left as it is: the trail was put back to an earlier state.
+    A file whose checkpoint the trail does not continue is left as it is, and the command fails: the trail was put back
+    to an earlier state, or is another one.
     """
-    note = call.run(lambda km: km.audit.checkpoint(timeout_s=_wait_s(within)))
+
+    async def run(km: KeyManager) -> bytes:
+        note = await km.audit.checkpoint(timeout_s=_wait_s(within))
+        if file is not None:
+            await keep_in_file((await km.session()).surroundings.store, Path(file), note)
+        return note
+
+    note = call.run(run)
     made = Checkpoint.parse(Note.parse(note).text)
     data = {"stream": made.origin, "records": made.size, "root": made.root.hex(), "checkpoint": note.decode()}
     if file is None:
         return Outcome(data, note.decode().rstrip("\n"))
-    keep_checkpoint(Path(file), note)
     return Outcome(
         {**data, "output": file}, f"wrote the checkpoint over {made.size} records of {made.origin} to {file}"
     )

@@ -71,6 +71,11 @@ def moment(value: datetime | None) -> str:
     return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``1 line``, ``2 lines``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:
     """Return a plain table; numbers stand on the right."""
     made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -18,6 +18,7 @@ from keystead.ledger.audit.entries import (
     require_action,
     require_details,
     require_size,
+    require_subject,
     split_payload,
 )
 from keystead.ledger.audit.verifying import AuditReport, Progress
@@ -82,10 +83,13 @@ class Audit:
             action: a word, a dot and a word, such as ``order.refund``, the first none of Keystead's own.
             within: the application's own transaction, where its tables are in the store's database: a connection or
                 session of SQLAlchemy, async as this manager is. What is rolled back there leaves no entry.
+            keyring: printable text, at most 255 characters.
+            key_id: a data key's id, from 1 to 2**63 - 1.
             details: text, whole numbers, booleans, None, lists and mappings. They are kept in clear, for good.
 
         Raises:
-            InvalidInputError: an action or details that cannot be, or a store that is in no database of its own.
+            InvalidInputError: an action, keyring, data key or details that cannot be, or a store that is in no
+                database of its own.
             KMSError: it cannot be written; then it has not been.
         """
         event = event_of(action, keyring, key_id, details)
@@ -314,9 +318,10 @@ def event_of(action: str, keyring: str | None, key_id: int | None, details: Mapp
     """Return an event of the application's own.
 
     Raises:
-        InvalidInputError: an action or details that cannot be.
+        InvalidInputError: an action, keyring, data key or details that cannot be.
     """
     require_action(action)
+    require_subject(keyring, key_id)
     require_details(details)
     event = AuditEvent(action, keyring, key_id, details)
     require_size(event)

@@ -6,20 +6,24 @@ import asyncio
 import contextlib
 import gzip
 import os
-from collections.abc import AsyncIterator, Iterable
+import zlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from keystead.crypto.merkle import Frontier, leaf_hash
 from keystead.errors import InvalidInputError, InvalidProofError, StorageOperationError
 from keystead.ledger.audit.beginning import write_event, write_keys
 from keystead.ledger.audit.trail import Trail, Written
 from keystead.ledger.audit.verifying import AuditReport
 from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload, retained
 from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.reading.verifier import header_of
+from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ports import AuditEvent, AuditLogRow, Detail, KeyStore, UnitOfWork
 
 NAME: Final = "audit.log"
@@ -59,12 +63,13 @@ def archived(folder: Path) -> list[Path]:
 
 
 async def export(store: KeyStore, folder: Path) -> list[Path]:
-    """Copy the log into files; a file that is there already is replaced. The last one is what is still written.
+    """Copy the log into files; the last one is what is still written. Of a file that is there it says more, or as much.
 
     Raises:
-        StorageOperationError: they cannot be written.
+        StorageOperationError: they cannot be written, or others are there: nothing was written over them.
     """
     parts = await _parts(store)
+    await _require_beginning(store, parts, folder / NAME)
     made: list[Path] = []
     for part in parts:
         is_last = part is parts[-1]
@@ -80,8 +85,8 @@ async def take(
     """Write the files of the log that ended before a time, and say which: nothing is removed yet.
 
     Raises:
-        InvalidProofError: the log is not as it was written.
-        StorageOperationError: they cannot be written.
+        InvalidProofError: the log is not as it was written, or what was written is not the log that was verified.
+        StorageOperationError: they cannot be written, or others are there: nothing was written over them.
     """
     if not report.valid:
         raise InvalidProofError(
@@ -89,7 +94,10 @@ async def take(
             "`keystead audit verify` tells them"
         )
     taken = ArchiveReport(folder)
+    checkpoint = report.log.checkpoint
     for part in (await _parts(store))[:-1]:
+        if checkpoint is None or part.last >= checkpoint.size:
+            break  # nothing vouches for all of it yet
         if await _ended_ms(store, part) >= before.timestamp() * 1000:
             break
         path = LogFiles(folder / NAME).name_of(part.file)
@@ -99,7 +107,8 @@ async def take(
         taken.files.append(path)
         taken.parts.append(part)
         taken.records += part.last - part.first + 1
-    if taken.parts:
+    if taken.parts and checkpoint is not None:
+        await _require_verified(store, taken, checkpoint)
         # Said again: what says it may itself be moved away now.
         taken.former = await _removed(store)
     return taken
@@ -178,7 +187,53 @@ async def _write(store: KeyStore, part: LogPart, path: Path, *, compress: bool) 
             staged.unlink(missing_ok=True)
 
 
-async def _pages(store: KeyStore, part: LogPart) -> AsyncIterator[Iterable[bytes]]:
+async def _require_verified(store: KeyStore, taken: ArchiveReport, checkpoint: Checkpoint) -> None:
+    """Compare what was written, as it reads now, and what follows it in the table with what was verified."""
+    first = header_of(taken.files[0])
+    tree = Frontier() if first is None else Frontier(taken.parts[0].first, first.roots)
+    for path in taken.files:
+        await asyncio.to_thread(_extend, tree, path)
+    rest = LogPart(0, taken.parts[-1].last + 1, checkpoint.size - 1)
+    async for lines in _pages(store, rest):
+        tree.extend([leaf_hash(line) for line in lines])
+    if (tree.size, tree.root()) != (checkpoint.size, checkpoint.root):
+        raise InvalidProofError(
+            f"what was written to {taken.folder} is not the log that was verified: nothing was deleted; verify the "
+            "trail, and remove those files"
+        )
+
+
+def _extend(tree: Frontier, path: Path) -> None:
+    for batch in LogFile(path).batches():
+        tree.extend([leaf_hash(line) for line in batch.lines])
+
+
+async def _require_beginning(store: KeyStore, parts: Sequence[LogPart], path: Path) -> None:
+    """Refuse a copy of the file that is written, if what it says is not in the log any more."""
+    if not await asyncio.to_thread(path.exists):
+        return
+    header = await asyncio.to_thread(header_of, path)
+    part = next((each for each in parts if header is not None and each.file == header.file), None)
+    if part is None:
+        raise _occupied(path)
+    with path.open("rb") as file:
+        async for lines in _pages(store, part):
+            content = b"".join(line + b"\n" for line in lines)
+            found = await asyncio.to_thread(file.read, len(content))
+            if not content.startswith(found):
+                raise _occupied(path)
+        if await asyncio.to_thread(file.read, 1):
+            raise _occupied(path)
+
+
+def _occupied(path: Path) -> StorageOperationError:
+    return StorageOperationError(
+        f"{path} is there with other records than the trail has in its place, and was not written over: name another "
+        "folder, or move that file away"
+    )
+
+
+async def _pages(store: KeyStore, part: LogPart) -> AsyncIterator[Sequence[bytes]]:
     after = part.first - 1
     while after < part.last:
         async with store.reading() as work:
@@ -192,15 +247,31 @@ async def _pages(store: KeyStore, part: LogPart) -> AsyncIterator[Iterable[bytes
 def _settle(staged: Path, path: Path, digest: bytes, *, compress: bool) -> None:
     with staged.open("rb") as raw:
         os.fsync(raw.fileno())
-    found = sha256()
-    with gzip.open(staged, "rb") if compress else staged.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    if found.digest() != digest:
+    if _digest(staged, compress=compress) != digest:
         raise OSError("what was written does not read as it was")
+    if path.name != NAME:
+        plain = path.with_name(path.name.removesuffix(".gz"))
+        for there in (plain, plain.with_name(f"{plain.name}.gz")):
+            if there.exists() and not _is_of(there, digest):
+                raise _occupied(there)
     os.replace(staged, path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _digest(path: Path, *, compress: bool) -> bytes:
+    found = sha256()
+    with gzip.open(path, "rb") if compress else path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.digest()
+
+
+def _is_of(path: Path, digest: bytes) -> bool:
+    try:
+        return _digest(path, compress=path.suffix == ".gz") == digest
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return False

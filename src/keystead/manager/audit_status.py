@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keystead.ledger.audit.chain import TrailState
+from keystead.ledger.audit.entries import Entry, split_payload
 from keystead.ledger.audit.sequencer import LEASE
-from keystead.ports import KeyStore
+from keystead.ledger.format.records import parse_line
+from keystead.ports import AuditFilter, AuditLogRow, KeyStore
 
 
 @dataclass(frozen=True, slots=True)
 class AuditStatus:
     """How a trail stands. ``waiting`` entries are not sealed yet; ages are in seconds, None where there is none.
 
-    ``sealed_by`` is the node that sealed last, whether or not it is there; ``rejected`` entries were not authentic.
+    ``sealed_by`` is the node that sealed last, whether or not it is there; ``rejected`` entries were not authentic;
+    ``found`` is what the last entry ``audit.state`` tells, such as ``rolled_back``, and ``found_in`` its record.
     """
 
     is_on: bool
@@ -27,6 +30,8 @@ class AuditStatus:
     checkpoint_age_s: float | None = None
     exported_records: int = 0
     exported_age_s: float | None = None
+    found: str | None = None
+    found_in: int | None = None
 
 
 async def status_of(store: KeyStore) -> AuditStatus:
@@ -35,6 +40,7 @@ async def status_of(store: KeyStore) -> AuditStatus:
         is_on, row = (await work.state()).audited, await work.audit_state()
         waiting, oldest = await work.count_audit_entries()
         lease, now_ms = await work.find_lease(LEASE), await work.now_ms()
+        told = await work.audit_records(where=AuditFilter(action="audit.state"), newest_first=True, limit=1)
     if row is None:
         return AuditStatus(is_on, waiting=waiting)
     try:
@@ -58,4 +64,14 @@ async def status_of(store: KeyStore) -> AuditStatus:
         checkpoint_age_s=age_s(row.checkpoint_ms),
         exported_records=row.exported_size,
         exported_age_s=age_s(row.exported_ms),
+        found=_found(told[0]) if told else None,
+        found_in=told[0].seq if told else None,
     )
+
+
+def _found(row: AuditLogRow) -> str:
+    try:
+        parts = split_payload(parse_line(row.line).payload)
+        return "malformed" if parts is None else str(Entry.parse(parts[0]).details.get("found"))
+    except ValueError:
+        return "malformed"

@@ -24,7 +24,11 @@ async def giving_out(manager: ManagerCore, action: str, call: Callable[[], Await
         if manager.wants_audit:
             raise NotInitializedError("with audit=True data keys are given out once the manager is initialized")
         return await call()
-    uses = manager.require_session().live.uses
+    session = manager.require_session()
+    uses = session.live.uses
+    if session.auditing is not None:
+        # A trail that was begun meanwhile is joined before the KMS is asked.
+        await session.auditing.trail.ensure()
     try:
         pair = await call()
     except KMSError as exc:

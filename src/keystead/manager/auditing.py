@@ -25,7 +25,7 @@ from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import audit_kms
-from keystead.model import WRAP_KEYRING, KeyringPurpose
+from keystead.model import WRAP_KEYRING, KeyringPurpose, StoreState
 from keystead.ports import AuditEvent, AuditTrail, Clock, Closes, KeyStore, KmsProvider, Random
 
 log = logging.getLogger("keystead.audit")
@@ -54,13 +54,27 @@ class AuditWish:
             return cls(wants=given)
         return cls(options=given, wants=given.begins or None) if isinstance(given, AuditOptions) else cls(own=given)
 
+    def require_taken(self, state: StoreState | None) -> None:
+        """See that a manager which was told so changes nothing past the trail of its store.
+
+        Raises:
+            ConfigurationError: the store's changes are recorded, and the manager was told not to, or to elsewhere.
+        """
+        if state is None or not state.audited or (self.own is None and self.wants is not False):
+            return
+        given = "audit=False" if self.own is None else "an audit trail of your own"
+        raise ConfigurationError(
+            f"this store keeps an audit trail, and {given} would change it without a word: leave audit out, or end "
+            "the trail (`keystead audit end`)"
+        )
+
     def over(self, store: KeyStore, clock: Clock, random: Random) -> tuple[KeyStore, AuditTrail]:
         """Return a store whose changes are recorded, and what records them."""
-        if self.own is not None:
-            return store, self.own
         options = self.options
         trail = Trail(store, clock, random, is_strict=options.on_failure == "fail", notes_uses=options.unwraps)
-        return AuditedStore(store, trail), trail
+        # Beside a trail of the application's own it stays closed, and refuses changes if another process begins one.
+        trail.is_refusing = self.own is not None
+        return AuditedStore(store, trail), self.own or trail
 
 
 class Auditing:
@@ -111,16 +125,10 @@ class Auditing:
         """Take part in the trail, or begin it.
 
         Raises:
-            ConfigurationError: the store's changes are recorded, and this manager was told not to.
             KMSError: the trail cannot be joined; then nothing may be changed either.
         """
         state = self._live.state
         is_audited = state is not None and state.audited
-        if self._wants is False and is_audited:
-            raise ConfigurationError(
-                "this store keeps an audit trail, and audit=False would change it without a word: leave audit out, or "
-                "end the trail (`keystead audit end`)"
-            )
         if is_audited or (self._wants and state is not None and not state.restored):
             await self.join()
             return
@@ -278,7 +286,7 @@ class Auditing:
         return Sequencer(
             self.trail.store,
             self.trail,
-            sessions=SessionKeys(wrap, live.store_id, lambda key_id: live.load_wrap_key(WRAP_KEYRING, key_id)),
+            sessions=SessionKeys(wrap, live.store_id, self._load_wrap_key),
             stream_sessions=self._stream_sessions(),
             state_keys=keys,
             checkpoints=Checkpoints(
@@ -287,6 +295,11 @@ class Auditing:
             clock=s.clock,
             exports=self._exporter,
         )
+
+    async def _load_wrap_key(self, key_id: int) -> bool:
+        is_there = await self._live.load_wrap_key(WRAP_KEYRING, key_id)
+        await self._live.uses.loaded(WRAP_KEYRING)
+        return is_there
 
     def _stream_sessions(self) -> StreamSessions:
         s, options = self._s, self.options

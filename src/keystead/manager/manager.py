@@ -70,7 +70,8 @@ class KeyManager(FieldMembers):
         state_dir: folder that remembers, outside the database, how far the store had come.
         key_sources: scanners of the application's own data sources, by name, for destroys.
         audit: True, or ``AuditOptions``, keeps an audit trail of the store, and begins one; False refuses a store that
-            has one; None takes part in the store's trail if it has one. Or an ``AuditTrail`` of the application's own.
+            has one; None takes part in the store's trail if it has one. Or an ``AuditTrail`` of the application's own,
+            which a store with a trail refuses as well.
     """
 
     @cached_property

@@ -104,6 +104,7 @@ class Session:
 
     async def _open(self) -> None:
         await self.live.open()
+        self._options.audit.require_taken(self.live.state)
         self._watch.confirm()
         if self.auditing is not None:
             await self.auditing.open()
@@ -175,6 +176,8 @@ class Session:
         async with self._poll_lock:
             # First known as a node, then up to date: what changes in between waits for this process.
             known_until = self._known_until if self.has_current_view else await self._beat()
+            if self.auditing is not None:
+                await self.auditing.trail.ensure()
             await self.live.refresh()
             if self.auditing is not None:
                 await self.auditing.keep_up()

@@ -147,8 +147,12 @@ class LeaseRows(Protocol):
     async def find_lease(self, name: str) -> Lease | None:
         """Return a lease as it stands, expired or not; its owner is empty where it was given back."""
 
-    async def claim_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
-        """Take the lease if it is free, expired or already ours; the token grows with every change of owner."""
+    async def claim_lease(self, name: str, owner: str, ttl_ms: int, *, floor: int = 0) -> Lease | None:
+        """Take the lease if it is free, expired or already ours; the token grows with every change of owner.
+
+        It is no lower than ``floor``, a token that was given before, and above it with a change of owner: a lease whose
+        row was lost does not begin anew.
+        """
 
     async def check_lease(self, lease: Lease) -> None:
         """Raise ``ConflictError`` when the lease's token is no longer the newest."""

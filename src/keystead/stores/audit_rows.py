@@ -116,13 +116,13 @@ class AuditRows(KeyWriteRows):
         if where is not None:
             query = _filtered(query, where)
         order = audit_log.c.seq.desc() if newest_first else audit_log.c.seq
-        return [AuditLogRow(*row) for row in await self._tuples(query.order_by(order).limit(limit))]
+        return [_log_row(row) for row in await self._tuples(query.order_by(order).limit(limit))]
 
     async def audit_controls(self, kind: str, *, newest_first: bool = False, limit: int = 1000) -> list[AuditLogRow]:
         """Return records of the log's own, of a kind."""
         order = audit_log.c.seq.desc() if newest_first else audit_log.c.seq
         query = select(audit_log).where(audit_log.c.kind == kind).order_by(order).limit(limit)
-        return [AuditLogRow(*row) for row in await self._tuples(query)]
+        return [_log_row(row) for row in await self._tuples(query)]
 
     async def recorded_entries(self, ids: Collection[bytes]) -> set[bytes]:
         """Return which of these entries are in the log already."""
@@ -172,6 +172,14 @@ class AuditRows(KeyWriteRows):
 
 def _entry_row(entry: AuditEntryRow) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in AuditEntryRow.__slots__}
+
+
+def _log_row(row: Sequence[Any]) -> AuditLogRow:
+    """Return a record; of a line that is no bytes, as SQLite lets it be, what nobody reads as one."""
+    if type(row[1]) is bytes:
+        return AuditLogRow(*row)
+    seq, line, *others = row
+    return AuditLogRow(seq, f"not bytes: {line!r}".encode(errors="backslashreplace"), *others)
 
 
 def _as_row(record: AuditLogRow) -> dict[str, Any]:

@@ -20,18 +20,25 @@ class LeaseRows(KeyReadRows):
         row = await self._first(select(leases).where(leases.c.name == name))
         return None if row is None else Lease(**row)
 
-    async def claim_lease(self, name: str, owner: str, ttl_ms: int) -> Lease | None:
-        """Take the lease if it is free, expired or already ours; the token grows with every change of owner."""
+    async def claim_lease(self, name: str, owner: str, ttl_ms: int, *, floor: int = 0) -> Lease | None:
+        """Take the lease if it is free, expired or already ours; the token grows with every change of owner.
+
+        It is no lower than ``floor``, a token that was given before, and above it with a change of owner.
+        """
         if not owner or ttl_ms <= 0:
             raise InvalidInputError("a lease needs an owner and a positive ttl_ms")
         now = await self.now_ms()
-        insert = self._insert(leases).values(name=name, owner=owner, token=1, until_ms=now + ttl_ms)
+        insert = self._insert(leases).values(name=name, owner=owner, token=floor + 1, until_ms=now + ttl_ms)
         claim = insert.on_conflict_do_update(
             index_elements=["name"],
             set_={
                 "owner": insert.excluded.owner,
                 "until_ms": insert.excluded.until_ms,
-                "token": case((leases.c.owner == insert.excluded.owner, leases.c.token), else_=leases.c.token + 1),
+                "token": case(
+                    (and_(leases.c.owner == insert.excluded.owner, leases.c.token >= floor), leases.c.token),
+                    (leases.c.token < floor, floor + 1),
+                    else_=leases.c.token + 1,
+                ),
             },
             where=or_(leases.c.owner == insert.excluded.owner, leases.c.until_ms <= now),
         )

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final
 
 from keystead.errors import InvalidInputError
+from keystead.ports import AuditEvent
 
 LONGEST: Final = 256
 _actor: ContextVar[str | None] = ContextVar("keystead_audit_actor", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event, and on whose behalf."""
+
+    event: AuditEvent
+    actor: str | None
 
 
 @contextmanager

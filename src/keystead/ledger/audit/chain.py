@@ -69,6 +69,10 @@ class TrailState:
         members["tag"] = b64encode(self.tag).decode()
         return canonical(members).encode()
 
+    def checkpoint(self) -> Checkpoint:
+        """Return what a checkpoint over its records says."""
+        return Checkpoint(self.stream, self.size, Frontier(self.size, self.roots).root())
+
     def code(self, key: bytes, store_id: str) -> bytes:
         """Return the code that stands beside it."""
         text = store_id.encode()

@@ -19,6 +19,8 @@ from keystead.ports import AuditEvent, Clock, Detail, Random
 
 MAX_ENTRY_BYTES: Final = 1 << 20
 MAX_INTEGER: Final = 2**53 - 1
+MAX_KEY_ID: Final = 2**63 - 1
+MAX_KEYRING_CHARS: Final = 255
 MAX_DEPTH: Final = 8
 ID_SIZE: Final = 16
 _AROUND: Final = 1 << 16
@@ -51,7 +53,10 @@ class Entry:
         Raises:
             ValueError: it is none.
         """
-        members = json.loads(content) if b"\n" not in content else None
+        try:
+            members = json.loads(content) if b"\n" not in content else None
+        except RecursionError:
+            members = None
         if not isinstance(members, dict):
             raise ValueError("not an entry")
         numbers = (members.get("n"), members.get("ok"))
@@ -69,9 +74,10 @@ class Entry:
 
     @property
     def key_id(self) -> int | None:
-        """The data key it is about."""
+        """The data key it is about; None for a number that no data key has."""
         given = self.members.get("key_id")
-        return int(given) if isinstance(given, str) and given.isdecimal() and len(given) < 20 else None
+        key_id = int(given) if isinstance(given, str) and given.isdecimal() and len(given) < 20 else None
+        return None if key_id is None or key_id > MAX_KEY_ID else key_id
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -208,6 +214,16 @@ def require_action(action: str) -> None:
         raise InvalidInputError("an action is a word, a dot and a word, in lower case, such as order.refund")
     if action.partition(".")[0] in OWN_WORDS:
         raise InvalidInputError(f"actions that begin with {', '.join(sorted(OWN_WORDS))} are Keystead's own")
+
+
+def require_subject(keyring: str | None, key_id: int | None) -> None:
+    """Raise ``InvalidInputError`` for a keyring or data key that no store can have."""
+    is_name = keyring is None or (isinstance(keyring, str) and keyring.isprintable())
+    if not is_name or len(keyring or "") > MAX_KEYRING_CHARS:
+        raise InvalidInputError(f"a keyring is a printable text of at most {MAX_KEYRING_CHARS} characters")
+    is_number = key_id is None or (isinstance(key_id, int) and not isinstance(key_id, bool))
+    if not is_number or (key_id is not None and not 0 < key_id <= MAX_KEY_ID):
+        raise InvalidInputError("the id of a data key is a whole number from 1 to 2**63 - 1")
 
 
 def require_details(value: object, *, depth: int = 0) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.errors import DecryptionError, KMSError
 from keystead.ledger.audit.entries import Entry, has_code, rejected_payload, sealed_payload
-from keystead.ledger.audit.sessions import LONGEST_MS, SLACK_MS, open_session, wrapped_by
+from keystead.ledger.audit.sessions import is_in_time, open_session, wrapped_by
 from keystead.ledger.format.tags import Tagger
 from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow
 
@@ -62,17 +62,16 @@ class Examined:
 
 
 def columns_of(seq: int, line: bytes, entry: Entry) -> AuditLogRow:
-    """Return an entry's record with what it is searched by."""
+    """Return an entry's record with what it is searched by; None in place of what no column can hold."""
     members = entry.members
-    keyring = members.get("keyring")
     return AuditLogRow(
         seq,
         line,
         None,
         entry.id,
-        members["time"][:27],
-        members["action"][:64],
-        None if keyring is None else keyring[:255],
+        _column(members["time"], 27),
+        _column(members["action"], 64),
+        _column(members.get("keyring"), 255),
         entry.key_id,
     )
 
@@ -171,8 +170,13 @@ def _looked_at(
         return None, Reason.MALFORMED
     if row.id in recorded:
         return None, Reason.DUPLICATE
-    began_ms, last = session.row.begun_ms, session.row.last
-    is_in_time = began_ms - SLACK_MS <= time_ms <= began_ms + LONGEST_MS + SLACK_MS
-    if not is_in_time or (last is not None and entry.members["n"] > last):
+    last = session.row.last
+    if not is_in_time(session.row, time_ms) or (last is not None and entry.members["n"] > last):
         return None, Reason.ENDED
     return entry, None
+
+
+def _column(text: str | None, chars: int) -> str | None:
+    """Return the beginning of a text as far as a column holds it; None for a text that no column takes."""
+    has_other = text is None or "\0" in text or any("\ud800" <= each <= "\udfff" for each in text)
+    return None if text is None or has_other else text[:chars]

@@ -30,7 +30,18 @@ _CODE_END: Final = -len(b'"}') - TAIL_BYTES
 _CODE_AT: Final = _CODE_END - TAG_CHARS
 _MAC: Final = b',"mac":"'
 _MAC_AT: Final = _CODE_AT - len(_MAC)
-_TELLING: Final = frozenset({"audit.session", "audit.session_end"})
+_TELLING: Final = frozenset({"audit.session", "audit.session_end", "audit.state"})
+_STATES: Final = {
+    "altered": (ErrorType.MODIFIED, "the state beside the log was gone, or not authentic"),
+    "behind": (ErrorType.ROLLED_BACK, "the state beside the log was behind its records"),
+    "ahead": (ErrorType.TRUNCATED, "records at the end of the log were gone"),
+    "gone": (ErrorType.REPLACED, "the trail was gone, and another one began"),
+    "replaced": (ErrorType.REPLACED, "a kept checkpoint was of another log"),
+    "rolled_back": (ErrorType.ROLLED_BACK, "a kept checkpoint was over more records than the log had"),
+    "forked": (ErrorType.REPLACED, "a kept checkpoint was over other records than the log had"),
+    "unproven": (ErrorType.MISSING, "records were missing that show that the log continued a kept checkpoint"),
+}
+"""What an entry ``audit.state`` tells."""
 _UNUSUAL: Final = frozenset({"undone", "epoch", "keys"})
 _scan: Final = json.JSONDecoder().raw_decode
 
@@ -59,7 +70,7 @@ class Inspector:
     Args:
         opens: opens sessions.
         sessions: what is known of sessions that began before what is read.
-        known_size: what a checkpoint covers that the reader has kept: rejections there are no news.
+        known_size: what a checkpoint covers that the reader has kept: what was told and rejected there is no news.
     """
 
     def __init__(self, opens: Opens, sessions: Iterable[AuditSessionRow] = (), *, known_size: int = 0) -> None:
@@ -186,10 +197,7 @@ class Inspector:
         self.rejected += 1
         reason, row_id = str(told.get("reason")), str(told.get("row"))
         message = f"record {number}: an entry that was not authentic ({reason}, row {row_id})"
-        if number < self._known_size:
-            self.warnings.append(message)
-        else:
-            self._find(ErrorType.INSERTED, message, number)
+        self._find_once(ErrorType.INSERTED, message, number)
         return AuditLogRow(number, line, action=REJECTED)
 
     def _session(self, name: str, entry: Entry | None = None) -> _Seen:
@@ -225,6 +233,11 @@ class Inspector:
             seen.last = count
         elif action == "audit.session":
             self._note_former(entry.details.get("after"))
+        elif action == "audit.state":
+            told = str(entry.details.get("found"))
+            kind, what = _STATES.get(told, (ErrorType.MODIFIED, told))
+            where = "an entry that waits" if number < 0 else f"record {number}"
+            self._find_once(kind, f"{where}: {what} when {members['node']} went on with it", number)
         try:
             self.states.take(members)
         except (KeyError, ValueError, TypeError):
@@ -240,6 +253,13 @@ class Inspector:
         if are_ranges(told.get("undone")):
             for first, last in told["undone"]:
                 former.undone.add_range(first, last)
+
+    def _find_once(self, kind: ErrorType, message: str, number: int) -> None:
+        """Find what stays in the log for good: a warning where the reader has kept a checkpoint since."""
+        if 0 <= number < self._known_size:
+            self.warnings.append(message)
+        else:
+            self._find(kind, message, number, WAITING if number < 0 else TABLE)
 
     def _find(self, kind: ErrorType, message: str, seq: int, where: str = TABLE) -> None:
         self.findings.append(VerifyError(kind, message, where, 0, 0, seq))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from keystead.errors import ConflictError, KMSError
 from keystead.ledger.audit.chain import Chain
 from keystead.ledger.audit.checkpoints import Checkpoints, Made
 from keystead.ledger.audit.examining import Examined, KnownSession, SessionKeys, examine
+from keystead.ledger.audit.exporting import Exporter
 from keystead.ledger.audit.keys import StateKeys, StreamSessions, told_keys
 from keystead.ledger.audit.standing import standing
 from keystead.ledger.audit.trail import AuditedStore, Trail
@@ -32,6 +33,7 @@ from keystead.ports import (
     Detail,
     KeyStore,
     Lease,
+    UnitOfWork,
 )
 
 log = logging.getLogger("keystead.audit")
@@ -41,6 +43,11 @@ LEASE_MS: Final = 5000
 BATCH: Final = 512
 PATIENCE_S: Final = 2.0
 """How long entries wait for a sequencer that has let its lease run out, before another process takes its place."""
+SHUT_S: Final = 30.0
+"""How long the entries of a session that could not be opened are passed over."""
+LOOKS: Final = 8
+"""How often one step looks for entries of sessions that can be opened."""
+LONGEST_REST_S: Final = 60.0
 KEPT_SESSIONS_MS: Final = 7 * 86_400_000
 _PRUNE_S: Final = 3600.0
 
@@ -71,7 +78,7 @@ class Sequencer:
 
     Args:
         store: the store itself, not the one that records its own changes.
-        exports: is given each checkpoint that has been committed.
+        exports: is given each checkpoint that has been committed, and says whether the log continues the one it kept.
     """
 
     def __init__(
@@ -84,7 +91,7 @@ class Sequencer:
         state_keys: StateKeys,
         checkpoints: Checkpoints,
         clock: Clock,
-        exports: Callable[[bytes], object] = lambda note: None,
+        exports: Exporter,
     ) -> None:
         self._store = store
         self._trail = trail
@@ -98,6 +105,9 @@ class Sequencer:
         self._waits_since: float | None = None
         self._prune_at = 0.0
         self._stepping = asyncio.Lock()
+        self._shut: dict[str, float] = {}
+        self._conflicts = 0
+        self._rests_until = 0.0
 
     @property
     def leads(self) -> bool:
@@ -114,13 +124,19 @@ class Sequencer:
             KMSError: the KMS gives no session, or the store fails; everything stays as it was.
         """
         async with self._stepping:
+            if self._clock.monotonic() < self._rests_until:
+                return 0
             for _ in range(2):
                 try:
-                    return await self._step(is_urgent=is_urgent)
-                except ConflictError:
+                    taken = await self._step(is_urgent=is_urgent)
+                except ConflictError as exc:
+                    found = exc
                     if self._lead is None:
                         break
-            log.info("the audit trail was moved on by another process")
+                else:
+                    self._conflicts = 0
+                    return taken
+            self._rest(found)
             return 0
 
     async def close(self) -> None:
@@ -143,15 +159,36 @@ class Sequencer:
         self._stepping = asyncio.Lock()
         self._drop()
 
+    def _rest(self, found: ConflictError) -> None:
+        """Leave the log to whoever moved it on; if that goes on, for longer each time, and aloud."""
+        self._conflicts += 1
+        if self._conflicts == 1:
+            log.info("the audit trail was moved on by another process")
+            return
+        pause_s = min(2.0 ** (self._conflicts - 2), LONGEST_REST_S)
+        self._rests_until = self._clock.monotonic() + pause_s
+        log.error(
+            "the audit trail could not be sealed %d times in a row, and rests for %g s: %s",
+            self._conflicts,
+            pause_s,
+            found,
+        )
+
     async def _step(self, *, is_urgent: bool) -> int:
-        looked = await self._look()
-        lead = self._ours(looked.state)
-        if lead is None and not self._may_lead(looked, is_urgent=is_urgent):
-            return 0
-        if not looked.entries and not (lead is not None and self._checkpoints.has_work(lead.chain)):
-            await self._prune(looked.now_ms)
-            return 0
-        known = await self._sessions.known({row.session for row in looked.entries}, looked.sessions)
+        for _ in range(LOOKS):
+            looked = await self._look()
+            lead = self._ours(looked.state)
+            if lead is None and not self._may_lead(looked, is_urgent=is_urgent):
+                return 0
+            if not looked.entries and not (lead is not None and self._checkpoints.has_work(lead.chain)):
+                await self._prune(looked.now_ms)
+                return 0
+            wanted = {row.session for row in looked.entries}
+            known = await self._sessions.known(wanted, looked.sessions)
+            again = self._clock.monotonic() + SHUT_S
+            self._shut |= dict.fromkeys(wanted - known.keys(), again)
+            if wanted <= known.keys():
+                break
         entries = [row for row in looked.entries if row.session in known]
         if lead is None:
             if not entries:
@@ -163,13 +200,17 @@ class Sequencer:
     async def _look(self) -> _Looked:
         async with self._store.reading() as work:
             state, lease, now_ms = await work.audit_state(), await work.find_lease(LEASE), await work.now_ms()
-            entries = await work.audit_entries(limit=BATCH)
-            if len(entries) == BATCH and len({row.session for row in entries}) == 1:
-                # A session that cannot be opened now must not hold up those behind it.
-                others = [each for each in await work.waiting_sessions() if each != entries[0].session]
-                entries += await work.audit_entries(sessions=others, limit=BATCH) if others else []
+            entries = await work.audit_entries(sessions=await self._open_ones(work), limit=BATCH)
             sessions = await work.audit_sessions({row.session for row in entries}) if entries else []
         return _Looked(entries, sessions, state, lease, now_ms)
+
+    async def _open_ones(self, work: UnitOfWork) -> list[str] | None:
+        """Return sessions to take entries of, without those that did not open lately; None for all."""
+        now = self._clock.monotonic()
+        self._shut = {session: again for session, again in self._shut.items() if again > now}
+        if not self._shut:
+            return None
+        return [each for each in await work.waiting_sessions() if each not in self._shut][:BATCH]
 
     def _ours(self, row: AuditStateRow | None) -> _Lead | None:
         """Return what this process leads by, if the store stands where it left it."""
@@ -208,18 +249,21 @@ class Sequencer:
         """Take the lead, and begin a session of the log where it stands; nothing of it is written yet."""
         trail = self._trail
         async with self._store.transaction() as work:
-            if await work.claim_lease(LEASE, trail.node, LEASE_MS) is None:
-                raise ConflictError("another process took the lead of the audit trail first")
             row = await work.audit_state()
+            if await work.claim_lease(LEASE, trail.node, LEASE_MS, floor=_token(row)) is None:
+                raise ConflictError("another process took the lead of the audit trail first")
             state, fault = await standing(work, row, self._state_keys, trail.store_id)
+        faults = [] if fault is None else [(fault, state.size)]
+        if (lost := await self._exports.examine(state.checkpoint())) is not None:
+            faults.append((lost.found, lost.size))
         session, key, reference = await self._stream_sessions.draw(state.stream)
         keys = await self._checkpoints.keys(state.stream)
         async with AuditedStore(self._store, trail).transaction() as work:
             details = told_keys(reference, session, state.stream, keys)
             await trail.record(work, AuditEvent("audit.sequencer", details=details))
-            if fault is not None:
-                found: dict[str, Detail] = {"found": fault, "size": state.size}
-                await trail.record(work, AuditEvent("audit.state", details=found))
+            for found, size in faults:
+                told: dict[str, Detail] = {"found": found, "size": size}
+                await trail.record(work, AuditEvent("audit.state", details=told))
         lead = self._lead = _Lead(Chain(state, session, key, self._clock), row)
         self._checkpoints.begin(0 if row is None else row.checkpoint_size)
         log.info("this process seals the audit trail", extra={"stream": state.stream, "size": state.size})
@@ -293,7 +337,7 @@ class Sequencer:
         lead.candidate = chain
         try:
             async with self._store.transaction() as work:
-                lease = await work.claim_lease(LEASE, self._trail.node, LEASE_MS)
+                lease = await work.claim_lease(LEASE, self._trail.node, LEASE_MS, floor=_token(before))
                 if lease is None:
                     raise ConflictError("the lead of the audit trail was lost to another process")
                 row = replace(row, token=lease.token)
@@ -330,6 +374,10 @@ class Sequencer:
         self._checkpoints.forget()
         if lead is not None:
             lead.chain.wipe()
+
+
+def _token(row: AuditStateRow | None) -> int:
+    return 0 if row is None else row.token
 
 
 def _rows_of(chain: Chain, examined: Sequence[Examined]) -> list[AuditLogRow]:

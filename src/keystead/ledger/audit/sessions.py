@@ -28,6 +28,8 @@ LONGEST_MS: Final = 2 * 86_400_000
 """An entry's time lies within so long after its session began."""
 SLACK_MS: Final = 600_000
 """How far a clock may be set back, or forward, in a session."""
+_ENDS_BACK_MS: Final = SLACK_MS // 2
+"""A clock that was set back so far, behind the beginning of its session, has another session begun."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,17 @@ class NodeSession:
         """Its id."""
         return self.row.id
 
+    def is_over(self, clock: Clock) -> bool:
+        """Whether another is to follow: a day has gone by, by either time, or the clock was set back behind it."""
+        if clock.monotonic() - self.began_s >= LIFETIME_S:
+            return True
+        # The monotonic time stands still while a machine sleeps, and knows nothing of a clock that is set.
+        return not -_ENDS_BACK_MS <= _wall_ms(clock) - self.row.begun_ms < LIFETIME_S * 1000
+
+    def serves(self, clock: Clock) -> bool:
+        """Whether an entry of now would be taken."""
+        return is_in_time(self.row, _wall_ms(clock))
+
     def draw(self) -> int:
         """Return the number of another entry, which is open until it is settled."""
         number = self.number
@@ -73,6 +86,11 @@ class NodeSession:
             return
         # What was told is told: nothing below has to be said again.
         self.lost.drop_below(ok)
+
+
+def is_in_time(row: AuditSessionRow, time_ms: float) -> bool:
+    """Whether an entry of a time, in milliseconds since 1970, can be of a session."""
+    return row.begun_ms - SLACK_MS <= time_ms <= row.begun_ms + LONGEST_MS + SLACK_MS
 
 
 def session_context(store_id: str, session_id: str, node: str, begun_ms: int) -> bytes:
@@ -97,7 +115,7 @@ def begin_session(
         KMSError: the WRAP keyring cannot be used now.
     """
     key, session_id = random(KEY_SIZE), random(16).hex()
-    begun_ms = int(clock.now().timestamp() * 1000)
+    begun_ms = int(_wall_ms(clock))
     wrapped = ring.seal(key, session_context(store_id, session_id, node, begun_ms))
     row = AuditSessionRow(session_id, node, wrapped, begun_ms)
     made = NodeSession(row, coder(key, store_id), parse_header(wrapped).key_id, clock.monotonic())
@@ -138,6 +156,10 @@ def told_session(members: Mapping[str, Any]) -> AuditSessionRow | None:
     except InvalidCiphertextError:
         return None
     return AuditSessionRow(str(members.get("session")), str(members.get("node")), wrapped, begun_ms)
+
+
+def _wall_ms(clock: Clock) -> float:
+    return clock.now().timestamp() * 1000
 
 
 @cache

@@ -11,17 +11,18 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from keystead import telemetry
 from keystead.crypto.keyring import Keyring
-from keystead.errors import ConflictError, KMSError, NotInitializedError
-from keystead.ledger.audit.actor import current_actor
+from keystead.errors import ConfigurationError, ConflictError, KMSError, NotInitializedError
+from keystead.ledger.audit.actor import Told, current_actor
+from keystead.ledger.audit.batches import Batches
 from keystead.ledger.audit.entries import EntryIds, entry_bytes
 from keystead.ledger.audit.key_rows import shared_out, told_of
-from keystead.ledger.audit.sessions import LIFETIME_S, NodeSession, begin_session
+from keystead.ledger.audit.sessions import NodeSession, begin_session
 from keystead.model import StoreState
 from keystead.ports import (
     AuditEntryRow,
@@ -40,14 +41,6 @@ RETRY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An event, and on whose behalf."""
-
-    event: AuditEvent
-    actor: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Written:
     """Entries that were written in a transaction which has not ended yet."""
 
@@ -55,12 +48,6 @@ class Written:
     numbers: list[int]
     ok: int
     last_id: bytes
-
-
-@dataclass(slots=True)
-class _Batch:
-    told: list[Told] = field(default_factory=list)
-    task: asyncio.Task[Exception | None] | None = None
 
 
 class Trail:
@@ -92,9 +79,9 @@ class Trail:
         self._session: NodeSession | None = None
         self._retry_at = 0.0
         self._told: WeakKeyDictionary[UnitOfWork, list[Told]] = WeakKeyDictionary()
-        self._batch = _Batch()
+        self._batches = Batches(self._write_batch)
         self._held: list[Told] | None = None
-        self._forget_locks()
+        self._beginning = asyncio.Lock()
 
     @property
     def wrap_ring(self) -> Keyring:
@@ -120,14 +107,16 @@ class Trail:
         """Write events in a transaction of their own; those of several callers at a time in one.
 
         Raises:
+            ConflictError: as ``write``.
             KMSError: they cannot be written.
         """
         if not self._notes_uses:
             return
+        told = [Told(event, current_actor()) for event in events]
         if self._held is not None:
-            self._held += [Told(event, current_actor()) for event in events]
-        elif self.is_on:
-            await self.tell(*events)
+            self._held += told
+        else:
+            await self._write_used(told)
 
     async def tell(self, *events: AuditEvent) -> None:
         """Write events as ``note`` does, of whatever kind they are; errors as there."""
@@ -155,8 +144,16 @@ class Trail:
 
     async def _write_held(self) -> None:
         held, self._held = self._held, None
-        if held and self.is_on:
-            await self._write_together(held)
+        if held:
+            await self._write_used(held)
+
+    async def _write_used(self, told: list[Told]) -> None:
+        if self.is_on:
+            await self._write_together(told)
+        elif self.is_refusing:
+            async with self.store.reading() as work:
+                state = await work.state()
+            self._refuse_if(is_audited=state.audited)
 
     async def ensure(self) -> None:
         """See that there is a session to write in: the first, or one after a day, a fork, or another WRAP key.
@@ -168,18 +165,18 @@ class Trail:
             if self.is_wanted_elsewhere and self.joins is not None:
                 await self.joins()
             return
-        session, now = self._session, self._clock.monotonic()
-        if session is not None and not self._is_over(session, now):
+        if not self._needs_session():
             return
         async with self._beginning:
-            if self._session is not session:
+            if not self._needs_session():
                 return
+            session = self._session
             try:
                 await self._begin_session(session)
             except KMSError as exc:
-                if session is None and self._is_strict:
+                if self._is_strict and (session is None or not session.serves(self._clock)):
                     raise
-                self._retry_at = now + RETRY_S
+                self._retry_at = self._clock.monotonic() + RETRY_S
                 log.warning("no audit session could be begun: %s", exc.code)
 
     async def write(self, work: UnitOfWork) -> Written | None:
@@ -187,13 +184,14 @@ class Trail:
 
         Raises:
             ConflictError: the store's trail was begun by another process, and this one has not joined it.
+            ConfigurationError: it was begun, and this process keeps a trail of its own.
             KMSError: they cannot be written.
         """
         told, changes = self._told.pop(work, []), work.changes
         if not self.is_on:
-            if self.is_refusing and changes.is_audited and (told or changes.keys):
-                self.is_wanted_elsewhere = True
-                raise ConflictError("this store's audit trail was begun meanwhile: join it, and try again")
+            if self.is_refusing and (told or changes.keys):
+                known = changes.is_audited
+                self._refuse_if(is_audited=(await work.state()).audited if known is None else known)
             return None
         if not told and not changes.keys:
             return None
@@ -217,24 +215,28 @@ class Trail:
 
     async def end(self) -> None:
         """Say that this process's session ends, and forget its key. Never fails: what cannot be said is not said."""
-        session = self._session
-        if session is not None and self.is_on:
-            with contextlib.suppress(KMSError):
-                async with AuditedStore(self.store, self).transaction() as work:
-                    await self.record(work, AuditEvent("audit.session_end"))
-                    await work.end_audit_session(session.id, session.number)
-        self.wipe()
+        async with self._beginning:
+            if self._session is not None and self.is_on:
+                with contextlib.suppress(KMSError):
+                    await self._write_end()
+            self.wipe()
 
     def draw_rows(self, told: Iterable[Told], changes: KeyChanges | None = None) -> tuple[list[AuditEntryRow], Written]:
         """Return entries, and what is to be settled when it is known how their transaction ended.
 
         Raises:
-            NotInitializedError: there is no session.
+            NotInitializedError: there is no session, or by this machine's clock none that an entry of now would be
+                taken in.
             InvalidInputError: details that no entry can hold.
         """
         session = self._session
-        if session is None:
+        if session is None or not session.serves(self._clock):
             raise NotInitializedError("the audit trail has no session; what is to be recorded has not happened")
+        return self._draw_in(session, told, changes)
+
+    def _draw_in(
+        self, session: NodeSession, told: Iterable[Told], changes: KeyChanges | None = None
+    ) -> tuple[list[AuditEntryRow], Written]:
         given = list(told)
         numbers = [session.draw() for _ in given]
         ok, undone = session.settled()
@@ -270,9 +272,10 @@ class Trail:
         """Begin again in a child of a fork."""
         self.wipe()
         self.written.clear()
-        self._batch, self._held = _Batch(), None
+        self._held = None
         self._told.clear()
-        self._forget_locks()
+        self._batches.forget()
+        self._beginning = asyncio.Lock()
 
     async def _write(self, work: UnitOfWork, told: Sequence[Told], changes: KeyChanges) -> Written | None:
         written: Written | None = None
@@ -293,57 +296,65 @@ class Trail:
 
     async def _write_together(self, told: list[Told]) -> None:
         """Write events with those that others want written at the same time."""
-        batch, loop = self._batch, asyncio.get_running_loop()
-        if batch.task is not None and batch.task.get_loop() is not loop:
-            batch = self._batch = _Batch()
-            self._writing = asyncio.Lock()
-        batch.told += told
-        if batch.task is None:
-            batch.task = loop.create_task(self._write_batch(batch), name="keystead-audit-write")
-        # Whoever is cancelled here is one of several.
-        failure = await asyncio.shield(batch.task)
+        failure = await self._batches.write(told)
         if failure is None:
             return
         if self._is_strict or not isinstance(failure, KMSError):
             raise failure
         log.error("an event is NOT in the audit trail: %s (%s)", told[0].event.action, failure.code)
 
-    async def _write_batch(self, batch: _Batch) -> Exception | None:
-        async with self._writing:
-            self._batch = _Batch()
-            try:
-                async with AuditedStore(self.store, self).transaction() as work:
-                    self._told[work] = batch.told
-            except Exception as failure:
-                return failure
-        return None
+    async def _write_batch(self, told: list[Told]) -> None:
+        async with AuditedStore(self.store, self).transaction() as work:
+            self._told[work] = told
 
     async def _begin_session(self, before: NodeSession | None) -> None:
         session, details = begin_session(self.wrap_ring, self.store_id, self.node, self._clock, self._random)
         if before is not None:
             ok, undone = before.settled()
             details["after"] = {"session": before.id, "ok": ok, "undone": undone}
-        self._session, written = session, None
-        try:
-            rows, written = self.draw_rows([Told(AuditEvent("audit.session", details=details), None)])
-            async with self.store.transaction() as work:
-                await work.add_audit_session(session.row)
-                if before is not None:
+        rows, written = self._draw_in(session, [Told(AuditEvent("audit.session", details=details), None)])
+        async with self.store.transaction() as work:
+            await work.add_audit_session(session.row)
+            await work.add_audit_entries(rows)
+        # Nobody writes in it before its row is there.
+        self._session = session
+        self.settle(written, is_committed=True)
+        if before is not None:
+            # Nobody draws in it any more. Where its end cannot be noted, it has none.
+            with contextlib.suppress(KMSError):
+                async with self.store.transaction() as work:
                     await work.end_audit_session(before.id, before.number - 1)
+
+    async def _write_end(self) -> None:
+        written: Written | None = None
+        try:
+            async with self.store.transaction() as work:
+                rows, written = self.draw_rows([Told(AuditEvent("audit.session_end"), current_actor())])
+                # That was its last number: who draws from here on begins another session.
+                self._session = None
                 await work.add_audit_entries(rows)
+                await work.end_audit_session(written.session.id, written.numbers[-1])
         except BaseException:
-            self._session = before
+            self.settle(written, is_committed=False)
             raise
         self.settle(written, is_committed=True)
 
-    def _is_over(self, session: NodeSession, now: float) -> bool:
+    def _needs_session(self) -> bool:
+        session = self._session
+        if session is None or not session.serves(self._clock):
+            return True
         active = None if self._ring is None else self._ring.snapshot.active
         is_rewrapped = active is not None and active != session.wrapped_by
-        return (is_rewrapped or now - session.began_s >= LIFETIME_S) and now >= self._retry_at
+        return (is_rewrapped or session.is_over(self._clock)) and self._clock.monotonic() >= self._retry_at
 
-    def _forget_locks(self) -> None:
-        self._beginning = asyncio.Lock()
-        self._writing = asyncio.Lock()
+    def _refuse_if(self, *, is_audited: bool) -> None:
+        if is_audited and self.joins is None:
+            raise ConfigurationError(
+                "this store's audit trail was begun meanwhile, and this manager has one of its own"
+            )
+        if is_audited:
+            self.is_wanted_elsewhere = True
+            raise ConflictError("this store's audit trail was begun meanwhile: join it, and try again")
 
 
 class AuditedStore:

@@ -1,0 +1,92 @@
+"""The tree over a log that lies in a table: what proofs of its growth are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from keystead.crypto.merkle import consistency_proof, leaf_hash, node_hash, root_of
+from keystead.errors import InvalidInputError
+from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload
+from keystead.ports import KeyStore
+
+_LEVEL: Final = 12
+"""Subtrees of so many levels are read at once, and remembered; higher ones are made from them."""
+
+
+class TableTree:
+    """The tree over a log in a table. Nothing of it is believed: who asked for a proof checks it.
+
+    Args:
+        wait: runs what reads the store, and waits for it.
+    """
+
+    def __init__(self, store: KeyStore, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self._store = store
+        self._wait = wait
+        self._first: int | None = None
+        self._known: dict[tuple[int, int], bytes] = {}
+
+    def proof(self, old: int, new: int) -> Sequence[bytes]:
+        """Return the proof that the log of ``new`` records begins with its first ``old``; errors as ``subtree``."""
+        return consistency_proof(old, new, self.subtree)
+
+    def subtree(self, level: int, number: int) -> bytes:
+        """Return the root of a complete subtree.
+
+        Raises:
+            InvalidInputError: records are missing for it.
+        """
+        if self._first is None:
+            self._first = self._wait(self._begin())
+        known = self._known.get((level, number))
+        if known is not None:
+            return known
+        start, end = number << level, (number + 1) << level
+        if start >= self._first and level <= _LEVEL:
+            root = self._of_lines(start, end)
+        elif level == 0:
+            raise InvalidInputError("records that were moved away are needed for this proof")
+        else:
+            root = node_hash(self.subtree(level - 1, 2 * number), self.subtree(level - 1, 2 * number + 1))
+        if level >= _LEVEL:
+            self._known[level, number] = root
+        return root
+
+    def _of_lines(self, start: int, end: int) -> bytes:
+        leaves: list[bytes] = []
+        while start + len(leaves) < end:
+            page = self._wait(self._page(start + len(leaves), end))
+            if not page:
+                raise InvalidInputError(f"the audit trail has no record {start + len(leaves)}")
+            leaves += [leaf_hash(line) for line in page]
+        return root_of(leaves)
+
+    async def _page(self, start: int, end: int) -> list[bytes]:
+        async with self._store.reading() as work:
+            rows = await work.audit_records(after=start - 1, before=end, limit=1 << _LEVEL)
+        return [row.line for row in rows]
+
+    async def _begin(self) -> int:
+        """Take what the files say of the records before them, and return the number of the first one."""
+        async with self._store.reading() as work:
+            first = await work.audit_records(limit=1)
+            headers = await work.audit_controls(Kind.FILE.value, newest_first=True)
+        for row in headers:
+            try:
+                header = FileHeader.of(parse_payload(parse_line(row.line).payload))
+            except MalformedRecordError:
+                continue
+            self._known |= _subtrees(row.seq, header.roots)
+        return first[0].seq if first else 0
+
+
+def _subtrees(size: int, roots: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
+    """Return the complete subtrees over the first ``size`` records, by level and number."""
+    found: dict[tuple[int, int], bytes] = {}
+    at, remaining = 0, iter(roots)
+    for level in reversed(range(size.bit_length())):
+        if size >> level & 1:
+            found[level, at >> level] = next(remaining, b"")
+            at += 1 << level
+    return found
