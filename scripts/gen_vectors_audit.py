@@ -128,11 +128,12 @@ def entries(begun: Case, keys: list[Case]) -> list[Case]:
 def rejections() -> list[Case]:
     """Return what becomes of what is no entry."""
     found = []
-    for reason, content in {"code": b"{}", "malformed": b"", "session": b"\xff\n", "duplicate": b"[]"}.items():
-        row = known_bytes(f"audit row {reason}", 16)
+    contents = {"code": b"{}", "malformed": b"", "session": b"\xff\n", "duplicate": b"[]", "archived": b"{}"}
+    for reason, content in contents.items():
+        row = known_bytes(f"audit row {reason}", 17 if reason == "archived" else 16)
         told = {
             "reason": reason,
-            "row": row.hex(),
+            "row": row.hex() if len(row) <= 16 else hashlib.sha256(row).hexdigest(),
             "sha256": hashlib.sha256(content).hexdigest(),
             "size": len(content),
         }
@@ -196,6 +197,9 @@ def state(comment: str, size: int, **members: Any) -> Case:
         "first": 0,
         "begun": BEGUN if size else 0,
         "ends": None,
+        "since": 12,
+        "over": None,
+        "horizon": 0,
         **members,
     }
     content = canonical(told)
@@ -242,6 +246,10 @@ def audit_file() -> Case:
             state("seven records", 7),
             state("closed", 8, ends=0),
             state("the next file has not begun", 100_003 % 11, file=2, first=1, ends=3),
+            state("sessions that began before are over", 9, horizon=BEGUN - 1),
+            state("the trail has been ended", 9, over=2**53 - 1),
+            state("no trail has begun on it yet", 0, since=0),
+            state("of an ended trail, imported", 0, since=0, over=7),
         ],
         "signers": [signer()],
     }

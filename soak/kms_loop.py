@@ -15,7 +15,10 @@ from soak.kms_places import CONTEXT, KEY, KmsPlace, places
 IN_FLIGHT = 100
 TICK_S = 0.001
 STALL_MS = 5.0
+WARM_UP = 20
 OVERHEAD_US = 250.0
+BEYOND_A_HOP_US = 140.0
+"""The overhead less what a bare hop to a thread costs on the machine that it was set for, 110 us."""
 
 
 def lateness(folder: Path, index: int, *, seconds: float, rounds: int, is_full: bool) -> Figures:
@@ -55,24 +58,31 @@ def overhead(folder: Path, index: int, *, calls: int, is_full: bool) -> Figures:
         async with list(places(folder))[index] as place:
             guarded = place.guarded()
             sealed = await guarded.encrypt(KEY, place.key_id, context=CONTEXT)
-            ours, raw = [], []
-            for number in range(calls + 20):
+            ours, raw, hopped = [], [], []
+            for number in range(calls + WARM_UP):
                 raw_s = await place.raw_s(sealed)
+                hopped_s = raw_s if place.hopped_s is None else await place.hopped_s(sealed)
                 started = time.perf_counter()
                 await guarded.decrypt(sealed)
-                if number >= 20:
+                if number >= WARM_UP:
                     ours.append(time.perf_counter() - started)
                     raw.append(raw_s)
-            base = statistics.median(raw) * 1e6
-            added = statistics.median(ours) * 1e6 - base
+                    hopped.append(hopped_s)
+            base, hop, added = _us(raw), _us(hopped) - _us(raw), _us(ours) - _us(raw)
             figures.tell(place.name, "us a decryption by the SDK alone, median", base)
+            figures.tell(place.name, "us that a bare hop to a thread adds, where the SDK blocks", hop)
             if is_full:
                 figures.at_most(place.name, "us that guard and provider add", added, OVERHEAD_US)
+                figures.at_most(place.name, "us of these beyond a bare hop", added - hop, BEYOND_A_HOP_US)
             else:
                 figures.tell(place.name, "us that guard and provider add", added)
 
     asyncio.run(main())
     return figures
+
+
+def _us(seconds: list[float]) -> float:
+    return statistics.median(seconds) * 1e6
 
 
 async def _call_all(place: KmsPlace) -> None:

@@ -8,6 +8,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     KMSError                                kms_error                    no
     ├── ConfigurationError                  configuration                no
     │   ├── MissingDependencyError          missing_dependency           no    also ImportError
+    │   ├── KekMismatchError                kek_mismatch                 no
     │   ├── AlreadyInitializedError     [2] already_initialized          no
     │   ├── InvalidSeedError            [2] invalid_seed                 no
     │   ├── InvalidSaltError            [2] invalid_salt                 no
@@ -46,6 +47,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     └── StorageOperationError           [2] storage_operation            no
         ├── StoreUnavailableError           store_unavailable            yes
         │   └── StaleViewError              stale_view                   yes
+        ├── StoreNotFoundError              store_not_found              no
         ├── StoreReadOnlyError              store_read_only              no
         ├── StoreFullError                  store_full                   yes
         ├── SchemaVersionError              schema_version               no
@@ -79,6 +81,12 @@ class MissingDependencyError(ConfigurationError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 
     code = "missing_dependency"
+
+
+class KekMismatchError(ConfigurationError):
+    """A log was sealed under another KEK than the one it is opened with; the message names both, and how to go on."""
+
+    code = "kek_mismatch"
 
 
 class AlreadyInitializedError(ConfigurationError):
@@ -270,11 +278,8 @@ class DataKeyNotLoadedError(DecryptionError):
 
     def __init__(self, data_key_id: int, message: str | None = None) -> None:
         self.data_key_id = data_key_id
-        super().__init__(
-            message
-            or f"data key {data_key_id} is not loaded in this process; "
-            "use `await km.decrypt_local(blob)` (or keystead.blocking) to fetch it from the store"
-        )
+        told = f"data key {data_key_id} is not loaded in this process: `await km.decrypt_local(blob)` fetches it"
+        super().__init__(message or told)
 
     def __reduce__(self) -> tuple[type[DataKeyNotLoadedError], tuple[int, str]]:
         return type(self), (self.data_key_id, str(self))
@@ -344,6 +349,12 @@ class StaleViewError(StoreUnavailableError):
     """This process has not polled the store for too long to know which index keys must be written."""
 
     code = "stale_view"
+
+
+class StoreNotFoundError(StorageOperationError):
+    """No store is in the SQLite file that was named, and none was to be made there; the message names the file."""
+
+    code = "store_not_found"
 
 
 class StoreReadOnlyError(StorageOperationError):

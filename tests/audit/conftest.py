@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from keystead.stores.schema import migrate
+from tests.audit.marks import Setting
 from tests.audit.places import Place
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
@@ -41,3 +42,15 @@ def postgres(postgres_url: str) -> Place:
     """An empty store in PostgreSQL."""
     migrate(postgres_url)
     return Place(postgres_url)
+
+
+@pytest.fixture(params=["journal", "no journal"])
+def setting(request: pytest.FixtureRequest, place: Place, tmp_path: Path) -> Setting:
+    """A store of each kind, whose processes share a state folder or have none that knows anything."""
+    return Setting(place, tmp_path, has_journal=request.param == "journal")
+
+
+@pytest.fixture
+def alone(place: Place, tmp_path: Path) -> Setting:
+    """A store of each kind, and processes that know nothing of one another."""
+    return Setting(place, tmp_path, has_journal=False)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, KMSError
-from keystead.ledger.audit.entries import MAX_ENTRY_BYTES
+from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, KMSError, StorageOperationError
 from keystead.ledger.audit.options import AuditOptions
 from keystead.manager import admin
 from keystead.manager.auditing import Auditing
-from keystead.ports import AuditEvent, UnitOfWork
+from keystead.manager.manager import KeyManager
+from keystead.ports import MAX_ENTRY_BYTES, AuditEvent, UnitOfWork
 from tests.audit.places import Place, auditing_of, checked, options, seal
 
 
@@ -67,6 +67,50 @@ async def test_nothing_is_unwrapped_for_use_where_that_cannot_be_recorded(place:
             pass
     mend_entries(place)
     assert (await checked(place)).valid
+
+
+async def disabled_elsewhere(one: KeyManager, two: KeyManager) -> tuple[int, int]:
+    """Let another process replace and disable the key that one holds; return both ids."""
+    old = await one.get_active_data_key()
+    new = await two.rotate_data_key(promote="now")
+    await admin.disable_key(two, old.id)
+    return old.id, new.id
+
+
+async def test_a_key_that_was_disabled_goes_out_of_use_although_no_other_can_be_recorded(place: Place) -> None:
+    async with place.open(audit=options()) as one, place.open(audit=options()) as two:
+        old, new = await disabled_elsewhere(one, two)
+        ring = (await one.session()).live.find("default")
+        assert ring is not None
+        assert old in ring.snapshot.keys
+        break_entries(place)
+        with pytest.raises(KMSError):
+            await one.run_due()
+        assert (old in ring.snapshot.keys, old in ring.snapshot.withheld, new in ring.snapshot.keys) == (
+            False,
+            True,
+            False,
+        )
+        mend_entries(place)
+        await one.run_due()
+        assert new in ring.snapshot.keys
+
+
+async def test_a_key_that_was_disabled_goes_out_of_use_although_no_session_can_be_begun(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse() -> None:
+        raise StorageOperationError("no more sessions")
+
+    async with sqlite_place.open(audit=options()) as one, sqlite_place.open(audit=options()) as two:
+        old, _ = await disabled_elsewhere(one, two)
+        monkeypatch.setattr(auditing_of(one).trail, "ensure", refuse)
+        with pytest.raises(StorageOperationError, match="no more sessions"):
+            await one.run_due()
+        ring = (await one.session()).live.find("default")
+        assert ring is not None
+        assert old in ring.snapshot.withheld
+        monkeypatch.undo()
 
 
 async def test_with_warn_the_change_happens_and_an_error_is_logged(
@@ -164,8 +208,8 @@ async def test_a_manager_that_opens_while_the_trail_begins_uses_no_key_unrecorde
         await km.audit.end("for a while")
     real = Auditing.open
 
-    async def meanwhile(self: Auditing) -> None:
-        await real(self)
+    async def meanwhile(self: Auditing, *, is_kept: bool) -> None:
+        await real(self, is_kept=is_kept)
         monkeypatch.undo()
         async with place.open(audit=True):
             pass

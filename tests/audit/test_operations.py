@@ -117,6 +117,7 @@ CHANGES_NOTHING: dict[str, set[str]] = {
         *("insert_of", "sequenced", "last_checkpoint", "entries", "verify", "trust_policy", "export", "status"),
         "begin",  # tests/audit/test_beginning.py
         "archive",  # tests/audit/test_archive.py
+        "acknowledge",  # tests/audit/test_acknowledging.py
     },
     "admin": {"list_keys", "find_key", "open_keyring", "list_uses", "store_status"},
     "backup": {

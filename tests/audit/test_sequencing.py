@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from keystead.errors import InvalidInputError, StoreUnavailableError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.ledger.audit.entries import split_payload
-from keystead.ledger.audit.sequencer import BATCH, SHUT_S
+from keystead.ledger.audit.looking import BATCH, SHUT_S
 from keystead.ledger.format.records import parse_line
 from keystead.manager.manager import KeyManager
 from keystead.ports import AuditEvent
@@ -173,7 +173,7 @@ async def test_waiting_ends_where_nobody_can_seal(place: Place) -> None:
     async with place.open(audit=options()) as km:
         await seal(km)
         place.execute(
-            "UPDATE leases SET owner = 'elsewhere', until_ms = until_ms + 600000 WHERE name = 'keystead.audit'"
+            "UPDATE leases SET owner = 'elsewhere', until_ms = until_ms + 30000 WHERE name = 'keystead.audit'"
         )
         await km.audit.record("order.paid", number=1)
         with pytest.raises(StoreUnavailableError, match="keystead audit status"):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from keystead.errors import ConflictError
-from keystead.ledger.audit.sequencer import BATCH, LONGEST_REST_S, SHUT_S
+from keystead.ledger.audit.looking import BATCH, SHUT_S
+from keystead.ledger.audit.sequencer import LONGEST_REST_S
 from tests.audit.places import Place, auditing_of, kinds, options, seal
 from tests.fakes.clock import FakeClock
 
@@ -17,7 +18,7 @@ def put_in_the_way(place: Place, sessions: list[str]) -> None:
     """Insert a batch of entries, with the lowest ids, of sessions whose WRAP key cannot be unwrapped now."""
     wrapped = place.execute("SELECT wrapped_key FROM audit_sessions LIMIT 1")[0][0]
     for session in sessions:
-        place.execute("INSERT INTO audit_sessions VALUES (?, ?, ?, ?, ?)", session, "node", wrapped, 0, None)
+        place.execute("INSERT INTO audit_sessions VALUES (?, ?, ?, ?)", session, "node", wrapped, 0)
     for number in range(BATCH):
         session = sessions[number % len(sessions)]
         place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", number.to_bytes(16), session, b"x", b"x" * 32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from keystead.errors import KeyStateError
-from keystead.ledger.audit.sequencer import SHUT_S
+from keystead.errors import KeyStateError, StorageOperationError
+from keystead.ledger.audit.looking import SHUT_S
 from keystead.lifecycle.uses import Uses
 from keystead.manager import admin
 from keystead.model import WRAP_KEYRING, DataKeyState
@@ -101,6 +103,39 @@ async def test_a_kms_that_refuses_the_wrap_key_is_told_in_the_trail(world: World
         await km.run_due()
         told = [entry for entry in await waiting(world) if entry["action"] == "kek.refuse"]
         assert [entry["details"]["code"] for entry in told] == ["provider_auth"]
+
+
+class Telling:
+    """A trail that takes its time to be told, and may fail."""
+
+    def __init__(self, uses: Callable[[], Uses]) -> None:
+        self.told: list[AuditEvent] = []
+        self.fails = False
+        self._uses = uses
+
+    async def record(self, work: UnitOfWork, event: AuditEvent) -> None:
+        """Take no notice."""
+
+    async def note(self, *events: AuditEvent) -> None:
+        """Take events; meanwhile another WRAP key is unwrapped."""
+        self._uses().unwrapped(2)
+        if self.fails:
+            raise StorageOperationError("no more entries")
+        self.told += events
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_wrap_key_that_is_unwrapped_while_another_is_told_is_told_next(fails: bool) -> None:
+    trail = Telling(lambda: uses)
+    uses = Uses(trail)
+    trail.fails = fails
+    uses.unwrapped(1)
+    with pytest.raises(StorageOperationError) if fails else contextlib.nullcontext():
+        await uses.loaded("default", [7])
+    trail.fails = False
+    await uses.loaded("default")
+    told = [event.details["wrap_keys"] for event in trail.told]
+    assert told == ([["1", "2"]] if fails else [["1"], ["2"]])
 
 
 async def test_a_trail_that_is_told_of_changes_alone_is_told_of_nothing_else() -> None:

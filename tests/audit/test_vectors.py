@@ -149,9 +149,13 @@ def test_other_bytes_are_no_entry(content: bytes) -> None:
     [
         b"",
         b"{}",
-        b'{"begun":0,"ends":null,"file":0,"first":0,"roots":["AA=="],"size":0,"stream":"s","tag":"","time":0}',
+        b'{"begun":0,"ends":null,"file":0,"first":0,"over":null,"roots":["AA=="],"since":0,"size":0,"stream":"s",'
+        b'"tag":"","time":0}',
         bytes.fromhex(VECTORS["states"][1]["state"]).replace(b'"size":7', b'"size":8'),
         bytes.fromhex(VECTORS["states"][1]["state"]).replace(b'"size":7', b'"size":"7"'),
+        bytes.fromhex(VECTORS["states"][1]["state"]).replace(b'"over":null', b'"over":-1'),
+        bytes.fromhex(VECTORS["states"][1]["state"]).replace(b'"since":12', b'"since":true'),
+        bytes.fromhex(VECTORS["states"][1]["state"]).replace(b',"since":12', b""),
     ],
 )
 def test_other_bytes_are_no_state(content: bytes) -> None:

@@ -178,6 +178,7 @@ def test_a_setting_that_no_trail_has_is_refused(folder: Path, cli: Cli) -> None:
 def test_the_environment_begins_a_trail_too(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYSTEAD_AUDIT_ENABLED", "true")
     monkeypatch.setenv("KEYSTEAD_AUDIT_CHECKPOINT_EVERY", "5m")
+    cli.ok("key", "rotate", "default")
     assert cli.json("audit", "status")["is_on"] is True
     shown = cli.json("config", "check")["settings"]
     assert shown["audit.checkpoint_every"] == {

@@ -84,6 +84,32 @@ def test_what_keystead_did_not_write_is_exit_code_3(folder: Path, cli: Cli) -> N
     cli.fails(3, "inspect", given=b"just some text")
 
 
+def test_what_does_not_open_is_named(folder: Path, cli: Cli) -> None:
+    cli.ok("encrypt", "-o", "note.enc", "--context", "room=4", given=PLAIN)
+    assert cli.fails(3, "decrypt", "note.enc").startswith(
+        "error: note.enc: decryption failed: wrong key, wrong context"
+    )
+
+
+def test_what_another_store_encrypted_says_so(folder: Path, cli: Cli) -> None:
+    cli.ok("encrypt", "-o", "note.enc", "--store", "sqlite:///other.db", given=PLAIN)
+    assert "is not in this store: name the store it was encrypted with" in cli.fails(3, "decrypt", "note.enc")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"a text that was never encrypted, and long enough for a header", b"ks1.x"]
+)
+@pytest.mark.parametrize("command", ["decrypt", "inspect"])
+def test_a_file_that_was_never_encrypted_is_named_with_the_cure(
+    folder: Path, cli: Cli, command: str, content: bytes
+) -> None:
+    Path("note").write_bytes(content)
+    error = cli.fails(3, command, "note")
+    assert error.startswith("error: note is nothing that Keystead encrypted, or not all of it (")
+    assert "name a file as `keystead encrypt` wrote it" in error
+    assert cli.fails(3, command, given=content).startswith("error: what stdin gives is nothing")
+
+
 def test_a_file_may_be_encrypted_in_place(folder: Path, cli: Cli) -> None:
     Path("data").write_bytes(PLAIN)
     cli.ok("encrypt", "data", "-o", "data")

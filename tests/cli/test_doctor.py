@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from keystead.errors import ConfigurationError
 from keystead.providers import registry
 from keystead.testing import FakeKMS
 from tests.cli.conftest import Cli
@@ -89,6 +90,34 @@ def test_a_local_kek_that_is_not_there_is_found_and_not_made(empty: Path, cli: C
     assert list(empty.iterdir()) == []
 
 
+def test_what_one_setting_breaks_is_told_once(empty: Path, cli: Cli, service: FakeKMS) -> None:
+    service.fail_always(ConfigurationError("no Region is set"))
+    found = findings(cli, "fakekms:")
+    assert [each["check"] for each in found if each["detail"] == "no Region is set"] == ["configuration"]
+    assert status_of(found, "provider fake", "clock") == "skipped"
+
+
+def test_what_missing_credentials_keep_from_being_told_is_not_repeated(empty: Path, cli: Cli, service: FakeKMS) -> None:
+    service.deny()
+    found = findings(cli, "fakekms:")
+    assert status_of(found, "provider fake", "credentials") == "fail"
+    told = {each["detail"] for each in found if each["check"] in ("permissions", "rotation", "clock")}
+    assert told == {"not told, for the same reason as 'credentials'"}
+
+
+def test_the_trail_has_lines_of_its_own(folder: Path, cli: Cli) -> None:
+    [kept] = [each for each in findings(cli) if each["about"] == "audit trail"]
+    assert (kept["status"], kept["cure"]) == ("ok", None)
+    assert "keystead audit begin" in kept["detail"]
+    cli.ok("audit", "begin")
+    found = findings(cli)
+    checks = ("kept", "sealed", "waiting", "sequencer", "checkpoint", "exported", "rejected")
+    assert [each["check"] for each in found if each["about"] == "audit trail"] == [*checks]
+    assert status_of(found, "audit trail", "exported") == "warn"
+    cli.ok("audit", "checkpoint", "kept")
+    assert {status_of(findings(cli), "audit trail", check) for check in checks} == {"ok"}
+
+
 def test_a_missing_extra_is_a_finding(empty: Path, cli: Cli, service: FakeKMS) -> None:
     [finding] = findings(cli, "missingkms:")
     assert (finding["about"], finding["check"], finding["status"]) == ("provider missingkms", "sdk", "fail")
@@ -127,7 +156,7 @@ def several(folder: Path, *lines: str) -> None:
 def test_every_provider_of_the_settings_is_examined(folder: Path, cli: Cli, service: FakeKMS) -> None:
     several(folder, "providers:", "  local: file:keystead.kek", "  cloud: 'fakekms:'", "default_provider: local")
     found = findings(cli)
-    assert {each["about"] for each in found} == {"provider local", "provider cloud", "store"}
+    assert {each["about"] for each in found} == {"provider local", "provider cloud", "store", "audit trail"}
     service.deny()
     found = findings(cli)
     assert status_of(found, "provider cloud", "credentials") == "fail"
@@ -181,7 +210,7 @@ def test_each_kek_of_a_set_is_examined_and_missing_wraps_are_told(
     assert status_of(found, "provider both/work", "configuration") == "fail"
     assert status_of(found, "store", "wraps") == "warn"
     monkeypatch.setenv("WORK_KEK", KEK)
-    assert "moved 0 data keys and 1 WRAP keys" in cli.ok("key", "rewrap", "--keep-wrap-key").stdout
+    assert "moved 0 data keys and 1 WRAP key" in cli.ok("key", "rewrap", "--keep-wrap-key").stdout
     assert cli.json("status")["store"]["missing_wraps"] == {}
     assert {each["status"] for each in findings(cli) if each["about"] == "provider both/work"} == {"ok"}
     [kek] = cli.json("status")["store"]["keks"]

@@ -45,6 +45,18 @@ def test_init_makes_settings_a_kek_and_a_store(empty: Path, cli: Cli) -> None:
     assert "Back up keystead.kek" in result.stdout
 
 
+def test_init_makes_the_folder_that_it_is_given(empty: Path, cli: Cli) -> None:
+    cli.ok("init", "deep/down")
+    assert (empty / "deep" / "down" / "keystead.yaml").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_named_and_a_failure_leaves_none(empty: Path, cli: Cli) -> None:
+    (empty / "file").touch()
+    assert "the folder file/below cannot be made" in cli.fails(1, "init", "file/below")
+    cli.fails(1, "init", "new", "--kms", "env:A_KEY_THAT_IS_NOT_SET")
+    assert [path.name for path in empty.iterdir()] == ["file"]
+
+
 def test_only_the_owner_may_read_the_kek_and_the_store(folder: Path) -> None:
     for name in ("keystead.kek", "keys.db"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600

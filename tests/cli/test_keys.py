@@ -218,3 +218,14 @@ def test_maintenance_tells_what_it_did(folder: Path, cli: Cli) -> None:
 def test_a_single_command_is_no_node(folder: Path, cli: Cli) -> None:
     cli.ok("maintain")
     assert cli.json("status")["store"]["nodes"] == 0
+
+
+def test_only_an_active_version_is_said_to_rotate(folder: Path, cli: Cli) -> None:
+    cli.ok("key", "rotate")
+    lines = cli.ok("key", "list", "--keyring", "default").stdout.splitlines()[2:]
+    assert [(line.split()[2], line.split()[-1].endswith("Z")) for line in lines] == [
+        ("decrypt-only", False),
+        ("active", True),
+    ]
+    assert "rotates" not in cli.ok("key", "show", "default/1").stdout
+    assert "rotates" in cli.ok("key", "show", "default/2").stdout

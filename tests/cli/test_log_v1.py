@@ -24,7 +24,7 @@ def old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_of_the_older_format_is_verified_and_its_limits_are_said(old: Path, cli: Cli) -> None:
     result = cli.ok("log", "verify", old.name, "--key-env", "AUDIT_KEY")
-    assert "fapilog-tamper, format 1: as it was written (3 records, 1 files)" in result.stdout
+    assert "fapilog-tamper, format 1: as it was written (3 records, 1 file)" in result.stdout
     assert "warning: format 1" in result.stderr
     report = cli.json("log", "verify", old.name, "--key-env", "AUDIT_KEY")
     assert (report["valid"], report["manifest_signature_valid"]) == (True, True)

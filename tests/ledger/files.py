@@ -49,7 +49,7 @@ def killed(log: SealedFile, *, between_files: int | None = None) -> None:
 
 def until(is_so: Callable[[], object]) -> None:
     """Wait until something is so."""
-    for _ in range(1000):
+    for _ in range(6000):
         if is_so():
             return
         time.sleep(0.01)

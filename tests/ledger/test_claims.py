@@ -68,11 +68,15 @@ CLAIMS: Final = {
     "ledger/test_log_rotation.py": {
         "compression": "test_files_that_ended_are_compressed",
     },
+    "ledger/test_log_kek.py": {
+        "another KEK": "test_another_kek_of_this_machine_is_refused_before_anything_is_written",
+        "a rotated KEK": "test_a_kek_that_was_replaced_by_a_next_version_goes_on_and_the_whole_log_verifies",
+    },
     "ledger/test_sealed_file.py": {
         "restart": "test_a_log_goes_on_where_it_ended",
     },
     "ledger/test_proving.py": {
-        "proof of one record by the index": "test_one_record_among_many_is_found_quickly",
+        "proof of one record by the index": "test_one_record_among_many_is_found_by_reading_little",
         "proof without the index": "test_a_log_without_the_index_is_proved_all_the_same",
         "proof with a lying index": "test_the_index_is_made_anew_where_it_is_absent_stale_or_a_lie",
     },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,13 @@ from tests.ledger.logs import kinds
 
 def test_files_end_at_their_size_and_are_one_stream(path: Path, kms: FakeKMS) -> None:
     with opened(path, kms, max_bytes=5000, buffer_s=0.01) as log:
-        for number in range(20):
-            log.append_many([b'{"number":%d,"text":"%b"}' % (number, b"x" * 100)] * 20)
-            log.flush()
-            time.sleep(0.01)
+        for number in (1, 2):
+            log.append_many([b'{"number":%d,"text":"%b"}' % (number, b"x" * 100)] * 50)
+            until(path.with_name(f"app.log.{number:06d}").exists)
         policy = log.trust_policy()
-    files = sorted(each.name for each in path.parent.glob("app.log.0*"))
-    assert files[:2] == ["app.log.000001", "app.log.000002"]
     report = verified(path, kms, policy, expect_closed=True)
-    assert (report.errors, report.files) == ([], len(files) + 1)
-    assert report.records_checked >= 400
+    assert (report.errors, report.files) == ([], 3)
+    assert report.records_checked >= 100
 
 
 def test_a_file_is_ended_by_hand_and_verifies_alone(path: Path, kms: FakeKMS) -> None:

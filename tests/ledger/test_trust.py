@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keystead.errors import CouldNotVerifyError, InvalidInputError, KeyNotFoundError
-from keystead.ledger import SealedFile, TrustPolicy, Verifier
+from keystead.ledger import ErrorType, SealedFile, TrustPolicy, Verifier
 from keystead.ledger.format.records import parse_line
 from keystead.ledger.format.tags import SessionKey
 from keystead.ledger.reading import checking
@@ -143,3 +144,14 @@ def test_a_kms_that_has_lost_the_key_is_quoted_as_it_is(path: Path, kms: FakeKMS
     named = dataclasses.replace(policy.keys[0], kms="awskms:///alias/audit")
     with pytest.raises(CouldNotVerifyError, match="did not open a session's key: there is no key 'audit'"):
         verified(path, kms, dataclasses.replace(policy, keys=(named,)))
+
+
+@pytest.mark.parametrize("key", [b"", b"ks2.", b"ks2.!!", b"ks2.AAAA", b"ks9.AAAA", b"text"])
+def test_a_session_whose_key_no_kms_has_wrapped_is_a_finding_and_no_error(path: Path, kms: FakeKMS, key: bytes) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = log.trust_policy()
+    path.write_bytes(re.sub(rb'"key":"ks2.[^"]+"', b'"key":"%b"' % key, path.read_bytes(), count=1))
+    report = verified(path, kms, policy)
+    assert report.errors[0].error_type is ErrorType.UNTRUSTED
+    assert "none that a KMS has wrapped" in report.errors[0].message

@@ -16,7 +16,7 @@ from keystead.errors import ConfigurationError, InvalidInputError, InvalidProofE
 from keystead.integrations.logging import SealedHandler
 from keystead.integrations.structlog import SealedLoggerFactory
 from keystead.ledger import KmsCheckpointSigner, LocalSigner, SealedFile
-from keystead.ledger.reading.index import LogIndex
+from keystead.ledger.reading.index_file import Contents
 from keystead.ledger.tlog.checkpoint_signers import name_for
 from keystead.ledger.tlog.note import Note, NoteKey
 from keystead.ledger.witness.server import WitnessServer
@@ -117,7 +117,7 @@ def test_the_index_that_proofs_are_made_by_is_never_believed(
         for at in range(len(content) - 200, len(content)):
             content[at] ^= 1
         index.write_bytes(content)
-        monkeypatch.setattr(LogIndex, "_save", lambda index: None)
+        monkeypatch.setattr(Contents, "save", lambda contents, log, size: None)
         log.append(b"3")
         assert names(log.checkpoint())[1:] == [each.key.name for each in BOTH]
 

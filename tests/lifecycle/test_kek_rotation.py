@@ -243,3 +243,15 @@ async def test_a_rotation_that_is_refused_leaves_no_doubt(world: World) -> None:
         with pytest.raises(KeyRotationError):
             await rotate(km)
         assert (await km.perform_maintenance()).rewrapped == 1
+
+
+async def test_a_doubt_that_another_release_has_noted_is_left_to_it(world: World) -> None:
+    async with world.open() as km:
+        name = f"{lease_name(KEK)}:in doubt"
+        async with world.store.transaction() as work:
+            noted = await work.claim_lease(name, "another release", 3_600_000)
+        assert noted is not None
+        await rotate(km)
+        async with world.store.transaction() as work:
+            assert await work.claim_lease(name, "nobody", 1) is None
+    assert world.kms.calls["rotate_key"] == 1

@@ -124,6 +124,7 @@ async def test_an_export_holds_no_key_and_is_read_back_as_it_was(world: World) -
 BODY: dict[str, Any] = {
     "store_id": "0" * 32,
     "epoch": 3,
+    "audited": False,
     "exported_at": "2030-01-01T00:00:00.000000Z",
     "keyrings": [],
     "keys": [],
@@ -147,6 +148,7 @@ DAMAGED = {
     "a keyring without a name": document(keyrings=[{"purpose": "wrap"}]),
     "a key with odd base64": document(keys=[{"wrapped_key": "***"}]),
     "an epoch that is no number": document(epoch="many"),
+    "a trail that is neither kept nor not": document(audited="always"),
     "a source without a place": document(key_uses=[{"name": "x"}]),
 }
 

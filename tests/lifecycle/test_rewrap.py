@@ -107,6 +107,25 @@ async def test_another_kek_leaves_old_rows_readable_and_moves_them_by_rewrap(wor
         assert await readable(km, sealed)
 
 
+async def test_a_kek_that_wraps_another_key_than_it_was_given_replaces_no_wrap(world: World) -> None:
+    async with world.open() as km:
+        sealed = await filled(world, km)
+    before = await world.rows(WRAP_KEYRING)
+    async with world.open(default_key_id="payroll") as km:
+        encrypt = world.kms.encrypt
+
+        async def of_another(
+            plaintext: bytes, key_id: str, *, context: Mapping[str, str] | None = None
+        ) -> EncryptedData:
+            return await encrypt(bytes(len(plaintext)), key_id, context=context)
+
+        world.kms.encrypt = of_another  # type: ignore[method-assign]
+        with pytest.raises(KeyDecryptionFailError):
+            await (await rewrap_of(km)).run(new_wrap_version=False)
+        assert await readable(km, sealed)
+    assert await world.rows(WRAP_KEYRING) == before
+
+
 async def test_another_kek_wraps_new_wrap_versions(world: World) -> None:
     async with world.open() as km:
         sealed = await filled(world, km)

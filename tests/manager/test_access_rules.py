@@ -70,6 +70,7 @@ NEEDS_A_DATA_KEY: dict[str, Call] = {
     "audit.verify": lambda km: km.audit.verify(),
     "audit.trust_policy": lambda km: km.audit.trust_policy(),
     "audit.export": lambda km: km.audit.export("folder"),
+    "audit.acknowledge": lambda km: km.audit.acknowledge(7, reason="looked into"),
     "audit.archive": lambda km: km.audit.archive("folder", before=datetime.now(UTC)),
     "audit.status": lambda km: km.audit.status(),
     "audit.begin": lambda km: km.audit.begin(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keystead.errors import ConfigurationError, InvalidInputError
+from keystead.errors import ConfigurationError, InvalidInputError, StoreNotFoundError
 from keystead.manager import assembly
 from keystead.manager.manager import KeyManager
 from keystead.model import EncryptedData
@@ -88,6 +88,21 @@ async def test_a_manager_opened_by_uri_makes_its_kek_and_its_store(
     assert {path.name for path in tmp_path.iterdir()} >= {"keystead.kek", "keys.db"}
     async with KeyManager.open("local:", store="sqlite:///keys.db", background=False) as km:
         assert km.local_decrypt(sealed) == b"x"
+
+
+async def test_a_manager_that_makes_no_store_refuses_one_that_is_not_there_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    km = KeyManager.open("local:", store="sqlite:///keys.db", create_store=False)
+    with pytest.raises(StoreNotFoundError, match=f"{tmp_path}/keys.db"):
+        await km.initialize()
+    await km.close()
+    assert list(tmp_path.iterdir()) == []
+    async with KeyManager.open("local:", store="sqlite:///keys.db", background=False) as made:
+        blob = made.local_encrypt(b"x")
+    async with KeyManager.open("local:", store="sqlite:///keys.db", create_store=False, background=False) as again:
+        assert again.local_decrypt(blob) == b"x"
 
 
 def test_an_unknown_uri_is_refused() -> None:

@@ -368,7 +368,7 @@ async def test_the_manager_examines_itself_before_and_after_its_start(world: Wor
     await km.initialize()
     report = await km.doctor()
     assert report.is_well
-    assert {finding.about for finding in report.findings} == {"provider cloud", "store"}
+    assert {finding.about for finding in report.findings} == {"provider cloud", "store", "audit trail"}
     await km.close()
     with pytest.raises(SystemShutdownError):
         await km.doctor()

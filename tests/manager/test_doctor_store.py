@@ -220,15 +220,15 @@ async def test_wraps_that_are_missing_or_of_former_keks_are_told_with_the_cure(w
     async with world.open(**several(world, a=a, b=b)) as km:
         b.heal()
         finding = told(await km.doctor(), "wraps")
-        assert finding.detail == "b: missing in 1 of 1 WRAP keys"
+        assert finding.detail == "b: missing in 1 of 1 WRAP key"
         assert finding.cure == "`keystead key rewrap`"
         await admin.rewrap(km, new_wrap_key=False)
-        assert told(await km.doctor(), "wraps").detail == "every KEK opens all 1 WRAP keys"
+        assert told(await km.doctor(), "wraps").detail == "every KEK opens each WRAP key"
     async with world.open(**several(world, b=b, c=c)) as km:
         details = {
             each.detail for each in (await km.doctor()).findings if (each.about, each.check) == ("store", "wraps")
         }
-    assert details == {"a: unconfigured in 1 of 1 WRAP keys", "c: missing in 1 of 1 WRAP keys"}
+    assert details == {"a: unconfigured in 1 of 1 WRAP key", "c: missing in 1 of 1 WRAP key"}
 
 
 async def test_a_kek_that_is_away_is_told_apart_from_one_that_refuses(world: World) -> None:
@@ -236,7 +236,7 @@ async def test_a_kek_that_is_away_is_told_apart_from_one_that_refuses(world: Wor
     async with world.open(**several(world, a=a, b=b)) as km:
         b.fail_always()
         finding = told(await km.doctor(), "wraps")
-        assert (finding.status, finding.detail) == (Health.SKIPPED, "b: could not be asked for 1 of 1 WRAP keys")
+        assert (finding.status, finding.detail) == (Health.SKIPPED, "b: could not be asked for 1 of 1 WRAP key")
 
 
 async def test_a_key_slipped_in_by_who_holds_one_kek_is_found(world: World) -> None:

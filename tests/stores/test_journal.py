@@ -58,10 +58,12 @@ def test_what_is_known_is_not_written_again(folder: Path) -> None:
 
 def test_the_lines_are_the_specs(folder: Path) -> None:
     FileJournal(folder).append(STORE, epoch=3, keys={7: ("people", 1)}, destroyed=[8])
+    FileJournal(folder).append(STORE, epoch=3, audited=True)
     assert [json.loads(line) for line in lines(folder)] == [
         {"epoch": 3},
         {"key": 7, "keyring": "people", "version": 1},
         {"destroyed": 8},
+        {"epoch": 3, "audited": True},
     ]
 
 
@@ -216,3 +218,21 @@ def test_an_export_whose_time_is_unreadable_is_passed_over(folder: Path) -> None
     with (folder / f"{STORE}.journal").open("a") as file:
         file.write('{"epoch": 2, "exported": "soon"}\n')
     assert FileJournal(folder).read(STORE).exported_at is None
+
+
+def test_the_highest_epoch_at_which_a_trail_was_kept_is_remembered_and_written_once(folder: Path) -> None:
+    journal = FileJournal(folder)
+    journal.append(STORE, epoch=5)
+    assert journal.read(STORE).audited == 0
+    for epoch in (7, 7, 6):
+        journal.append(STORE, epoch=epoch, audited=True)
+    journal.append(STORE, epoch=8)
+    assert FileJournal(folder).read(STORE) == SeenState(8, audited=7)
+    assert lines(folder) == ['{"epoch":5}', '{"epoch":7,"audited":true}', '{"epoch":8}']
+
+
+def test_a_mark_that_is_none_is_passed_over_and_its_epoch_is_not(folder: Path) -> None:
+    FileJournal(folder).append(STORE, epoch=1)
+    with (folder / f"{STORE}.journal").open("a") as file:
+        file.write('{"epoch": 2, "audited": 1}\n')
+    assert FileJournal(folder).read(STORE) == SeenState(2)

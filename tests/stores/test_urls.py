@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keystead.errors import ConfigurationError, MissingDependencyError
+from keystead.errors import ConfigurationError, MissingDependencyError, StoreNotFoundError
 from keystead.stores import open_store, urls
 from keystead.stores.sql import SqlKeyStore
 
@@ -61,6 +61,14 @@ def test_schema_option_and_url_must_agree() -> None:
 def test_making_a_store_touches_nothing(tmp_path: Path) -> None:
     open_store(f"sqlite:///{tmp_path}/keys.db")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_store_that_is_not_to_be_made_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "hollow.db").touch()
+    for name in ("absent.db", "absent/keys.db", "hollow.db", "hollow.db/keys.db"):
+        with pytest.raises(StoreNotFoundError, match=f"there is no store at {tmp_path}/{name}"):
+            await open_store(f"sqlite:///{tmp_path}/{name}", creates=False).open()
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("hollow.db", 0)]
 
 
 def test_importing_the_room_loads_no_sqlalchemy() -> None:

@@ -7,11 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from keystead.ledger.audit.acknowledging import Outstanding
 from keystead.ledger.audit.verifying import AuditReport, Progress
 from keystead.ledger.reading.policy import TrustPolicy
 from keystead.manager import audit
-from keystead.manager.audit import WAIT_S, AuditRecord, event_of
+from keystead.manager.audit import WAIT_S, event_of
 from keystead.manager.audit_files import ArchiveReport
+from keystead.manager.audit_record import AuditRecord
 from keystead.manager.audit_status import AuditStatus
 from keystead.ports import Detail
 from keystead.runtime.loop import background_loop
@@ -108,11 +110,21 @@ class Audit:
         """Copy the log, as far as it is sealed, into files that any reader of sealed logs verifies."""
         return background_loop.run(self._audit.export(folder))
 
+    def acknowledge(self, record: int, *, reason: str) -> Outstanding:
+        """Say in the trail that somebody has looked into what was found in it and stays there; return what that is."""
+        return background_loop.run(self._audit.acknowledge(record, reason=reason))
+
     def archive(
-        self, folder: str | os.PathLike[str], *, before: datetime, compress: bool = True, timeout_s: float = WAIT_S
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        before: datetime,
+        compress: bool = True,
+        since: bytes | None = None,
+        timeout_s: float = WAIT_S,
     ) -> ArchiveReport:
         """Move the files of the log that ended before a time out of the database, verified, and leave a word of it."""
-        asked = self._audit.archive(folder, before=before, compress=compress, timeout_s=timeout_s)
+        asked = self._audit.archive(folder, before=before, compress=compress, since=since, timeout_s=timeout_s)
         return background_loop.run(asked)
 
     def status(self) -> AuditStatus:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keystead.cli.audit_verify import SinceCheckpoint, read_kept
 from keystead.cli.frame import Call, duration_option, moment_option, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.ledger.audit.exporting import keep_in_file
@@ -14,6 +15,7 @@ from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
 from keystead.manager.audit import WAIT_S
 from keystead.manager.manager import KeyManager
+from keystead.model.counts import counted
 
 Within = Annotated[
     str | None, typer.Option("--within", metavar="TIME", help="How long to wait until all is sealed; 30s if left out.")
@@ -46,7 +48,7 @@ def checkpoint(
     if file is None:
         return Outcome(data, note.decode().rstrip("\n"))
     return Outcome(
-        {**data, "output": file}, f"wrote the checkpoint over {made.size} records of {made.origin} to {file}"
+        {**data, "output": file}, f"wrote the checkpoint over {counted(made.size, 'record')} of {made.origin} to {file}"
     )
 
 
@@ -76,20 +78,27 @@ def archive(
     ],
     *,
     compress: Annotated[bool, typer.Option("--compress/--no-compress", help="By gzip.")] = True,
+    since_checkpoint: SinceCheckpoint = None,
     within: Within = None,
 ) -> Outcome:
     """Move the files of the trail that ended before a time out of the database, verified, and leave a word of it.
 
-    `keystead audit verify --archive FOLDER` reads both. Exit codes: 3 the trail is not as it was written, and nothing
-    was moved; 4 whether it is could not be found out.
+    `keystead audit verify --archive FOLDER` reads both. What was found and cannot be mended has to be acknowledged
+    before. Exit codes: 3 the trail is not as it was written, and nothing was moved; 4 whether it is could not be found
+    out.
     """
     when = moment_option("--before", before)
     if when is None:
         wrong_usage("--before names a time")
+    kept = read_kept(since_checkpoint)
 
     async def run(km: KeyManager) -> Outcome:
-        taken = await km.audit.archive(folder, before=when, compress=compress, timeout_s=_wait_s(within))
-        told = f"moved {taken.records} records to {folder}" if taken.files else "nothing ended before then"
+        taken = await km.audit.archive(folder, before=when, compress=compress, since=kept, timeout_s=_wait_s(within))
+        told = (
+            f"moved {counted(taken.records, 'record')} to {folder}"
+            if taken.files
+            else "nothing ended before then, and more than eight days ago"
+        )
         return Outcome({"files": taken.files, "records": taken.records}, told)
 
     return call.run(run)

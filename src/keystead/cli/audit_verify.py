@@ -20,6 +20,7 @@ from keystead.ledger import TrustPolicy
 from keystead.ledger.audit.key_rows import KeyDifference
 from keystead.ledger.audit.verifying import AuditReport
 from keystead.ledger.tlog.note import MAX_NOTE_BYTES
+from keystead.model.counts import counted
 
 _WHAT: Final = {
     "state": "is {store} in the store, and the trail says {trail}",
@@ -29,13 +30,16 @@ _WHAT: Final = {
 }
 
 
+SinceCheckpoint = Annotated[
+    str | None,
+    typer.Option("--since-checkpoint", metavar="FILE", help="A checkpoint that was kept: the trail has to go on."),
+]
+
+
 def verify(
     call: Call,
     *,
-    since_checkpoint: Annotated[
-        str | None,
-        typer.Option("--since-checkpoint", metavar="FILE", help="A checkpoint that was kept: the trail has to go on."),
-    ] = None,
+    since_checkpoint: SinceCheckpoint = None,
     archive: Annotated[
         str | None, typer.Option("--archive", metavar="FOLDER", help="Where earlier records were moved to.")
     ] = None,
@@ -56,7 +60,7 @@ def verify(
     as it was written; 3 changed, or the store differs from it; 4 could not be found out.
     """
     with finding_out():
-        kept = None if since_checkpoint is None else Path(since_checkpoint).read_bytes()[: MAX_NOTE_BYTES + 1]
+        kept = read_kept(since_checkpoint)
         trusted = None if policy is None else TrustPolicy.load(policy)
         with _progress() as progress:
             report = call.run(
@@ -74,20 +78,36 @@ def verify(
     return Outcome(report.as_dict(), _shown(report), 0 if report.valid else NOT_VERIFIED)
 
 
+def read_kept(file: str | None) -> bytes | None:
+    """Return the checkpoint in a file that was kept, if one is named.
+
+    Raises:
+        CouldNotVerifyError: it cannot be read.
+    """
+    with finding_out():
+        return None if file is None else Path(file).read_bytes()[: MAX_NOTE_BYTES + 1]
+
+
 def _shown(report: AuditReport) -> RenderableType:
     log = report.log
-    parts = [f"{log.records_checked} records", f"{report.entries} entries", f"{report.waiting} waiting"]
+    parts = [
+        counted(log.records_checked, "record"),
+        counted(report.entries, "entry", "entries"),
+        f"{report.waiting} waiting",
+    ]
     parts.append(f"vouched for up to record {log.vouched}" if log.vouched else "nothing vouches for it")
     if report.unchecked:
-        parts.append(f"{report.unchecked} entries of sessions whose key is not at hand")
-    state = "as it was written" if log.valid else f"NOT as it was written: {log.findings} findings"
+        parts.append(f"{counted(report.unchecked, 'entry', 'entries')} of sessions whose key is not at hand")
+    state = "as it was written" if log.valid else f"NOT as it was written: {counted(log.findings, 'finding')}"
     shown: list[RenderableType] = [f"{log.stream}: {state} ({', '.join(parts)})"]
     if log.errors:
         rows = [(each.error_type.value, each.seq, each.file, each.message) for each in log.errors[:SHOWN]]
         shown.append(table("finding", "record", "where", "what", rows=rows))
     if report.differences is not None:
         count = len(report.differences)
-        shown.append("the store is as the trail says" if not count else f"the store DIFFERS in {count} data keys")
+        shown.append(
+            "the store is as the trail says" if not count else f"the store DIFFERS in {counted(count, 'data key')}"
+        )
         if count:
             rows = [(each.keyring, each.version, str(each.id), _difference(each)) for each in report.differences]
             shown.append(table("keyring", "version", "data key", "what", rows=rows[:SHOWN]))

@@ -24,7 +24,7 @@ _PASSWORD_OPTION: Final = re.compile(r"([?&]password=)[^&]*", re.IGNORECASE)
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    command(group(app, "config", "Settings."), "check")(check)
+    command(group(app, "config", "Settings: check."), "check")(check)
 
 
 def check(call: Call) -> Outcome:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.cli.targets import STDOUT, open_target, refuse_binary_terminal
+from keystead.errors import DecryptionError, InvalidCiphertextError
 from keystead.manager import payloads
 
 LARGE: Final = 16 * 1024 * 1024
@@ -62,7 +63,8 @@ def encrypt(
         progress_of(source, "encrypting") as tick,
     ):
         size = call.run(
-            lambda km: payloads.seal_stream(km, source, target, keyring=keyring, context=pairs, progress=tick)
+            lambda km: payloads.seal_stream(km, source, target, keyring=keyring, context=pairs, progress=tick),
+            creates=True,
         )
     return Outcome({"output": output, "form": "binary", "plaintext_bytes": size})
 
@@ -85,6 +87,7 @@ def decrypt(
         open_source(file) as source,
         open_target(output, is_text=False) as target,
         progress_of(source, "decrypting") as tick,
+        naming(file),
     ):
         opened = call.run(
             lambda km: payloads.open_any(km, source, target, keyring=keyring, context=pairs, progress=tick)
@@ -118,6 +121,23 @@ def open_source(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Say of what cannot be read as a ciphertext, or does not open, which file it is."""
+    name = "what stdin gives" if path == STDOUT else path
+    try:
+        yield
+    except InvalidCiphertextError as exc:
+        raise InvalidCiphertextError(
+            f"{name} is nothing that Keystead encrypted, or not all of it ({exc}): name a file as `keystead encrypt` "
+            "wrote it"
+        ) from None
+    except DecryptionError as exc:
+        if type(exc) is not DecryptionError:
+            raise
+        raise DecryptionError(f"{name}: {exc}") from None
+
+
+@contextmanager
 def progress_of(source: BinaryIO, what: str) -> Iterator[Callable[[int], None] | None]:
     """Show a bar on stderr for a large input, if somebody is there to see it."""
     try:
@@ -143,7 +163,7 @@ def _encrypt_text(
     call: Call, file: str, output: str | None, keyring: str | None, context: dict[str, str] | None
 ) -> Outcome | None:
     with open_source(file) as source:
-        text, size = call.run(lambda km: payloads.seal_text(km, source, keyring=keyring, context=context))
+        text, size = call.run(lambda km: payloads.seal_text(km, source, keyring=keyring, context=context), creates=True)
     answer = {"output": output, "form": "text", "plaintext_bytes": size}
     if output is None:
         return Outcome({**answer, "text": text}, text)

@@ -27,6 +27,7 @@ from keystead.cli.render import Outcome
 from keystead.fields import reencrypt
 from keystead.manager.admin import create_local_kek
 from keystead.manager.manager import KeyManager
+from keystead.model.counts import counted
 
 ROTATIONS_BEFORE_KILL: Final = 5
 SEARCHES: Final = 500
@@ -59,7 +60,7 @@ def demo(
     """Encrypt a CSV file's personal columns, rotate, kill a rotation, search, re-encrypt under writes: lose nothing."""
     people = read_people(csv, columns.split(",") if columns else None)
     report = Report()
-    say(f"{len(people.rows)} rows, personal columns: {', '.join(people.personal)}")
+    say(f"{counted(len(people.rows), 'row')}, personal columns: {', '.join(people.personal)}")
     if keep is not None:
         if keep.exists():
             wrong_usage(f"--keep: {keep} exists already; name a new folder")
@@ -82,18 +83,20 @@ def _run(folder: Path, people: People, report: Report) -> None:
     found = _worker("check", folder)
     _require(found["digest"] == people.digest(), "the second process did not get the plaintext back")
     _require(len(found["versions"]) == 2, "the table is not under two versions")
-    report.add("decrypt all in a second process", f"{found['cells']} cells equal", found["cells"], found["seconds"])
+    report.add(
+        "decrypt all in a second process", f"{counted(found['cells'], 'cell')} equal", found["cells"], found["seconds"]
+    )
 
     acknowledged = _killed_rotation(folder)
     (folder / "acknowledged.txt").write_text("\n".join(acknowledged))
-    report.add("kill a third process in mid-rotation", f"after {len(acknowledged)} acknowledged messages")
+    report.add("kill a third process in mid-rotation", f"after {counted(len(acknowledged), 'acknowledged message')}")
 
     found = _worker("check", folder)
     _require(found["digest"] == people.digest(), "rows were lost by the kill")
     _require(found["acknowledged"] == len(acknowledged), "an acknowledged message was lost by the kill")
     _require(len(found["active"]) == 1, "there is not exactly one active version")
     _require(found["versions"] == list(range(1, len(found["versions"]) + 1)), "version numbers have a gap")
-    result = f"nothing lost: {found['cells']} cells and {len(acknowledged)} messages equal"
+    result = f"nothing lost: {counted(found['cells'], 'cell')} and {counted(len(acknowledged), 'message')} equal"
     report.add("decrypt all again", result, found["cells"], found["seconds"])
     report.add("versions", f"{len(found['versions'])}, exactly one active (version {found['active'][0]})")
 
@@ -109,7 +112,7 @@ async def _encrypt(folder: Path, table: DemoTable, people: People, report: Repor
             started = time.perf_counter()
             table.insert(km, people, start, stop)
             cells = (stop - start) * len(people.personal)
-            report.add(f"encrypt the {name} half", f"{cells} cells", cells, time.perf_counter() - started)
+            report.add(f"encrypt the {name} half", counted(cells, "cell"), cells, time.perf_counter() - started)
             if start == 0:
                 started = time.perf_counter()
                 new = await km.rotate_data_key()
@@ -134,7 +137,10 @@ async def _search(folder: Path, table: DemoTable, people: People, report: Report
         _require(table.find(km, "nobody has this") == [], "a search found what is not there")
         plan = table.explain(km)
     _require("USING INDEX" in plan and "SCAN" not in plan, f"a search does not use the index: {plan}")
-    report.add(f"search {table.searched} by index", f"{found} rows, all and only the right ones; {milliseconds:.1f} ms")
+    report.add(
+        f"search {table.searched} by index",
+        f"{counted(found, 'row')}, all and only the right ones; {milliseconds:.1f} ms",
+    )
 
 
 async def _reencrypt(folder: Path, table: DemoTable, people: People, report: Report) -> None:
@@ -155,7 +161,7 @@ async def _reencrypt(folder: Path, table: DemoTable, people: People, report: Rep
     _require(keys == {active}, "a row is still under an old version")
     found = _worker("check", folder)
     _require(found["digest"] == people.digest(), "a change made during the re-encryption was lost")
-    report.add("re-encrypt while another process writes", f"{rewritten} cells rewritten", rewritten, seconds)
+    report.add("re-encrypt while another process writes", f"{counted(rewritten, 'cell')} rewritten", rewritten, seconds)
     report.add("changes made meanwhile", f"{len(edits)}, every one kept; no cell left under an old version")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from keystead.cli.frame import FAILED, Call, command, duration_option
-from keystead.cli.render import Outcome, table
+from keystead.cli.render import Outcome, printable, table
 from keystead.manager import doctor as examination
 from keystead.manager.findings import DoctorReport
 from keystead.runtime.clock import SystemClock
@@ -46,7 +46,7 @@ def doctor(
 
     report = asyncio.run(run())
     rows = [
-        (each.about, each.check, each.status.value, each.detail + (f"\n-> {each.cure}" if each.cure else ""))
+        (each.about, each.check, each.status.value, printable(each.detail) + (f"\n-> {each.cure}" if each.cure else ""))
         for each in report.findings
     ]
     data = {"is_well": report.is_well, "findings": report.findings}

@@ -64,8 +64,11 @@ class Call:
         """Return the settings in force."""
         return read_settings(self.config, flags=self.flags)
 
-    def manager(self) -> KeyManager:
+    def manager(self, *, creates: bool = False) -> KeyManager:
         """Return the manager these settings describe, for one command: no background task.
+
+        Args:
+            creates: whether it makes the store, where an SQLite file is named in which there is none.
 
         Raises:
             ConfigurationError: also for a store in memory, which would forget the keys at once.
@@ -75,13 +78,17 @@ class Call:
             raise ConfigurationError(
                 "a store in memory forgets its keys when the command ends; name one that lasts, as `keystead init` does"
             )
-        return KeyManager.from_config(loaded, background=False)
+        return KeyManager.from_config(loaded, background=False, create_store=creates)
 
-    def run(self, action: Callable[[KeyManager], Awaitable[T]], *, is_opened: bool = True) -> T:
-        """Run ``action`` with the manager, initialised unless ``is_opened`` is false, and close it."""
+    def run(self, action: Callable[[KeyManager], Awaitable[T]], *, is_opened: bool = True, creates: bool = False) -> T:
+        """Run ``action`` with the manager, initialised unless ``is_opened`` is false, and close it.
+
+        Args:
+            creates: as ``manager``: for commands whose purpose is to make something.
+        """
 
         async def whole() -> T:
-            km = self.manager()
+            km = self.manager(creates=creates)
             try:
                 if is_opened:
                     await km.initialize()
@@ -129,7 +136,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Outcome | No
         run.__signature__ = inspect.Signature([*keyword, *common])  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *common]}
         del run.__wrapped__
-        app.command(name)(run)
+        app.command(name, short_help=_summary(function))(run)
         return function
 
     return register
@@ -301,6 +308,11 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return f"warning: {record.getMessage()}"
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    """Return the first sentence of a command's help, whole: left to itself a list of commands cuts it off."""
+    return " ".join((inspect.getdoc(function) or "").split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def _default_of(key: str) -> bool | None:

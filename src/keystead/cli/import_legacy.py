@@ -14,6 +14,7 @@ from keystead.crypto.root_key import KNOWN_DEFAULT_SALT, KNOWN_DEFAULT_SEED, Roo
 from keystead.errors import ConfigurationError
 from keystead.lifecycle.legacy_import import LegacyImportReport
 from keystead.manager.legacy import LEGACY_KEYRING
+from keystead.model.counts import counted
 
 REFERENCE_ITERATIONS: Final = 100_000
 
@@ -63,13 +64,14 @@ def import_legacy(
     # Here, in the command's own thread, where warnings are shown.
     root_key = generator.generate_root_key()
     report = call.run(
-        lambda km: km.import_legacy(source, lambda: root_key, schema=schema, keyring=keyring, dry_run=dry_run)
+        lambda km: km.import_legacy(source, lambda: root_key, schema=schema, keyring=keyring, dry_run=dry_run),
+        creates=not dry_run,
     )
     for version, reason in report.failed.items():
         say(f"not imported: {version}: {reason}")
     if report.exposed:
         say(
-            f"warning: {len(report.exposed)} key(s) stood in clear in the old table: whoever read it can decrypt; "
+            f"warning: {counted(len(report.exposed), 'key')} stood in clear in the old table: who read it can decrypt; "
             "re-encrypt what they protect, and erase the column key_data"
         )
     return Outcome(report, pairs(_lines(report)), exit_code=FAILED if report.failed else 0)

@@ -54,6 +54,7 @@ def init(
         lines.append(f".gitignore was here already and is left as it is. Add to it: {' '.join(made.unignored)}")
     if made.store is not None:
         lines.append(f"Back up {made.store.name} whenever a key was made: `keystead store export FILE`.")
+        lines.append("In .keystead stands how far the store had come, so that an old copy of it is noticed; no key.")
     else:
         lines.append("Make the store's tables next: `keystead migrate`.")
     return Outcome(

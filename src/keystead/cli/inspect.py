@@ -6,13 +6,14 @@ from typing import BinaryIO, Final
 
 import typer
 
-from keystead.cli.data import Input, open_source
+from keystead.cli.data import Input, naming, open_source
 from keystead.cli.frame import Call, command
 from keystead.cli.render import Outcome, moment, pairs
 from keystead.cli.targets import STDOUT
 from keystead.crypto.envelope import HEADER_SIZE, MAX_PLAINTEXT, OVERHEAD, SUITE_STREAM
 from keystead.crypto.envelope import inspect as inspect_envelope
 from keystead.model import EncryptedData
+from keystead.model.counts import counted
 
 TEXTS: Final = (b"ks1.", b"ks2.")
 KMS_MAGIC: Final = 0xAF
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def inspect(call: Call, file: Input = STDOUT) -> Outcome:
     """Say what a ciphertext says of itself: its form, its data key, its sizes. Needs no key, and verifies nothing."""
-    with open_source(file) as source:
+    with open_source(file) as source, naming(file):
         head = source.read(HEADER_SIZE)
         if head[1:2] == bytes([SUITE_STREAM]):
             seen = inspect_envelope(head)
@@ -54,10 +55,10 @@ def inspect(call: Call, file: Input = STDOUT) -> Outcome:
         ("suite", f"{seen.suite_name} (0x{seen.suite:02x})"),
         ("data key id", seen.data_key_id),
         ("salt", seen.salt.hex()),
-        ("size", f"{size} bytes"),
+        ("size", counted(size or 0, "byte")),
     ]
     if plaintext_size is not None:
-        lines.append(("plaintext", f"{plaintext_size} bytes"))
+        lines.append(("plaintext", counted(plaintext_size, "byte")))
     return Outcome(data, pairs(lines))
 
 
@@ -79,7 +80,7 @@ def _kms(sealed: EncryptedData, form: str) -> Outcome:
         ("KEK", f"{reference.qualified_id} version {reference.key_version or '-'}"),
         ("encrypted at", moment(sealed.encrypted_at)),
         ("context keys", ", ".join(sorted(sealed.context)) or "-"),
-        ("size", f"{len(sealed.ciphertext)} bytes"),
+        ("size", counted(len(sealed.ciphertext), "byte")),
     ]
     return Outcome(data, pairs(lines))
 

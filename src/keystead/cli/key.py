@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Final
 
 import typer
@@ -15,6 +16,7 @@ from keystead.lifecycle.destruction import DEFAULT_WAIT
 from keystead.manager import admin
 from keystead.manager.manager import KeyManager
 from keystead.model import DataKeyInfo, DataKeyState
+from keystead.model.counts import counted
 
 LISTED: Final = 250
 
@@ -42,7 +44,7 @@ def create(
     files: Annotated[bool, typer.Option("--files", help="For files of any size instead of messages.")] = False,
 ) -> Outcome:
     """Make a keyring of its own, with a first data key."""
-    key = call.run(lambda km: admin.create_keyring(km, name, is_for_files=files))
+    key = call.run(lambda km: admin.create_keyring(km, name, is_for_files=files), creates=True)
     return _answer(key, f"made keyring {name!r} with data key {key.id}")
 
 
@@ -57,7 +59,7 @@ def list_keys(
     most = None if everything else limit
     page = call.run(lambda km: admin.list_keys(km, keyring=keyring, states=state, limit=most))
     rows = [
-        (key.keyring, key.version, key.state.value, key.id, moment(key.created_at), moment(key.rotate_after))
+        (key.keyring, key.version, key.state.value, key.id, moment(key.created_at), moment(_rotates(key)))
         for key in page.keys
     ]
     if len(rows) < page.total:
@@ -81,10 +83,10 @@ def show(call: Call, key: Reference) -> Outcome:
         ("wrapped by", "nothing, it is destroyed" if info.state is DataKeyState.DESTROYED else wrapping),
         ("created", moment(info.created_at)),
         ("active since", moment(info.activated_at)),
-        ("rotates", moment(info.rotate_after)),
+        ("rotates", moment(_rotates(info))),
         ("expires", moment(info.expires_at)),
         ("destroyed on", moment(info.destroy_after)),
-        ("used for", f"{info.messages} messages, {info.bytes} bytes"),
+        ("used for", f"{counted(info.messages, 'message')}, {counted(info.bytes, 'byte')}"),
     ]
     if info.legacy_version:
         lines.append(("legacy version", info.legacy_version))
@@ -147,7 +149,7 @@ def rewrap(
     Where several KEKs wrap the same keys, this adds the wraps that are missing and drops those of former KEKs.
     """
     report = call.run(lambda km: admin.rewrap(km, new_kek_version=rotate_kek, new_wrap_key=not keep))
-    told = f"moved {report.data_keys} data keys and {report.wrap_keys} WRAP keys"
+    told = f"moved {counted(report.data_keys, 'data key')} and {counted(report.wrap_keys, 'WRAP key')}"
     if report.skipped:
         told += f"; {report.skipped} changed meanwhile: run it again"
     return Outcome(report, told)
@@ -195,6 +197,11 @@ def cancel_destroy(call: Call, key: Reference) -> Outcome:
     """Call a scheduled destruction off; the version is disabled afterwards."""
     info = _change(call, key, admin.cancel_destroy)
     return _answer(info, f"data key {info.id} stays, disabled; `keystead key enable {info.id}` lets it decrypt")
+
+
+def _rotates(key: DataKeyInfo) -> datetime | None:
+    """Return when a version is replaced, None for one that was already, or is not active yet."""
+    return key.rotate_after if key.is_active else None
 
 
 def _change(call: Call, reference: str, action: Callable[[KeyManager, int], Awaitable[DataKeyInfo]]) -> DataKeyInfo:

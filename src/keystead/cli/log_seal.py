@@ -17,18 +17,17 @@ from typing import Annotated, Final, Literal
 import typer
 
 from keystead.cli.frame import FAILED, NOT_VERIFIED, Call, duration_option, say, wrong_usage
-from keystead.cli.log_kek import require_kek
 from keystead.cli.log_policy import KeyEnv, beside, with_key_env
-from keystead.cli.render import Outcome, counted
+from keystead.cli.render import Outcome
 from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidProofError, StorageOperationError
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy
-from keystead.ledger.format.session_source import KmsSessions
 from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.reading.policy import TrustedKey
 from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.tlog.checkpoint_signers import name_for
 from keystead.ledger.writing.piping import LineSealer
 from keystead.manager.logs import log_sessions
+from keystead.model.counts import counted
 
 CHUNK_BYTES: Final = 1 << 16
 MAX_CHUNKS: Final = 256
@@ -115,7 +114,6 @@ def seal(
         pipe.start()
         try:
             source = log_sessions(call.settings())
-            is_proven = _proven(source, file, name)
             log = SealedFile(
                 file,
                 stream=name,
@@ -132,10 +130,10 @@ def seal(
             )
         except BaseException:
             if waiting := pipe.waiting_bytes():
-                _tell(f"{waiting} bytes had come in already, and were not sealed")
+                _tell(f"{counted(waiting, 'byte')} that had come in already: not sealed")
             raise
         path = Path(policy) if policy is not None else beside(file)
-        written = write_policy(log.trust_policy(), path, is_proven=is_proven)
+        written = write_policy(log.trust_policy(), path, is_proven=source.has_opened)
         return _Sealing(log, pipe, stop, written).run()
 
 
@@ -343,14 +341,6 @@ def _stream(file: str) -> str:
 
 def _plain(name: str) -> str:
     return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-._") else "-" for sign in name) or "log"
-
-
-def _proven(source: KmsSessions, file: str, stream: str) -> bool:
-    try:
-        return require_kek(source, file, stream)
-    except BaseException:
-        source.close()
-        raise
 
 
 def _contains(found: TrustPolicy, needed: TrustPolicy, *, by_uri: bool) -> bool:

@@ -14,13 +14,14 @@ import typer
 
 from keystead.cli.frame import Call
 from keystead.cli.log_policy import Log
-from keystead.cli.render import Outcome, counted, pairs
+from keystead.cli.render import Outcome, pairs, printable
 from keystead.errors import InvalidInputError
 from keystead.ledger.format.records import Record
 from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.reading.following import LogFollower
 from keystead.ledger.reading.overview import FileOverview, LogReader
 from keystead.ledger.writing.piping import text_of
+from keystead.model.counts import counted
 
 LISTED: Final = 1000
 _POLL_S: Final = 0.2
@@ -43,7 +44,7 @@ def inspect(
     given = Path(file)
     files = [given] if LogFiles.is_ended(given) else LogFollower(given).files()
     if not files:
-        raise InvalidInputError(f"{file} is no log")
+        raise InvalidInputError(f"{file} is no log" + ("" if given.exists() else ": there is no such file"))
     if number is not None or records:
         begin = since if number is None else number
         found = [
@@ -109,20 +110,15 @@ def _print(record: Record, *, is_json: bool) -> None:
     else:
         line = text_of(record.payload)
         if sys.stdout.isatty():
-            line = _printable(line.decode("utf-8", "backslashreplace")).encode()
+            line = printable(line.decode("utf-8", "backslashreplace")).encode()
     sys.stdout.buffer.write(line + b"\n")
-
-
-def _printable(text: str) -> str:
-    """Return a text that a terminal shows and does not act upon."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else f"\\x{ord(sign):02x}" for sign in text)
 
 
 def _listed(found: list[dict[str, Any]]) -> str:
     lines = []
     for each in found:
         kind = each["kind"] or "-"
-        payload = _printable(each["payload"])
+        payload = printable(each["payload"])
         payload = payload if len(payload) <= _SHOWN else payload[: _SHOWN - 3] + "..."
         lines.append(f"{each['seq']:>8}  {_when(each['time_ms'])}  {kind:<10}  {each['mac'][:12]}  {payload}")
     return "\n".join(lines)
@@ -136,10 +132,11 @@ def _when(ms: int) -> str:
 
 
 def _file(seen: FileOverview) -> str:
-    form = ", compressed" if seen.is_compressed else ""
+    size = counted(seen.size_bytes, "byte") + (", compressed" if seen.is_compressed else "")
+    last_record, payload = seen.first + seen.records - 1, counted(seen.payload_bytes, "byte")
     lines: list[tuple[str, object]] = [
-        ("file", f"{os.path.basename(seen.path)}, number {seen.file} of {seen.stream} ({seen.size_bytes} bytes{form})"),
-        ("records", f"{seen.first} to {seen.first + seen.records - 1}, {seen.payload_bytes} bytes of payload"),
+        ("file", f"{os.path.basename(seen.path)}, number {seen.file} of {seen.stream} ({size})"),
+        ("records", f"{seen.first} to {last_record}, {payload} of payload"),
         ("kinds", ", ".join(f"{count} {kind}" for kind, count in sorted(seen.kinds.items()))),
         ("time", f"{_when(seen.first_ms)} to {_when(seen.last_ms)}"),
     ]
@@ -150,9 +147,9 @@ def _file(seen: FileOverview) -> str:
         lines.append(("session", f"{told}, since {_when(each['start_ms'])}"))
     if seen.checkpoints:
         last = seen.checkpoints[-1]
-        signed = ", ".join(last["signatures"])
-        lines.append(("checkpoints", f"{len(seen.checkpoints)}; the last one over {last['size']} records by {signed}"))
+        covered, signed = counted(last["size"], "record"), ", ".join(last["signatures"])
+        lines.append(("checkpoints", f"{len(seen.checkpoints)}; the last one over {covered} by {signed}"))
     if seen.junk_bytes:
-        lines.append(("no record", f"{seen.junk_bytes} bytes, as a crash leaves them"))
+        lines.append(("no record", f"{counted(seen.junk_bytes, 'byte')}, as a crash leaves them"))
     ends = {None: "open", "closed": "closed"}.get(seen.ends, f"goes on in file {seen.ends}")  # type: ignore[arg-type]
-    return _printable(pairs([*lines, ("end", ends)]))
+    return printable(pairs([*lines, ("end", ends)]))

@@ -14,6 +14,7 @@ from keystead.cli.render import Outcome, table
 from keystead.errors import CouldNotVerifyError
 from keystead.integrations.fapilog import EnvKeyStore, Verifier, VerifyReport, is_v1_file
 from keystead.integrations.fapilog.v1.manifest import SUFFIX
+from keystead.model.counts import counted
 
 SHOWN: Final = 50
 
@@ -50,7 +51,8 @@ def verified_v1(files: list[str], key_env: str | None) -> Outcome:
 
 def _shown(report: VerifyReport, files: int) -> RenderableType:
     state = "as it was written" if report.valid else "NOT as it was written"
-    summary = f"fapilog-tamper, format 1: {state} ({report.records_checked} records, {files} files)"
+    counts = f"{counted(report.records_checked, 'record')}, {counted(files, 'file')}"
+    summary = f"fapilog-tamper, format 1: {state} ({counts})"
     if report.valid:
         return summary
     name = os.path.basename(report.file_path)

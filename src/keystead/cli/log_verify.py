@@ -17,7 +17,7 @@ from keystead.cli.data import LARGE
 from keystead.cli.frame import NOT_VERIFIED, Call, say, wrong_usage
 from keystead.cli.log_policy import KeyEnv, Policy, finding_out, policy_of, providers_of, with_key_env
 from keystead.cli.log_v1 import v1_files, verified_v1
-from keystead.cli.render import Outcome, counted, table
+from keystead.cli.render import Outcome, table
 from keystead.errors import CouldNotVerifyError
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport
 from keystead.ledger.reading.files import LogFiles
@@ -25,6 +25,7 @@ from keystead.ledger.reading.report import MAX_FINDINGS
 from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.tlog.note import MAX_NOTE_BYTES
 from keystead.manager.logs import log_key
+from keystead.model.counts import counted
 
 SHOWN: Final = 50
 _COMPANIONS: Final = (".key", ".lock", ".index", ".new", ".policy.json", ".tlog-proof")
@@ -35,7 +36,7 @@ def verify(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="The file that is written, with those that ended; a folder that holds the files of this log and of no "
             "other; some files.",
         ),

@@ -71,9 +71,14 @@ def moment(value: datetime | None) -> str:
     return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
-def counted(number: int, what: str) -> str:
-    """Return ``1 line``, ``2 lines``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def exact_moment(value: datetime | None) -> str:
+    """Return a time for a person: UTC, to the second."""
+    return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows and does not act upon."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else f"\\x{ord(sign):02x}" for sign in text)
 
 
 def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:

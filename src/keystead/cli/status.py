@@ -11,6 +11,7 @@ from keystead.manager import admin
 from keystead.manager.admin import StoreStatus
 from keystead.manager.manager import KeyManager
 from keystead.model import KMSStatus
+from keystead.model.counts import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +28,10 @@ def status(call: Call) -> Outcome:
 
     store, default = call.run(run)
     lines: list[tuple[str, object]] = [
-        ("store", f"{store.store_id}, epoch {store.epoch}, {store.nodes} running processes"),
+        (
+            "store",
+            f"{store.store_id}, epoch {store.epoch}, {counted(store.nodes, 'running process', 'running processes')}",
+        ),
         ("keyrings", store.keyrings),
         ("data keys", ", ".join(f"{count} {state}" for state, count in store.keys.items())),
         ("default keyring", f"version {default.active_key_version}, expires {moment(default.active_key_expiry)}"),
@@ -43,7 +47,7 @@ def status(call: Call) -> Outcome:
         for key in store.pending_destroy
     ]
     lines += [
-        ("missing wraps", f"{count} WRAP keys without the KEK {name!r}: `keystead key rewrap` adds it")
+        ("missing wraps", f"{counted(count, 'WRAP key')} without the KEK {name!r}: `keystead key rewrap` adds it")
         for name, count in sorted(store.missing_wraps.items())
     ]
     if store.is_restored:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from keystead.cli.targets import STDOUT, open_target
 from keystead.errors import InvalidInputError
 from keystead.lifecycle.portable import StoreExport
 from keystead.manager import backup
+from keystead.model.counts import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +41,8 @@ def export(
         return None
     body = json.loads(text)["store"]
     data = {"output": file, "store_id": body["store_id"], "keyrings": len(body["keyrings"]), "keys": len(body["keys"])}
-    return Outcome(data, f"wrote {data['keys']} keys of {data['keyrings']} keyrings to {file}; keep the KEK elsewhere")
+    told = f"{counted(data['keys'], 'key')} of {counted(data['keyrings'], 'keyring')}"
+    return Outcome(data, f"wrote {told} to {file}; keep the KEK elsewhere")
 
 
 def verify(
@@ -53,7 +54,8 @@ def verify(
     """Unwrap every key of the store, or of an export, with the KEK of now. Exit code 3 if one does not open."""
     document = None if file is None else _read(file)
     report = call.run(lambda km: backup.verify(km, document), is_opened=document is None)
-    lines = [f"{report.keys - len(report.failures)} of {report.keys} keys open"]
+    opened = report.keys - len(report.failures)
+    lines = [f"{opened} of {counted(report.keys, 'key')} open"]
     lines += [f"data key {key_id}: {reason}" for key_id, reason in sorted(report.failures.items())]
     failures = [{"id": key_id, "reason": reason} for key_id, reason in sorted(report.failures.items())]
     return Outcome(
@@ -64,15 +66,17 @@ def verify(
 def import_export(call: Call, file: Annotated[str, typer.Argument(metavar="FILE", help="An export.")]) -> Outcome:
     """Fill an empty store with an export. It decrypts, and encrypts after `keystead store recover`."""
     document = _read(file)
-    report = call.run(lambda km: backup.import_export(km, document), is_opened=False)
-    told = f"imported {report.keys} keys; they decrypt. Run `keystead store recover` before anything is encrypted"
-    return Outcome({"keys": report.keys, "store_id": document.state.store_id, "restored": True}, told)
+    report = call.run(lambda km: backup.import_export(km, document), is_opened=False, creates=True)
+    told = f"imported {counted(report.keys, 'key')}, to decrypt with; before anything is encrypted run "
+    return Outcome(
+        {"keys": report.keys, "store_id": document.state.store_id, "restored": True}, f"{told}`keystead store recover`"
+    )
 
 
 def recover(call: Call) -> Outcome:
     """Make a restored store encrypt again: new versions everywhere, and known destructions done again."""
     report = call.run(backup.recover)
-    lines = [f"gave {report.rotated} keyrings a new version; the store encrypts again"]
+    lines = [f"gave {counted(report.rotated, 'keyring')} a new version; the store encrypts again"]
     if report.destroyed_again:
         lines.append(f"destroyed again: {', '.join(map(str, report.destroyed_again))}")
     if report.postponed:
@@ -91,8 +95,11 @@ def recover(call: Call) -> Outcome:
 
 
 def _read(path: str) -> StoreExport:
+    with open_source(path) as source:
+        content = source.read()
     try:
-        with open_source(path) as source:
-            return backup.read_export(source.read().decode("utf-8"))
+        return backup.read_export(content.decode("utf-8"))
     except UnicodeDecodeError:
-        raise InvalidInputError(f"{Path(path).name} is not a Keystead store export") from None
+        raise InvalidInputError(f"{path} is not a Keystead store export") from None
+    except InvalidInputError as exc:
+        raise InvalidInputError(f"{path}: {exc}") from None

@@ -46,3 +46,8 @@ def duration_text(value: timedelta) -> str:
     if rest or not parts:
         parts.append(f"{rest:g}s")
     return "".join(parts)
+
+
+def age_text(seconds: float) -> str:
+    """Return an age in whole seconds, in the form of ``duration_text``."""
+    return duration_text(timedelta(seconds=round(seconds)))

@@ -79,7 +79,7 @@ class Frontier:
                 nodes = [roots.pop(), *nodes]
             if len(nodes) & 1:
                 merged.append(nodes[-1])
-            nodes = _parents(nodes)
+            nodes = parents(nodes)
             level += 1
         roots += reversed(merged)
         self.size += len(leaves)
@@ -94,7 +94,7 @@ class Frontier:
         return root
 
 
-def _parents(nodes: list[bytes]) -> list[bytes]:
+def parents(nodes: Sequence[bytes]) -> list[bytes]:
     """Return the nodes above ``nodes``, pair by pair; of an odd one nothing comes."""
     above = []
     pairs = iter(nodes)

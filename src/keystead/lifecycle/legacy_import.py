@@ -26,6 +26,7 @@ from keystead.model import (
     SecretBytes,
     utc_text,
 )
+from keystead.model.counts import counted
 from keystead.ports import AuditEvent, UnitOfWork
 
 BATCH: Final = 50
@@ -107,7 +108,7 @@ class LegacyImport:
                 plan.report.failed.setdefault(row.version, str(refusal))
         if plan.report.failed and not opened:
             reason = next(iter(plan.report.failed.values()))
-            raise KeyDecryptionFailError(f"none of {len(plan.report.failed)} keys can be imported: {reason}")
+            raise KeyDecryptionFailError(f"none of {counted(len(plan.report.failed), 'key')} can be imported: {reason}")
         return plan
 
     async def carry_out(self, plan: Plan) -> LegacyImportReport:

@@ -225,13 +225,16 @@ class LiveKeyrings(WrapKeyrings):
     async def merge(self, rows: Iterable[KeyRecord], *, anew: bool = False) -> bool:
         """Bring changed rows into the keyrings in use, and return whether every row could be dealt with.
 
-        A row that does not unwrap is logged and left out. With ``anew``, ``rows`` are all there are.
+        A row that does not unwrap is logged and left out. With ``anew``, ``rows`` are all there are. Keys that may not
+        be used any more are out of use even if this raises: what else there is cannot be recorded.
         """
         if anew:
             self._seen.clear()
         by_keyring: dict[str, list[KeyRecord]] = {}
         for row in rows:
             by_keyring.setdefault(row.keyring, []).append(row)
+        for ring in self.rings():
+            self._withdraw(ring, by_keyring.get(ring.name, ()))
         is_complete = True
         for name, wrap_ring in list(self._wrap_rings.items()):
             is_complete &= await self._merge_wrap_rows(wrap_ring, by_keyring.get(name, []), anew=anew)
@@ -240,6 +243,12 @@ class LiveKeyrings(WrapKeyrings):
             if changed or anew:
                 is_complete &= await self._merge_into(ring, changed, anew=anew)
         return is_complete
+
+    def _withdraw(self, ring: Keyring, rows: Iterable[KeyRecord]) -> None:
+        """Take keys that may not be used any more out of use, before anything that can fail."""
+        withdrawn = [row for row in rows if not row.state.can_decrypt]
+        if withdrawn:
+            self._apply(ring, withdrawn, {})
 
     async def _merge_wrap_rows(self, ring: Keyring, rows: list[KeyRecord], *, anew: bool) -> bool:
         self._wrap_rows |= {row.id: row for row in rows}
@@ -256,6 +265,7 @@ class LiveKeyrings(WrapKeyrings):
 
     async def add_row(self, ring: Keyring, row: KeyRecord) -> None:
         """Bring one row into ``ring`` ahead of the next refresh."""
+        self._withdraw(ring, [row])
         fresh = {row.id: await self.unwrap(self._records[ring], row)} if row.state.can_decrypt else {}
         await self.uses.loaded(ring.name, [row.version for _ in fresh])
         await self._take(ring, [row], fresh)

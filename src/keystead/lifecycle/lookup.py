@@ -63,13 +63,13 @@ class Lookup:
 
     async def _read(self, ring: Keyring, key_id: int) -> None:
         if not self._spend(key_id):
-            raise DataKeyNotLoadedError(key_id, f"data key {key_id} is not in this store")
+            raise DataKeyNotLoadedError(key_id, _unknown(key_id))
         telemetry.cache_event("data_key_miss")
         async with self._live.surroundings.store.reading() as work:
             row = await work.find_key(key_id)
         if row is None:
             self._note_absent(key_id)
-            raise DataKeyNotLoadedError(key_id, await self._gone(key_id))
+            raise DataKeyNotLoadedError(key_id, await self.absence_of(key_id))
         if row.keyring != ring.name:
             raise DecryptionError(FAILED)
         await self._live.add_row(ring, row)
@@ -93,7 +93,8 @@ class Lookup:
         while len(self._absent) > ABSENT_MOST:
             self._absent.popitem(last=False)
 
-    async def _gone(self, key_id: int) -> str:
+    async def absence_of(self, key_id: int) -> str:
+        """Return what is known of a data key that the store does not have."""
         seen = await asyncio.to_thread(self._live.surroundings.journal.read, self._live.store_id)
         if key_id in seen.keys:
             keyring, version = seen.keys[key_id]
@@ -101,4 +102,8 @@ class Lookup:
                 f"data key {key_id} (keyring {keyring!r} version {version}) existed and is gone from this store, which "
                 "was restored from an older backup; a newer export or backup brings it back"
             )
-        return f"data key {key_id} is not in this store"
+        return _unknown(key_id)
+
+
+def _unknown(key_id: int) -> str:
+    return f"data key {key_id} is not in this store: name the store it was encrypted with, or a newer copy"

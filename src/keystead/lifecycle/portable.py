@@ -11,7 +11,15 @@ from datetime import datetime
 from typing import Any, Final
 
 from keystead.errors import InvalidInputError
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState, utc_text
+from keystead.model import (
+    AUDIT_KEYRING,
+    DataKeyState,
+    KeyRecord,
+    KeyringPurpose,
+    KeyringRecord,
+    StoreState,
+    utc_text,
+)
 from keystead.ports import FieldRecord, KeyUse
 
 FORMAT: Final = "keystead-store-export"
@@ -35,6 +43,7 @@ def dump(export: StoreExport) -> str:
     body = {
         "store_id": export.state.store_id,
         "epoch": export.state.epoch,
+        "audited": export.state.audited,
         "exported_at": utc_text(export.exported_at),
         "keyrings": [_to_json(keyring) for keyring in export.keyrings],
         "keys": [_to_json(key) for key in export.keys],
@@ -60,7 +69,7 @@ def parse(text: str) -> StoreExport:
         if _digest(body) != document["sha256"]:
             raise InvalidInputError("this export is damaged: its checksum does not match; use another copy")
         return StoreExport(
-            StoreState(body["store_id"], int(body["epoch"]), restored=True),
+            StoreState(body["store_id"], int(body["epoch"]), restored=True, audited=_is_audited(body)),
             datetime.fromisoformat(body["exported_at"]),
             [_keyring(row) for row in body["keyrings"]],
             [_key(row) for row in body["keys"]],
@@ -69,12 +78,20 @@ def parse(text: str) -> StoreExport:
         )
     except InvalidInputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise InvalidInputError(f"this export is malformed ({type(exc).__name__}); use another copy") from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InvalidInputError("this is no whole Keystead store export; use another copy") from None
 
 
 def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _is_audited(body: Mapping[str, Any]) -> bool:
+    """Return whether the store kept an audit trail. One that has the keyring of a trail and does not say so did."""
+    told = body.get("audited", any(keyring["name"] == AUDIT_KEYRING for keyring in body["keyrings"]))
+    if not isinstance(told, bool):
+        raise TypeError("whether the store kept an audit trail is true or false")
+    return told
 
 
 def _to_json(row: KeyRecord | KeyringRecord | KeyUse | FieldRecord) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
 from keystead.lifecycle.wrapping import open_key
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, utc_text
-from keystead.ports import AuditEvent, Detail, KeyStore
+from keystead.ports import AuditEvent, AuditStateRow, Detail, KeyStore
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -73,8 +73,11 @@ async def export_store(live: LiveKeyrings) -> StoreExport:
     return StoreExport(state, live.surroundings.clock.now(), keyrings, keys, uses, registered)
 
 
-async def import_store(store: KeyStore, export: StoreExport) -> None:
+async def import_store(store: KeyStore, export: StoreExport, audit_state: AuditStateRow | None = None) -> None:
     """Fill an empty store with an export; it is restored, and must be recovered before it encrypts.
+
+    Args:
+        audit_state: the state of the audit trail that the store is to have, where it kept one.
 
     Raises:
         InvalidInputError: the store holds keys already.
@@ -92,6 +95,10 @@ async def import_store(store: KeyStore, export: StoreExport) -> None:
             await work.declare_use(use)
         for registered in export.fields:
             await work.put_field(registered)
+        if export.state.audited:
+            await work.set_audited(True)
+        if audit_state is not None:
+            await work.put_audit_state(audit_state, expected=None)
 
 
 async def verify_store(s: Surroundings, document: StoreExport) -> VerifyReport:
@@ -107,10 +114,9 @@ async def verify_store(s: Surroundings, document: StoreExport) -> VerifyReport:
                 key = await s.wrapper.unwrap(store_id, row)
             except KMSError as exc:
                 failures[row.id] = exc.code
-                continue
-            ring = wraps.setdefault(row.keyring, Keyring(row.keyring, random=s.random))
-            loaded = LoadedKey(row.id, row.version, bytearray(key))
-            ring.load(KeyringSnapshot({**ring.snapshot.keys, row.id: loaded}))
+            else:
+                ring = wraps.setdefault(row.keyring, Keyring(row.keyring, random=s.random))
+                _add(ring, row, key)
     for row in rows:
         if row.purpose is KeyringPurpose.WRAP:
             continue
@@ -125,6 +131,31 @@ async def verify_store(s: Surroundings, document: StoreExport) -> VerifyReport:
     for wrap_ring in wraps.values():
         wrap_ring.wipe()
     return VerifyReport(len(rows), failures)
+
+
+async def open_active(s: Surroundings, document: StoreExport, name: str) -> Keyring | None:
+    """Return a keyring of an export with its active version alone; None where there is none. Errors as the KMS's.
+
+    Every key of the export has been found to unwrap. The caller wipes the keyring.
+    """
+    rows = {row.id: row for row in document.keys}
+    active = [row for row in document.keys if row.keyring == name and row.state is DataKeyState.ACTIVE]
+    if not active:
+        return None
+    row, wrap_row = active[0], rows[active[0].wrapped_by or 0]
+    wrap_ring, ring = Keyring(wrap_row.keyring, random=s.random), Keyring(name, suite=0, random=s.random)
+    _add(wrap_ring, wrap_row, await s.wrapper.unwrap(document.state.store_id, wrap_row))
+    try:
+        _add(ring, row, open_key(wrap_ring, document.state.store_id, row))
+    finally:
+        wrap_ring.wipe()
+    return ring
+
+
+def _add(ring: Keyring, row: KeyRecord, key: bytes) -> None:
+    loaded = LoadedKey(row.id, row.version, bytearray(key))
+    active = row.id if row.state is DataKeyState.ACTIVE else ring.snapshot.active
+    ring.load(KeyringSnapshot({**ring.snapshot.keys, row.id: loaded}, active))
 
 
 async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Destruction) -> RecoveryReport:

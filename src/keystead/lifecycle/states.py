@@ -29,7 +29,7 @@ def require_transition(key: KeyRecord, target: DataKeyState) -> None:
     """
     if target in TRANSITIONS[key.state]:
         return
-    sources = ", ".join(state for state, targets in TRANSITIONS.items() if target in targets)
+    sources = " or ".join(state for state, targets in TRANSITIONS.items() if target in targets)
     raise KeyStateError(
         f"data key {key.id} (keyring {key.keyring!r} version {key.version}) is {key.state} and cannot become "
         f"{target}; that takes a key that is {sources or 'in no state at all'}"

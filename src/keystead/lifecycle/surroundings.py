@@ -74,6 +74,7 @@ class NoJournal:
         keys: Mapping[int, tuple[str, int]] | None = None,
         destroyed: object = (),
         exported_at: object = None,
+        audited: bool = False,
     ) -> None:
         """Remember nothing."""
 

@@ -27,15 +27,21 @@ class Uses:
         """
         if self._audit is None:
             return
+        # Another one may be unwrapped while these are told.
+        wrap_keys, self._wrap_keys = self._wrap_keys, []
         details: dict[str, Detail] = {
             "versions": sorted(versions),
-            "wrap_keys": [str(each) for each in self._wrap_keys],
+            "wrap_keys": [str(each) for each in wrap_keys],
             "failed": {str(key_id): code for key_id, code in (failed or {}).items()},
         }
         told = {name: value for name, value in details.items() if value}
-        if told:
+        if not told:
+            return
+        try:
             await self._audit.note(AuditEvent("key.load", keyring, details=told))
-            self._wrap_keys.clear()
+        except BaseException:
+            self._wrap_keys[:0] = wrap_keys
+            raise
 
     async def note(self, action: str, **details: Detail) -> None:
         """Tell of another use; errors as ``loaded``."""

@@ -92,11 +92,11 @@ def audit_kms(uri: str, *, clock: Clock, random: Random) -> tuple[KmsProvider, s
     return GuardedProvider(opened.provider, opened.name, clock=clock), opened.default_key_id
 
 
-def store_from(store: str | KeyStore | None, schema: str | None = None) -> KeyStore:
-    """Return the store for a URL, or the store itself; None is memory."""
+def store_from(store: str | KeyStore | None, schema: str | None = None, *, creates: bool = True) -> KeyStore:
+    """Return the store for a URL, or the store itself; None is memory. ``creates`` as ``open_store`` takes it."""
     if store is None:
         return open_store("memory://")
-    return open_store(store, schema=schema) if isinstance(store, str) else store
+    return open_store(store, schema=schema, creates=creates) if isinstance(store, str) else store
 
 
 def journal_for(store: str | KeyStore | None, state_dir: str | os.PathLike[str] | None) -> StateJournal:

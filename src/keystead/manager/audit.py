@@ -5,29 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from keystead.errors import ConfigurationError, InvalidInputError, StoreUnavailableError
+from keystead.errors import InvalidInputError, StoreUnavailableError
+from keystead.ledger.audit.acknowledging import Outstanding
 from keystead.ledger.audit.beginning import settling, write_event
-from keystead.ledger.audit.entries import (
-    Entry,
-    rejection_in,
-    require_action,
-    require_details,
-    require_size,
-    require_subject,
-    split_payload,
-)
+from keystead.ledger.audit.chain import END
+from keystead.ledger.audit.entries import require_action, require_details, require_size, require_subject
 from keystead.ledger.audit.verifying import AuditReport, Progress
 from keystead.ledger.format.records import Kind, MalformedRecordError, parse_line, parse_payload, text
 from keystead.ledger.reading.policy import TrustPolicy
 from keystead.manager import audit_files
 from keystead.manager.audit_files import ArchiveReport
+from keystead.manager.audit_listing import PAGE, records_in
 from keystead.manager.audit_reading import trail_reader
-from keystead.manager.audit_status import AuditStatus, status_of
+from keystead.manager.audit_record import AuditRecord
+from keystead.manager.audit_status import AuditStatus, no_trail, status_of
 from keystead.manager.auditing import Auditing
 from keystead.model import utc_text
 from keystead.ports import AuditEntryRow, AuditEvent, AuditFilter, AuditLogRow, Detail, InsertsElsewhere
@@ -39,26 +36,6 @@ WAIT_S: Final = 30.0
 _LOOK_S: Final = 0.05
 _PATIENCE_S: Final = 1.5
 """How long the process that seals is waited for, before this one takes its place if it is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
-    """A record of the trail, as it says itself; ``verify`` tells whether it is true.
-
-    ``rejected`` is why an entry was not authentic; then there is nothing else but its number. ``key_id`` is a data
-    key's id; ``keys`` are those that were changed, each with ``id``, ``keyring``, ``version`` and ``state``.
-    """
-
-    seq: int
-    action: str
-    at: datetime | None = None
-    keyring: str | None = None
-    key_id: int | None = None
-    actor: str | None = None
-    node: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-    keys: list[Mapping[str, Any]] = field(default_factory=list)
-    rejected: str | None = None
 
 
 class Audit:
@@ -176,17 +153,19 @@ class Audit:
         """
         auditing = await self._auditing()
         where = AuditFilter(keyring, action, key_id, _moment(since), _moment(until))
+        page = max(1, min(limit, PAGE))
         found: list[AuditRecord] = []
-        async with auditing.trail.store.reading() as work:
-            while len(found) < limit:
-                rows = await work.audit_records(
-                    after=after, before=before, where=where, newest_first=newest_first, limit=min(limit, 1000)
-                )
-                found += [record for row in rows if (record := record_of(row)) is not None]
-                if len(rows) < min(limit, 1000):
+        async with (
+            auditing.trail.store.reading() as work,
+            aclosing(
+                records_in(work, where, after=after, before=before, newest_first=newest_first, page=page)
+            ) as records,
+        ):
+            async for record in records:
+                if len(found) >= limit:
                     break
-                after, before = (after, rows[-1].seq) if newest_first else (rows[-1].seq, before)
-        return found[:limit]
+                found.append(record)
+        return found
 
     async def verify(
         self,
@@ -234,22 +213,58 @@ class Audit:
         auditing = await self._auditing()
         return await audit_files.export(auditing.trail.store, Path(folder))
 
+    async def acknowledge(self, record: int, *, reason: str) -> Outstanding:
+        """Say in the trail that somebody has looked into what was found in it and stays there; return what that is.
+
+        It is entries that were not authentic, states that were not as they had been left, and entries that are gone.
+        From then on they are warnings. Whatever else is found stays a finding.
+
+        Args:
+            record: the number of the last record that was looked into; what only later ones tell is not meant.
+
+        Raises:
+            InvalidInputError: no reason.
+            CouldNotVerifyError: what there is could not be found out.
+        """
+        if not reason:
+            raise InvalidInputError("say what was found out: the reason stands in the audit trail")
+        auditing = await self._auditing()
+        async with trail_reader(self._manager, auditing, ()) as reader:
+            report = await reader.verify(until=record)
+        if report.outstanding:
+            last = min(record, report.log.size - 1)
+            await auditing.trail.tell(*report.outstanding.events(last, reason))
+        return report.outstanding
+
     async def archive(
-        self, folder: str | os.PathLike[str], *, before: datetime, compress: bool = True, timeout_s: float = WAIT_S
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        before: datetime,
+        compress: bool = True,
+        since: bytes | None = None,
+        timeout_s: float = WAIT_S,
     ) -> ArchiveReport:
         """Move the files of the log that ended before a time out of the database, verified, and leave a word of it.
 
         The records stay where they are unless every step before has succeeded; a call that was broken off is made
-        again.
+        again. Files stay until they ended more than eight days ago: an entry may come late, and none comes twice.
+
+        Args:
+            since: a checkpoint that was kept, which the log has to continue.
 
         Raises:
             InvalidProofError: the log is not as it was written; nothing was moved.
             StorageOperationError: a file cannot be written, or the database role must not delete records.
         """
         auditing = await self._auditing()
-        report = await self.verify()
-        taken = await audit_files.take(auditing.trail.store, Path(folder), before, compress=compress, report=report)
+        report = await self.verify(since=since)
+        now = auditing.surroundings.clock.now()
+        taken = await audit_files.take(
+            auditing.trail.store, Path(folder), before, now=now, compress=compress, report=report
+        )
         if taken.files:
+            await auditing.trail.ensure()
             async with settling(auditing.trail) as written, auditing.trail.store.transaction() as work:
                 written.extend(await audit_files.tell(auditing.trail, work, taken))
             await self.checkpoint(timeout_s=timeout_s)
@@ -258,17 +273,18 @@ class Audit:
 
     async def status(self) -> AuditStatus:
         """Return how the trail stands; answers where there is none."""
-        session = await self._manager.session()
-        if session.auditing is None:
+        auditing = (await self._manager.session()).auditing
+        if auditing is None:
             return AuditStatus(is_on=False)
-        return await status_of(session.auditing.trail.store)
+        found = await status_of(auditing.trail.store)
+        return found if found.is_marked else replace(found, is_on=await auditing.is_kept(is_set=False))
 
     async def begin(self) -> None:
-        """Begin a trail, if the store has none: from now on every manager of it takes part."""
+        """Begin a trail, if the store has none or its trail was ended: from now on every manager of it takes part."""
         session = await self._manager.session()
         if session.auditing is None:
-            raise _no_trail()
-        await session.auditing.join()
+            raise no_trail()
+        await session.auditing.begin()
 
     async def end(self, reason: str) -> None:
         """Let managers that start from now on take no part, unless they are told to; those that run go on.
@@ -278,10 +294,12 @@ class Audit:
         """
         if not reason:
             raise InvalidInputError("say why the audit trail ends: it is the last thing that is written into it")
-        auditing = await self._auditing()
-        async with (await self._manager.session()).surroundings.store.transaction() as work:
-            await auditing.trail.record(work, AuditEvent("audit.end", details={"reason": reason}))
+        trail = (await self._auditing()).trail
+        await trail.ensure()
+        # Whatever else may go unrecorded: without this entry the trail has not ended.
+        async with settling(trail) as written, trail.store.transaction() as work:
             await work.set_audited(False)
+            written.append(await write_event(trail, work, AuditEvent(END, details={"reason": reason}), work.changes))
 
     async def _ask(self, auditing: Auditing, event: AuditEvent) -> bytes:
         """Write an event that asks the sequencer for something, and return its entry's id."""
@@ -310,7 +328,7 @@ class Audit:
     async def _auditing(self) -> Auditing:
         auditing = (await self._manager.session()).auditing
         if auditing is None or not auditing.trail.is_on:
-            raise _no_trail()
+            raise no_trail()
         return auditing
 
 
@@ -326,37 +344,6 @@ def event_of(action: str, keyring: str | None, key_id: int | None, details: Mapp
     event = AuditEvent(action, keyring, key_id, details)
     require_size(event)
     return event
-
-
-def record_of(row: AuditLogRow) -> AuditRecord | None:
-    """Return a row as what it says; None for a record of the log's own, or what is no record."""
-    try:
-        record = parse_line(row.line)
-    except MalformedRecordError:
-        return None
-    if record.kind is not None:
-        return None
-    if (rejected := rejection_in(record.payload)) is not None:
-        return AuditRecord(row.seq, "audit.rejected", rejected=str(rejected.get("reason")), details=rejected)
-    parts = split_payload(record.payload)
-    try:
-        entry = None if parts is None else Entry.parse(parts[0])
-        if entry is None:
-            return None
-        members = entry.members
-        return AuditRecord(
-            row.seq,
-            members["action"],
-            datetime.fromisoformat(members["time"]),
-            members.get("keyring"),
-            entry.key_id,
-            members.get("actor"),
-            members["node"],
-            entry.details,
-            list(members.get("keys", ())),
-        )
-    except ValueError:
-        return None
 
 
 def _note_of(row: AuditLogRow) -> bytes | None:
@@ -375,7 +362,3 @@ def _moment(value: datetime | None) -> str | None:
     if value is not None and value.tzinfo is None:
         raise InvalidInputError("times of audit entries are aware: give the datetime a time zone")
     return None if value is None else utc_text(value.astimezone(UTC))
-
-
-def _no_trail() -> ConfigurationError:
-    return ConfigurationError("this store keeps no audit trail: `keystead audit begin`, or audit=True, begins one")

@@ -8,15 +8,18 @@ import gzip
 import os
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from keystead.crypto.merkle import Frontier, leaf_hash
 from keystead.errors import InvalidInputError, InvalidProofError, StorageOperationError
 from keystead.ledger.audit.beginning import write_event, write_keys
+from keystead.ledger.audit.retiring import SETTLED_MS, Retired, horizon_from
+from keystead.ledger.audit.sessions import SLACK_MS
 from keystead.ledger.audit.trail import Trail, Written
 from keystead.ledger.audit.verifying import AuditReport
 from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload, retained
@@ -24,7 +27,9 @@ from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.tlog.checkpoint import Checkpoint
-from keystead.ports import AuditEvent, AuditLogRow, Detail, KeyStore, UnitOfWork
+from keystead.model import utc_text
+from keystead.model.counts import counted
+from keystead.ports import AuditFilter, AuditLogRow, KeyStore, UnitOfWork
 
 NAME: Final = "audit.log"
 PAGE: Final = 2000
@@ -41,13 +46,17 @@ class LogPart:
 
 @dataclass(slots=True)
 class ArchiveReport:
-    """What was moved out of the database: the files, and how many records were in them."""
+    """What was moved out of the database: the files, and how many records were in them.
+
+    ``horizon``: sessions that began before it are over; milliseconds since 1970.
+    """
 
     folder: Path
     files: list[Path] = field(default_factory=list)
     records: int = 0
     parts: list[LogPart] = field(default_factory=list)
     former: list[LogPart] = field(default_factory=list)
+    horizon: int = 0
 
 
 def archived(folder: Path) -> list[Path]:
@@ -80,9 +89,11 @@ async def export(store: KeyStore, folder: Path) -> list[Path]:
 
 
 async def take(
-    store: KeyStore, folder: Path, before: datetime, *, compress: bool, report: AuditReport
+    store: KeyStore, folder: Path, before: datetime, *, now: datetime, compress: bool, report: AuditReport
 ) -> ArchiveReport:
     """Write the files of the log that ended before a time, and say which: nothing is removed yet.
+
+    Those of which a session may still have entries to come stay, or what comes twice could not be told from it.
 
     Raises:
         InvalidProofError: the log is not as it was written, or what was written is not the log that was verified.
@@ -90,16 +101,15 @@ async def take(
     """
     if not report.valid:
         raise InvalidProofError(
-            f"the audit trail is not as it was written ({report.log.findings} findings): nothing was moved; "
+            f"the audit trail is not as it was written ({counted(report.log.findings, 'finding')}): nothing was moved; "
             "`keystead audit verify` tells them"
         )
     taken = ArchiveReport(folder)
     checkpoint = report.log.checkpoint
-    for part in (await _parts(store))[:-1]:
-        if checkpoint is None or part.last >= checkpoint.size:
-            break  # nothing vouches for all of it yet
-        if await _ended_ms(store, part) >= before.timestamp() * 1000:
-            break
+    settled_ms = min(_ms(now) - SETTLED_MS, report.waits_from)
+    ended = await _ended(store, before, 0 if checkpoint is None else checkpoint.size)
+    parts, taken.horizon = await _settled(store, ended, settled_ms)
+    for part in parts:
         path = LogFiles(folder / NAME).name_of(part.file)
         if compress:
             path = path.with_name(f"{path.name}.gz")
@@ -118,12 +128,10 @@ async def tell(trail: Trail, work: UnitOfWork, taken: ArchiveReport) -> list[Wri
     """Ask for a word in the log of what was moved, and write what the rest of the log begins with."""
     known = {part.file for part in taken.parts}
     parts = [*(part for part in taken.former if part.file not in known), *taken.parts]
-    files: list[Detail] = [
-        {"file": part.file, "first": part.first, "last": part.last} for part in sorted(parts, key=lambda one: one.file)
-    ]
-    details: dict[str, Detail] = {"files": files, "reason": f"archived on {datetime.now(UTC):%Y-%m-%d}"}
+    files = [asdict(part) for part in sorted(parts, key=lambda one: one.file)]
+    told = Retired(files, f"archived on {datetime.now(UTC):%Y-%m-%d}", taken.horizon)
     written = await write_keys(trail, work, "audit.snapshot")
-    written.append(await write_event(trail, work, AuditEvent("audit.retire", details=details)))
+    written.append(await write_event(trail, work, told.event()))
     return written
 
 
@@ -151,10 +159,41 @@ async def _parts(store: KeyStore) -> list[LogPart]:
     return parts
 
 
-async def _ended_ms(store: KeyStore, part: LogPart) -> int:
+async def _ended(store: KeyStore, before: datetime, vouched: int) -> list[tuple[LogPart, int]]:
+    """Return the files that ended before a time and are vouched for, each with the TIME at which the next begins."""
+    found: list[tuple[LogPart, int]] = []
+    for part, following in pairwise(await _parts(store)):
+        if part.last >= vouched or await _time_ms(store, part.last) >= _ms(before):
+            break
+        found.append((part, await _time_ms(store, following.first)))
+    return found
+
+
+async def _settled(
+    store: KeyStore, ended: Sequence[tuple[LogPart, int]], settled_ms: float
+) -> tuple[list[LogPart], int]:
+    """Return as many files as are of sessions only that began before a time, and the horizon behind which those lie."""
+    count = horizon = 0
+    for at, (part, following_ms) in enumerate(ended, 1):
+        if (limit := horizon_from(following_ms)) > settled_ms:
+            break
+        # A session is no younger than its entries; of a clock that is far ahead more has to go by.
+        late = AuditFilter(since=utc_text(datetime.fromtimestamp((limit - SLACK_MS) / 1000, UTC)))
+        async with store.reading() as work:
+            rows = await work.audit_records(after=ended[0][0].first - 1, before=part.last + 1, where=late, limit=1)
+        if not rows:
+            count, horizon = at, limit
+    return [part for part, _ in ended[:count]], horizon
+
+
+async def _time_ms(store: KeyStore, number: int) -> int:
     async with store.reading() as work:
-        [last] = await work.audit_records(after=part.last - 1, before=part.last + 1)
-    return parse_line(last.line).time_ms
+        [row] = await work.audit_records(after=number - 1, before=number + 1)
+    return parse_line(row.line).time_ms
+
+
+def _ms(time: datetime) -> float:
+    return time.timestamp() * 1000
 
 
 async def _removed(store: KeyStore) -> list[LogPart]:

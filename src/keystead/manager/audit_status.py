@@ -1,31 +1,43 @@
-"""How a store's audit trail stands, from its rows alone."""
+"""How a store's audit trail stands, from its rows alone: no key is used for it, and nothing verified or written."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from keystead.errors import ConfigurationError
 from keystead.ledger.audit.chain import TrailState
 from keystead.ledger.audit.entries import Entry, split_payload
-from keystead.ledger.audit.sequencer import LEASE
+from keystead.ledger.audit.looking import LEASE
+from keystead.ledger.audit.mark import turning
 from keystead.ledger.format.records import parse_line
-from keystead.ports import AuditFilter, AuditLogRow, KeyStore
+from keystead.ports import AuditEntryRow, AuditFilter, AuditLogRow, AuditStateRow, KeyStore
+
+if TYPE_CHECKING:
+    from keystead.manager.core import ManagerCore
 
 
 @dataclass(frozen=True, slots=True)
 class AuditStatus:
     """How a trail stands. ``waiting`` entries are not sealed yet; ages are in seconds, None where there is none.
 
-    ``sealed_by`` is the node that sealed last, whether or not it is there; ``rejected`` entries were not authentic;
-    ``found`` is what the last entry ``audit.state`` tells, such as ``rolled_back``, and ``found_in`` its record.
+    ``is_marked`` says whether the store itself says that it keeps a trail; who takes that away has not ended it.
+    ``sealed_by`` is the node that sealed last, and ``is_sealing`` whether it is there still; ``rejected`` entries were
+    not authentic; ``found`` is what the last entry ``audit.state`` tells, such as ``rolled_back``, and ``found_in`` its
+    record.
     """
 
     is_on: bool
+    is_marked: bool = False
     stream: str | None = None
     records: int = 0
     waiting: int = 0
     oldest_waiting_s: float | None = None
     rejected: int = 0
     sealed_by: str | None = None
+    is_sealing: bool = False
     checkpoint_records: int = 0
     checkpoint_age_s: float | None = None
     exported_records: int = 0
@@ -34,32 +46,62 @@ class AuditStatus:
     found_in: int | None = None
 
 
-async def status_of(store: KeyStore) -> AuditStatus:
-    """Return how the trail of a store stands. Nothing of it is verified."""
+def no_trail() -> ConfigurationError:
+    """Return what is raised where a trail is asked for, and the store keeps none."""
+    return ConfigurationError("this store keeps no audit trail: `keystead audit begin`, or audit=True, begins one")
+
+
+async def store_of(manager: ManagerCore) -> KeyStore:
+    """Return the store of a manager that need not be initialised, once it is known that this release works on it.
+
+    Raises:
+        StorageOperationError: as ``KeyStore.open``.
+    """
+    store = manager.surroundings().store
+    await store.open()
+    return store
+
+
+async def seen_status(manager: ManagerCore) -> AuditStatus:
+    """Return how the trail stands in the store of a manager that need not be initialised; errors as ``store_of``."""
+    store, journal = await store_of(manager), manager.surroundings().journal
     async with store.reading() as work:
-        is_on, row = (await work.state()).audited, await work.audit_state()
+        store_id = (await work.state()).store_id
+    return await status_of(store, known=(await asyncio.to_thread(journal.read, store_id)).audited)
+
+
+async def status_of(store: KeyStore, *, known: int = 0) -> AuditStatus:
+    """Return how the trail of a store stands.
+
+    Args:
+        known: the highest epoch of the store at which a trail is known, from outside the database, to have been kept.
+    """
+    async with store.reading() as work:
+        is_marked, row = (await work.state()).audited, await work.audit_state()
+        has_trace = is_marked or await work.has_audit_trace()
         waiting, oldest = await work.count_audit_entries()
+        turns = [] if is_marked else await turning(work)
         lease, now_ms = await work.find_lease(LEASE), await work.now_ms()
         told = await work.audit_records(where=AuditFilter(action="audit.state"), newest_first=True, limit=1)
     if row is None:
-        return AuditStatus(is_on, waiting=waiting)
-    try:
-        stream = TrailState.parse(row.state).stream
-    except (ValueError, TypeError):
-        stream = None
+        return AuditStatus(has_trace or known > 0, is_marked, waiting=waiting)
+    state = _parsed(row, turns)
+    is_on = is_marked or state is None or state.is_on or known > (state.over or 0)
 
     def age_s(at_ms: int) -> float | None:
         return max(0, now_ms - at_ms) / 1000 if at_ms else None
 
     return AuditStatus(
         is_on=is_on,
-        stream=stream,
+        is_marked=is_marked,
+        stream=None if state is None else state.stream,
         records=row.size,
         waiting=waiting,
         # An id begins with the milliseconds of its making.
         oldest_waiting_s=None if oldest is None else age_s(int.from_bytes(oldest[:6], "big")),
         rejected=row.rejected,
         sealed_by=None if lease is None else lease.owner or None,
+        is_sealing=lease is not None and bool(lease.owner) and lease.until_ms > now_ms,
         checkpoint_records=row.checkpoint_size,
         checkpoint_age_s=age_s(row.checkpoint_ms),
         exported_records=row.exported_size,
@@ -67,6 +109,17 @@ async def status_of(store: KeyStore) -> AuditStatus:
         found=_found(told[0]) if told else None,
         found_in=told[0].seq if told else None,
     )
+
+
+def _parsed(row: AuditStateRow, turns: Sequence[AuditEntryRow]) -> TrailState | None:
+    """Return the state, with what entries say that wait and turn the trail on or off."""
+    try:
+        state = TrailState.parse(row.state)
+        for turn in turns:
+            state = state.after(Entry.parse(turn.entry).members)
+    except (ValueError, TypeError):
+        return None
+    return state
 
 
 def _found(row: AuditLogRow) -> str:

@@ -12,20 +12,25 @@ from typing import Final, Self
 from keystead import telemetry
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConfigurationError, KMSError
+from keystead.ledger.audit.audited_store import AuditedStore
 from keystead.ledger.audit.beginning import begin_trail
 from keystead.ledger.audit.checkpoints import Checkpoints
 from keystead.ledger.audit.examining import SessionKeys
 from keystead.ledger.audit.exporting import Exporter
-from keystead.ledger.audit.keys import ALGORITHM, KEYRING, KeyringSigner, StateKeys, StreamSessions
+from keystead.ledger.audit.keys import ALGORITHM, KeyringSigner, StateKeys, StreamSessions
 from keystead.ledger.audit.options import AuditOptions
-from keystead.ledger.audit.sequencer import BATCH, Sequencer
-from keystead.ledger.audit.trail import AuditedStore, Trail
+from keystead.ledger.audit.sequencer import Sequencer
+from keystead.ledger.audit.standing import new_stream
+from keystead.ledger.audit.trail import Trail
 from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner
 from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import Surroundings
+from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.manager.assembly import audit_kms
-from keystead.model import WRAP_KEYRING, KeyringPurpose, StoreState
+from keystead.manager.audit_mark import AuditMark
+from keystead.manager.audit_status import no_trail
+from keystead.model import AUDIT_KEYRING, WRAP_KEYRING, KeyringPurpose
 from keystead.ports import AuditEvent, AuditTrail, Clock, Closes, KeyStore, KmsProvider, Random
 
 log = logging.getLogger("keystead.audit")
@@ -54,16 +59,12 @@ class AuditWish:
             return cls(wants=given)
         return cls(options=given, wants=given.begins or None) if isinstance(given, AuditOptions) else cls(own=given)
 
-    def require_taken(self, state: StoreState | None) -> None:
-        """See that a manager which was told so changes nothing past the trail of its store.
-
-        Raises:
-            ConfigurationError: the store's changes are recorded, and the manager was told not to, or to elsewhere.
-        """
-        if state is None or not state.audited or (self.own is None and self.wants is not False):
-            return
+    def refusal(self) -> ConfigurationError | None:
+        """Return why a manager which was told so must not change a store whose changes are recorded; None: it may."""
+        if self.own is None and self.wants is not False:
+            return None
         given = "audit=False" if self.own is None else "an audit trail of your own"
-        raise ConfigurationError(
+        return ConfigurationError(
             f"this store keeps an audit trail, and {given} would change it without a word: leave audit out, or end "
             "the trail (`keystead audit end`)"
         )
@@ -74,7 +75,7 @@ class AuditWish:
         trail = Trail(store, clock, random, is_strict=options.on_failure == "fail", notes_uses=options.unwraps)
         # Beside a trail of the application's own it stays closed, and refuses changes if another process begins one.
         trail.is_refusing = self.own is not None
-        return AuditedStore(store, trail), self.own or trail
+        return AuditedStore(trail), self.own or trail
 
 
 class Auditing:
@@ -86,6 +87,7 @@ class Auditing:
         self._live = live
         self._s = surroundings
         self._wants = wish.wants
+        self._mark = AuditMark(live)
         self._sequencer: Sequencer | None = None
         self._exporter: Exporter | None = None
         self._ring: Keyring | None = None
@@ -116,60 +118,88 @@ class Auditing:
             ConfigurationError: this store has no trail.
         """
         if self._ring is None:
-            raise ConfigurationError(
-                "this store keeps no audit trail: `keystead audit begin`, or audit=True, begins one"
-            )
+            raise no_trail()
         return self._ring
 
-    async def open(self) -> None:
+    async def open(self, *, is_kept: bool) -> None:
         """Take part in the trail, or begin it.
+
+        Args:
+            is_kept: whether the store keeps one.
 
         Raises:
             KMSError: the trail cannot be joined; then nothing may be changed either.
         """
-        state = self._live.state
-        is_audited = state is not None and state.audited
-        if is_audited or (self._wants and state is not None and not state.restored):
-            await self.join()
-            return
-        self.trail.is_refusing = True
-        if self._wants:
+        if not is_kept and not self._wants:
+            self.trail.is_refusing = True
+        elif await self._has_to_wait(is_kept=is_kept):
+            self.trail.is_refusing = True
             log.warning("a restored store begins its audit trail once it has been recovered")
+        else:
+            await self._join(begins=bool(self._wants))
 
     async def join(self) -> None:
-        """Take part in the trail from now on; beginning it where there is none. Errors as ``open``."""
+        """Take part from now on in the trail, which is begun where there is none. Errors as ``open``."""
+        await self._join(begins=False)
+
+    async def begin(self) -> None:
+        """Take part from now on in the trail, which is begun where there is none or it has been ended; as ``open``."""
+        await self._join(begins=True)
+
+    async def is_kept(self, *, is_set: bool | None = None) -> bool:
+        """Whether the store keeps a trail; see ``AuditMark.is_on``."""
+        return await self._mark.is_on(is_set=is_set)
+
+    async def keep_up(self) -> None:
+        """Take part in a trail that was begun meanwhile. Errors as ``open``."""
+        if not self.trail.is_on and await self.is_kept() and not await self._has_to_wait(is_kept=True):
+            await self.join()
+
+    async def _has_to_wait(self, *, is_kept: bool) -> bool:
+        """Whether a trail can begin only when the store is recovered: restored, it makes no keyring."""
+        state = self._live.state
+        if state is None or not state.restored:
+            return False
+        async with self._s.store.reading() as work:
+            return not is_kept or await work.find_keyring(AUDIT_KEYRING) is None
+
+    async def _join(self, *, begins: bool) -> None:
         async with self._joining:
             if self.trail.is_on:
+                if begins:
+                    await self.trail.ensure()
+                    await self._begin(begins=True)
                 return
             self.trail.is_refusing = self.trail.is_wanted_elsewhere = False
             try:
                 async with self.trail.gathering():
-                    await self._join()
+                    await self._open_trail(begins=begins)
             except BaseException:
                 self.trail.is_on, self.trail.is_refusing = False, True
                 self.trail.wipe()
                 raise
 
-    async def _join(self) -> None:
+    async def _open_trail(self, *, begins: bool) -> None:
         trail, live, s = self.trail, self._live, self._s
         wrap = await live.wrap_ring(WRAP_KEYRING)
-        made = s.new_keyring(KEYRING, KeyringPurpose.SIGN, ALGORITHM)
-        self._ring = await live.load(KEYRING, create=made)
-        keys = StateKeys(self._ring)
+        made = s.new_keyring(AUDIT_KEYRING, KeyringPurpose.SIGN, ALGORITHM)
+        self._ring = await live.load(AUDIT_KEYRING, create=made)
         trail.begin(wrap, live.store_id, s.node.value)
         await trail.ensure()
-        if await begin_trail(trail, keys, f"keystead/audit/{live.store_id}/{s.random(4).hex()}"):
-            log.info("the audit trail of this store has begun")
+        await self._begin(begins=begins)
         if live.has_noticed_restore:
             async with s.store.transaction() as work:
                 await trail.record(work, AuditEvent("store.restored"))
-        self._sequencer = self._new_sequencer(wrap, keys)
+        self._sequencer = self._new_sequencer(wrap, StateKeys(self._ring))
 
-    async def keep_up(self) -> None:
-        """Take part in a trail that was begun meanwhile. Errors as ``open``."""
-        state = self._live.state
-        if not self.trail.is_on and self._wants is not False and state is not None and state.audited:
-            await self.join()
+    async def _begin(self, *, begins: bool) -> None:
+        trail, known, marks = self.trail, await self._mark.known(), await self._mark.reader()
+        stream = new_stream(trail.store_id, self._s.random)
+        begun = await retry_conflicts(lambda: begin_trail(trail, marks, stream, known=known, begins=begins))
+        if begun.is_new:
+            log.info("the audit trail of this store has begun")
+        if begun.epoch is not None:
+            await self._mark.note(begun.epoch)
 
     async def step(self, *, is_urgent: bool = False) -> int:
         """Seal what waits, if that is this process's to do, and return how many entries; errors as ``Sequencer``."""
@@ -245,7 +275,7 @@ class Auditing:
             pause_s = self.options.interval_s
             try:
                 taken = await self.step()
-                if taken >= BATCH:
+                if taken and self._sequencer is not None and self._sequencer.has_more:
                     pause_s = 0.0
                 telemetry.audit_waiting(taken)
             except KMSError as exc:
@@ -286,7 +316,7 @@ class Auditing:
         return Sequencer(
             self.trail.store,
             self.trail,
-            sessions=SessionKeys(wrap, live.store_id, self._load_wrap_key),
+            sessions=SessionKeys(wrap, live.store_id, self._mark.load_wrap_key, self.trail.store),
             stream_sessions=self._stream_sessions(),
             state_keys=keys,
             checkpoints=Checkpoints(
@@ -295,11 +325,6 @@ class Auditing:
             clock=s.clock,
             exports=self._exporter,
         )
-
-    async def _load_wrap_key(self, key_id: int) -> bool:
-        is_there = await self._live.load_wrap_key(WRAP_KEYRING, key_id)
-        await self._live.uses.loaded(WRAP_KEYRING)
-        return is_there
 
     def _stream_sessions(self) -> StreamSessions:
         s, options = self._s, self.options

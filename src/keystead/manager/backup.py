@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from keystead.errors import KeyDecryptionFailError
+from keystead.ledger.audit.keys import StateKeys
+from keystead.ledger.audit.standing import first_state, new_stream
 from keystead.lifecycle import portable, restoration
 from keystead.lifecycle.portable import StoreExport
 from keystead.lifecycle.restoration import RecoveryReport, VerifyReport
+from keystead.lifecycle.surroundings import Surroundings
+from keystead.manager.audit_mark import AuditMark
 from keystead.manager.manager import KeyManager
+from keystead.model import AUDIT_KEYRING
+from keystead.model.counts import counted
+from keystead.ports import AuditStateRow
 
 
 async def export_text(km: KeyManager) -> str:
     """Return the whole store as one document: wrapped rows, never a key in clear."""
     session = await km.session()
     document = await restoration.export_store(session.live)
+    is_kept = await AuditMark(session.live).is_on(is_set=document.state.audited)
+    document = replace(document, state=replace(document.state, audited=is_kept))
     await session.live.uses.note("store.export", keys=len(document.keys), keyrings=len(document.keyrings))
     return portable.dump(document)
 
@@ -61,11 +71,28 @@ async def import_export(km: KeyManager, export: StoreExport) -> VerifyReport:
     report = await restoration.verify_store(surroundings, export)
     if report.failures:
         raise KeyDecryptionFailError(
-            f"{len(report.failures)} of the {report.keys} keys in the export do not open with this KEK, and nothing "
-            "was imported: configure the KEK the export was made with, or use another copy of the export"
+            f"{len(report.failures)} of {counted(report.keys, 'key')} in the export cannot be opened with this KEK; "
+            "nothing was imported: configure the KEK the export was made with, or use another copy of the export"
         )
-    await restoration.import_store(surroundings.store, export)
+    state = await _audit_state(surroundings, export)
+    await restoration.import_store(surroundings.store, export, state)
     return report
+
+
+async def _audit_state(s: Surroundings, export: StoreExport) -> AuditStateRow | None:
+    """Return the state of a trail that has yet to begin, or has ended, as the exported store's had; None without one.
+
+    It is what tells an import from a store whose trail somebody has removed.
+    """
+    ring = await restoration.open_active(s, export, AUDIT_KEYRING)
+    if ring is None:
+        return None
+    store, keys = export.state, StateKeys(ring)
+    try:
+        over = None if store.audited else store.epoch
+        return first_state(keys, store.store_id, new_stream(store.store_id, s.random), over=over)
+    finally:
+        ring.wipe()
 
 
 async def recover(km: KeyManager) -> RecoveryReport:

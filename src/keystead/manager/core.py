@@ -61,6 +61,7 @@ class ManagerCore:
         context_prefix: str | None = None,
         store: str | KeyStore | None = None,
         store_schema: str | None = None,
+        create_store: bool = True,
         keyring: str = "default",
         rotation_policy: RotationPolicy | None = None,
         epoch_max_age_s: float = 30.0,
@@ -108,7 +109,7 @@ class ManagerCore:
         self._prefix = context_prefix
         self._timeout_s = initialization_timeout
         self._policy = rotation_policy or RotationPolicy()
-        self._store = assembly.store_from(store, store_schema)
+        self._store = assembly.store_from(store, store_schema, creates=create_store)
         self._owns_store = not (store is not None and not isinstance(store, str))
         self._has_store = store is not None
         self._journal = assembly.journal_for(store, state_dir)
@@ -214,6 +215,7 @@ class ManagerCore:
             ProviderConnectionError: store and KMS together took longer than ``initialization_timeout``.
             KeyDecryptionFailError: the KEK is not the one this store was made with.
             AlreadyInitializedError: called with a configuration after initialisation.
+            StoreNotFoundError: there is no SQLite store yet, and the manager was told not to make one.
             SystemShutdownError: the manager was closed.
         """
         if self._is_shut_down:

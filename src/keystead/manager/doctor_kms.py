@@ -17,8 +17,9 @@ from keystead.errors import (
     ProviderAuthError,
     ProviderConnectionError,
 )
-from keystead.manager.findings import Finding, Notes
+from keystead.manager.findings import Finding, Health, Notes
 from keystead.model import EncryptedData, KeyDescription, KeyPurpose, KeyState
+from keystead.model.counts import counted
 from keystead.ports import (
     ChecksPermissions,
     Clock,
@@ -215,7 +216,7 @@ class KmsExamination:
         try:
             allowed = await self._guard.check_permissions(key_id, context=_CONTEXT)
         except KMSError as exc:
-            self._notes.skip("permissions", str(exc))
+            self._notes.skip("permissions", self._reason(exc))
             return
         needed = [name for name in _NEEDED[purpose] if allowed.get(name) is False]
         useful = [name for name in _USEFUL if allowed.get(name) is False and purpose is KeyPurpose.ENCRYPT_DECRYPT]
@@ -234,7 +235,7 @@ class KmsExamination:
         try:
             policy = await self._guard.get_rotation_policy(key_id)
         except KMSError as exc:
-            self._notes.skip("rotation", str(exc))
+            self._notes.skip("rotation", self._reason(exc))
             return
         due = policy.next_rotation
         if not policy.enabled:
@@ -245,7 +246,7 @@ class KmsExamination:
             told = f"a new version was due on {due:%Y-%m-%d}"
             self._notes.warn("rotation", told, "see why the service did not make it, or make it now")
         else:
-            self._notes.ok("rotation", f"a new version every {policy.period.days} days")
+            self._notes.ok("rotation", f"a new version every {counted(policy.period.days, 'day')}")
 
     async def _ask_extractability(self, key_id: str) -> None:
         if not isinstance(self._guard, TellsExtractability):
@@ -290,8 +291,20 @@ class KmsExamination:
         try:
             return await call
         except KMSError as exc:
-            self._notes.error(check, exc, is_warning=is_warning)
+            if self._cause(exc) is None:
+                self._notes.error(check, exc, is_warning=is_warning)
+            else:
+                self._notes.skip(check, self._reason(exc))
             return None
+
+    def _reason(self, error: KMSError) -> str:
+        """Return why something was not told, once: what has failed for the same reason says it already."""
+        cause = self._cause(error)
+        return str(error) if cause is None else f"not told, for the same reason as {cause!r}"
+
+    def _cause(self, error: KMSError) -> str | None:
+        failed = (each for each in self._notes.findings if each.status is Health.FAIL)
+        return next((each.check for each in failed if each.detail == str(error)), None)
 
     def _note_answer(self, begun: float) -> None:
         self._notes.ok("reachable", f"answered in {1000 * (self._clock.monotonic() - begun):.0f} ms")

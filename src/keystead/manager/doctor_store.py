@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ from keystead.errors import (
     KMSError,
     ProviderConnectionError,
     SchemaVersionError,
+    StoreNotFoundError,
 )
 from keystead.lifecycle.surroundings import NoJournal
 from keystead.lifecycle.wrapping import KekWrapper
+from keystead.manager.audit_status import status_of
+from keystead.manager.doctor_audit import ABOUT, trail_findings
 from keystead.manager.findings import Finding, Notes
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, StoreState, WrapState
+from keystead.model.counts import counted
 from keystead.ports import Clock, KeyStore, NodeRecord, StateJournal
 
 PAGE: Final = 1000
@@ -71,15 +76,14 @@ class StoreExamination:
         return self._notes.findings
 
     async def _read(self) -> _Contents | None:
-        file: Path | None = getattr(self._it.store, "file", None)
-        if file is not None and not await asyncio.to_thread(_is_filled, file):
-            self._notes.fail("reachable", f"there is no store at {file}", "make one: `keystead init`, or name another")
-            self._notes.skip(("schema", *_LATER_CHECKS), "not looked at: there is no store")
-            return None
         begun = self._it.clock.monotonic()
         try:
-            await self._it.store.open()
+            await self._open()
             contents = await self._contents()
+        except StoreNotFoundError as exc:
+            self._notes.error("reachable", exc)
+            self._notes.skip(("schema", *_LATER_CHECKS), "not looked at: there is no store")
+            return None
         except (SchemaVersionError, ForeignSchemaError) as exc:
             self._notes.ok("reachable", "it answered")
             self._notes.error("schema", exc)
@@ -92,6 +96,14 @@ class StoreExamination:
             return contents
         self._notes.skip(_LATER_CHECKS, "not looked at: the store cannot be read")
         return None
+
+    async def _open(self) -> None:
+        file: Path | None = getattr(self._it.store, "file", None)
+        if file is not None:
+            from keystead.stores.creation import require_filled
+
+            await require_filled(file)
+        await self._it.store.open()
 
     async def _contents(self) -> _Contents:
         rows: list[KeyRecord] = []
@@ -115,6 +127,18 @@ class StoreExamination:
         self._look_at_nodes(contents)
         self._look_at_index_keys(contents)
         self._look_at_rotation(contents)
+        self._notes.findings += await self._look_at_trail(contents)
+
+    async def _look_at_trail(self, contents: _Contents) -> list[Finding]:
+        known = 0
+        with contextlib.suppress(KMSError):
+            known = (await asyncio.to_thread(self._it.journal.read, contents.state.store_id)).audited
+        try:
+            return trail_findings(await status_of(self._it.store, known=known), len(contents.nodes))
+        except KMSError as exc:
+            notes = Notes(ABOUT)
+            notes.error("kept", exc)
+            return notes.findings
 
     async def _unwrap(self, contents: _Contents) -> None:
         wraps = [row for row in contents.rows if row.purpose is KeyringPurpose.WRAP and row.state.can_decrypt]
@@ -142,7 +166,7 @@ class StoreExamination:
             self._notes.error("WRAP keys", exc)
         if len(refused) > TOLD:
             cure = "`keystead store verify` names every one"
-            self._notes.fail("WRAP keys", f"{len(refused) - TOLD} more do not unwrap", cure)
+            self._notes.fail("WRAP keys", f"{counted(len(refused) - TOLD, 'more does', 'more do')} not unwrap", cure)
         for other in list(others.values())[:1]:
             if isinstance(other, ProviderConnectionError):
                 told = f"{len(others)} could not be asked for ({other.code}): see the providers"
@@ -150,11 +174,12 @@ class StoreExamination:
             else:
                 self._notes.error("WRAP keys", other)
         if not refused and not others:
-            told = f"all {len(outcomes)} unwrap" if outcomes else "none is there yet: the first start makes one"
+            told = "each one unwraps" if outcomes else "none is there yet: the first start makes one"
             self._notes.ok("WRAP keys", told)
 
     def _tell_wraps(self, checked: Sequence[tuple[int, dict[str, WrapState]]]) -> None:
         """Tell how the wraps of several KEKs stand, where there are such rows."""
+        total = counted(len(checked), "WRAP key")
         counts = Counter((name, state) for _, states in checked for name, state in states.items())
         for key_id, states in checked:
             if refusing := [name for name, state in states.items() if state is WrapState.REFUSED]:
@@ -166,12 +191,12 @@ class StoreExamination:
                 )
         for (name, state), count in counts.items():
             if state.is_mended_by_rewrap:
-                told = f"{name}: {state.value} in {count} of {len(checked)} WRAP keys"
+                told = f"{name}: {state.value} in {count} of {total}"
                 self._notes.warn("wraps", told, "`keystead key rewrap`")
             elif state is WrapState.UNREACHABLE:
-                self._notes.skip("wraps", f"{name}: could not be asked for {count} of {len(checked)} WRAP keys")
+                self._notes.skip("wraps", f"{name}: could not be asked for {count} of {total}")
         if checked and {state for _, state in counts} == {WrapState.CURRENT}:
-            self._notes.ok("wraps", f"every KEK opens all {len(checked)} WRAP keys")
+            self._notes.ok("wraps", "every KEK opens each WRAP key")
 
     async def _compare_exports(self, contents: _Contents) -> None:
         if isinstance(self._it.journal, NoJournal):
@@ -197,12 +222,12 @@ class StoreExamination:
     def _look_at_nodes(self, contents: _Contents) -> None:
         waiting = [row for row in contents.rows if row.state is DataKeyState.PRE_ACTIVE and not _is_index(row)]
         behind = [node for node in contents.nodes if any(node.seen_epoch < row.published_epoch for row in waiting)]
-        told = f"{len(contents.nodes)} running processes"
+        told = counted(len(contents.nodes), "running process", "running processes")
         if behind:
             names = ", ".join(sorted({repr(row.keyring) for row in waiting})[:TOLD])
             self._notes.warn(
                 "nodes",
-                f"{told}; {len(behind)} have not loaded the new version of keyring {names} yet",
+                f"{told}; {counted(len(behind), 'has', 'have')} not loaded the new version of keyring {names} yet",
                 "if that lasts longer than two poll intervals, look at the logs of these processes",
             )
         else:
@@ -243,10 +268,3 @@ def _is_index(row: KeyRecord) -> bool:
 def _told(names: Sequence[str]) -> str:
     more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
     return ", ".join(repr(name) for name in names[:TOLD]) + more
-
-
-def _is_filled(file: Path) -> bool:
-    try:
-        return file.stat().st_size > 0
-    except OSError:
-        return False

@@ -21,6 +21,7 @@ from keystead.errors import (
     ProviderNotConfiguredError,
     SchemaVersionError,
     StorageOperationError,
+    StoreNotFoundError,
     StoreUnavailableError,
 )
 
@@ -36,6 +37,7 @@ _CURES: Final[Mapping[type[KMSError], str]] = {
     ForeignSchemaError: "give the store a database or schema of its own",
     KeyNotFoundError: "check the key's name, and the region, project, mount or token in which it is looked for",
     KeyStateError: "enable the key, or call its deletion off, where it is kept",
+    StoreNotFoundError: "name the store that is meant, or make one: `keystead init`",
     StoreUnavailableError: "start the database, and check address, network, user and password",
     ProviderConnectionError: "check address, network, proxy and TLS; a service that is merely busy recovers by itself",
     ConfigurationError: "change the setting as the message says",
@@ -59,7 +61,7 @@ class Health(StrEnum):
 class Finding:
     """What one check found. ``cure`` says what to do where ``status`` is ``warn`` or ``fail``.
 
-    ``about`` is ``store`` or ``provider NAME``; of a member of several KEKs ``provider NAME/MEMBER``.
+    ``about`` is ``store``, ``audit trail`` or ``provider NAME``; of a member of several KEKs ``provider NAME/MEMBER``.
     """
 
     about: str

@@ -50,9 +50,9 @@ class Installation:
 def install(folder: Path, *, store: str | None = None, kms: str | None = None) -> Installation:
     """Make settings, a KEK file (unless ``kms`` names a KEK) and an SQLite store (unless ``store`` names one).
 
-    A ``.gitignore`` names both, unless there is one: it stays as it is. Nothing is overwritten, and what was made is
-    taken away again when a later step fails. A KEK file and the store that it opens, both here already, as a program
-    leaves them, get settings and are not touched.
+    The folder is made if it is absent. A ``.gitignore`` names both, unless there is one: it stays as it is. Nothing is
+    overwritten, and what was made is taken away again when a later step fails. A KEK file and the store that it opens,
+    both here already, as a program leaves them, get settings and are not touched.
 
     Raises:
         ConfigurationError: one of the files exists, or a URL that cannot be used or carries a password.
@@ -73,8 +73,10 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
         ProviderUri.parse(kms)
     if store is not None:
         _require_lasting(store)
+    is_new = not folder.exists()
     made: list[Path] = []
     try:
+        _make_folder(folder)
         if kms is None and not is_adopted:
             create_kek_file(kek)
             made.append(kek)
@@ -97,6 +99,9 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
         for path in made:
             with contextlib.suppress(OSError):
                 path.unlink()
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         raise
     kept = [path for path in wanted if path.exists()] + [path for path in made if path == ignore]
     own_kek, own_store = (kek if kms is None else None), (database if store is None else None)
@@ -135,6 +140,13 @@ def _unignored(path: Path, entries: Mapping[str, Collection[str]]) -> list[str] 
 
 def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(f"the folder {folder} cannot be made: {exc.strerror}; name another") from None
 
 
 def _write_new(path: Path, text: str) -> None:

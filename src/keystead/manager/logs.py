@@ -30,7 +30,8 @@ def log_sessions(loaded: LoadedSettings, key_id: str | None = None) -> KmsSessio
     """
     setting, provider, key = _wrapping(loaded, key_id)
     uri = None if not isinstance(setting.value, str) else _absolute(setting.value, loaded.folder_of(setting.key))
-    return KmsSessions(GuardedProvider(provider.provider, provider.name), key, uri=uri, owns_provider=True)
+    guarded = GuardedProvider(provider.provider, provider.name)
+    return KmsSessions(guarded, key, uri=uri, owns_provider=True, asks_kms=True)
 
 
 def log_key(loaded: LoadedSettings) -> TrustedKey:

@@ -60,6 +60,7 @@ class KeyManager(FieldMembers):
         initialization_timeout: seconds for store and KMS together.
         context_prefix: added to every KMS context as ``service``.
         store: URL or ``KeyStore``; without it keys live in memory and are lost with the process.
+        create_store: False refuses an SQLite URL where there is no store yet, as a mistyped one; nothing is made there.
         keyring: name of the default keyring.
         rotation_policy: when data keys are replaced; 90 days by default.
         epoch_max_age_s: how often the store is polled.

@@ -23,7 +23,13 @@ from keystead.crypto.envelope import (
     inspect,
     to_text,
 )
-from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError, KeyNotFoundError
+from keystead.errors import (
+    DataKeyNotLoadedError,
+    DecryptionError,
+    InvalidCiphertextError,
+    InvalidInputError,
+    KeyNotFoundError,
+)
 from keystead.manager import streams
 from keystead.manager.admin import open_keyring
 from keystead.manager.manager import STREAM_ALGORITHM
@@ -162,7 +168,9 @@ async def _keyring_to_read(km: KeyManager, name: str, key_id: int) -> KeyringHan
     session = await km.session()
     async with session.surroundings.store.reading() as work:
         row = await work.find_key(key_id)
-    if row is not None and row.keyring != name:
+    if row is None:
+        raise DataKeyNotLoadedError(key_id, await session.lifecycle.lookup.absence_of(key_id))
+    if row.keyring != name:
         raise DecryptionError(f"this was encrypted under the keyring {row.keyring!r}: give --keyring {row.keyring}")
     return await open_keyring(km, name)
 

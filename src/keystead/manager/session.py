@@ -25,6 +25,7 @@ from keystead.errors import (
     SystemShutdownError,
 )
 from keystead.jobs.runner import Job, JobReport, JobRunner
+from keystead.ledger.audit.audited_store import AuditedStore
 from keystead.ledger.audit.trail import Trail
 from keystead.lifecycle.creation import restored_error
 from keystead.lifecycle.kek_watch import KekWatch
@@ -32,6 +33,7 @@ from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import Lifecycle
+from keystead.manager.audit_mark import AuditMark
 from keystead.manager.auditing import Auditing, AuditWish
 from keystead.model import DataKeyInfo, KeyRecord, KeyringPurpose
 from keystead.ports import SourceScanner
@@ -82,6 +84,7 @@ class Session:
         self.lifecycle = Lifecycle.over(self.live, sources)
         trail = surroundings.audit
         self.auditing = Auditing(trail, self.live, surroundings, options.audit) if isinstance(trail, Trail) else None
+        self._mark = AuditMark(self.live)
         self._watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
         self._jobs = JobRunner(surroundings.store, lambda: surroundings.node.value, surroundings.clock)
         self._default = default
@@ -104,10 +107,12 @@ class Session:
 
     async def _open(self) -> None:
         await self.live.open()
-        self._options.audit.require_taken(self.live.state)
+        is_kept = await self._mark.is_on()
+        if is_kept and (refusal := self._options.audit.refusal()) is not None:
+            raise refusal
         self._watch.confirm()
         if self.auditing is not None:
-            await self.auditing.open()
+            await self.auditing.open(is_kept=is_kept)
         s = self._s
         await self.live.load(self._default.name, create=s.new_keyring(self._default.name), into=self._default)
         index = s.new_keyring(INDEX_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
@@ -174,13 +179,12 @@ class Session:
     async def poll(self) -> None:
         """Load what changed in the store, beat, and ask the KMS again if that is due."""
         async with self._poll_lock:
-            # First known as a node, then up to date: what changes in between waits for this process.
-            known_until = self._known_until if self.has_current_view else await self._beat()
-            if self.auditing is not None:
-                await self.auditing.trail.ensure()
-            await self.live.refresh()
+            known_until = await self._refresh()
             if self.auditing is not None:
                 await self.auditing.keep_up()
+            elif isinstance(self._s.store, AuditedStore):
+                # Beside a trail of the application's own nothing is changed any more.
+                self._s.store.trail.is_kept_elsewhere = await self._mark.is_on()
             if self._watch.is_due:
                 await self._watch.ask()
             renewed_until = await self._beat()
@@ -191,6 +195,22 @@ class Session:
                     ring.block()
             if (since := self._default.snapshot.active_since) is not None:
                 telemetry.data_key_age(self._default.name, (self._s.clock.now() - since).total_seconds())
+
+    async def _refresh(self) -> float | None:
+        """Load what changed, and return until when the other nodes know this one, by the monotonic clock.
+
+        What may not be used any more goes out of use although the trail cannot be written.
+        """
+        try:
+            # First known as a node, then up to date: what changes in between waits for this process.
+            known_until = self._known_until if self.has_current_view else await self._beat()
+            if self.auditing is not None:
+                await self.auditing.trail.ensure()
+        except KMSError:
+            await self.live.refresh()
+            raise
+        await self.live.refresh()
+        return known_until
 
     async def become_node(self) -> None:
         """Be known to the other nodes from now on, with all they have changed until now."""

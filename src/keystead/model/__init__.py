@@ -2,6 +2,7 @@
 
 from keystead.model.algorithms import SignatureAlgorithm
 from keystead.model.keys import (
+    AUDIT_KEYRING,
     WRAP_KEYRING,
     DataKeyInfo,
     DataKeyState,
@@ -26,6 +27,7 @@ from keystead.model.signing import PublicKey, Signature
 from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
 
 __all__ = [
+    "AUDIT_KEYRING",
     "WRAP_KEYRING",
     "DataKeyInfo",
     "DataKeyPair",

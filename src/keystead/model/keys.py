@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 WRAP_KEYRING = "keystead.wrap"
+AUDIT_KEYRING = "keystead.audit"
 """Name of the store's own WRAP keyring; names beginning with ``keystead.`` belong to Keystead."""
 
 

@@ -5,6 +5,7 @@ A provider needs only ``provider_name``, ``encrypt`` and ``decrypt``; everything
 """
 
 from keystead.ports.audit import (
+    MAX_ENTRY_BYTES,
     AuditEntryRow,
     AuditEvent,
     AuditFilter,
@@ -67,6 +68,7 @@ from keystead.ports.store import (
 )
 
 __all__ = [
+    "MAX_ENTRY_BYTES",
     "MAX_FAILURES",
     "AuditEntryRow",
     "AuditEvent",

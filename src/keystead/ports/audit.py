@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from keystead.ports.store import UnitOfWork
+
+MAX_ENTRY_BYTES: Final = 1 << 20
+"""How long the bytes of an entry may be."""
 
 Detail: TypeAlias = "str | int | bool | Sequence[Detail] | Mapping[str, Detail] | None"
 """What an event may say: text, whole numbers, booleans, None, and lists and mappings of them."""
@@ -44,7 +47,10 @@ class NotesUses(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntryRow:
-    """An entry that has no number in the log yet: id (16 bytes), session, its bytes, and its code (32 bytes)."""
+    """An entry that has no number in the log yet: id (16 bytes), session, its bytes, and its code (32 bytes).
+
+    What somebody else has put there may be of any length: of more, one byte more is read than there can be.
+    """
 
     id: bytes
     session: str
@@ -62,13 +68,12 @@ class InsertsElsewhere(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AuditSessionRow:
-    """A session that entries are authenticated in. ``last`` is the number of its last entry, once it has ended."""
+    """A session that entries are authenticated in, as its first entry tells as well."""
 
     id: str
     node: str
     wrapped_key: bytes
     begun_ms: int
-    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +135,25 @@ class AuditRows(Protocol):
     async def set_audited(self, audited: bool) -> None:
         """Mark the store as one whose changes are recorded, or not any more. Counts the epoch up."""
 
+    async def has_audit_trace(self) -> bool:
+        """Return whether anything of an audit trail is there: a state, a record, or the keyring of a trail."""
+
     async def add_audit_entries(self, entries: Sequence[AuditEntryRow]) -> None:
         """Insert entries."""
 
     async def audit_entries(
-        self, *, sessions: Collection[str] | None = None, after: bytes = b"", limit: int = 1000
+        self, *, sessions: Collection[str] | None = None, after: bytes | None = None, limit: int = 1000
     ) -> list[AuditEntryRow]:
         """Return a page of the entries that wait, by id; of some sessions, or of all."""
+
+    async def audit_entry_sizes(self, *, sessions: Collection[str] | None = None, limit: int = 1000) -> list[int]:
+        """Return the lengths of the first entries that wait, by id; of some sessions, or of all."""
+
+    async def count_unnamed_entries(self) -> int:
+        """Return how many entries wait whose id is no bytes, as SQLite lets it be: nothing else here finds them."""
+
+    async def name_audit_entries(self) -> None:
+        """Give those entries an id."""
 
     async def waiting_sessions(self) -> list[str]:
         """Return the sessions that entries wait of."""
@@ -152,9 +169,6 @@ class AuditRows(Protocol):
 
     async def audit_sessions(self, ids: Collection[str]) -> list[AuditSessionRow]:
         """Return sessions by id."""
-
-    async def end_audit_session(self, session_id: str, last: int) -> None:
-        """Note the number of a session's last entry."""
 
     async def drop_audit_sessions(self, begun_before_ms: int) -> int:
         """Delete the sessions that began before a time and that no entry waits of; return how many."""

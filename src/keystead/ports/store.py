@@ -147,11 +147,13 @@ class LeaseRows(Protocol):
     async def find_lease(self, name: str) -> Lease | None:
         """Return a lease as it stands, expired or not; its owner is empty where it was given back."""
 
-    async def claim_lease(self, name: str, owner: str, ttl_ms: int, *, floor: int = 0) -> Lease | None:
+    async def claim_lease(
+        self, name: str, owner: str, ttl_ms: int, *, floor: int = 0, longest_ms: int | None = None
+    ) -> Lease | None:
         """Take the lease if it is free, expired or already ours; the token grows with every change of owner.
 
         It is no lower than ``floor``, a token that was given before, and above it with a change of owner: a lease whose
-        row was lost does not begin anew.
+        row was lost does not begin anew. One that is held for longer than ``longest_ms`` from now on is held by nobody.
         """
 
     async def check_lease(self, lease: Lease) -> None:
@@ -220,16 +222,18 @@ class KeyStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SeenState:
-    """What is known of a store from outside its database: the highest epoch, the keys, the destructions, exports.
+    """What is known of a store from outside its database: the highest epoch, keys, destructions, exports, its trail.
 
     ``keys`` maps a data key id to (keyring, version); ``destroyed`` are ids that must never come back; ``exported_at``
-    is when the newest export was read out of the store.
+    is when the newest export was read out of the store. ``audited`` is the highest epoch at which it is known to have
+    kept an audit trail, 0 where none is.
     """
 
     epoch: int = 0
     keys: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     destroyed: frozenset[int] = frozenset()
     exported_at: datetime | None = None
+    audited: int = 0
 
 
 class StateJournal(Protocol):
@@ -246,8 +250,12 @@ class StateJournal(Protocol):
         keys: Mapping[int, tuple[str, int]] | None = None,
         destroyed: Collection[int] = (),
         exported_at: datetime | None = None,
+        audited: bool = False,
     ) -> None:
-        """Add to the journal, durably. ``exported_at`` comes with the epoch that was exported."""
+        """Add to the journal, durably.
+
+        ``exported_at`` comes with the epoch that was exported, ``audited`` with one at which the store kept a trail.
+        """
 
 
 class SourceScanner(Protocol):

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 __all__ = ["open_store"]
 
 
-def open_store(url: str, *, schema: str | None = None) -> KeyStore:
+def open_store(url: str, *, schema: str | None = None, creates: bool = True) -> KeyStore:
     """Return the store that ``url`` names. Does no I/O: the store connects at its first use.
 
     ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://user@host/database`` (``schema``, or
-    ``?schema=`` in the URL, names a PostgreSQL schema) and ``memory://``.
+    ``?schema=`` in the URL, names a PostgreSQL schema) and ``memory://``. Without ``creates`` an SQLite file in which
+    there is no store is refused when the store is opened, and not made.
 
     Raises:
         ConfigurationError: another scheme, or a URL that cannot be read.
@@ -25,4 +26,4 @@ def open_store(url: str, *, schema: str | None = None) -> KeyStore:
     from keystead.stores.urls import parse_url
 
     parsed = parse_url(url, schema=schema)
-    return MemoryKeyStore() if parsed.kind == "memory" else SqlKeyStore(parsed)
+    return MemoryKeyStore() if parsed.kind == "memory" else SqlKeyStore(parsed, creates=creates)

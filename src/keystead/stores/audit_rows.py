@@ -6,19 +6,53 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    LargeBinary,
+    Select,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import sqlite
 
 from keystead.errors import ConflictError, InvalidInputError
-from keystead.ports import AuditEntryRow, AuditFilter, AuditLogRow, AuditSessionRow, AuditStateRow
+from keystead.model import AUDIT_KEYRING
+from keystead.ports import (
+    MAX_ENTRY_BYTES,
+    AuditEntryRow,
+    AuditFilter,
+    AuditLogRow,
+    AuditSessionRow,
+    AuditStateRow,
+)
 from keystead.stores.keys import KeyWriteRows
-from keystead.stores.tables import audit_entries, audit_log, audit_sessions, audit_state, store_state
+from keystead.stores.leases import MAX_TOKEN
+from keystead.stores.tables import audit_entries, audit_log, audit_sessions, audit_state, keyrings, store_state
 
 FIRST_REVISION: Final = "0004"
 """The first release whose schema has this revision knows that a store is audited; an older one must not change keys."""
 _AT_ONCE: Final = 500
+_HAS_TRACE: Final = or_(
+    exists(select(audit_state.c.id)),
+    exists(select(audit_log.c.seq)),
+    exists().where(keyrings.c.name == AUDIT_KEYRING),
+).label("found")
 _INSERT: Final = audit_entries.insert()
 _INSERT_IN_SQLITE: Final = str(_INSERT.compile(dialect=sqlite.dialect()))
+_ID_BYTES: Final = 16
+_CODE_BYTES: Final = 32
+_SESSION_CHARS: Final = 32
+_UNNAMED: Final = audit_entries.c.id < b""
+"""In SQLite whatever is no bytes comes before all that is."""
+_CONTENTS: Final = ("state", "code")
+_VOUCHED: Final = (*_CONTENTS, "size", "key_id")
 _MOVED: Final = "the audit trail was moved on by another process first"
 
 
@@ -36,6 +70,11 @@ class AuditRows(KeyWriteRows):
             values["usable_from"] = FIRST_REVISION
         await self._write(update(store_state).values(values))
 
+    async def has_audit_trace(self) -> bool:
+        """Return whether anything of an audit trail is there: a state, a record, or the keyring of a trail."""
+        row = await self._first(select(_HAS_TRACE))
+        return row is not None and bool(row["found"])
+
     async def add_audit_entries(self, entries: Sequence[AuditEntryRow]) -> None:
         """Insert entries."""
         if len(entries) == 1:
@@ -45,22 +84,47 @@ class AuditRows(KeyWriteRows):
             await self._write_many(_INSERT, [_entry_row(entry) for entry in entries])
 
     async def audit_entries(
-        self, *, sessions: Collection[str] | None = None, after: bytes = b"", limit: int = 1000
+        self, *, sessions: Collection[str] | None = None, after: bytes | None = None, limit: int = 1000
     ) -> list[AuditEntryRow]:
         """Return a page of the entries that wait, by id; of some sessions, or of all."""
-        query = select(audit_entries).where(audit_entries.c.id > after).order_by(audit_entries.c.id).limit(limit)
-        if sessions is not None:
-            query = query.where(audit_entries.c.session.in_(list(sessions)))
-        return [AuditEntryRow(*row) for row in await self._tuples(query)]
+        entry = func.substr(cast(audit_entries.c.entry, LargeBinary), 1, MAX_ENTRY_BYTES + 1)
+        code = func.substr(cast(audit_entries.c.code, LargeBinary), 1, _CODE_BYTES + 1)
+        query = select(audit_entries.c.id, self._session_column(), entry, code)
+        query = _waiting(query, sessions).limit(limit)
+        rows = await self._tuples(query if after is None else query.where(audit_entries.c.id > after))
+        # Of nothing SQLite makes none.
+        return [
+            AuditEntryRow(key, _text(session or b""), entry or b"", code or b"") for key, session, entry, code in rows
+        ]
+
+    async def audit_entry_sizes(self, *, sessions: Collection[str] | None = None, limit: int = 1000) -> list[int]:
+        """Return the lengths of the first entries that wait, by id; of some sessions, or of all."""
+        size: ColumnElement[Any] = func.length(audit_entries.c.entry)
+        if self._is_sqlite:
+            # Of text it counts characters, up to a NUL.
+            size = case((func.typeof(audit_entries.c.entry) == "blob", size), else_=MAX_ENTRY_BYTES)
+        return [row[0] for row in await self._tuples(_waiting(select(size), sessions).limit(limit))]
+
+    async def count_unnamed_entries(self) -> int:
+        """Return how many entries wait whose id is no bytes, as SQLite lets it be: nothing else here finds them."""
+        if not self._is_sqlite:
+            return 0
+        query = select(func.count().label("count")).select_from(audit_entries).where(_UNNAMED)
+        row = await self._first(query)
+        return 0 if row is None else int(row["count"])
+
+    async def name_audit_entries(self) -> None:
+        """Give those entries an id."""
+        await self._write(update(audit_entries).where(_UNNAMED).values(id=func.randomblob(_ID_BYTES)))
 
     async def waiting_sessions(self) -> list[str]:
         """Return the sessions that entries wait of."""
-        return [row["session"] for row in await self._all(select(audit_entries.c.session).distinct())]
+        return [_text(row[0] or b"") for row in await self._tuples(select(self._session_column()).distinct())]
 
     async def count_audit_entries(self) -> tuple[int, bytes | None]:
         """Return how many entries wait, and the lowest id among them."""
         # Not min(): PostgreSQL has none for bytes.
-        lowest = select(audit_entries.c.id).order_by(audit_entries.c.id).limit(1)
+        lowest = _waiting(select(audit_entries.c.id), None).limit(1)
         row = await self._first(select(func.count().label("count")).select_from(audit_entries))
         first = await self._first(lowest)
         return (0 if row is None else int(row["count"])), None if first is None else bytes(first["id"])
@@ -81,14 +145,17 @@ class AuditRows(KeyWriteRows):
         """Return sessions by id."""
         found: list[AuditSessionRow] = []
         wanted = sorted(ids)
+        columns = audit_sessions.c
+        node = cast(columns.node, LargeBinary) if self._is_sqlite else columns.node
         for at in range(0, len(wanted), _AT_ONCE):
-            query = select(audit_sessions).where(audit_sessions.c.id.in_(wanted[at : at + _AT_ONCE]))
-            found += [AuditSessionRow(**row) for row in await self._all(query)]
+            query = select(columns.id, node, cast(columns.wrapped_key, LargeBinary), columns.begun_ms)
+            for name, where, key, begun_ms in await self._tuples(
+                query.where(columns.id.in_(wanted[at : at + _AT_ONCE]))
+            ):
+                # What is no session of ours is none: its first entry may tell of it.
+                if type(begun_ms) is int:
+                    found.append(AuditSessionRow(name, _text(where), key, begun_ms))
         return found
-
-    async def end_audit_session(self, session_id: str, last: int) -> None:
-        """Note the number of a session's last entry."""
-        await self._write(update(audit_sessions).where(audit_sessions.c.id == session_id).values(last=last))
 
     async def drop_audit_sessions(self, begun_before_ms: int) -> int:
         """Delete the sessions that began before a time and that no entry waits of; return how many."""
@@ -144,8 +211,17 @@ class AuditRows(KeyWriteRows):
 
     async def audit_state(self) -> AuditStateRow | None:
         """Return the state of the log; None where there is none."""
-        row = await self._first(select(audit_state))
-        return None if row is None else AuditStateRow(**{name: row[name] for name in row if name != "id"})
+        columns = (
+            cast(audit_state.c[name], LargeBinary if name in _CONTENTS else BigInteger).label(name)
+            for name in AuditStateRow.__slots__
+        )
+        row = await self._first(select(*columns))
+        if row is None:
+            return None
+        # Nothing vouches for the others: what nobody can have counted is not counted on with.
+        is_known = {name: name in _VOUCHED or 0 <= row[name] <= MAX_TOKEN for name in row}
+        values: dict[str, Any] = {name: row[name] if is_known[name] else 0 for name in row}
+        return AuditStateRow(**values)
 
     async def put_audit_state(self, state: AuditStateRow, *, expected: int | None) -> None:
         """Write the state; ``ConflictError`` unless its size was ``expected`` (None: there was none)."""
@@ -157,9 +233,18 @@ class AuditRows(KeyWriteRows):
             return
         # Where exports stand is noted by whoever exports, and never goes back.
         del values["exported_size"], values["exported_ms"]
-        is_ours = (audit_state.c.size == expected) & (audit_state.c.token <= state.token)
+        token = audit_state.c.token
+        is_ours = (cast(audit_state.c.size, BigInteger) == expected) & ((token <= state.token) | (token > MAX_TOKEN))
         if not await self._count(update(audit_state).where(is_ours).values(values)):
             raise ConflictError(_MOVED)
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._connection.dialect.name == "sqlite"
+
+    def _session_column(self) -> ColumnElement[Any]:
+        column = audit_entries.c.session
+        return func.substr(cast(column, LargeBinary), 1, _SESSION_CHARS + 1) if self._is_sqlite else column
 
     async def note_audit_export(self, size: int) -> None:
         """Note that a checkpoint over so many records has left the database; never goes back."""
@@ -168,6 +253,16 @@ class AuditRows(KeyWriteRows):
         now = await self.now_ms()
         is_further = audit_state.c.exported_size <= size
         await self._write(update(audit_state).where(is_further).values(exported_size=size, exported_ms=now))
+
+
+def _waiting(query: Select[Any], sessions: Collection[str] | None) -> Select[Any]:
+    query = query.where(audit_entries.c.id >= b"").order_by(audit_entries.c.id)
+    return query if sessions is None else query.where(audit_entries.c.session.in_(list(sessions)))
+
+
+def _text(value: str | bytes) -> str:
+    """Return a text column of SQLite, where somebody else may have put any bytes."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
 def _entry_row(entry: AuditEntryRow) -> dict[str, Any]:

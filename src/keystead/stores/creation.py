@@ -9,7 +9,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from keystead.errors import StorageOperationError
+from keystead.errors import StorageOperationError, StoreNotFoundError
 from keystead.stores import schema
 from keystead.stores.engines import BUSY_TIMEOUT_S, IS_WRITING, sqlite_uri, sync_engine
 from keystead.stores.failures import ours_only
@@ -22,8 +22,24 @@ _PAUSE_S = 0.02
 
 async def create_if_empty(path: Path) -> None:
     """Create the file (mode 0600) and the schema if the file is absent or holds no table."""
-    if not await asyncio.to_thread(_is_filled, path):
+    if not await asyncio.to_thread(is_filled, path):
         await asyncio.to_thread(create, path)
+
+
+async def require_filled(path: Path) -> None:
+    """Raise ``StoreNotFoundError`` if the file is absent or holds no table; nothing is made."""
+    if not await asyncio.to_thread(is_filled, path):
+        raise StoreNotFoundError(
+            f"there is no store at {path}: correct its URL (--store, KEYSTEAD_STORE, or store in the settings), or "
+            "make one there first, as `keystead init` and `keystead migrate` do"
+        )
+
+
+def is_filled(path: Path) -> bool:
+    """Whether the file holds pages. Every database with a table does, once its log is written back or kept."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return path.stat().st_size > 0 and _has_tables(path)
+    return False
 
 
 def create(path: Path) -> None:
@@ -45,13 +61,6 @@ def create_file(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _OWNER_ONLY))
         with open_handles.transaction():
             _log_ahead(path)
-
-
-def _is_filled(path: Path) -> bool:
-    """Whether the file holds pages. Every database with a table does, once its log is written back or kept."""
-    with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size > 0 and _has_tables(path)
-    return False
 
 
 def _has_tables(path: Path) -> bool:

@@ -38,6 +38,7 @@ class FileJournal:
         self._keys: dict[str, dict[int, tuple[str, int]]] = {}
         self._destroyed: dict[str, set[int]] = {}
         self._exported_at: dict[str, datetime] = {}
+        self._audited: dict[str, int] = {}
         self._is_reported = False
         fork.in_child(self._after_fork)
 
@@ -54,6 +55,7 @@ class FileJournal:
                 MappingProxyType(self._keys.setdefault(store_id, {})),
                 frozenset(self._destroyed.get(store_id, ())),
                 self._exported_at.get(store_id),
+                self._audited.get(store_id, 0),
             )
 
     def append(
@@ -64,6 +66,7 @@ class FileJournal:
         keys: Mapping[int, tuple[str, int]] | None = None,
         destroyed: Collection[int] = (),
         exported_at: datetime | None = None,
+        audited: bool = False,
     ) -> None:
         """Add what is new, and return when it is on the disk.
 
@@ -79,6 +82,8 @@ class FileJournal:
             lines: list[dict[str, Any]] = []
             if exported_at is not None:
                 lines.append({"epoch": epoch or 0, "exported": utc_text(exported_at)})
+            elif audited and (epoch or 0) > self._audited.get(store_id, 0):
+                lines.append({"epoch": epoch, "audited": True})
             elif epoch is not None and epoch > self._epoch.get(store_id, 0):
                 lines.append({"epoch": epoch})
             known = self._keys.get(store_id, {})
@@ -139,7 +144,10 @@ class FileJournal:
         try:
             entry = json.loads(line)
             if "epoch" in entry:
-                self._epoch[store_id] = max(self._epoch.get(store_id, 0), int(entry["epoch"]))
+                epoch = int(entry["epoch"])
+                self._epoch[store_id] = max(self._epoch.get(store_id, 0), epoch)
+                if entry.get("audited") is True:
+                    self._audited[store_id] = max(self._audited.get(store_id, 0), epoch)
                 if "exported" in entry:
                     exported_at = datetime.fromisoformat(entry["exported"])
                     self._exported_at[store_id] = max(self._exported_at.get(store_id, exported_at), exported_at)

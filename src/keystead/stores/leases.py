@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import and_, case, delete, or_, select, update
 
 from keystead.errors import ConflictError, InvalidInputError
@@ -9,6 +11,8 @@ from keystead.ports import Lease, NodeRecord
 from keystead.stores.keys import KeyReadRows
 from keystead.stores.tables import leases, nodes, store_state
 
+MAX_TOKEN: Final = 2**53
+"""No lease changes its owner so often: a token above it was written by somebody else, and counts for none."""
 _NOBODY = ""
 
 
@@ -20,14 +24,21 @@ class LeaseRows(KeyReadRows):
         row = await self._first(select(leases).where(leases.c.name == name))
         return None if row is None else Lease(**row)
 
-    async def claim_lease(self, name: str, owner: str, ttl_ms: int, *, floor: int = 0) -> Lease | None:
+    async def claim_lease(
+        self, name: str, owner: str, ttl_ms: int, *, floor: int = 0, longest_ms: int | None = None
+    ) -> Lease | None:
         """Take the lease if it is free, expired or already ours; the token grows with every change of owner.
 
-        It is no lower than ``floor``, a token that was given before, and above it with a change of owner.
+        It is no lower than ``floor``, a token that was given before, and above it with a change of owner. A lease that
+        is held for longer than ``longest_ms`` from now on is held by nobody.
         """
         if not owner or ttl_ms <= 0:
             raise InvalidInputError("a lease needs an owner and a positive ttl_ms")
         now = await self.now_ms()
+        floor = floor if 0 <= floor <= MAX_TOKEN else 0
+        is_free = [leases.c.owner == owner, leases.c.until_ms <= now]
+        if longest_ms is not None:
+            is_free.append(leases.c.until_ms > now + longest_ms)
         insert = self._insert(leases).values(name=name, owner=owner, token=floor + 1, until_ms=now + ttl_ms)
         claim = insert.on_conflict_do_update(
             index_elements=["name"],
@@ -35,12 +46,13 @@ class LeaseRows(KeyReadRows):
                 "owner": insert.excluded.owner,
                 "until_ms": insert.excluded.until_ms,
                 "token": case(
+                    (leases.c.token > MAX_TOKEN, floor + 1),
                     (and_(leases.c.owner == insert.excluded.owner, leases.c.token >= floor), leases.c.token),
                     (leases.c.token < floor, floor + 1),
                     else_=leases.c.token + 1,
                 ),
             },
-            where=or_(leases.c.owner == insert.excluded.owner, leases.c.until_ms <= now),
+            where=or_(*is_free),
         )
         row = await self._write(claim.returning(leases))
         return None if row is None else Lease(**row)

@@ -28,12 +28,18 @@ class SqlKeyStore:
 
     A child of a fork, and another event loop than before, get connections of their own. Two event loops at the same
     time do not: use one store for each.
+
+    Args:
+        url: of an SQLite file or a PostgreSQL database.
+        schema: the PostgreSQL schema.
+        creates: whether ``open`` makes an SQLite store where there is none.
     """
 
-    def __init__(self, url: str | StoreUrl, *, schema: str | None = None) -> None:
+    def __init__(self, url: str | StoreUrl, *, schema: str | None = None, creates: bool = True) -> None:
         self._url = parse_url(url, schema=schema)
         if self._url.kind == "memory":
             raise ConfigurationError("SqlKeyStore keeps keys on disk; for memory:// use MemoryKeyStore")
+        self._creates = creates
         database: Database
         database = _File(self._url.path) if self._url.path is not None else _Server(self._url)
         self._connections = Connections(database)
@@ -55,11 +61,12 @@ class SqlKeyStore:
         """Check the schema and return the store's state; an SQLite file that is absent or empty is created first.
 
         Raises:
+            StoreNotFoundError: it is absent or empty, and this store makes none.
             SchemaVersionError: the schema is missing, older or newer; the message names the cure.
             ForeignSchemaError: tables of our names are there, and are not ours.
         """
         if self._url.path is not None:
-            await creation.create_if_empty(self._url.path)
+            await (creation.create_if_empty if self._creates else creation.require_filled)(self._url.path)
         try:
             async with self._connections.begin(is_writing=False) as connection:
                 with ours_only():

@@ -259,7 +259,6 @@ audit_sessions: Final = Table(
     Column("node", String(255), nullable=False),
     Column("wrapped_key", LargeBinary, nullable=False),
     Column("begun_ms", BigInteger, nullable=False),
-    Column("last", BigInteger),
     CheckConstraint(f"length(wrapped_key) >= {MIN_WRAPPED_BYTES}", name="never_a_bare_key"),
 )
 

@@ -37,7 +37,7 @@ def kms_sink(folder: Path, kms: FakeKMS, **options: Any) -> SealedSink:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(3000):
         if is_so():
             return
         await asyncio.sleep(0.01)
@@ -66,7 +66,7 @@ def test_another_key_than_the_logs_is_refused_before_a_record_is_sealed_with_it(
     before = log_file(folder).read_bytes()
     own = os.environ[VARIABLE]
     monkeypatch.setenv(VARIABLE, "2e" * 32)
-    with pytest.raises(SealedLogRefusedError, match="was sealed with another key"):
+    with pytest.raises(SealedLogRefusedError, match="was sealed under another KEK"):
         fapilog.get_logger(settings=settings_for(folder), reuse=False)
     assert log_file(folder).read_bytes() == before
     monkeypatch.setenv(VARIABLE, f"{'2e' * 32},{own}")
@@ -252,8 +252,7 @@ async def test_a_fault_of_the_sink_itself_is_said_and_its_records_are_kept(
         await sink.write({"message": "one"})
         await until(lambda: "a fault of the sealed sink itself (ZeroDivisionError)" in capfd.readouterr().err)
     assert calls < 100
-    await until(lambda: not sink._attached().is_waiting)
-    assert messages(log_file(folder)) == ["one"]
+    await until(lambda: messages(log_file(folder)) == ["one"])
 
 
 async def test_a_log_that_somebody_closed_is_opened_again(folder: Path) -> None:
@@ -273,8 +272,7 @@ async def test_what_could_not_be_synced_is_tried_again(
     await sink.write({"message": "one"})
     assert "records wait" in capfd.readouterr().err
     kms.heal()
-    await until(lambda: not sink._attached().is_waiting)
-    assert messages(log_file(folder)) == ["one"]
+    await until(lambda: log_file(folder).exists() and messages(log_file(folder)) == ["one"])
 
 
 def test_a_file_that_is_no_log_is_left_alone_and_ends_the_start(folder: Path) -> None:

@@ -76,7 +76,7 @@ async def test_compressed_files_are_whole_and_are_read(folder: Path) -> None:
     sink = sink_of(folder, compress_rotated=True)
     await write(sink, "one")
     await sink.rotate()
-    for _ in range(500):
+    for _ in range(3000):
         if (folder / "fapilog.jsonl.000001.gz").exists() and not (folder / "fapilog.jsonl.000001").exists():
             break
         await write(sink, "more")

@@ -152,9 +152,9 @@ def test_every_exception_of_botocore_becomes_one_of_ours_without_its_text(kind: 
         ("SSOTokenLoadError", ProviderAuthError, "sign in again"),
         ("UnauthorizedSSOTokenError", ProviderAuthError, "sign in again"),
         ("LoginRefreshRequired", ProviderAuthError, "sign in again"),
-        ("NoRegionError", ConfigurationError, "AWS_DEFAULT_REGION"),
+        ("NoRegionError", ConfigurationError, r"no AWS Region is set: .*\?region=.*AWS_DEFAULT_REGION"),
         ("InvalidRegionError", ConfigurationError, "region"),
-        ("ProfileNotFound", ConfigurationError, "profile"),
+        ("ProfileNotFound", ConfigurationError, r"profile .*\?profile=.*AWS_PROFILE"),
         ("ConfigParseError", ConfigurationError, "configuration files"),
         ("UnknownEndpointError", ConfigurationError, "region"),
         ("ParamValidationError", InvalidInputError, "takes no such"),
@@ -166,6 +166,11 @@ def test_an_exception_of_botocore_names_the_cure(name: str, expected: type[KMSEr
     with pytest.raises(expected, match=match):
         raise error
     assert error.retryable is (expected is ProviderConnectionError)
+
+
+@pytest.mark.parametrize("name", ["NoRegionError", "ProfileNotFound", "NoCredentialsError"])
+def test_what_this_machine_lacks_is_told_without_the_name_of_an_exception(name: str) -> None:
+    assert name not in str(error_of(botocore_error(getattr(botocore.exceptions, name))))
 
 
 @pytest.mark.parametrize("exc", [botocore.parsers.ResponseParserError(LEAK), OSError(LEAK), ConnectionResetError(LEAK)])

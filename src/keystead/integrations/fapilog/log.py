@@ -26,6 +26,7 @@ from keystead.integrations.fapilog.files import FileKeeper
 from keystead.integrations.fapilog.keys import SinkKeys
 from keystead.integrations.fapilog.payload import loss_record
 from keystead.ledger import LocalSigner, SealedFile, Verifier
+from keystead.model.counts import counted
 from keystead.runtime import fork
 
 if TYPE_CHECKING:
@@ -275,7 +276,6 @@ class SinkLog:
             if number > 1:
                 path = path.with_name(f"{path.stem}-{number}{path.suffix}")
                 stream = f"{stream}/{number}"
-            keys.require_opens(path, stream)
             try:
                 return SealedFile(
                     path,
@@ -314,7 +314,7 @@ class SinkLog:
             return
         if not report.valid:
             first = report.errors[0]
-            told = f"{report.findings} findings, the first in line {first.line}: {first.message}"
+            told = f"{counted(report.findings, 'finding')}, the first in line {first.line}: {first.message}"
             self.alarm.say(f"it does not verify after it was closed: {told}", "verify_on_close")
 
     def _failed(self, exc: KMSError) -> KMSError:

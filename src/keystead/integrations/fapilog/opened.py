@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keystead.errors import ConfigurationError
 from keystead.integrations.fapilog.log import SinkLog
+from keystead.model.counts import counted
 from keystead.runtime import fork
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class OpenLogs:
             try:
                 log.close(is_whole=not held)
             except Exception as exc:
-                lost = f"; {log.waiting} records are lost" if log.waiting else ""
+                lost = f"; {counted(log.waiting, 'record is', 'records are')} lost" if log.waiting else ""
                 log.alarm.say(f"it could not be ended well: {exc}{lost}", "exit")
 
     def _renew_lock(self) -> None:

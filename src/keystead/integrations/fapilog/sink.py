@@ -26,6 +26,7 @@ from keystead.integrations.fapilog.log import RETRY_S, SinkLog
 from keystead.integrations.fapilog.opened import open_logs
 from keystead.integrations.fapilog.payload import Encoder
 from keystead.integrations.fapilog.settings import sink_settings
+from keystead.model.counts import counted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -150,7 +151,7 @@ class SealedSink:
             return
         failure = await off_loop(lambda: _errors_of(lambda: open_logs.release(self, log)))
         if failure is not None:
-            lost = f"; {log.waiting} records were not sealed" if log.waiting else ""
+            lost = f"; {counted(log.waiting, 'record was', 'records were')} not sealed" if log.waiting else ""
             log.alarm.say(f"it could not be closed: {failure}{lost}", failure.code)
 
     async def write(self, entry: dict[str, Any]) -> None:

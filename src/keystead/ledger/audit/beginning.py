@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
+from keystead.errors import ConflictError
 from keystead.ledger.audit.actor import current_actor
-from keystead.ledger.audit.keys import StateKeys
-from keystead.ledger.audit.standing import begin_log
+from keystead.ledger.audit.chain import BEGIN, FOUND, UNMARKED
+from keystead.ledger.audit.mark import Mark, MarkReader
+from keystead.ledger.audit.standing import first_state
 from keystead.ledger.audit.trail import Told, Trail, Written
 from keystead.model import KeyRecord
 from keystead.ports import AuditEvent, Detail, KeyChanges, UnitOfWork
@@ -20,32 +22,61 @@ KEYS_AT_ONCE: Final = 500
 PAGE: Final = 1000
 
 
-async def begin_trail(trail: Trail, keys: StateKeys, stream: str) -> bool:
-    """Mark the store as audited, and write what it holds; False where its trail has begun.
+class Begun(NamedTuple):
+    """Whether a trail has begun, and a store epoch at which it is kept; None where it has been ended."""
+
+    is_new: bool
+    epoch: int | None
+
+
+async def begin_trail(trail: Trail, marks: MarkReader, stream: str, *, known: int = 0, begins: bool) -> Begun:
+    """See that the store is marked as audited, and that its trail has begun with what the store holds.
 
     Args:
         stream: the name of the log, where there is none yet.
+        known: a store epoch at which a trail is known to have been kept; 0 where that is not known.
+        begins: whether a trail that was ended begins again.
 
     Raises:
+        ConflictError: the store was changed meanwhile; try again.
         KMSError: it cannot be written; nothing has begun.
     """
-    async with trail.store.reading() as work:
-        if (await work.state()).audited and await work.audit_state() is not None:
-            return False
+    mark = await marks.read()
+    is_kept = mark.has_log and not mark.is_blank and mark.over is None
+    if mark.is_set and is_kept:
+        return Begun(False, mark.epoch if mark.state is None else mark.state.since)
+    is_over = mark.is_over(known)
+    if is_over and not mark.is_set and not begins:
+        return Begun(False, None)
+    found = _found(mark, known)
     async with settling(trail) as written, trail.store.transaction() as work:
-        # From here on nobody changes a key before this transaction ends.
-        await work.bump_epoch()
-        was_audited = (await work.state()).audited
-        is_new = await begin_log(work, keys, trail.store_id, stream)
-        if was_audited and not is_new:
-            return False
-        if was_audited:
-            log.error("the audit trail of this store is gone; another one begins")
-            event = AuditEvent("audit.state", details={"found": "gone", "size": 0})
-            written.append(await write_event(trail, work, event))
+        # From here on nobody changes a key, or begins or ends the trail, before this transaction ends.
+        epoch = await work.bump_epoch()
+        if epoch != mark.epoch + 1:
+            raise ConflictError("the store was changed while its audit trail began; try again")
+        if not mark.has_log:
+            row = first_state(marks.keys, trail.store_id, stream, since=epoch)
+            await work.put_audit_state(row, expected=None)
+        if found is not None:
+            event = AuditEvent(FOUND, details={"found": found, "size": 0})
+            written.append(await write_event(trail, work, event, KeyChanges(epoch)))
         await work.set_audited(True)
-        written.extend(await write_keys(trail, work, "audit.begin"))
-    return True
+        if found != UNMARKED:
+            written.extend(await write_keys(trail, work, BEGIN))
+    return Begun(found != UNMARKED, epoch)
+
+
+def _found(mark: Mark, known: int) -> str | None:
+    """Return what is wrong with a store whose trail has to begin, or to be marked; None where nothing is."""
+    if not mark.has_log:
+        if not mark.is_set and not known:
+            return None
+        log.error("the audit trail of this store is gone; another one begins")
+        return "gone"
+    if mark.is_blank or mark.is_over(known):
+        return None
+    log.error("this store keeps an audit trail and was not marked so: what changed meanwhile is not in it")
+    return UNMARKED
 
 
 async def write_keys(trail: Trail, work: UnitOfWork, action: str) -> list[Written]:

@@ -6,13 +6,14 @@ import hmac
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, Self
 
 from keystead.crypto.merkle import Frontier
 from keystead.errors import InvalidInputError
 from keystead.ledger.audit.entries import canonical
+from keystead.ledger.audit.retiring import SETTLED_MS
 from keystead.ledger.format.records import Kind, Session
 from keystead.ledger.format.tags import NO_TAG
 from keystead.ledger.tlog.checkpoint import Checkpoint
@@ -25,6 +26,11 @@ CLOCK_STEP_MS: Final = 1000
 _DAY_MS: Final = 86_400_000
 _STATE: Final = b"keystead audit v1 state\n"
 _NOTHING: Final = sha256(b"").hexdigest()
+BEGIN: Final = "audit.begin"
+END: Final = "audit.end"
+FOUND: Final = "audit.state"
+UNMARKED: Final = "unmarked"
+"""What an entry ``audit.state`` says has been found where the store was not marked as one that keeps a trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,9 @@ class TrailState:
     first: int = 0
     begun: int = 0
     ends: int | None = None
+    since: int = 0
+    over: int | None = None
+    horizon: int = 0
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
@@ -53,7 +62,8 @@ class TrailState:
             raise ValueError("not a state")
         roots = tuple(_hash(each) for each in members.pop("roots"))
         state = cls(roots=roots, tag=_hash(members.pop("tag")), **members)
-        numbers = (state.size, state.time, state.file, state.first, state.begun, state.ends or 0)
+        numbers = [state.size, state.time, state.file, state.first, state.begun, state.ends or 0]
+        numbers += [state.since, state.over or 0, state.horizon]
         if any(type(each) is not int or each < 0 for each in numbers) or type(state.stream) is not str:
             raise ValueError("not a state")
         try:
@@ -68,6 +78,16 @@ class TrailState:
         members["roots"] = [b64encode(root).decode() for root in self.roots]
         members["tag"] = b64encode(self.tag).decode()
         return canonical(members).encode()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the trail has begun, and has not been ended since."""
+        return self.since > 0 and self.over is None
+
+    def after(self, members: Mapping[str, Any]) -> Self:
+        """Return the state after an entry, as far as that tells whether the trail is kept."""
+        since, over = _turned(self.since, self.over, members)
+        return replace(self, since=since, over=over)
 
     def checkpoint(self) -> Checkpoint:
         """Return what a checkpoint over its records says."""
@@ -96,6 +116,7 @@ class Chain:
         self._lines: list[SealedLine] = []
         self.stream = state.stream
         self.file, self.first, self.begun, self.ends = state.file, state.first, state.begun, state.ends
+        self._since, self._over, self.horizon = state.since, state.over, state.horizon
         self._sealer = _sealer(state, session, key)
         self._begin_clock(session)
         if not state.size or state.ends:
@@ -141,6 +162,9 @@ class Chain:
             self.first,
             self.begun,
             self.ends,
+            self._since,
+            self._over,
+            self.horizon,
         )
 
     def taken(self) -> list[SealedLine]:
@@ -153,8 +177,14 @@ class Chain:
         self._advance()
         self._take(self._sealer.seal(payloads, self._now_ms()), None)
 
-    def retain(self, files: Sequence[Mapping[str, int]], reason: str) -> None:
-        """Say that files were removed on purpose."""
+    def turn(self, members: Mapping[str, Any]) -> None:
+        """Take it where an authentic entry says that the trail begins, or ends."""
+        self._since, self._over = _turned(self._since, self._over, members)
+
+    def retain(self, files: Sequence[Mapping[str, int]], reason: str, horizon: int) -> None:
+        """Say that files were removed on purpose, and take none of their entries a second time."""
+        # Of sessions that may still have entries to come nothing is moved away.
+        self.horizon = max(self.horizon, min(horizon, self._now_ms() - SETTLED_MS))
         self._advance()
         self._control(Kind.RETENTION, {"files": list(files), "reason": reason})
 
@@ -242,6 +272,15 @@ class Chain:
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
+
+
+def _turned(since: int, over: int | None, members: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Return when a trail began and was ended, after an entry; of several the one with the highest epoch counts."""
+    epoch, action, details = members.get("epoch"), members.get("action"), members.get("details")
+    is_found = action == FOUND and isinstance(details, Mapping) and details.get("found") == UNMARKED
+    if not (is_found or action in (BEGIN, END)) or type(epoch) is not int or epoch <= max(since, over or 0):
+        return since, over
+    return (since, epoch) if action == END else (epoch, None)
 
 
 def _sealer(state: TrailState, session: Session, key: bytes) -> Sealer:

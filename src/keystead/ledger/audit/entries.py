@@ -15,9 +15,8 @@ from keystead.ledger.format.records import tag_text
 from keystead.ledger.format.tags import TAG_CHARS, Tagger, keyed_tagger
 from keystead.ledger.tlog.note import unbase64
 from keystead.model import utc_text
-from keystead.ports import AuditEvent, Clock, Detail, Random
+from keystead.ports import MAX_ENTRY_BYTES, AuditEvent, Clock, Detail, Random
 
-MAX_ENTRY_BYTES: Final = 1 << 20
 MAX_INTEGER: Final = 2**53 - 1
 MAX_KEY_ID: Final = 2**63 - 1
 MAX_KEYRING_CHARS: Final = 255
@@ -184,7 +183,8 @@ def sealed_payload(entry: bytes, code: bytes) -> bytes:
 
 def rejected_payload(reason: str, row_id: bytes, entry: bytes) -> bytes:
     """Return the payload of a record that tells of an entry that was not authentic."""
-    told = {"reason": reason, "row": row_id.hex(), "sha256": sha256(entry).hexdigest(), "size": len(entry)}
+    row = row_id.hex() if len(row_id) <= ID_SIZE else sha256(row_id).hexdigest()
+    told = {"reason": reason, "row": row, "sha256": sha256(entry).hexdigest(), "size": len(entry)}
     return canonical({"rejected": told}).encode()
 
 

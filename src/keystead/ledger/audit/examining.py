@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -17,8 +18,9 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import DecryptionError, KMSError
 from keystead.ledger.audit.entries import Entry, has_code, rejected_payload, sealed_payload
 from keystead.ledger.audit.sessions import is_in_time, open_session, wrapped_by
+from keystead.ledger.audit.told_sessions import told_sessions
 from keystead.ledger.format.tags import Tagger
-from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow
+from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow, KeyStore
 
 log = logging.getLogger("keystead.audit")
 
@@ -35,14 +37,19 @@ class Reason(StrEnum):
     CODE = "code"
     MALFORMED = "malformed"
     DUPLICATE = "duplicate"
+    ARCHIVED = "archived"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSession:
-    """A session of whoever wrote entries; without ``make_code`` its key is not its own, or there is no such session."""
+    """A session of whoever wrote entries; without ``make_code`` nothing tells of it whose key is its own.
+
+    ``row`` is what it was opened by, ``listed`` the store's row of it at that time.
+    """
 
     row: AuditSessionRow | None
     make_code: Tagger | None
+    listed: AuditSessionRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,71 +88,109 @@ class SessionKeys:
 
     Args:
         load_wrap_key: loads a WRAP key by its id; False where the store has no such key.
+        store: is asked for the first entries of sessions that its rows do not tell of, or not truly.
     """
 
-    def __init__(self, ring: Keyring, store_id: str, load_wrap_key: Callable[[int], Awaitable[bool]]) -> None:
+    def __init__(
+        self, ring: Keyring, store_id: str, load_wrap_key: Callable[[int], Awaitable[bool]], store: KeyStore
+    ) -> None:
         self._ring = ring
         self._store_id = store_id
         self._load_wrap_key = load_wrap_key
+        self._store = store
         self._held: OrderedDict[str, KnownSession] = OrderedDict()
 
     async def known(self, wanted: Collection[str], rows: Iterable[AuditSessionRow]) -> dict[str, KnownSession]:
         """Return sessions; one that cannot be opened now is left out, with a word in the log.
 
         Args:
-            rows: theirs, as far as there are such.
+            rows: theirs, as far as there are such. Where one does not open, what its first entry tells is tried.
         """
-        found = {row.id: row for row in rows}
-        known: dict[str, KnownSession] = {}
-        for session in wanted:
-            held = self._held.get(session)
-            if held is None or (session in found and found[session] != held.row):
-                try:
-                    held = await self.open(found.get(session))
-                except KMSError as exc:
-                    log.warning("entries wait, since their session's key cannot be unwrapped now: %s", exc.code)
-                    continue
-                self._held[session] = held
-                while len(self._held) > HELD_SESSIONS:
-                    self._held.popitem(last=False)
-            else:
-                self._held.move_to_end(session)
-            known[session] = held
+        listed = {row.id: row for row in rows}
+        known = {name: held for name in wanted if (held := self._find_held(name, listed.get(name))) is not None}
+        asked = [name for name in wanted if name not in known]
+        made, shut = await self._open_all(asked, listed)
+        for name in asked:
+            if name not in made and name in shut:
+                log.warning("entries wait, since their session's key cannot be unwrapped now: %s", shut[name].code)
+                continue
+            row, make_code = made.get(name, (None, None))
+            known[name] = self._held[name] = KnownSession(row, make_code, listed.get(name))
+        while len(self._held) > HELD_SESSIONS:
+            self._held.popitem(last=False)
         return known
 
-    async def open(self, row: AuditSessionRow | None) -> KnownSession:
-        """Return a session with what makes its codes, if its key is its own.
+    async def open(self, row: AuditSessionRow) -> Tagger | None:
+        """Return what makes a session's codes; None where it is none, or its key is another's.
 
         Raises:
             KMSError: that cannot be found out now.
         """
-        key_id = None if row is None else wrapped_by(row)
-        if row is None or key_id is None or not await self._load_wrap_key(key_id):
-            return KnownSession(row, None)
+        key_id = wrapped_by(row)
+        if key_id is None or not await self._load_wrap_key(key_id):
+            return None
         try:
-            return KnownSession(row, open_session(self._ring, self._store_id, row))
+            return open_session(self._ring, self._store_id, row)
         except DecryptionError as exc:
             if exc.retryable:
                 raise
-            return KnownSession(row, None)
+            return None
 
-    def forget(self) -> None:
-        """Forget every session."""
-        self._held.clear()
+    def _find_held(self, name: str, listed: AuditSessionRow | None) -> KnownSession | None:
+        held = self._held.get(name)
+        if held is None or (listed is not None and listed != held.listed):
+            return None
+        self._held.move_to_end(name)
+        return held
+
+    async def _open_all(
+        self, wanted: Collection[str], listed: Mapping[str, AuditSessionRow]
+    ) -> tuple[dict[str, tuple[AuditSessionRow, Tagger]], dict[str, KMSError]]:
+        """Return sessions with the row that each was opened by, and why others could not be opened now."""
+        made: dict[str, tuple[AuditSessionRow, Tagger]] = {}
+        shut: dict[str, KMSError] = {}
+
+        async def try_row(row: AuditSessionRow) -> None:
+            try:
+                make_code = await self.open(row)
+            except KMSError as exc:
+                shut[row.id] = exc
+            else:
+                if make_code is not None:
+                    made[row.id] = row, make_code
+
+        for name in wanted:
+            if name in listed:
+                await try_row(listed[name])
+        missing = {name for name in wanted if name not in made}
+        if not missing:
+            return made, shut
+        async with aclosing(told_sessions(self._store, missing)) as told:
+            async for row in told:
+                if row.id not in made and row != listed.get(row.id):
+                    await try_row(row)
+                    if missing <= made.keys():
+                        break
+        return made, shut
 
 
 def examine(
-    rows: Iterable[AuditEntryRow], known: Mapping[str, KnownSession], recorded: Collection[bytes]
+    rows: Iterable[AuditEntryRow],
+    known: Mapping[str, KnownSession],
+    recorded: Collection[bytes],
+    *,
+    horizon: int = 0,
 ) -> list[Examined]:
     """Return what becomes of entries.
 
     Args:
         known: the sessions that they say they are of.
         recorded: ids of those that are in the log already.
+        horizon: sessions that began before are over, and their records may have been moved away.
     """
     examined: list[Examined] = []
     for row in rows:
-        entry, reason = _looked_at(row, known[row.session], recorded)
+        entry, reason = _looked_at(row, known[row.session], recorded, horizon)
         if reason is None:
             examined.append(Examined(row, sealed_payload(row.entry, row.code), entry))
             continue
@@ -155,7 +200,7 @@ def examine(
 
 
 def _looked_at(
-    row: AuditEntryRow, session: KnownSession, recorded: Collection[bytes]
+    row: AuditEntryRow, session: KnownSession, recorded: Collection[bytes], horizon: int
 ) -> tuple[Entry | None, Reason | None]:
     if session.make_code is None or session.row is None:
         return None, Reason.SESSION
@@ -170,8 +215,9 @@ def _looked_at(
         return None, Reason.MALFORMED
     if row.id in recorded:
         return None, Reason.DUPLICATE
-    last = session.row.last
-    if not is_in_time(session.row, time_ms) or (last is not None and entry.members["n"] > last):
+    if session.row.begun_ms < horizon:
+        return None, Reason.ARCHIVED
+    if not is_in_time(session.row, time_ms):
         return None, Reason.ENDED
     return entry, None
 

@@ -153,9 +153,11 @@ def table_tree(store: KeyStore, loop: asyncio.AbstractEventLoop) -> TableTree:
 
 
 async def keep_in_file(store: KeyStore, file: Path, note: bytes) -> None:
-    """Write a checkpoint of a store's log to a file; errors as ``keep_checkpoint``."""
+    """Write a checkpoint of a store's log to a file, and note that in the store; errors as ``keep_checkpoint``."""
     tree = table_tree(store, asyncio.get_running_loop())
     await asyncio.to_thread(keep_checkpoint, file, note, tree.proof)
+    async with store.transaction() as work:
+        await work.note_audit_export(Checkpoint.parse(Note.parse(note).text).size)
 
 
 def _say(what: str, exc: KMSError) -> None:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
 from binascii import b2a_base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from keystead.errors import InvalidSignatureError
+from keystead.ledger.audit.acknowledging import ACKNOWLEDGE, Outstanding, acknowledged
 from keystead.ledger.audit.entries import Entry, are_ranges, has_code, rejection_in, split_payload
 from keystead.ledger.audit.examining import REJECTED, columns_of
 from keystead.ledger.audit.key_rows import KeyStates
+from keystead.ledger.audit.mark import Turns
 from keystead.ledger.audit.numbers import Numbers
-from keystead.ledger.audit.sessions import told_session
+from keystead.ledger.audit.retiring import RETIRE, horizon_from, retired
+from keystead.ledger.audit.sessions import LONGEST_MS, SLACK_MS, Opens, first_opened, told_session
 from keystead.ledger.format.records import TAIL_BYTES, MalformedRecordError, parse_line
 from keystead.ledger.format.tags import TAG_CHARS, Tagger
 from keystead.ledger.reading.report import ErrorType, VerifyError, VerifyReport
+from keystead.model.counts import counted
 from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow
 
 TABLE: Final = "audit_log"
 WAITING: Final = "audit_entries"
 TOLD: Final = 20
-"""How many gaps among the entries of a session are named."""
+"""How many gaps among the entries of a session are named, and how many findings that somebody has acknowledged."""
 
 _ENTRY: Final = b',"d":{"entry":'
 _LONGEST_BEGIN: Final = 16 + len(_ENTRY)
@@ -30,12 +36,13 @@ _CODE_END: Final = -len(b'"}') - TAIL_BYTES
 _CODE_AT: Final = _CODE_END - TAG_CHARS
 _MAC: Final = b',"mac":"'
 _MAC_AT: Final = _CODE_AT - len(_MAC)
-_TELLING: Final = frozenset({"audit.session", "audit.session_end", "audit.state"})
+_TELLING: Final = frozenset({"audit.session", "audit.session_end", "audit.state", ACKNOWLEDGE, RETIRE})
 _STATES: Final = {
     "altered": (ErrorType.MODIFIED, "the state beside the log was gone, or not authentic"),
     "behind": (ErrorType.ROLLED_BACK, "the state beside the log was behind its records"),
     "ahead": (ErrorType.TRUNCATED, "records at the end of the log were gone"),
     "gone": (ErrorType.REPLACED, "the trail was gone, and another one began"),
+    "unmarked": (ErrorType.MISSING, "the store was not marked as audited, and may have been changed without a word"),
     "replaced": (ErrorType.REPLACED, "a kept checkpoint was of another log"),
     "rolled_back": (ErrorType.ROLLED_BACK, "a kept checkpoint was over more records than the log had"),
     "forked": (ErrorType.REPLACED, "a kept checkpoint was over other records than the log had"),
@@ -45,23 +52,24 @@ _STATES: Final = {
 _UNUSUAL: Final = frozenset({"undone", "epoch", "keys"})
 _scan: Final = json.JSONDecoder().raw_decode
 
-Opens = Callable[[AuditSessionRow], Tagger | None]
-"""Returns what makes the codes of a session; None where its key is not at hand.
-
-Raises ``InvalidSignatureError`` where it is no session of this store.
-"""
-
 
 @dataclass(slots=True)
 class _Seen:
-    """What was seen of a session."""
+    """What was seen of a session. It began no earlier than at ``begun_ms``, as far as that is known."""
 
-    make_code: Tagger | None
+    make_code: Tagger | None = None
+    begun_ms: float = 0
     numbers: Numbers = field(default_factory=Numbers)
     has_begun: bool = False
     ok: int = 0
     last: int | None = None
     undone: Numbers = field(default_factory=Numbers)
+
+    def missing(self, ok: int) -> list[list[int]]:
+        """Return the numbers below one that were committed and are not there."""
+        for first, last in self.undone.ranges(ok):
+            self.numbers.add_range(first, last)
+        return [[first, last] for first, last in self.numbers.holes(ok)]
 
 
 class Inspector:
@@ -69,22 +77,33 @@ class Inspector:
 
     Args:
         opens: opens sessions.
-        sessions: what is known of sessions that began before what is read.
-        known_size: what a checkpoint covers that the reader has kept: what was told and rejected there is no news.
+        sessions: what is told of sessions that began before what is read, or wait to be sealed; more of one as well.
+        until: the last record that ``outstanding`` is about; None for all.
     """
 
-    def __init__(self, opens: Opens, sessions: Iterable[AuditSessionRow] = (), *, known_size: int = 0) -> None:
+    def __init__(self, opens: Opens, sessions: Iterable[AuditSessionRow] = (), *, until: int | None = None) -> None:
         self.entries = self.rejected = self.unchecked = self.waiting = 0
-        self.states = KeyStates()
+        self.states, self._turns = KeyStates(), Turns()
         self.findings: list[VerifyError] = []
         self.warnings: list[str] = []
         self._opens = opens
-        self._rows = {row.id: row for row in sessions}
-        self._known_size = known_size
+        self._told: dict[str, list[AuditSessionRow]] = {}
+        for row in sessions:
+            self._told.setdefault(row.id, []).append(row)
+        self.outstanding = Outstanding()
+        self.waits_from = math.inf
+        self._until = until
+        self._ok_until: dict[str, int] | None = None
         self._seen: dict[str, _Seen] = {}
+        self._first_ms: int | None = None
+        self._lasting: list[tuple[ErrorType, str, int]] = []
+        self._acknowledged = -1
+        self._gaps: dict[str, Numbers] = {}
 
     def take_row(self, row: AuditLogRow) -> None:
         """Look at a record, and at what it is searched by."""
+        if self._until is not None and row.seq > self._until and self._ok_until is None:
+            self._ok_until = {name: seen.ok for name, seen in self._seen.items()}
         if self._take_usual(row):
             return
         found = self._take(row.line, row.seq)
@@ -108,25 +127,51 @@ class Inspector:
             self._find(ErrorType.INSERTED, f"entry {row.id.hex()}, which waits, is not authentic", -1, WAITING)
             return
         self._note(entry, seen, -1)
+        self.waits_from = min(self.waits_from, seen.begun_ms)
 
     def finish(self, report: VerifyReport) -> None:
         """Say what was found, and which entries are not there although they were committed."""
+        horizon = None if self._first_ms is None else horizon_from(self._first_ms)
         for name, seen in self._seen.items():
-            if not seen.has_begun:
-                if report.first == 0:
-                    self._find(ErrorType.MISSING, f"the beginning of session {name} is not here", -1)
-                continue
-            for first, last in seen.undone.ranges(seen.ok):
-                seen.numbers.add_range(first, last)
-            gone = list(seen.numbers.holes(seen.ok))
-            if gone:
-                told = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gone[:TOLD])
-                count = sum(last - first + 1 for first, last in gone)
-                message = f"{count} entries of session {name} were committed and are not here: {told}"
-                self._find(ErrorType.MISSING, message + (", ..." if len(gone) > TOLD else ""), -1, WAITING)
+            # Whatever else of it is not here was moved away with its beginning.
+            if seen.has_begun or report.first == 0 or (horizon is not None and seen.begun_ms >= horizon):
+                self._count(name, seen)
+        for number in self._turns.unended():
+            message = f"{_place(number)}: the trail begins, and had not ended: what changed between is not in it"
+            self._find_once(ErrorType.MISSING, message, number)
+        self._tell_lasting()
         for finding in self.findings:
             report.add(finding)
         report.warnings += self.warnings
+
+    def _count(self, name: str, seen: _Seen) -> None:
+        """Say which entries of a session are not there, and which of those somebody has looked into."""
+        gone = seen.missing(seen.ok)
+        known = self._gaps.get(name, Numbers())
+        found, told = known.parted(gone)
+        if told:
+            self.warnings.append(f"{_gap(name, told)} (acknowledged)")
+        if not found:
+            return
+        self._find(ErrorType.MISSING, _gap(name, found), -1, WAITING)
+        ok = seen.ok if self._ok_until is None else self._ok_until.get(name, 0)
+        if ok and (looked_into := known.parted(seen.missing(ok))[0]):
+            self.outstanding.missing[name] = looked_into
+
+    def _tell_lasting(self) -> None:
+        """Say what stays in the log for good: a finding until somebody has acknowledged it."""
+        known = 0
+        for kind, message, number in self._lasting:
+            if 0 <= number <= self._acknowledged:
+                known += 1
+                if known <= TOLD:
+                    self.warnings.append(f"{message} (acknowledged)")
+                continue
+            self._find(kind, message, number, WAITING if number < 0 else TABLE)
+            if number >= 0 and (self._until is None or number <= self._until):
+                self.outstanding.records.append(number)
+        if known > TOLD:
+            self.warnings.append(f"{known - TOLD} more were acknowledged")
 
     def _take_usual(self, row: AuditLogRow) -> bool:
         """Take an entry that changes no key and tells of no session; False for any other, of which nothing is noted."""
@@ -169,6 +214,8 @@ class Inspector:
         except MalformedRecordError:
             return None  # the reader of the log finds that
         number = record.number if seq is None else seq
+        if self._first_ms is None:
+            self._first_ms = record.time_ms
         if record.kind is not None:
             return AuditLogRow(number, line, record.kind)
         parts = split_payload(record.payload)
@@ -204,18 +251,22 @@ class Inspector:
         seen = self._seen.get(name)
         told = None if entry is None else told_session(entry.members)
         if seen is None:
-            row = told or self._rows.get(name)
-            seen = self._seen[name] = _Seen(self._opened(name, row))
+            seen = self._seen[name] = _Seen()
+            self._open(name, seen, told)
         elif told is not None and seen.make_code is None:
-            seen.make_code = self._opened(name, told)
+            self._open(name, seen, told)
         return seen
 
-    def _opened(self, name: str, row: AuditSessionRow | None) -> Tagger | None:
+    def _open(self, name: str, seen: _Seen, told: AuditSessionRow | None) -> None:
+        """Open a session, by what its own first entry tells, or what is told of it otherwise."""
         try:
-            return None if row is None else self._opens(row)
+            found = first_opened(self._opens, [*([] if told is None else [told]), *self._told.get(name, ())])
         except InvalidSignatureError:
             self._find(ErrorType.UNTRUSTED, f"session {name} is none of this store", -1)
-            return None
+            return
+        if found is not None:
+            row, seen.make_code = found
+            seen.begun_ms = max(seen.begun_ms, row.begun_ms)
 
     def _note(self, entry: Entry, seen: _Seen, number: int) -> None:
         members = entry.members
@@ -225,6 +276,7 @@ class Inspector:
             self._find(ErrorType.DUPLICATED, what, number)
         if seen.last is not None and count > seen.last:
             self._find(ErrorType.INSERTED, f"record {number} is of a session that had ended", number)
+        seen.begun_ms = max(seen.begun_ms, _begun_after_ms(members["time"]))
         seen.has_begun |= count == 0
         seen.ok = max(seen.ok, members["ok"])
         for first, last in members.get("undone", ()):
@@ -236,8 +288,12 @@ class Inspector:
         elif action == "audit.state":
             told = str(entry.details.get("found"))
             kind, what = _STATES.get(told, (ErrorType.MODIFIED, told))
-            where = "an entry that waits" if number < 0 else f"record {number}"
-            self._find_once(kind, f"{where}: {what} when {members['node']} went on with it", number)
+            self._find_once(kind, f"{_place(number)}: {what} when {members['node']} went on with it", number)
+        elif action == ACKNOWLEDGE:
+            self._acknowledge(entry.details, number)
+        elif action == RETIRE and retired(entry.details) is None:
+            self.warnings.append(f"{_place(number)} tells of files that were moved away, which cannot be")
+        self._turns.take(members, number)
         try:
             self.states.take(members)
         except (KeyError, ValueError, TypeError):
@@ -250,16 +306,46 @@ class Inspector:
         former = self._session(told["session"])
         if isinstance(told.get("ok"), int):
             former.ok = max(former.ok, told["ok"])
+        if isinstance(told.get("begun"), int):
+            former.begun_ms = max(former.begun_ms, told["begun"])
         if are_ranges(told.get("undone")):
             for first, last in told["undone"]:
                 former.undone.add_range(first, last)
 
+    def _acknowledge(self, details: Mapping[str, Any], number: int) -> None:
+        """Take what somebody has looked into; of records, those before the one that says so."""
+        told = acknowledged(details)
+        if told is None:
+            self.warnings.append(f"{_place(number)} acknowledges what cannot be")
+            return
+        record, gaps = told
+        self._acknowledged = max(self._acknowledged, record if number < 0 else min(record, number - 1))
+        for session, ranges in gaps.items():
+            for first, last in ranges:
+                self._gaps.setdefault(session, Numbers()).add_range(first, last)
+
     def _find_once(self, kind: ErrorType, message: str, number: int) -> None:
-        """Find what stays in the log for good: a warning where the reader has kept a checkpoint since."""
-        if 0 <= number < self._known_size:
-            self.warnings.append(message)
-        else:
-            self._find(kind, message, number, WAITING if number < 0 else TABLE)
+        """Find what stays in the log for good."""
+        self._lasting.append((kind, message, number))
 
     def _find(self, kind: ErrorType, message: str, seq: int, where: str = TABLE) -> None:
         self.findings.append(VerifyError(kind, message, where, 0, 0, seq))
+
+
+def _begun_after_ms(time: str) -> float:
+    """Return the time at which the session of an entry began at the earliest."""
+    try:
+        return datetime.fromisoformat(time).timestamp() * 1000 - LONGEST_MS - SLACK_MS
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _gap(session: str, gone: Sequence[Sequence[int]]) -> str:
+    told = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in gone[:TOLD])
+    count = sum(last - first + 1 for first, last in gone)
+    more = ", ..." if len(gone) > TOLD else ""
+    return f"{counted(count, 'entry', 'entries')} committed in session {session}, and not here: {told}{more}"
+
+
+def _place(number: int) -> str:
+    return "an entry that waits" if number < 0 else f"record {number}"

@@ -15,13 +15,12 @@ from keystead.ledger.format.records import HMAC, Session
 from keystead.ledger.format.session_source import session_context
 from keystead.ledger.signers.session import draw_session_key
 from keystead.ledger.tlog.note import NoteKey, NoteKeyType, NoteSignature
-from keystead.model import KeyReference
+from keystead.model import AUDIT_KEYRING, KeyReference
 from keystead.ports import Clock, Detail, KmsProvider, Random
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-KEYRING: Final = "keystead.audit"
 ALGORITHM: Final = "Ed25519"
 EPOCH_S: Final = 900
 _SIGNER: Final = b"keystead audit v1 checkpoint key\n"
@@ -118,7 +117,9 @@ class StateKeys:
         """
         key_id = self._ring.snapshot.active
         if key_id is None:
-            raise NoActiveKeyError(f"keyring {KEYRING!r} has no active version; `keystead key rotate {KEYRING}`")
+            raise NoActiveKeyError(
+                f"keyring {AUDIT_KEYRING!r} has no active version; `keystead key rotate {AUDIT_KEYRING}`"
+            )
         return key_id, bytes(self._ring.get(key_id).key)
 
     def find(self, key_id: int) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class Numbers:
@@ -46,6 +46,21 @@ class Numbers:
         del self._starts[:at], self._ends[:at]
         if self._starts and self._starts[0] < number:
             self._starts[0] = number
+
+    def parted(self, ranges: Iterable[Sequence[int]]) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the parts of ranges, which rise, that are not among them, and the parts that are."""
+        without: list[list[int]] = []
+        within: list[list[int]] = []
+        for first, last in ranges:
+            at = first
+            for start, end in self.ranges(last + 1)[bisect_right(self._ends, first) :]:
+                if at < start:
+                    without.append([at, start - 1])
+                within.append([max(at, start), end])
+                at = end + 1
+            if at <= last:
+                without.append([at, last])
+        return without, within
 
     def ranges(self, below: int) -> list[list[int]]:
         """Return the numbers below one as pairs of the first and the last that follow one another."""

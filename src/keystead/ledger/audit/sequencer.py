@@ -12,22 +12,25 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from keystead import telemetry
 from keystead.errors import ConflictError, KMSError
 from keystead.ledger.audit.chain import Chain
 from keystead.ledger.audit.checkpoints import Checkpoints, Made
+from keystead.ledger.audit.entries import Entry
 from keystead.ledger.audit.examining import Examined, KnownSession, SessionKeys, examine
 from keystead.ledger.audit.exporting import Exporter
 from keystead.ledger.audit.keys import StateKeys, StreamSessions, told_keys
+from keystead.ledger.audit.looking import LEASE, LEASE_MS, LONGEST_LEASE_MS, Looked, Lookout
+from keystead.ledger.audit.retiring import RETIRE, SETTLED_MS, horizon_from, retired
 from keystead.ledger.audit.standing import standing
-from keystead.ledger.audit.trail import AuditedStore, Trail
+from keystead.ledger.audit.trail import Trail
+from keystead.ledger.format.records import MalformedRecordError, parse_line
 from keystead.ports import (
     AuditEntryRow,
     AuditEvent,
     AuditLogRow,
-    AuditSessionRow,
     AuditStateRow,
     Clock,
     Detail,
@@ -38,29 +41,12 @@ from keystead.ports import (
 
 log = logging.getLogger("keystead.audit")
 
-LEASE: Final = "keystead.audit"
-LEASE_MS: Final = 5000
-BATCH: Final = 512
 PATIENCE_S: Final = 2.0
 """How long entries wait for a sequencer that has let its lease run out, before another process takes its place."""
-SHUT_S: Final = 30.0
-"""How long the entries of a session that could not be opened are passed over."""
 LOOKS: Final = 8
 """How often one step looks for entries of sessions that can be opened."""
 LONGEST_REST_S: Final = 60.0
-KEPT_SESSIONS_MS: Final = 7 * 86_400_000
 _PRUNE_S: Final = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """What a look into the store shows: entries that wait, their sessions, the state, who leads, and the time."""
-
-    entries: Sequence[AuditEntryRow]
-    sessions: Sequence[AuditSessionRow]
-    state: AuditStateRow | None
-    lease: Lease | None
-    now_ms: int
 
 
 @dataclass(slots=True)
@@ -105,9 +91,11 @@ class Sequencer:
         self._waits_since: float | None = None
         self._prune_at = 0.0
         self._stepping = asyncio.Lock()
-        self._shut: dict[str, float] = {}
+        self._lookout = Lookout(store, clock)
         self._conflicts = 0
         self._rests_until = 0.0
+        self.has_more = False
+        self._forgotten = 0
 
     @property
     def leads(self) -> bool:
@@ -147,7 +135,7 @@ class Sequencer:
         """
         async with self._stepping:
             try:
-                looked = await self._look()
+                looked = await self._lookout.look()
                 if (lead := self._ours(looked.state)) is not None:
                     with contextlib.suppress(ConflictError):
                         await self._close_log(lead, looked)
@@ -157,6 +145,7 @@ class Sequencer:
     def forget(self) -> None:
         """Forget the session of the log, as in a child of a fork."""
         self._stepping = asyncio.Lock()
+        self._forgotten += 1
         self._drop()
 
     def _rest(self, found: ConflictError) -> None:
@@ -176,17 +165,17 @@ class Sequencer:
 
     async def _step(self, *, is_urgent: bool) -> int:
         for _ in range(LOOKS):
-            looked = await self._look()
+            looked = await self._lookout.look()
             lead = self._ours(looked.state)
             if lead is None and not self._may_lead(looked, is_urgent=is_urgent):
                 return 0
+            self.has_more = looked.has_more
             if not looked.entries and not (lead is not None and self._checkpoints.has_work(lead.chain)):
                 await self._prune(looked.now_ms)
                 return 0
             wanted = {row.session for row in looked.entries}
             known = await self._sessions.known(wanted, looked.sessions)
-            again = self._clock.monotonic() + SHUT_S
-            self._shut |= dict.fromkeys(wanted - known.keys(), again)
+            self._lookout.pass_over(wanted - known.keys())
             if wanted <= known.keys():
                 break
         entries = [row for row in looked.entries if row.session in known]
@@ -196,21 +185,6 @@ class Sequencer:
             lead = await self._take_over()
         await self._seal(lead, looked, entries, known)
         return len(entries)
-
-    async def _look(self) -> _Looked:
-        async with self._store.reading() as work:
-            state, lease, now_ms = await work.audit_state(), await work.find_lease(LEASE), await work.now_ms()
-            entries = await work.audit_entries(sessions=await self._open_ones(work), limit=BATCH)
-            sessions = await work.audit_sessions({row.session for row in entries}) if entries else []
-        return _Looked(entries, sessions, state, lease, now_ms)
-
-    async def _open_ones(self, work: UnitOfWork) -> list[str] | None:
-        """Return sessions to take entries of, without those that did not open lately; None for all."""
-        now = self._clock.monotonic()
-        self._shut = {session: again for session, again in self._shut.items() if again > now}
-        if not self._shut:
-            return None
-        return [each for each in await work.waiting_sessions() if each not in self._shut][:BATCH]
 
     def _ours(self, row: AuditStateRow | None) -> _Lead | None:
         """Return what this process leads by, if the store stands where it left it."""
@@ -233,11 +207,10 @@ class Sequencer:
         self._drop()
         return None
 
-    def _may_lead(self, looked: _Looked, *, is_urgent: bool) -> bool:
+    def _may_lead(self, looked: Looked, *, is_urgent: bool) -> bool:
         """Whether to take the lead: nobody holds it, and what waits has waited for whoever had it last."""
         lease, node = looked.lease, self._trail.node
-        is_held = lease is not None and lease.owner not in ("", node) and lease.until_ms > looked.now_ms
-        if is_held or not looked.entries:
+        if looked.is_led(node) or not looked.entries:
             self._waits_since = None
             return False
         now = self._clock.monotonic()
@@ -247,32 +220,47 @@ class Sequencer:
 
     async def _take_over(self) -> _Lead:
         """Take the lead, and begin a session of the log where it stands; nothing of it is written yet."""
-        trail = self._trail
+        trail, forgotten = self._trail, self._forgotten
         async with self._store.transaction() as work:
             row = await work.audit_state()
-            if await work.claim_lease(LEASE, trail.node, LEASE_MS, floor=_token(row)) is None:
+            if await _claim(work, trail.node, row) is None:
                 raise ConflictError("another process took the lead of the audit trail first")
             state, fault = await standing(work, row, self._state_keys, trail.store_id)
+            if fault is not None:
+                state = replace(state, horizon=max(state.horizon, await self._told_horizon(work)))
         faults = [] if fault is None else [(fault, state.size)]
         if (lost := await self._exports.examine(state.checkpoint())) is not None:
             faults.append((lost.found, lost.size))
         session, key, reference = await self._stream_sessions.draw(state.stream)
         keys = await self._checkpoints.keys(state.stream)
-        async with AuditedStore(self._store, trail).transaction() as work:
+        async with trail.transaction() as work:
             details = told_keys(reference, session, state.stream, keys)
             await trail.record(work, AuditEvent("audit.sequencer", details=details))
             for found, size in faults:
                 told: dict[str, Detail] = {"found": found, "size": size}
                 await trail.record(work, AuditEvent("audit.state", details=told))
+        if self._forgotten != forgotten:
+            raise ConflictError("the machine's memory was put back while this process took the lead; it begins anew")
         lead = self._lead = _Lead(Chain(state, session, key, self._clock), row)
-        self._checkpoints.begin(0 if row is None else row.checkpoint_size)
+        self._checkpoints.begin(0 if row is None else min(row.checkpoint_size, state.size))
         log.info("this process seals the audit trail", extra={"stream": state.stream, "size": state.size})
         return lead
+
+    async def _told_horizon(self, work: UnitOfWork) -> int:
+        """Return the horizon that the records tell of, where no state vouches for one."""
+        rows = await work.audit_records(limit=1)
+        if not rows or rows[0].seq == 0:
+            return 0
+        try:
+            told = horizon_from(parse_line(rows[0].line).time_ms)
+        except MalformedRecordError:
+            return 0
+        return min(told, int(self._clock.now().timestamp() * 1000) - SETTLED_MS)
 
     async def _seal(
         self,
         lead: _Lead,
-        looked: _Looked,
+        looked: Looked,
         entries: Sequence[AuditEntryRow],
         known: Mapping[str, KnownSession],
     ) -> None:
@@ -280,7 +268,7 @@ class Sequencer:
         if lead.conflicts:
             async with self._store.reading() as work:
                 recorded = await work.recorded_entries([row.id for row in entries])
-        examined = examine(entries, known, recorded)
+        examined = examine(entries, known, recorded, horizon=lead.chain.horizon)
         chain = lead.chain.copy()
         made: Made | None = None
         if chain.needs_new_file and entries:
@@ -290,9 +278,10 @@ class Sequencer:
         asked = [each.entry for each in examined if each.entry is not None]
         actions = {entry.members["action"] for entry in asked}
         for entry in asked:
-            if entry.members["action"] == "audit.retire":
-                _retain(chain, entry.details)
-        is_asked = bool(actions & {"audit.checkpoint", "audit.retire"})
+            chain.turn(entry.members)
+            if entry.members["action"] == RETIRE:
+                _retain(chain, entry)
+        is_asked = bool(actions & {"audit.checkpoint", RETIRE})
         made = self._checkpoints.put(chain, is_asked=is_asked) or made
         await self._commit(lead, looked, chain, examined, made)
 
@@ -308,7 +297,7 @@ class Sequencer:
             chain.next_file(session, key)
         return made
 
-    async def _close_log(self, lead: _Lead, looked: _Looked) -> None:
+    async def _close_log(self, lead: _Lead, looked: Looked) -> None:
         chain = lead.chain.copy()
         chain.end_file(is_last=True)
         made = await self._checkpoints.put_behind_end(chain)
@@ -319,7 +308,7 @@ class Sequencer:
                 await work.drop_lease(lease)
 
     async def _commit(
-        self, lead: _Lead, looked: _Looked, chain: Chain, examined: Sequence[Examined], made: Made | None
+        self, lead: _Lead, looked: Looked, chain: Chain, examined: Sequence[Examined], made: Made | None
     ) -> None:
         """Write what was sealed, delete what waited, and move the state on; all of it, or nothing."""
         rows = _rows_of(chain, examined)
@@ -337,7 +326,7 @@ class Sequencer:
         lead.candidate = chain
         try:
             async with self._store.transaction() as work:
-                lease = await work.claim_lease(LEASE, self._trail.node, LEASE_MS, floor=_token(before))
+                lease = await _claim(work, self._trail.node, before)
                 if lease is None:
                     raise ConflictError("the lead of the audit trail was lost to another process")
                 row = replace(row, token=lease.token)
@@ -349,7 +338,7 @@ class Sequencer:
         except ConflictError:
             lead.candidate = None
             lead.conflicts += 1
-            if lead.conflicts > 1:
+            if lead.conflicts > 1 and self._lead is lead:
                 self._drop()
             raise
         lead.chain.wipe()
@@ -367,7 +356,7 @@ class Sequencer:
         if self._lead is not None and now >= self._prune_at:
             self._prune_at = now + _PRUNE_S
             async with self._store.transaction() as work:
-                await work.drop_audit_sessions(now_ms - KEPT_SESSIONS_MS)
+                await work.drop_audit_sessions(now_ms - SETTLED_MS)
 
     def _drop(self) -> None:
         lead, self._lead = self._lead, None
@@ -376,8 +365,9 @@ class Sequencer:
             lead.chain.wipe()
 
 
-def _token(row: AuditStateRow | None) -> int:
-    return 0 if row is None else row.token
+async def _claim(work: UnitOfWork, node: str, row: AuditStateRow | None) -> Lease | None:
+    floor = 0 if row is None else row.token
+    return await work.claim_lease(LEASE, node, LEASE_MS, floor=floor, longest_ms=LONGEST_LEASE_MS)
 
 
 def _rows_of(chain: Chain, examined: Sequence[Examined]) -> list[AuditLogRow]:
@@ -391,8 +381,10 @@ def _rows_of(chain: Chain, examined: Sequence[Examined]) -> list[AuditLogRow]:
     return rows
 
 
-def _retain(chain: Chain, details: Mapping[str, Any]) -> None:
+def _retain(chain: Chain, entry: Entry) -> None:
     """Say in the log itself which of its files were moved away, as an entry asks."""
-    files, reason = details.get("files"), details.get("reason")
-    if isinstance(files, list) and isinstance(reason, str):
-        chain.retain([{name: int(each[name]) for name in ("file", "first", "last")} for each in files], reason)
+    told = retired(entry.details)
+    if told is None:
+        log.error("an entry asks for a word of files that cannot be", extra={"row": entry.id.hex()})
+        return
+    chain.retain(told.files, told.reason, told.horizon)

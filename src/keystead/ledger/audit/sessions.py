@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 from keystead.crypto.context import encode_context
 from keystead.crypto.envelope import from_text, parse_header, to_text
 from keystead.crypto.keyring import Keyring
-from keystead.errors import InvalidCiphertextError
+from keystead.errors import InvalidCiphertextError, InvalidSignatureError
 from keystead.ledger.audit.entries import coder
 from keystead.ledger.audit.numbers import Numbers
 from keystead.ledger.format.tags import Tagger
@@ -30,6 +30,12 @@ SLACK_MS: Final = 600_000
 """How far a clock may be set back, or forward, in a session."""
 _ENDS_BACK_MS: Final = SLACK_MS // 2
 """A clock that was set back so far, behind the beginning of its session, has another session begun."""
+
+Opens = Callable[[AuditSessionRow], Tagger | None]
+"""Returns what makes the codes of a session; None where its key is not at hand.
+
+Raises ``InvalidSignatureError`` where it is no session of this store.
+"""
 
 
 @dataclass(slots=True)
@@ -133,6 +139,28 @@ def open_session(ring: Keyring, store_id: str, row: AuditSessionRow) -> Tagger:
     """
     context = session_context(store_id, row.id, row.node, row.begun_ms)
     return coder(ring.open(row.wrapped_key, context), store_id)
+
+
+def first_opened(opens: Opens, told: Iterable[AuditSessionRow]) -> tuple[AuditSessionRow, Tagger] | None:
+    """Return the first of what is told of one session that is true, with what makes its codes; None where none is.
+
+    Raises:
+        InvalidSignatureError: all of it is of another store, or was altered.
+    """
+    refusal: InvalidSignatureError | None = None
+    is_out_of_reach = False
+    for row in told:
+        try:
+            make_code = opens(row)
+        except InvalidSignatureError as exc:
+            refusal = exc
+            continue
+        if make_code is not None:
+            return row, make_code
+        is_out_of_reach = True
+    if refusal is not None and not is_out_of_reach:
+        raise refusal
+    return None
 
 
 def wrapped_by(row: AuditSessionRow) -> int | None:

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Final
 
 from keystead.crypto.merkle import Frontier
-from keystead.errors import ConflictError, InvalidInputError, StorageOperationError
+from keystead.errors import InvalidInputError, StorageOperationError
 from keystead.ledger.audit.chain import TrailState
 from keystead.ledger.audit.keys import StateKeys
 from keystead.ledger.format.records import (
@@ -25,7 +25,7 @@ from keystead.ledger.format.records import (
     parse_payload,
     stated_tag,
 )
-from keystead.ports import AuditStateRow, UnitOfWork
+from keystead.ports import AuditStateRow, Random, UnitOfWork
 
 log = logging.getLogger("keystead.audit")
 
@@ -44,10 +44,10 @@ async def standing(
     state = None if row is None else vouched_state(row, keys, store_id)
     if state is None:
         log.error("the state of the audit trail is gone, or not authentic; it is taken from the records")
-        return await _from_records(work), "altered"
+        return await _kept(work, await _from_records(work)), "altered"
     if size > state.size:
         log.error("the state of the audit trail is behind its records", extra={"size": size, "state": state.size})
-        return await _extended(work, state), "behind"
+        return await _kept(work, await _extended(work, state)), "behind"
     if size < state.size:
         # Going on at the records' end would make what was cut off look as if it had never been there.
         log.error("records at the end of the audit trail are gone", extra={"size": size, "state": state.size})
@@ -68,18 +68,30 @@ def vouched_state(row: AuditStateRow, keys: StateKeys, store_id: str) -> TrailSt
     return state
 
 
-async def begin_log(work: UnitOfWork, keys: StateKeys, store_id: str, stream: str) -> bool:
-    """Give a store without a log the state of one that has no records yet; False where there is one, or a part."""
-    if await work.audit_state() is not None or await work.audit_size():
-        return False
+def new_stream(store_id: str, random: Random) -> str:
+    """Return a name for a log of a store's trail."""
+    return f"keystead/audit/{store_id}/{random(4).hex()}"
+
+
+def first_state(
+    keys: StateKeys, store_id: str, stream: str, *, since: int = 0, over: int | None = None
+) -> AuditStateRow:
+    """Return the state of a log that has no records yet.
+
+    Args:
+        since, over: the epochs at which its trail begins, and was ended; without either it has yet to begin.
+
+    Raises:
+        KMSError: the keyring that vouches for states cannot be used now.
+    """
     key_id, key = keys.active()
-    state = TrailState(stream)
-    row = AuditStateRow(0, state.content(), state.code(key, store_id), key_id)
-    try:
-        await work.put_audit_state(row, expected=None)
-    except ConflictError:
-        return False
-    return True
+    state = TrailState(stream, since=since, over=over)
+    return AuditStateRow(0, state.content(), state.code(key, store_id), key_id)
+
+
+async def _kept(work: UnitOfWork, state: TrailState) -> TrailState:
+    """Return a state that nobody vouches for as one of a trail that is kept: what was said before does not end it."""
+    return replace(state, since=(await work.state()).epoch, over=None)
 
 
 async def _from_records(work: UnitOfWork) -> TrailState:
@@ -149,4 +161,4 @@ def _behind(state: TrailState, size: int) -> TrailState:
     return replace(state, size=size, roots=tree.roots)
 
 
-__all__ = ["begin_log", "standing", "vouched_state"]
+__all__ = ["first_state", "new_stream", "standing", "vouched_state"]

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from keystead import telemetry
@@ -23,7 +23,6 @@ from keystead.ledger.audit.batches import Batches
 from keystead.ledger.audit.entries import EntryIds, entry_bytes
 from keystead.ledger.audit.key_rows import shared_out, told_of
 from keystead.ledger.audit.sessions import NodeSession, begin_session
-from keystead.model import StoreState
 from keystead.ports import (
     AuditEntryRow,
     AuditEvent,
@@ -66,8 +65,9 @@ class Trail:
         self.node = ""
         self.store_id = ""
         self.is_on = False
-        self.is_refusing = False
-        self.is_wanted_elsewhere = False
+        self.is_refusing = self.is_wanted_elsewhere = False
+        self.is_begun = False
+        self.is_kept_elsewhere = False
         self.joins: Callable[[], Awaitable[None]] | None = None
         self.written: dict[str, bytes] = {}
         self._clock = clock
@@ -80,7 +80,8 @@ class Trail:
         self._retry_at = 0.0
         self._told: WeakKeyDictionary[UnitOfWork, list[Told]] = WeakKeyDictionary()
         self._batches = Batches(self._write_batch)
-        self._held: list[Told] | None = None
+        self._held: dict[asyncio.Task[Any] | None, list[Told]] = {}
+        self._wiped = 0
         self._beginning = asyncio.Lock()
 
     @property
@@ -113,10 +114,11 @@ class Trail:
         if not self._notes_uses:
             return
         told = [Told(event, current_actor()) for event in events]
-        if self._held is not None:
-            self._held += told
-        else:
+        held = self._held.get(asyncio.current_task())
+        if held is None:
             await self._write_used(told)
+        else:
+            held += told
 
     async def tell(self, *events: AuditEvent) -> None:
         """Write events as ``note`` does, of whatever kind they are; errors as there."""
@@ -124,36 +126,39 @@ class Trail:
 
     @asynccontextmanager
     async def gathering(self) -> AsyncIterator[None]:
-        """Write what is noted in the block in one transaction, at its end, if the trail is open by then.
+        """Write what this task notes in the block in one transaction, at its end, if the trail is open by then.
 
         Raises:
             KMSError: it cannot be written.
         """
-        if self._held is not None:
+        task = asyncio.current_task()
+        if task in self._held:
             yield
             return
-        self._held = []
+        held: list[Told] = []
+        self._held[task] = held
         try:
             yield
         except BaseException:
+            self._held.pop(task, None)
             # What was unwrapped was, although nobody gets it.
             with contextlib.suppress(KMSError):
-                await self._write_held()
+                await self._write_used(held)
             raise
-        await self._write_held()
-
-    async def _write_held(self) -> None:
-        held, self._held = self._held, None
-        if held:
-            await self._write_used(held)
+        self._held.pop(task, None)
+        await self._write_used(held)
 
     async def _write_used(self, told: list[Told]) -> None:
+        if not told:
+            return
         if self.is_on:
             await self._write_together(told)
         elif self.is_refusing:
-            async with self.store.reading() as work:
-                state = await work.state()
-            self._refuse_if(is_audited=state.audited)
+            # The transaction that a key was read in has just told; a use without one has to ask.
+            if any(each.event.action != "key.load" for each in told):
+                async with self.store.reading() as work:
+                    self.is_begun = (await work.state()).audited
+            self._refuse_if(is_audited=self.is_begun)
 
     async def ensure(self) -> None:
         """See that there is a session to write in: the first, or one after a day, a fork, or another WRAP key.
@@ -168,16 +173,31 @@ class Trail:
         if not self._needs_session():
             return
         async with self._beginning:
-            if not self._needs_session():
-                return
-            session = self._session
-            try:
-                await self._begin_session(session)
-            except KMSError as exc:
-                if self._is_strict and (session is None or not session.serves(self._clock)):
-                    raise
-                self._retry_at = self._clock.monotonic() + RETRY_S
-                log.warning("no audit session could be begun: %s", exc.code)
+            # Once more where the one that was begun has to be forgotten at once.
+            while self._needs_session():
+                session = self._session
+                try:
+                    await self._begin_session(session)
+                except KMSError as exc:
+                    if self._is_strict and (session is None or not session.serves(self._clock)):
+                        raise
+                    self._retry_at = self._clock.monotonic() + RETRY_S
+                    log.warning("no audit session could be begun: %s", exc.code)
+                    return
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+        """Begin a writing transaction, at the end of which its entries are written. Errors as ``write``."""
+        await self.ensure()
+        written: Written | None = None
+        try:
+            async with self.store.transaction() as work:
+                yield work
+                written = await self.write(work)
+        except BaseException:
+            self.settle(written, is_committed=False)
+            raise
+        self.settle(written, is_committed=True)
 
     async def write(self, work: UnitOfWork) -> Written | None:
         """Write the events of a transaction that is about to end, and the keys that it has changed.
@@ -218,7 +238,7 @@ class Trail:
         async with self._beginning:
             if self._session is not None and self.is_on:
                 with contextlib.suppress(KMSError):
-                    await self._write_end()
+                    await self._write_end(self._session)
             self.wipe()
 
     def draw_rows(self, told: Iterable[Told], changes: KeyChanges | None = None) -> tuple[list[AuditEntryRow], Written]:
@@ -267,12 +287,13 @@ class Trail:
     def wipe(self) -> None:
         """Forget the session: after a fork, at the end, or when the machine's memory was put back."""
         self._session = None
+        self._wiped += 1
 
     def in_child(self) -> None:
         """Begin again in a child of a fork."""
         self.wipe()
         self.written.clear()
-        self._held = None
+        self._held.clear()
         self._told.clear()
         self._batches.forget()
         self._beginning = asyncio.Lock()
@@ -304,36 +325,40 @@ class Trail:
         log.error("an event is NOT in the audit trail: %s (%s)", told[0].event.action, failure.code)
 
     async def _write_batch(self, told: list[Told]) -> None:
-        async with AuditedStore(self.store, self).transaction() as work:
+        async with self.transaction() as work:
             self._told[work] = told
 
     async def _begin_session(self, before: NodeSession | None) -> None:
+        wiped = self._wiped
         session, details = begin_session(self.wrap_ring, self.store_id, self.node, self._clock, self._random)
         if before is not None:
             ok, undone = before.settled()
-            details["after"] = {"session": before.id, "ok": ok, "undone": undone}
+            details["after"] = {"session": before.id, "begun": before.row.begun_ms, "ok": ok, "undone": undone}
         rows, written = self._draw_in(session, [Told(AuditEvent("audit.session", details=details), None)])
         async with self.store.transaction() as work:
             await work.add_audit_session(session.row)
             await work.add_audit_entries(rows)
+        self.settle(written, is_committed=True)
+        if self._wiped != wiped:
+            return  # its key may be in the memory of another machine as well
         # Nobody writes in it before its row is there.
         self._session = session
-        self.settle(written, is_committed=True)
         if before is not None:
-            # Nobody draws in it any more. Where its end cannot be noted, it has none.
+            # Nobody draws in it any more. Where its end cannot be written, it has none.
             with contextlib.suppress(KMSError):
-                async with self.store.transaction() as work:
-                    await work.end_audit_session(before.id, before.number - 1)
+                await self._write_end(before)
 
-    async def _write_end(self) -> None:
+    async def _write_end(self, session: NodeSession) -> None:
+        """Write a session's last entry, if it would be taken: whoever draws from there on draws in another one."""
+        if not session.serves(self._clock):
+            return
         written: Written | None = None
         try:
             async with self.store.transaction() as work:
-                rows, written = self.draw_rows([Told(AuditEvent("audit.session_end"), current_actor())])
-                # That was its last number: who draws from here on begins another session.
-                self._session = None
+                rows, written = self._draw_in(session, [Told(AuditEvent("audit.session_end"), current_actor())])
+                if self._session is session:
+                    self._session = None
                 await work.add_audit_entries(rows)
-                await work.end_audit_session(written.session.id, written.numbers[-1])
         except BaseException:
             self.settle(written, is_committed=False)
             raise
@@ -348,7 +373,7 @@ class Trail:
         return (is_rewrapped or session.is_over(self._clock)) and self._clock.monotonic() >= self._retry_at
 
     def _refuse_if(self, *, is_audited: bool) -> None:
-        if is_audited and self.joins is None:
+        if (is_audited or self.is_kept_elsewhere) and self.joins is None:
             raise ConfigurationError(
                 "this store's audit trail was begun meanwhile, and this manager has one of its own"
             )
@@ -357,43 +382,4 @@ class Trail:
             raise ConflictError("this store's audit trail was begun meanwhile: join it, and try again")
 
 
-class AuditedStore:
-    """A store whose every transaction that changes something is in the trail; ``keystead.ports.KeyStore``."""
-
-    def __init__(self, store: KeyStore, trail: Trail) -> None:
-        self._store = store
-        self._trail = trail
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether keys outlive the process."""
-        return self._store.is_durable
-
-    async def open(self) -> StoreState:
-        """Open the store."""
-        return await self._store.open()
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[UnitOfWork]:
-        """Begin a writing transaction, at the end of which its entries are written."""
-        await self._trail.ensure()
-        written: Written | None = None
-        try:
-            async with self._store.transaction() as work:
-                yield work
-                written = await self._trail.write(work)
-        except BaseException:
-            self._trail.settle(written, is_committed=False)
-            raise
-        self._trail.settle(written, is_committed=True)
-
-    def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Begin a read-only transaction."""
-        return self._store.reading()
-
-    async def aclose(self) -> None:
-        """Close the store."""
-        await self._store.aclose()
-
-
-__all__ = ["AuditedStore", "Told", "Trail", "Written"]
+__all__ = ["Told", "Trail", "Written"]

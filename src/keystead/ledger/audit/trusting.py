@@ -11,8 +11,7 @@ from typing import Any
 
 from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidSignatureError
 from keystead.ledger.audit.entries import Entry, has_code, split_payload
-from keystead.ledger.audit.inspecting import Opens
-from keystead.ledger.audit.sessions import told_session
+from keystead.ledger.audit.sessions import Opens, first_opened, told_session
 from keystead.ledger.format.records import MalformedRecordError, parse_line
 from keystead.ledger.format.tags import Tagger
 from keystead.ledger.reading.lines import LogFile
@@ -68,14 +67,16 @@ def policy_from(
     Raises:
         CouldNotVerifyError: nobody has said what seals this stream.
     """
-    rows = {row.id: row for row in sessions}
+    rows: dict[str, list[AuditSessionRow]] = {}
+    for row in sessions:
+        rows.setdefault(row.id, []).append(row)
     told: list[tuple[Entry, bytes]] = []
     for parts in (*(_parts(line) for line in lines), *waiting):
         entry = None if parts is None else _entry(parts[0])
         if parts is None or entry is None:
             continue
         if (begun := told_session(entry.members)) is not None:
-            rows.setdefault(begun.id, begun)
+            rows.setdefault(begun.id, []).append(begun)
         elif entry.members["action"] == SEQUENCER:
             told.append((entry, parts[1]))
     codes: dict[str, Tagger | None] = {}
@@ -84,7 +85,7 @@ def policy_from(
     for entry, code in told:
         session = entry.members["session"]
         if session not in codes:
-            codes[session] = _opened(opens, rows.get(session))
+            codes[session] = _opened(opens, rows.get(session, ()))
         make, details = codes[session], entry.details
         if make is None or not has_code(make, entry.content, code) or details.get("stream") != stream:
             continue
@@ -99,11 +100,12 @@ def policy_from(
     return TrustPolicy(stream, tuple(keys), tuple(signers))
 
 
-def _opened(opens: Opens, row: AuditSessionRow | None) -> Tagger | None:
+def _opened(opens: Opens, told: Iterable[AuditSessionRow]) -> Tagger | None:
     try:
-        return None if row is None else opens(row)
+        found = first_opened(opens, told)
     except InvalidSignatureError:
         return None
+    return None if found is None else found[1]
 
 
 def _told(details: Mapping[str, Any], uris: Mapping[str, str]) -> tuple[TrustedKey, list[TrustedSigner]]:

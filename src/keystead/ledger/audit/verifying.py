@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,14 @@ from keystead.errors import (
     KMSError,
     StorageOperationError,
 )
-from keystead.ledger.audit.inspecting import TABLE, Inspector
+from keystead.ledger.audit.acknowledging import Outstanding
+from keystead.ledger.audit.inspecting import TABLE, WAITING, Inspector
 from keystead.ledger.audit.key_rows import KeyDifference
 from keystead.ledger.audit.keys import StateKeys
 from keystead.ledger.audit.sessions import open_session, wrapped_by
 from keystead.ledger.audit.standing import vouched_state
 from keystead.ledger.audit.table_files import InspectedFile, table_files
+from keystead.ledger.audit.told_sessions import told_in
 from keystead.ledger.audit.trusting import lines_in_files, lines_in_table, policy_from
 from keystead.ledger.format.records import FileHeader, MalformedRecordError, parse_line, parse_payload
 from keystead.ledger.format.tags import Tagger
@@ -34,6 +37,7 @@ from keystead.ledger.reading.verifier import Verifier, header_of
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
 from keystead.model import KeyRecord
+from keystead.model.counts import counted
 from keystead.ports import AuditFilter, AuditLogRow, AuditSessionRow, AuditStateRow, KmsProvider, UnitOfWork
 
 PAGE: Final = 2000
@@ -50,6 +54,8 @@ class AuditReport:
         entries, rejected: in the log; ``unchecked`` are those whose session's key is not at hand.
         waiting: entries that are not in the log yet.
         differences: data keys that are not as the trail says; None where that was not asked.
+        outstanding: what was found, stays so for good, and nobody has acknowledged.
+        waits_from: when the first session began of which entries wait, milliseconds since 1970.
     """
 
     log: VerifyReport
@@ -58,6 +64,8 @@ class AuditReport:
     unchecked: int = 0
     waiting: int = 0
     differences: list[KeyDifference] | None = None
+    outstanding: Outstanding = field(default_factory=Outstanding)
+    waits_from: float = math.inf
 
     @property
     def valid(self) -> bool:
@@ -115,11 +123,13 @@ class TrailReader:
         expect_closed: bool = False,
         compares_store: bool = False,
         progress: Progress | None = None,
+        until: int | None = None,
     ) -> AuditReport:
         """Check every record and every entry.
 
         Args:
             policy: what to trust; what the trail's own entries say, if none is given.
+            until: the last record that the report's ``outstanding`` is about; None for all.
             since: a checkpoint that was kept: the log has to continue it.
             compares_store: compare the store's data keys with what the trail says of them.
 
@@ -130,26 +140,40 @@ class TrailReader:
         bridge = _Bridge(self.work, asyncio.get_running_loop(), progress)
         sessions, waiting = await self._context()
 
-        def run() -> tuple[AuditReport, Inspector]:
+        unnamed = await self.work.count_unnamed_entries()
+
+        def run() -> tuple[AuditReport, Inspector, bytes | None]:
             trusted = policy or self._policy(bridge, sessions, waiting)
             other = None if since is None else _other_origin(since, trusted.stream)
             with Verifier(trusted, self.providers) as opened:
                 trust = PolicyTrust(trusted, trusted.stream, opened.providers())
                 kept = None if since is None or other is not None else trust.kept_checkpoint(since)
-                inspector = Inspector(self._opens, sessions, known_size=0 if kept is None else kept.size)
+                inspector = Inspector(self._opens, sessions, until=until)
                 checker = StreamChecker(trust, since=kept)
                 log = self._check(bridge, checker, inspector, expect_closed=expect_closed)
             for row in waiting:
                 inspector.take_waiting(row)
             inspector.finish(log)
+            if unnamed:
+                log.add(
+                    VerifyError(
+                        ErrorType.INSERTED,
+                        f"{counted(unnamed, 'entry waits', 'entries wait')} without an id",
+                        WAITING,
+                        0,
+                        0,
+                        -1,
+                    )
+                )
             if other is not None:
                 message = f"the checkpoint that was kept is of {other}: another trail stands in its place"
                 log.add(VerifyError(ErrorType.REPLACED, message, TABLE, 0, 0, 0))
             counts = (inspector.entries, inspector.rejected, inspector.unchecked, inspector.waiting)
-            return AuditReport(log, *counts), inspector
+            told = AuditReport(log, *counts, outstanding=inspector.outstanding, waits_from=inspector.waits_from)
+            return told, inspector, checker.root()
 
-        report, inspector = await asyncio.to_thread(run)
-        await self._compare_state(report)
+        report, inspector, root = await asyncio.to_thread(run)
+        await self._compare_state(report, root)
         if compares_store:
             if not inspector.states.is_whole:
                 raise CouldNotVerifyError(
@@ -158,7 +182,7 @@ class TrailReader:
             report.differences = inspector.states.differences(await _all_keys(self.work))
         return report
 
-    async def _compare_state(self, report: AuditReport) -> None:
+    async def _compare_state(self, report: AuditReport, root: bytes | None) -> None:
         """See that the state beside the log is authentic, and of just these records."""
         row, size = await self.work.audit_state(), await self.work.audit_size()
         state = None if row is None else vouched_state(row, self.state_keys, self.store_id)
@@ -173,6 +197,9 @@ class TrailReader:
             found = ErrorType.TRUNCATED, f"the log had {state.size} records, and the last one here is {size - 1}"
         elif state.size < size:
             found = ErrorType.ROLLED_BACK, f"the state is of {state.size} records, and there are {size}"
+        elif root is not None and state.checkpoint().root != root:
+            # A torn end is what a crash leaves of a file, and never of a table.
+            found = ErrorType.MODIFIED, f"what stands here are not the {size} records that the state is of"
         if found is not None:
             report.log.add(VerifyError(*found, "audit_state", 0, 0, size))
 
@@ -180,9 +207,9 @@ class TrailReader:
         names = await self.work.waiting_sessions()
         sessions = await self.work.audit_sessions(names)
         waiting: list[Any] = []
-        while page := await self.work.audit_entries(after=waiting[-1].id if waiting else b"", limit=PAGE):
+        while page := await self.work.audit_entries(after=waiting[-1].id if waiting else None, limit=PAGE):
             waiting += page
-        return sessions, waiting
+        return [*sessions, *told_in(waiting)], waiting
 
     def _policy(self, bridge: _Bridge, sessions: list[AuditSessionRow], waiting: list[Any]) -> TrustPolicy:
         try:

@@ -152,7 +152,7 @@ def parse_line(line: bytes) -> Record:
 
 def reads_whole(line: bytes) -> bool:
     """Whether a line that begins as a record ends as one, too: what a crash left of a line does not."""
-    return line[-TAIL_BYTES : 6 - TAIL_BYTES] == b',"m":"' and line[-2:] == b'"}' and NUL not in line
+    return line.startswith(b',"m":"', -TAIL_BYTES) and line.endswith(b'"}') and NUL not in line
 
 
 def head_of(number: int, time_ms: int, payload: bytes, kind: Kind | None = None) -> bytes:

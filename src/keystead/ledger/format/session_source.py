@@ -7,14 +7,17 @@ import secrets
 from dataclasses import replace
 from typing import Protocol
 
-from keystead.errors import ConfigurationError, DecryptionError, ProviderAuthError
+from keystead.errors import ConfigurationError, DecryptionError, KeyNotFoundError, KMSError, ProviderAuthError
 from keystead.ledger.format.records import CHAIN, HMAC, Session
 from keystead.ledger.signers.session import draw_session_key
 from keystead.model import EncryptedData, KeyReference, SecretBytes
 from keystead.ports import Closes, DescribesKeys, KmsProvider, Random
+from keystead.providers.guard import GuardedProvider
 from keystead.runtime.loop import background_loop
 
 PURPOSE = "session"
+_OF_THIS_MACHINE = "local"
+"""The kind of a KMS that takes no permission to unwrap, and whose KEKs have one name, whatever they are."""
 
 
 class SessionSource(Protocol):
@@ -46,6 +49,11 @@ class KmsSessions:
         key_id: the key that wraps.
         uri: what the provider was opened by, for the policy of readers.
         owns_provider: whether ``close`` closes the provider, too.
+        asks_kms: whether the KMS is asked, where a log goes on, to open what the log was sealed under last; a KEK of
+            this machine always is. Who writes may wrap, and need not unwrap.
+
+    Attributes:
+        has_opened: whether it opened that.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class KmsSessions:
         uri: str | None = None,
         random: Random = os.urandom,
         owns_provider: bool = False,
+        asks_kms: bool = False,
     ) -> None:
         if not key_id:
             raise ConfigurationError("the KMS of a log needs the id of a key")
@@ -63,6 +72,9 @@ class KmsSessions:
         self._key_id = key_id
         self._random = random
         self._owns_provider = owns_provider
+        self._is_of_this_machine = provider.provider_name == _OF_THIS_MACHINE
+        self._asks = asks_kms or self._is_of_this_machine
+        self.has_opened = False
         self.uri = uri
         self.reference: KeyReference | None = None
         self._version: str | None = None
@@ -104,22 +116,26 @@ class KmsSessions:
         self._saw_other_key = self._ids_tell and description.key_reference.key_id != reference.key_id
         return self._saw_other_key or (now is not None and now != self._version)
 
-    def opens(self, session: Session, stream: str) -> bool:
-        """Whether the KMS opens a session of ``stream``; True for one without a key, or of another KMS.
+    def refuses(self, encrypted: EncryptedData, session: Session, stream: str) -> bool:
+        """Whether the KMS is known not to open a session's key, which is one of ``stream``.
 
-        Raises:
-            KMSError: the KMS does not tell.
+        It is not known of a key of another KMS, nor where the KMS is not asked, or does not tell.
         """
-        if session.key is None:
-            return True
-        encrypted = EncryptedData.parse(session.key)
-        if encrypted.key_reference.provider != self._provider.provider_name:
-            return True
-        try:
-            background_loop.run(self._provider.decrypt(encrypted, context=session_context(stream, session.id)))
-        except DecryptionError:
+        provider = self._provider
+        name = provider.instance if isinstance(provider, GuardedProvider) else provider.provider_name
+        if not self._asks or encrypted.key_reference.provider != name:
             return False
-        return True
+        try:
+            background_loop.run(provider.decrypt(encrypted, context=session_context(stream, session.id)))
+        except DecryptionError:
+            return True
+        except KeyNotFoundError:
+            # A KEK of this machine that is gone might be made anew by the next wrap.
+            return self._is_of_this_machine
+        except KMSError:
+            return False
+        self.has_opened = True
+        return False
 
     def close(self) -> None:
         """Close the provider, if it is this object's own."""

@@ -19,6 +19,7 @@ from keystead.ledger.format.records import (
     text,
 )
 from keystead.ledger.reading.report import ErrorType
+from keystead.model.counts import counted
 
 if TYPE_CHECKING:
     from keystead.ledger.reading.checking import StreamChecker
@@ -151,7 +152,9 @@ class Controls:
                 checker.find(ErrorType.MISSING, f"{told}, before record {number}: not here")
         if checker.losses.junk is not None:
             size = checker.losses.junk.end - checker.losses.junk.offset
-            report.warnings.append(f"the last {size} bytes are no record, as a crash leaves them")
+            report.warnings.append(
+                f"at the end {counted(size, 'byte is', 'bytes are')} no record, as a crash leaves them"
+            )
         # A checkpoint, and the cut that announced it, say nothing that has to be vouched for.
         is_unproven = checker.has_unproven and not report.closed and report.vouched < self._told
         if is_unproven and report.vouched == 0 and report.valid:

@@ -16,6 +16,8 @@ from keystead.errors import StorageOperationError
 from keystead.ledger.format.records import MAX_LINE_BYTES
 
 BLOCK_BYTES: Final = 1 << 18
+_FIRST_BYTES: Final = 1 << 13
+"""What is read at first from an offset, and then twice as much each time: for one line, or some, a block is much."""
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -79,8 +81,10 @@ class LogFile:
         line, offset, rest, is_within = 1, 0, b"", False
         with self._open() as file:
             while block := self._read(file):
-                lines = (rest + block).split(b"\n")
+                content = rest + block
+                lines = content.split(b"\n")
                 rest = lines.pop()
+                end = offset + len(content) - len(rest)
                 # Only the first one may have come together from blocks.
                 if lines and (is_within or len(lines[0]) > MAX_LINE_BYTES):
                     is_within = False
@@ -89,8 +93,7 @@ class LogFile:
                     del lines[0]
                 if lines:
                     yield Batch(line, offset, lines)
-                    line += len(lines)
-                    offset += sum(map(len, lines)) + len(lines)
+                    line, offset = line + len(lines), end
                 if len(rest) > MAX_LINE_BYTES:
                     is_within = True
                     yield Batch(line, offset, [rest], has_end=False, is_piece=True)
@@ -110,10 +113,11 @@ class LogFile:
 
         A line that is longer than any record comes in pieces. Errors as ``batches``.
         """
-        rest = b""
+        rest, size = b"", _FIRST_BYTES
         with self._open() as file:
             file.seek(offset)
-            while block := self._read(file):
+            while block := self._read(file, size):
+                size = min(2 * size, BLOCK_BYTES)
                 *lines, rest = (rest + block).split(b"\n")
                 for line in lines:
                     yield offset, line
@@ -157,9 +161,9 @@ class LogFile:
             return False
         return is_it
 
-    def _read(self, file: IO[bytes]) -> bytes:
+    def _read(self, file: IO[bytes], size: int = BLOCK_BYTES) -> bytes:
         try:
-            block = file.read(BLOCK_BYTES)
+            block = file.read(size)
             if self._progress is not None:
                 at = os.lseek(file.fileno(), 0, os.SEEK_CUR)
                 self._progress(max(0, at - self._told))

@@ -16,6 +16,7 @@ from keystead.errors import (
     ConfigurationError,
     CouldNotVerifyError,
     DecryptionError,
+    InvalidCiphertextError,
     InvalidInputError,
     InvalidSignatureError,
     KeyNotFoundError,
@@ -286,7 +287,12 @@ class PolicyTrust:
         return MacNoteVerifier(key.name, key.key_id, key.kms_key, provider)
 
     def _open(self, session: Session) -> bytes:
-        encrypted = EncryptedData.parse(session.key or "")
+        try:
+            encrypted = EncryptedData.parse(session.key or "")
+        except (InvalidInputError, InvalidCiphertextError):
+            raise InvalidSignatureError(
+                "a session's key is none that a KMS has wrapped: the line was changed"
+            ) from None
         reference = encrypted.key_reference
         trusted = self._trusted(reference, session.start)
         provider = self._providers.get(trusted.provider)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from keystead.config import is_production
-from keystead.errors import CouldNotVerifyError, InvalidCiphertextError, StorageOperationError
+from keystead.errors import CouldNotVerifyError, StorageOperationError
 from keystead.ledger.format.records import (
     MAX_LINE_BYTES,
     FileHeader,
@@ -122,7 +122,7 @@ class Verifier:
         checker = StreamChecker(trust, since=kept)
         try:
             report = checker.check(files, is_whole=is_whole, expect_closed=expect_closed)
-        except (StorageOperationError, InvalidCiphertextError) as exc:
+        except StorageOperationError as exc:
             raise CouldNotVerifyError(str(exc)) from None
         if stream != self._policy.stream:
             report.warnings.append(f"this is the log {stream} of a forked worker, and not {self._policy.stream} itself")

@@ -10,14 +10,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 from keystead.config import is_production
-from keystead.errors import ConfigurationError, CouldNotVerifyError
 from keystead.ledger.format.session_source import ChainedSessions, KmsSessions, SessionSource
-from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.signers.signer import KmsSigner
 from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner
 from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
@@ -44,40 +41,18 @@ class LogKeys:
         source: gives session keys.
         signer: signs checkpoints; None leaves that to an Ed25519 key in a file.
         provider: the KMS that ``source`` or ``signer`` calls.
-        is_local: whether nothing but this machine has to be asked.
         owns_provider: whether ``close`` closes the KMS.
     """
 
     source: SessionSource
     signer: CheckpointSigner | None
     provider: KmsProvider
-    is_local: bool
     owns_provider: bool = True
 
     @property
     def providers(self) -> Mapping[str, KmsProvider]:
         """The KMS by the name that the log knows it by."""
         return {self.provider.provider_name: self.provider}
-
-    def require_opens(self, path: Path, stream: str) -> None:
-        """Refuse to go on with a log whose last file another key began: a key was lost, or the wrong one given.
-
-        Only keys of this machine are asked: who writes through a KMS may not be allowed to unwrap.
-
-        Raises:
-            ConfigurationError: it was another key.
-        """
-        if not self.is_local or not isinstance(self.source, KmsSessions) or not path.exists():
-            return
-        try:
-            header = header_of(path)
-        except CouldNotVerifyError:
-            return  # opening the log tells better what is wrong with it
-        if header is not None and header.stream == stream and not self.source.opens(header.session, stream):
-            raise ConfigurationError(
-                f"the log {path} was sealed with another key than those at hand: put that key back, behind the new one "
-                "if it was replaced, or move all files of the log away"
-            )
 
     def close(self) -> None:
         """Close the KMS, if it is this object's own; idempotent."""
@@ -177,7 +152,7 @@ def given_keys(
     provider = LocalKMSProvider(LocalKMSConfig(master_key=key, allow_in_production=True), production=is_production())
     signer = SeedSigner(stream, (KeyMaterial.of(key),)) if algorithm is SignatureAlgorithm.ED25519 else None
     guarded = GuardedProvider(provider, provider.provider_name)
-    return LogKeys(KmsSessions(guarded, key_id or DEFAULT_KEY_ID), signer, guarded, is_local=True)
+    return LogKeys(KmsSessions(guarded, key_id or DEFAULT_KEY_ID), signer, guarded)
 
 
 def signer_keys(
@@ -194,7 +169,7 @@ def signer_keys(
         signs = KmsCheckpointSigner(signer.provider, signer.key_id, stream, algorithm=signer.algorithm, uri=uri)
     else:
         source = KmsSessions(signer.provider, signer.key_id, uri=uri)
-    return LogKeys(source, signs, signer.provider, is_local=False, owns_provider=owns_provider)
+    return LogKeys(source, signs, signer.provider, owns_provider=owns_provider)
 
 
 class _Environment(Mapping[str, str]):
@@ -229,7 +204,7 @@ def _local(
     if isinstance(guarded, DescribesKeys):
         background_loop.run(guarded.describe(key_id))
     signer = None if seeds is None else SeedSigner(stream, seeds.read().keys)
-    return LogKeys(KmsSessions(guarded, key_id, uri=uri), signer, guarded, is_local=True)
+    return LogKeys(KmsSessions(guarded, key_id, uri=uri), signer, guarded)
 
 
 def _uri(scheme: str, body: str, key_id: str, **options: str) -> str:

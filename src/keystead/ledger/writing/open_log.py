@@ -52,7 +52,7 @@ class OpenLog:
         self._files = LogFiles(path)
         self.path = path = self._files.path
         self.stream = stream
-        self._sessions = LogSessions(source, stream, options)
+        self._sessions = LogSessions(source, path, stream, options)
         self._options = options
         mutex = threading.Lock()
         self._lock = threading.Condition(mutex)

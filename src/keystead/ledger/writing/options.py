@@ -30,6 +30,7 @@ class LogOptions:
     fsync: Fsync
     buffer_s: float
     chains_on_failure: bool
+    goes_on_without_kek: bool = False
     witnesses: WitnessKeys = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
 

@@ -5,6 +5,7 @@ Who writes has no key of earlier sessions, and checks no tags: that is the reade
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ from keystead.ledger.format.records import (
     Kind,
     MalformedRecordError,
     Record,
+    Session,
     closing,
     parse_line,
     parse_payload,
@@ -39,6 +41,7 @@ class LastState:
         torn: bytes behind the last record that are none, and their SHA-256 in hex.
         has_end: whether the last of them has a line end.
         size: of the file, in bytes.
+        session: the last one in the file that has a key.
     """
 
     file: int
@@ -51,6 +54,7 @@ class LastState:
     torn: tuple[int, str]
     has_end: bool
     size: int
+    session: Session | None
 
 
 def last_state(path: Path, stream: str) -> LastState:
@@ -101,6 +105,8 @@ class _Scan:
         self._has_end = True
         self._close: int | None = None
         self._is_closed = False
+        self._session: Session | None = None
+        self._note(header.session)
         self._add(first, record)
 
     def take(self, line: bytes, offset: int, *, has_end: bool, is_whole: bool) -> None:
@@ -127,6 +133,9 @@ class _Scan:
             self._leaves.clear()
         self._number += 1
         self._last = record
+        if record.kind == Kind.SESSION:
+            with contextlib.suppress(MalformedRecordError):
+                self._note(Session.of(parse_payload(record.payload)))
         if record.kind == Kind.CLOSE:
             try:
                 self._close, self._is_closed = closing(parse_payload(record.payload)), True
@@ -134,6 +143,9 @@ class _Scan:
                 self._is_closed = False
         elif record.kind != Kind.CHECKPOINT:
             self._close, self._is_closed = None, False
+
+    def _note(self, session: Session) -> None:
+        self._session = session if session.key is not None else self._session
 
     def state(self, file: LogFile) -> LastState:
         """Return where the file ended."""
@@ -153,4 +165,5 @@ class _Scan:
             torn=torn,
             has_end=self._has_end,
             size=self._end,
+            session=self._session,
         )

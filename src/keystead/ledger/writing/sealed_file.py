@@ -60,6 +60,8 @@ class SealedFile:
         fsync: ``flush`` puts on disk what flush, rotate and close have returned for, ``always`` every write, ``never``
             none: then a crash of the machine may take what was acknowledged.
         buffer_s: how long a record may wait in memory.
+        on_kek_mismatch: ``raise`` where a KEK of this machine does not open what the log was sealed under last, or
+            ``go_on`` under it, where the one before is lost: its records are then vouched for by checkpoints alone.
         on_kms_failure: ``raise`` when the KMS gives no session key, or ``chain``: seal without a key until it does, and
             say so loudly.
         witnesses: verifier keys of witnesses by their URLs; each is asked to cosign each checkpoint. One that is away
@@ -69,6 +71,7 @@ class SealedFile:
 
     Raises:
         ConflictError: another process, or object, writes this log.
+        KekMismatchError: the log was sealed under another KEK.
         ConfigurationError: what is there is no log of this stream, or an option cannot be.
         KMSError: the KMS gives no session key.
         StorageOperationError: the files cannot be read or written.
@@ -89,6 +92,7 @@ class SealedFile:
         compress: bool = False,
         fsync: Fsync = "flush",
         buffer_s: float = 0.1,
+        on_kek_mismatch: Literal["raise", "go_on"] = "raise",
         on_kms_failure: Literal["raise", "chain"] = "raise",
         witnesses: Mapping[str, str | Sequence[str]] | None = None,
         quorum: int = 1,
@@ -104,6 +108,7 @@ class SealedFile:
             fsync=fsync,
             buffer_s=buffer_s,
             chains_on_failure=on_kms_failure == "chain",
+            goes_on_without_kek=on_kek_mismatch == "go_on",
             witnesses=witness_keys(witnesses),
             clock=clock or SystemClock(),
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from pathlib import Path
 from typing import Final
 
-from keystead.errors import KMSError
+from keystead.errors import KekMismatchError, KMSError
 from keystead.ledger.format.records import Session
-from keystead.ledger.format.session_source import ChainedSessions, SessionSource
+from keystead.ledger.format.session_source import ChainedSessions, KmsSessions, SessionSource
 from keystead.ledger.writing.options import LogOptions
 from keystead.ledger.writing.writer import LogWriter
+from keystead.model import EncryptedData
 
 log = logging.getLogger("keystead.ledger")
 
@@ -26,19 +28,26 @@ class LogSessions:
         is_fallback: a session has no key only for as long as the KMS gives none.
     """
 
-    def __init__(self, source: SessionSource, stream: str, options: LogOptions) -> None:
+    def __init__(self, source: SessionSource, path: Path, stream: str, options: LogOptions) -> None:
         self._source = source
+        self._path = path
         self._stream = stream
         self._options = options
         self._asks_again_at = 0.0
         self.is_fallback = not isinstance(source, ChainedSessions)
 
-    def first(self, start_ms: int) -> tuple[Session, bytes | None]:
+    def first(self, start_ms: int, before: Session | None) -> tuple[Session, bytes | None]:
         """Return the session that a log is opened in, and its key.
 
+        Args:
+            before: the last one of the log that has a key.
+
         Raises:
+            KekMismatchError: that was sealed under another KEK, and nothing else was asked for.
             KMSError: the KMS gives none, and nothing else was asked for.
         """
+        if before is not None and not self._options.goes_on_without_kek:
+            self._require_kek(before)
         try:
             return self._draw(start_ms)
         except KMSError as exc:
@@ -59,6 +68,21 @@ class LogSessions:
         if not (is_chained or writer.needs_rekey or self._has_rotated()):
             return None
         return self._draw(int(self._options.clock.now().timestamp() * 1000))
+
+    def _require_kek(self, before: Session) -> None:
+        """Refuse to go on under another KEK: under two of one name no reader can open all sessions."""
+        try:
+            encrypted = EncryptedData.parse(before.key or "")
+        except KMSError:
+            return  # a line that was changed: the reader finds it
+        if isinstance(self._source, KmsSessions) and self._source.refuses(encrypted, before, self._stream):
+            kek = encrypted.key_reference
+            raise KekMismatchError(
+                f"the log {self._path} was sealed under another KEK than {self._source.uri or 'the one at hand'}: "
+                f"{kek.provider}:{kek.key_id}, version {kek.key_version}, which that one does not hold. Give the KEK "
+                "that it was sealed under; keep it behind the new one where it was replaced; where it is lost begin "
+                "another log, or open this one with on_kek_mismatch='go_on'"
+            )
 
     def _has_rotated(self) -> bool:
         if time.monotonic() < self._asks_again_at:

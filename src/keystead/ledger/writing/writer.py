@@ -26,15 +26,15 @@ MAX_QUEUED_BYTES: Final = 64 << 20
 """What is kept while the end of a file is signed, and the next one cannot begin; then appending is refused."""
 _CHUNK_BYTES: Final = 1 << 20
 
-Draw = Callable[[int], tuple[Session, "bytes | None"]]
-"""Returns a new session that starts at a time, and its key."""
+Draw = Callable[[int, Session | None], tuple[Session, "bytes | None"]]
+"""Returns a new session that starts at a time, and its key; given the last one of the log that has a key."""
 
 
 class LogWriter:
     """Opens a log where it ended, or anew, and goes on.
 
     Raises:
-        ConfigurationError: the file is no log, or of another stream.
+        ConfigurationError: the file is no log, of another stream, or sealed under another KEK.
         StorageOperationError: it cannot be read or written.
         KMSError: the KMS gives no session.
     """
@@ -63,7 +63,7 @@ class LogWriter:
                 )
         elif ended:
             state = last_state(ended[max(ended)], stream)
-        session, key = draw(self._now_ms())
+        session, key = draw(self._now_ms(), None if state is None else state.session)
         self._begin_clock(session)
         if state is None:
             self.sealer = Sealer(stream, session, key)

@@ -49,6 +49,8 @@ class Kind(Enum):
     CREDENTIALS = auto()
     NO_CREDENTIALS = auto()
     CLOCK = auto()
+    NO_REGION = auto()
+    NO_PROFILE = auto()
     CONFIGURATION = auto()
     BUSY = auto()
     UNREACHABLE = auto()
@@ -123,9 +125,11 @@ SDK_ERRORS: Final[Mapping[str, Kind]] = {
         "PartialCredentialsError TokenRetrievalError UnknownTokenProviderError UnknownCredentialError SSOError "
         "LoginError RefreshWithMFAUnsupportedError",
     ),
+    **_each(Kind.NO_REGION, "NoRegionError"),
+    **_each(Kind.NO_PROFILE, "ProfileNotFound"),
     **_each(
         Kind.CONFIGURATION,
-        "BaseEndpointResolverError EndpointProviderError InvalidRegionError UnknownRegionError ProfileNotFound "
+        "BaseEndpointResolverError EndpointProviderError InvalidRegionError UnknownRegionError "
         "ConfigParseError ConfigNotFound InvalidConfigError InvalidProxiesConfigError InvalidDefaultsMode "
         "InvalidRetryConfigurationError InvalidSTSRegionalEndpointsConfigError InvalidEndpointConfigurationError "
         "InvalidIMDSEndpointError InvalidIMDSEndpointModeError InvalidChecksumConfigError InvalidHostLabelError "
@@ -147,6 +151,8 @@ _FAILED: Final[Mapping[str, type[KMSError]]] = {
 }
 """What an operation fails with for a reason that has no class of its own; the others could not be made."""
 _READING: Final = frozenset({"decrypt", "re_encrypt"})
+_LACKING: Final = frozenset({Kind.NO_CREDENTIALS, Kind.NO_REGION, Kind.NO_PROFILE})
+"""What this machine lacks, whatever was asked for: nothing was sent."""
 _USAGE: Final[Mapping[str, str]] = {
     "encrypt": "a symmetric encryption key; an RSA key cannot bind a context",
     "generate_data_key": "a symmetric encryption key; an RSA key cannot bind a context",
@@ -223,7 +229,7 @@ class Failure:
         if kind in _TEXTS:
             chosen, text = _TEXTS[kind]
             text = text.format(action=self.action, usage=_USAGE.get(operation, "a key for another use"))
-            return chosen(f"{text} ({self._where()})")
+            return chosen(text if kind in _LACKING else f"{text} ({self._where()})")
         failed = _FAILED.get(operation, ProviderConnectionError)
         return failed(f"AWS KMS failed {self._where()}")
 
@@ -279,10 +285,19 @@ _TEXTS: Final[Mapping[Kind, tuple[type[KMSError], str]]] = {
         "AWS_SECRET_ACCESS_KEY, or give profile= or access_key= and secret_key=",
     ),
     Kind.CLOCK: (ProviderAuthError, "AWS refuses the time of the request: set this machine's clock"),
+    Kind.NO_REGION: (
+        ConfigurationError,
+        "no AWS Region is set: name it in the URI (?region=eu-west-1) or as region=, or set AWS_DEFAULT_REGION (boto3 "
+        "does not read AWS_REGION) or the region of the profile",
+    ),
+    Kind.NO_PROFILE: (
+        ConfigurationError,
+        "the AWS profile is in no AWS configuration file: correct ?profile=, profile= or AWS_PROFILE, or make it by "
+        "aws configure",
+    ),
     Kind.CONFIGURATION: (
         ConfigurationError,
-        "boto3 cannot be set up: check region (boto3 reads AWS_DEFAULT_REGION, not AWS_REGION), profile and the AWS "
-        "configuration files",
+        "boto3 cannot be set up: check region, endpoint, profile and the AWS configuration files",
     ),
     Kind.TLS: (
         ProviderConnectionError,

@@ -140,7 +140,9 @@ def _no_token(exc: Any, host: str) -> KMSError:
 
     for each in _causes(exc):
         if isinstance(each, azure.ServiceRequestError | azure.ServiceResponseError):
-            return ProviderConnectionError("no access token: the sign-in service could not be reached")
+            return ProviderConnectionError(
+                "no access token: the sign-in service could not be reached; check network and proxy"
+            )
         if isinstance(each, azure.HttpResponseError) and each.status_code in _PASSING:
             return ProviderConnectionError(
                 f"no access token: the sign-in service answered {each.status_code}",
@@ -173,7 +175,9 @@ def _unreachable(exc: Any, host: str) -> ProviderConnectionError:
                 f"the TLS connection to {host} failed: its certificate is not trusted, or not its own; ca_file names "
                 "the authorities of a private cloud or proxy"
             )
-    return ProviderConnectionError(f"{host} could not be reached, or did not answer in time: {type(exc).__name__}")
+    return ProviderConnectionError(
+        f"{host} could not be reached, or did not answer in time; check the vault's name, network and proxy"
+    )
 
 
 def _retry_after_s(response: Any) -> float | None:

@@ -180,7 +180,9 @@ def target_of(config: VaultConfig, environ: Mapping[str, str]) -> Target:
     if address is None:
         found = variable(environ, "ADDR")
         if not found:
-            raise ConfigurationError("no address: give vault_addr, or set VAULT_ADDR to https://host:port")
+            raise ConfigurationError(
+                "no address of a Vault is set: set VAULT_ADDR to https://host:port, or give vault_addr="
+            )
         address = check_address(found)
     certificates = [config.tls_client_cert, config.tls_client_key]
     if config.tls_client_cert is None:

@@ -55,7 +55,6 @@ def _create_entries(schema: str | None) -> None:
         sa.Column("node", sa.String(255), nullable=False),
         sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
         sa.Column("begun_ms", sa.BigInteger, nullable=False),
-        sa.Column("last", sa.BigInteger),
         sa.PrimaryKeyConstraint("id", name="pk_audit_sessions"),
         sa.CheckConstraint("length(wrapped_key) >= 40", name="ck_audit_sessions_never_a_bare_key"),
         schema=schema,

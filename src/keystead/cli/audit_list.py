@@ -1,0 +1,137 @@
+"""``keystead audit list``: the entries of the trail."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import typer
+
+from keystead.cli.frame import Call, moment_option, say, wrong_usage
+from keystead.cli.render import Outcome, exact_moment, plain, printable, table
+from keystead.manager.audit_listing import BOOKKEEPING, listed
+from keystead.manager.audit_record import AuditRecord
+from keystead.model import utc_text
+from keystead.model.counts import counted
+from keystead.ports import AuditFilter
+
+LIMIT: Final = 100
+NAMED: Final = 3
+"""How many keys, or keyrings, of one entry are named; of more the number is told."""
+LONGEST: Final = 120
+_OWN: Final = "entry by which the trail keeps account of itself is"
+_OWNS: Final = "entries by which the trail keeps account of itself are"
+_TOO_LARGE: Final = 1 << 63
+
+
+def list_entries(
+    call: Call,
+    *,
+    action: Annotated[str | None, typer.Option("--action", metavar="WORD.WORD", help="Of this action only.")] = None,
+    keyring: Annotated[str | None, typer.Option("--keyring", metavar="NAME", help="About this keyring only.")] = None,
+    key_id: Annotated[str | None, typer.Option("--key-id", metavar="ID", help="About this data key only.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="WHEN", help="From then on: 2030-01-31, or 7d for a week ago.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Before then.")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many, the newest.")] = LIMIT,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also how the trail keeps account of itself: sessions, sealers, checkpoints.")
+    ] = False,
+) -> Outcome:
+    """List entries that are sealed, the newest last. What is listed is not verified, and looking adds no entry.
+
+    With --json, or where an action is named, nothing is left out.
+    """
+    begun, ended = _moment("--since", since), _moment("--until", until)
+    if action is not None and not all(action.partition(".")):
+        wrong_usage("--action: an action is a word, a dot and a word, such as key.rotate")
+    where = AuditFilter(keyring, action, _data_key(key_id), begun, ended)
+    leaves_out = BOOKKEEPING if not (everything or call.is_json or action) else frozenset()
+    found = call.run(lambda km: listed(km, where, limit=limit, leaves_out=leaves_out), is_opened=False)
+    if found.is_cut:
+        say(f"the newest {counted(limit, 'entry', 'entries')}; --limit shows more, --since and --until choose")
+    if found.left_out:
+        say(f"{counted(found.left_out, _OWN, _OWNS)} left out; --all shows them")
+    data = [{**plain(each), "key_id": None if each.key_id is None else str(each.key_id)} for each in found.records]
+    if not found.records:
+        say("no entry matches")
+        return Outcome(data)
+    return Outcome(data, table("record", "time", "action", "keyring", "actor", "details", rows=_rows(found.records)))
+
+
+def _rows(records: Sequence[AuditRecord]) -> list[tuple[object, ...]]:
+    return [
+        (
+            each.seq,
+            exact_moment(each.at),
+            printable(each.action),
+            _keyrings(each),
+            printable(each.actor or "-"),
+            _what(each),
+        )
+        for each in records
+    ]
+
+
+def _moment(name: str, text: str | None) -> str | None:
+    at: datetime | None = moment_option(name, text)
+    return None if at is None else utc_text(at)
+
+
+def _data_key(text: str | None) -> int | None:
+    if text is None:
+        return None
+    # int() would take signs, underscores and digits of other scripts, too.
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < _TOO_LARGE):
+        wrong_usage("--key-id is a number, as `keystead key list` shows it")
+    return int(text)
+
+
+def _keyrings(record: AuditRecord) -> str:
+    """Return the keyring that an entry is about, or those of the keys that it names."""
+    if record.keyring is not None:
+        return printable(record.keyring)
+    names = sorted({str(key.get("keyring")) for key in record.keys})
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return printable(", ".join(names[:NAMED]) + more) or "-"
+
+
+def _what(record: AuditRecord) -> str:
+    if record.rejected is not None:
+        return printable(f"NOT authentic: {record.rejected}")
+    told = [_keys(record.keys)] if record.keys else []
+    # What the keys themselves say need not be said twice.
+    details = {name: value for name, value in record.details.items() if not (record.keys and _is_said(name, value))}
+    text = "; ".join([*told, *(f"{name}: {_shown(value)}" for name, value in details.items())])
+    return printable(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...") or "-"
+
+
+def _is_said(name: str, value: object) -> bool:
+    return name in ("version", "part", "total") or (name, value) == ("restored", False)
+
+
+def _keys(keys: Sequence[Mapping[str, Any]]) -> str:
+    """Return which keys an entry tells of, in which states."""
+    if len(keys) <= NAMED and len({key.get("keyring") for key in keys}) == 1:
+        return ", ".join(f"version {key.get('version')} {key.get('state')}" for key in keys)
+    states = Counter(str(key.get("state")) for key in keys)
+    if len(states) == 1:
+        return f"{counted(len(keys), 'key')} {next(iter(states))}"
+    return f"{counted(len(keys), 'key')}: {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}"
+
+
+def _shown(value: Any) -> str:
+    """Return a detail as a person reads it."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Collection) and not isinstance(value, Mapping):
+        return ", ".join(map(_shown, value)) or "-"
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
