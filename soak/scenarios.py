@@ -12,7 +12,7 @@ from soak.fields import Fields
 from soak.figures import Scenario
 from soak.fuzz import Fuzz
 from soak.limits import Limits
-from soak.log import Log
+from soak.log import LogEdits, LogKills, LogScale
 from soak.nonces import Nonces
 from soak.providers import Providers
 from soak.restore import Restore
@@ -34,7 +34,9 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Faults(),
     Providers(),
     Fields(),
-    Log(),
+    LogEdits(),
+    LogKills(),
+    LogScale(),
     Fapilog(),
     Scale(),
     Start(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import secrets
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -248,7 +249,9 @@ async def test_a_session_is_missed_of_which_everything_was_deleted_by_the_one_th
 
 async def test_what_was_acknowledged_is_moved(place: Place, clock: FakeClock, folder: Path) -> None:
     async with place.open(audit=options(), clock=clock, grace_s=None) as km:
-        place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", b"x" * 16, "0" * 32, b"{}", bytes(32))
+        place.execute(
+            "INSERT INTO audit_entries VALUES (?, ?, ?, ?)", secrets.token_bytes(16), "0" * 32, b"{}", bytes(32)
+        )
         await days(km, clock, 1)
         with pytest.raises(InvalidProofError, match="nothing was moved"):
             await km.audit.archive(folder, before=clock.now())

@@ -74,6 +74,7 @@ def test_json_has_every_member_of_the_report(run: Run, old_db: str) -> None:
 
 def test_a_dry_run_says_what_it_would_do(run: Run, old_db: str) -> None:
     build(old_db, "data_keys", old_keys(4, exposed=True))
+    assert opened(lambda km: km.rotate_data_key()).version == 2
 
     code, out, _ = run("--dry-run")
 
@@ -81,7 +82,18 @@ def test_a_dry_run_says_what_it_would_do(run: Run, old_db: str) -> None:
     assert "would import 4" in " ".join(out.split())
     assert "exposed 4: " in " ".join(out.split())
     assert ", ..." in out
-    assert opened(lambda km: km.rotate_data_key()).version == 2
+    assert opened(lambda km: km.rotate_data_key()).version == 3
+
+
+def test_a_dry_run_makes_no_store(run: Run, old_db: str, tmp_path: Path) -> None:
+    build(old_db, "data_keys", old_keys(1))
+    before = set(tmp_path.iterdir())
+
+    code, _, err = run("--dry-run")
+
+    assert code == 1
+    assert "keystead init" in err
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_secrets_come_from_files_as_well(

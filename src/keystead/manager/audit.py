@@ -277,7 +277,7 @@ class Audit:
         if auditing is None:
             return AuditStatus(is_on=False)
         found = await status_of(auditing.trail.store)
-        return found if found.is_marked else replace(found, is_on=await auditing.is_kept(is_set=False))
+        return found if found.is_marked else replace(found, is_on=await auditing.mark.is_on(is_set=False))
 
     async def begin(self) -> None:
         """Begin a trail, if the store has none or its trail was ended: from now on every manager of it takes part."""

@@ -21,11 +21,12 @@ class AuditMark:
     def __init__(self, live: LiveKeyrings) -> None:
         self._live = live
 
-    async def is_on(self, *, is_set: bool | None = None) -> bool:
+    async def is_on(self, *, is_set: bool | None = None, asks_journal: bool = True) -> bool:
         """Whether a trail is kept: the store is marked, or there was one and nobody who holds a key has ended it.
 
         Args:
             is_set: whether the store is marked; as this manager read it last, unless given.
+            asks_journal: whether the state journal is asked where the store has no trace of a trail.
 
         Raises:
             KMSError: that cannot be found out.
@@ -33,17 +34,16 @@ class AuditMark:
         live = self._live
         if is_set if is_set is not None else live.state is not None and live.state.audited:
             return True
-        known = await self.known()
-        if not known:
-            async with live.surroundings.store.reading() as work:
-                if not await work.has_audit_trace():
-                    return False
+        async with live.surroundings.store.reading() as work:
+            has_trace = await work.has_audit_trace()
+        if not has_trace and not (asks_journal and await self.known()):
+            return False
         try:
             reader = await self.reader()
         except KeyNotFoundError:
             return True
         mark = await reader.read()
-        return mark.is_set or not mark.is_over(known)
+        return mark.is_set or not mark.is_over(await self.known())
 
     async def known(self) -> int:
         """Return the highest store epoch at which a trail is known to have been kept, from outside the database."""

@@ -87,14 +87,14 @@ class Auditing:
         self._live = live
         self._s = surroundings
         self._wants = wish.wants
-        self._mark = AuditMark(live)
+        self.mark = AuditMark(live)
         self._sequencer: Sequencer | None = None
         self._exporter: Exporter | None = None
         self._ring: Keyring | None = None
         self._kms: KmsProvider | None = None
         self._signer: CheckpointSigner | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_resting = self._is_closing = False
+        self._is_resting = self._is_closing = self._has_waited = False
         self._joining = asyncio.Lock()
         trail.joins = self.join
 
@@ -133,7 +133,7 @@ class Auditing:
         if not is_kept and not self._wants:
             self.trail.is_refusing = True
         elif await self._has_to_wait(is_kept=is_kept):
-            self.trail.is_refusing = True
+            self.trail.is_refusing = self._has_waited = True
             log.warning("a restored store begins its audit trail once it has been recovered")
         else:
             await self._join(begins=bool(self._wants))
@@ -146,13 +146,13 @@ class Auditing:
         """Take part from now on in the trail, which is begun where there is none or it has been ended; as ``open``."""
         await self._join(begins=True)
 
-    async def is_kept(self, *, is_set: bool | None = None) -> bool:
-        """Whether the store keeps a trail; see ``AuditMark.is_on``."""
-        return await self._mark.is_on(is_set=is_set)
-
     async def keep_up(self) -> None:
         """Take part in a trail that was begun meanwhile. Errors as ``open``."""
-        if not self.trail.is_on and await self.is_kept() and not await self._has_to_wait(is_kept=True):
+        # The journal knows of a trail that the store has no trace of: only where the store was restored.
+        asks_journal = self._has_waited or self._live.has_noticed_restore
+        if self.trail.is_on or not await self.mark.is_on(asks_journal=asks_journal):
+            return
+        if not await self._has_to_wait(is_kept=True):
             await self.join()
 
     async def _has_to_wait(self, *, is_kept: bool) -> bool:
@@ -193,13 +193,13 @@ class Auditing:
         self._sequencer = self._new_sequencer(wrap, StateKeys(self._ring))
 
     async def _begin(self, *, begins: bool) -> None:
-        trail, known, marks = self.trail, await self._mark.known(), await self._mark.reader()
+        trail, known, marks = self.trail, await self.mark.known(), await self.mark.reader()
         stream = new_stream(trail.store_id, self._s.random)
         begun = await retry_conflicts(lambda: begin_trail(trail, marks, stream, known=known, begins=begins))
         if begun.is_new:
             log.info("the audit trail of this store has begun")
         if begun.epoch is not None:
-            await self._mark.note(begun.epoch)
+            await self.mark.note(begun.epoch)
 
     async def step(self, *, is_urgent: bool = False) -> int:
         """Seal what waits, if that is this process's to do, and return how many entries; errors as ``Sequencer``."""
@@ -316,7 +316,7 @@ class Auditing:
         return Sequencer(
             self.trail.store,
             self.trail,
-            sessions=SessionKeys(wrap, live.store_id, self._mark.load_wrap_key, self.trail.store),
+            sessions=SessionKeys(wrap, live.store_id, self.mark.load_wrap_key, self.trail.store),
             stream_sessions=self._stream_sessions(),
             state_keys=keys,
             checkpoints=Checkpoints(

@@ -84,7 +84,7 @@ class Session:
         self.lifecycle = Lifecycle.over(self.live, sources)
         trail = surroundings.audit
         self.auditing = Auditing(trail, self.live, surroundings, options.audit) if isinstance(trail, Trail) else None
-        self._mark = AuditMark(self.live)
+        self._mark = AuditMark(self.live) if self.auditing is None else self.auditing.mark
         self._watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
         self._jobs = JobRunner(surroundings.store, lambda: surroundings.node.value, surroundings.clock)
         self._default = default
@@ -184,7 +184,7 @@ class Session:
                 await self.auditing.keep_up()
             elif isinstance(self._s.store, AuditedStore):
                 # Beside a trail of the application's own nothing is changed any more.
-                self._s.store.trail.is_kept_elsewhere = await self._mark.is_on()
+                self._s.store.trail.is_kept_elsewhere = await self._mark.is_on(asks_journal=False)
             if self._watch.is_due:
                 await self._watch.ask()
             renewed_until = await self._beat()

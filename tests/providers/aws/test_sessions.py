@@ -40,7 +40,7 @@ from tests.providers.aws.keys import (
 
 async def test_without_a_region_the_first_call_says_which_variable_boto3_reads(files: Path) -> None:
     provider = AWSKMSProvider(AWSKMSConfig(access_key=ACCESS_KEY, secret_key=SECRET_KEY))
-    with pytest.raises(ConfigurationError, match="AWS_DEFAULT_REGION, not AWS_REGION"):
+    with pytest.raises(ConfigurationError, match=r"AWS_DEFAULT_REGION \(boto3 does not read AWS_REGION\)"):
         await provider.describe(ALIAS)
     await provider.aclose()
 
