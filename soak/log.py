@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from soak import log_edits, log_kills, log_scale
 from soak.figures import Figure, Figures, Setting
@@ -16,45 +19,18 @@ OVERHEAD_BYTES = 150.0
 PROOF_MS = 10.0
 
 
-class LogEdits:
-    """See the module."""
+@dataclass(frozen=True)
+class Log:
+    """A part of what a sealed log withstands; seeds are told where something is found, so that it can be repeated."""
 
-    name = "log-edits"
-    claim = "No edit of a sealed log goes unseen, and none stops its verifier."
-
-    def run(self, setting: Setting) -> list[Figure]:
-        """Edit logs; seeds are told where something is found, so that it can be repeated."""
-        figures = Figures()
-        _edits(setting, figures)
-        return figures.rows
-
-
-class LogKills:
-    """See the module."""
-
-    name = "log-kills"
-    claim = (
-        "No kill of a sealed log's writer, no clock step, rotation or compression is an alarm, or loses what was "
-        "acknowledged."
-    )
+    name: str
+    claim: str
+    measure: Callable[[Setting, Figures], None]
 
     def run(self, setting: Setting) -> list[Figure]:
-        """Kill writers."""
+        """Measure the part."""
         figures = Figures()
-        _kills(setting, figures)
-        return figures.rows
-
-
-class LogScale:
-    """See the module."""
-
-    name = "log-scale"
-    claim = "Neither the memory that a sealed log's writer and verifier take nor a proof grows with the log."
-
-    def run(self, setting: Setting) -> list[Figure]:
-        """Write a short log and a long one."""
-        figures = Figures()
-        _scale(setting, figures)
+        self.measure(setting, figures)
         return figures.rows
 
 
@@ -106,3 +82,17 @@ def _scale(setting: Setting, figures: Figures) -> None:
 
 def _seed() -> int:
     return int.from_bytes(os.urandom(4), "big")
+
+
+LOG_EDITS: Final = Log("log-edits", "No edit of a sealed log goes unseen, and none stops its verifier.", _edits)
+LOG_KILLS: Final = Log(
+    "log-kills",
+    "No kill of a sealed log's writer, no clock step, rotation or compression is an alarm, or loses what was "
+    "acknowledged.",
+    _kills,
+)
+LOG_SCALE: Final = Log(
+    "log-scale",
+    "Neither the memory that a sealed log's writer and verifier take nor a proof grows with the log.",
+    _scale,
+)

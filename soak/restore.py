@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+import stamina
+
 from keystead.errors import DataKeyNotLoadedError, KMSError, StoreRestoredError
 from keystead.manager import backup
 from keystead.manager.manager import KeyManager
@@ -23,6 +25,7 @@ from soak.places import SQLITE, Place, execute, postgres_bin
 
 ROTATIONS: Final = 50
 POLL_S: Final = 0.1
+RESTORE_ATTEMPTS: Final = 5
 
 
 class Restore:
@@ -204,7 +207,16 @@ def _restore(place: Place) -> None:
         store.close()
         return
     execute(place.server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{_name(place)}'")
-    _postgres("psql", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--file", str(source), place.url)
+    for attempt in stamina.retry_context(on=_is_deadlock, attempts=RESTORE_ATTEMPTS):
+        with attempt:
+            _postgres(
+                "psql", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", "--file", str(source), place.url
+            )
+
+
+def _is_deadlock(error: Exception) -> bool:
+    """A restore takes its tables one by one, and so does who reads them: PostgreSQL may end the restore, whole."""
+    return isinstance(error, ChildFailedError) and "deadlock detected" in str(error)
 
 
 def _empty(place: Place) -> None:

@@ -12,7 +12,7 @@ from soak.fields import Fields
 from soak.figures import Scenario
 from soak.fuzz import Fuzz
 from soak.limits import Limits
-from soak.log import LogEdits, LogKills, LogScale
+from soak.log import LOG_EDITS, LOG_KILLS, LOG_SCALE
 from soak.nonces import Nonces
 from soak.providers import Providers
 from soak.restore import Restore
@@ -34,9 +34,9 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Faults(),
     Providers(),
     Fields(),
-    LogEdits(),
-    LogKills(),
-    LogScale(),
+    LOG_EDITS,
+    LOG_KILLS,
+    LOG_SCALE,
     Fapilog(),
     Scale(),
     Start(),

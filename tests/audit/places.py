@@ -14,6 +14,7 @@ from keystead.ledger.audit.options import AuditOptions
 from keystead.ledger.audit.verifying import AuditReport
 from keystead.manager.auditing import Auditing
 from keystead.manager.manager import KeyManager
+from keystead.ports import AuditEntryRow
 from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 
 KEK = bytes(range(32))
@@ -52,6 +53,14 @@ class Place:
         with psycopg.connect(self.url, autocommit=True) as connection:
             done = connection.execute(statement.replace("?", "%s").encode(), given)
             return done.fetchall() if done.description else []
+
+    def insert(self, *row: object) -> None:
+        """Insert an entry that waits, as whoever has the database can: id, session, bytes and code."""
+        self.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", *row)
+
+    def insert_entry(self, row: AuditEntryRow) -> None:
+        """Insert an entry as a transaction of somebody else's does."""
+        self.insert(row.id, row.session, row.entry, row.code)
 
     def tamper(self, *statements: str) -> None:
         """Change the trail as the owner of the tables can, past the rules that stand in their way."""

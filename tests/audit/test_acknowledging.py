@@ -17,9 +17,7 @@ from tests.audit.places import Place, auditing_of, checked, kinds, options, seal
 def forge(place: Place, count: int = 1) -> None:
     """Insert entries that nobody with a key has written."""
     for _ in range(count):
-        place.execute(
-            "INSERT INTO audit_entries VALUES (?, ?, ?, ?)", secrets.token_bytes(16), "0" * 32, b"{}", bytes(32)
-        )
+        place.insert(secrets.token_bytes(16), "0" * 32, b"{}", bytes(32))
 
 
 async def last_record(km: KeyManager) -> int:

@@ -38,7 +38,7 @@ async def days(km: KeyManager, clock: FakeClock, count: int, *, quiet: timedelta
 def insert(place: Place, rows: Iterable[tuple[Any, ...]]) -> None:
     """Insert entries, as whoever has the database can."""
     for row in rows:
-        place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", *row)
+        place.insert(*row)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ async def test_a_file_stays_while_entries_of_a_session_of_its_time_wait(
     async with place.open(audit=options(), clock=clock, grace_s=None) as km:
         late = await auditing_of(km).trail.draw_elsewhere(AuditEvent("order.late"))
         await days(km, clock, 2)
-        insert(place, [(late.id, late.session, late.entry, late.code)])
+        place.insert_entry(late)
         monkeypatch.setattr(auditing_of(km), "_sequencer", None)
         assert (await km.audit.archive(folder, before=clock.now())).files == []
         monkeypatch.undo()
@@ -207,7 +207,7 @@ async def test_a_late_entry_is_sealed_although_what_was_sealed_with_its_session_
         await seal(km)
         assert (await km.audit.archive(folder, before=clock.now())).files
         clock.advance(timedelta(days=6))
-        insert(place, [(late.id, late.session, late.entry, late.code)])
+        place.insert_entry(late)
         await seal(km)
         assert len(await km.audit.entries(action="order.late")) == 1
         assert (await km.audit.verify()).valid
@@ -249,9 +249,7 @@ async def test_a_session_is_missed_of_which_everything_was_deleted_by_the_one_th
 
 async def test_what_was_acknowledged_is_moved(place: Place, clock: FakeClock, folder: Path) -> None:
     async with place.open(audit=options(), clock=clock, grace_s=None) as km:
-        place.execute(
-            "INSERT INTO audit_entries VALUES (?, ?, ?, ?)", secrets.token_bytes(16), "0" * 32, b"{}", bytes(32)
-        )
+        place.insert(secrets.token_bytes(16), "0" * 32, b"{}", bytes(32))
         await days(km, clock, 1)
         with pytest.raises(InvalidProofError, match="nothing was moved"):
             await km.audit.archive(folder, before=clock.now())

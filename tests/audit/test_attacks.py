@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keystead.ledger.audit.trail import Told
-from keystead.ports import AuditEntryRow, AuditEvent
+from keystead.ports import AuditEvent
 from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 from keystead.stores.schema import migrate
 from tests.audit.places import OTHER_KEK, Place, auditing_of, checked, kinds, options, seal
@@ -22,11 +22,6 @@ async def written(place: Place, events: int = 12) -> bytes:
             await km.audit.record("order.paid", number=number)
         await seal(km)
         return await km.audit.checkpoint()
-
-
-def insert(place: Place, row: AuditEntryRow) -> None:
-    """Insert an entry, as whoever has the database can."""
-    place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", row.id, row.session, row.entry, row.code)
 
 
 def of_events(place: Place) -> list[int]:
@@ -183,11 +178,9 @@ async def test_an_entry_that_was_deleted_before_it_was_sealed_is_missed(place: P
 async def test_a_forged_entry_is_sealed_as_a_rejection(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     async with place.open(audit=options()) as km:
         [(_, session, entry, code)] = place.execute("SELECT * FROM audit_entries ORDER BY id LIMIT 1")
-        place.execute(
-            "INSERT INTO audit_entries VALUES (?, ?, ?, ?)", secrets.token_bytes(16), session, entry, bytes(32)
-        )
-        place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", secrets.token_bytes(16), "0" * 32, entry, code)
-        place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", secrets.token_bytes(16), session, entry, code)
+        place.insert(secrets.token_bytes(16), session, entry, bytes(32))
+        place.insert(secrets.token_bytes(16), "0" * 32, entry, code)
+        place.insert(secrets.token_bytes(16), session, entry, code)
         await seal(km)
         found = [record.rejected for record in await km.audit.entries(action="audit.rejected")]
         assert sorted(filter(None, found)) == ["code", "malformed", "session"]
@@ -215,7 +208,7 @@ async def test_a_replayed_entry_is_rejected(place: Place) -> None:
         waiting = place.execute("SELECT * FROM audit_entries")
         await seal(km)
         for row in waiting:
-            place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", *row)
+            place.insert(*row)
         await seal(km)
         found = {record.rejected for record in await km.audit.entries(action="audit.rejected")}
         assert found == {"duplicate"}
@@ -230,7 +223,7 @@ async def test_a_replayed_entry_is_found_even_where_the_table_was_made_to_take_i
         await seal(km)
         place.tamper("UPDATE audit_log SET entry_id = NULL")
         for row in waiting:
-            place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", *row)
+            place.insert(*row)
         await seal(km)
         report = await km.audit.verify()
     assert "duplicated" in kinds(report)
@@ -244,7 +237,7 @@ async def test_an_entry_behind_the_end_of_its_session_is_found(place: Place) -> 
         await km.audit.record("order.paid")
     # Whoever has taken the key of a session may still use it.
     [late], _ = trail._draw_in(session, [Told(AuditEvent("order.paid"), None)])
-    insert(place, late)
+    place.insert_entry(late)
     report = await checked(place)
     assert kinds(report) == {"inserted"}
     assert "of a session that had ended" in report.log.errors[0].message

@@ -14,7 +14,6 @@ from keystead.manager.manager import KeyManager
 from keystead.ports import MAX_ENTRY_BYTES
 from tests.audit.places import Place, auditing_of, kinds, options, seal
 
-INSERT = "INSERT INTO audit_entries VALUES (?, ?, ?, ?)"
 TOO_LARGE = 2**63 - 1
 
 
@@ -34,7 +33,7 @@ def rejections(place: Place) -> list[dict[str, object]]:
 async def test_a_rejection_is_short_however_long_the_row_is(place: Place) -> None:
     async with place.open(audit=options()) as km:
         row_id, entry = secrets.token_bytes(2000), b"x" * (3 * MAX_ENTRY_BYTES)
-        place.execute(INSERT, row_id, "0" * 32, entry, b"y" * MAX_ENTRY_BYTES)
+        place.insert(row_id, "0" * 32, entry, b"y" * MAX_ENTRY_BYTES)
         await paid(km)
         [told] = rejections(place)
         cut = entry[: MAX_ENTRY_BYTES + 1]
@@ -50,7 +49,7 @@ async def test_a_rejection_is_short_however_long_the_row_is(place: Place) -> Non
 
 async def test_a_row_without_an_id_is_sealed_as_a_rejection(place: Place) -> None:
     async with place.open(audit=options()) as km:
-        place.execute(INSERT, b"", "0" * 32, b"{}", bytes(32))
+        place.insert(b"", "0" * 32, b"{}", bytes(32))
         assert kinds(await km.audit.verify()) == {"inserted"}
         assert (await km.audit.status()).waiting > 0
         await paid(km)
@@ -101,7 +100,7 @@ async def test_a_state_with_numbers_that_nobody_counts_to_stops_nothing(place: P
         await seal(km)
     place.execute(f"UPDATE audit_state SET {column} = {TOO_LARGE}")
     async with place.open(audit=options(checkpoint_records=1)) as km:
-        place.execute(INSERT, bytes(16), "0" * 32, b"{}", bytes(32))
+        place.insert(bytes(16), "0" * 32, b"{}", bytes(32))
         await paid(km)
         assert place.waiting() == 0
         made = place.execute("SELECT count(*) FROM audit_log WHERE kind = 'checkpoint'")[0][0]

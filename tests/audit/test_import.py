@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,10 +13,9 @@ from keystead.lifecycle import portable
 from keystead.lifecycle.portable import StoreExport
 from keystead.manager import backup
 from keystead.manager.manager import KeyManager
-from keystead.stores.memory import MemoryKeyStore
 from tests.audit.places import auditing_of, kinds
 from tests.audit.worlds import actions
-from tests.fakes.world import World, copied, polled, put_back
+from tests.fakes.world import World, copied, polled, put_back, raw
 
 
 async def exported(km: KeyManager) -> StoreExport:
@@ -30,12 +28,6 @@ async def imported(world: World, export: StoreExport) -> World:
     other.kms = world.kms
     await backup.import_export(other.manager(), export)
     return other
-
-
-def raw(world: World) -> Any:
-    """Return the database of a store in memory, as its owner has it."""
-    assert isinstance(world.store, MemoryKeyStore)
-    return world.store._connections._database.raw  # type: ignore[attr-defined]
 
 
 async def test_an_imported_store_keeps_a_trail_as_the_exported_one_did(world: World) -> None:
@@ -113,7 +105,7 @@ async def test_a_store_without_a_trail_is_imported_as_one(
 
 async def test_an_export_says_that_a_trail_is_kept_although_the_mark_was_taken_off(world: World) -> None:
     async with world.open(audit=True) as km:
-        raw(world).execute("UPDATE store_state SET audited = 0")
+        raw(world.store).execute("UPDATE store_state SET audited = 0")
         assert (await exported(km)).state.audited
 
 
@@ -133,7 +125,7 @@ async def test_an_export_that_does_not_say_it_was_of_an_audited_store_if_it_has_
 async def test_a_trail_that_was_removed_is_missed_in_a_store_that_is_made_to_look_imported(world: World) -> None:
     async with world.open(audit=True) as km:
         await km.audit.sequenced()
-    database = raw(world)
+    database = raw(world.store)
     database.execute("DROP TRIGGER audit_log_fixed")
     for table in ("audit_entries", "audit_sessions", "audit_log", "audit_state"):
         database.execute(f"DELETE FROM {table}")
@@ -148,10 +140,10 @@ async def test_a_backup_of_before_the_trail_waits_for_its_recovery_where_the_tra
 ) -> None:
     async with world.open(state_dir=tmp_path) as km:
         sealed = km.local_encrypt(b"x")
-        taken = copied(world.store)  # type: ignore[arg-type]
+        taken = copied(world.store)
         await km.audit.begin()
         await km.audit.sequenced()
-    put_back(world.store, taken)  # type: ignore[arg-type]
+    put_back(world.store, taken)
     async with world.open(state_dir=tmp_path) as km:
         assert "once it has been recovered" in caplog.text
         assert not auditing_of(km).trail.is_on

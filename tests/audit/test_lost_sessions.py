@@ -83,9 +83,7 @@ async def test_what_others_tell_of_a_session_before_it_does_is_passed_over(sqlit
         removed(sqlite_place)
         for number in range(3):
             forged = bytes(first).replace(b'"begun":1', b'"begun":2')
-            sqlite_place.execute(
-                "INSERT INTO audit_entries VALUES (?, ?, ?, ?)", number.to_bytes(16), session, forged, bytes(32)
-            )
+            sqlite_place.insert(number.to_bytes(16), session, forged, bytes(32))
         async with sqlite_place.open(audit=options()) as km:
             assert await rejected(km) == ["code"] * 3
             assert len(await km.audit.entries(action="order.paid")) == 1

@@ -112,19 +112,19 @@ def replayed(place: Place) -> None:
     entry, code, session = sealed_end(place)
     [(entry_id,)] = place.execute("SELECT entry_id FROM audit_log WHERE action = 'audit.end'")
     place.tamper("UPDATE audit_log SET entry_id = NULL")
-    place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", entry_id, session, entry, code)
+    place.insert(entry_id, session, entry, code)
 
 
 def altered(place: Place) -> None:
     entry, code, session = sealed_end(place)
     entry = entry.replace(b'"epoch":', b'"epoch":9')
     entry_id = bytes.fromhex(entry.partition(b'"id":"')[2][:36].decode().replace("-", ""))
-    place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", entry_id, session, entry, code)
+    place.insert(entry_id, session, entry, code)
 
 
 def of_no_session(place: Place) -> None:
     entry, code, _ = sealed_end(place)
-    place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", bytes(16), "0" * 32, entry, code)
+    place.insert(bytes(16), "0" * 32, entry, code)
 
 
 def out_of_the_state(place: Place) -> None:

@@ -93,10 +93,10 @@ async def test_more_keys_than_one_entry_holds_are_all_in_the_beginning(
 async def test_a_restored_store_says_so_in_its_trail_and_misses_what_came_after_the_backup(world: World) -> None:
     async with world.open(audit=True) as km:
         await km.audit.sequenced()
-        taken = copied(world.store)  # type: ignore[arg-type]
+        taken = copied(world.store)
         await km.rotate_data_key()
         kept = await km.audit.checkpoint()
-        put_back(world.store, taken)  # type: ignore[arg-type]
+        put_back(world.store, taken)
         await km.run_due()
         await backup.recover(km)
         await km.audit.sequenced()

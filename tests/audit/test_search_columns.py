@@ -34,7 +34,7 @@ def forge(place: Place, trail: Trail, changed: Mapping[str, str], content: bytes
     # Escaped, for what UTF-8 has no bytes for.
     entry = content or json.dumps({**Entry.parse(row.entry).members, **changed}).encode()
     code = written.session.make_code(entry)
-    place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", row.id, row.session, entry, code)
+    place.insert(row.id, row.session, entry, code)
 
 
 @pytest.mark.parametrize("strange", STRANGE, ids=ascii)

@@ -41,11 +41,6 @@ async def noted(km: KeyManager, keyring: str) -> int:
         return sum(f'"keyring":"{keyring}"'.encode() in row.entry for row in await work.audit_entries())
 
 
-def insert(place: Place, row: AuditEntryRow) -> None:
-    """Insert an entry as a transaction of somebody else's does."""
-    place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", row.id, row.session, row.entry, row.code)
-
-
 def no_more_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no session be written any more, and everything else."""
 
@@ -115,7 +110,9 @@ async def test_a_session_that_begins_while_the_memory_is_put_back_is_not_written
         assert (await km.audit.verify()).valid
 
 
-async def test_a_lead_that_is_taken_while_the_memory_is_put_back_is_taken_anew(sqlite_place: Place) -> None:
+async def test_a_lead_that_is_taken_while_the_memory_is_put_back_is_taken_anew(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with sqlite_place.open(audit=options()) as km:
         sequencer = auditing_of(km)._sequencer
         assert sequencer is not None
@@ -130,7 +127,7 @@ async def test_a_lead_that_is_taken_while_the_memory_is_put_back_is_taken_anew(s
                     km.after_restore()
                 return found
 
-        sequencer._stream_sessions = Meanwhile()  # type: ignore[assignment]
+        monkeypatch.setattr(sequencer, "_stream_sessions", Meanwhile())
         await km.audit.record("order.paid")
         await seal(km)
         await seal(km)
@@ -220,7 +217,7 @@ async def test_what_is_drawn_while_another_session_begins_is_sealed(
         monkeypatch.setattr(AuditRows, "add_audit_session", meanwhile)
         await km.audit.record("order.paid")
         [row] = drawn
-        insert(sqlite_place, row)
+        sqlite_place.insert_entry(row)
         assert await rejected(km) == []
         assert len(await km.audit.entries(action="order.meanwhile")) == 1
 
@@ -341,7 +338,7 @@ async def test_what_is_drawn_while_a_session_ends_rejects_neither(
                 await asyncio.sleep(0.02)
 
         monkeypatch.setattr(AuditRows, "add_audit_entries", slow)
-    insert(sqlite_place, await drawn[0])
+    sqlite_place.insert_entry(await drawn[0])
     monkeypatch.undo()
     async with sqlite_place.open(audit=options()) as km:
         assert await rejected(km) == []

@@ -21,7 +21,7 @@ def put_in_the_way(place: Place, sessions: list[str]) -> None:
         place.execute("INSERT INTO audit_sessions VALUES (?, ?, ?, ?)", session, "node", wrapped, 0)
     for number in range(BATCH):
         session = sessions[number % len(sessions)]
-        place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", number.to_bytes(16), session, b"x", b"x" * 32)
+        place.insert(number.to_bytes(16), session, b"x", b"x" * 32)
 
 
 async def test_a_lease_whose_row_was_lost_is_taken_with_a_token_above_the_last_one(place: Place) -> None:

@@ -83,7 +83,7 @@ async def test_an_entry_of_a_time_at_which_its_session_was_none_is_rejected(
         [row], written = trail._draw_in(session, [Told(AuditEvent("order.paid"), None)])
         trail.settle(written, is_committed=False)
         clock.set(begun)
-        place.execute("INSERT INTO audit_entries VALUES (?, ?, ?, ?)", row.id, row.session, row.entry, row.code)
+        place.insert_entry(row)
         await seal(km)
         assert [record.rejected for record in await km.audit.entries(action="audit.rejected")] == ["ended"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -125,11 +126,18 @@ async def backdate(world: World, key_id: int, by: timedelta) -> None:
         await work.change_key(key_id, row.state, published_epoch=epoch, **changed)
 
 
-def copied(store: MemoryKeyStore) -> bytes:
+def raw(store: KeyStore) -> sqlite3.Connection:
+    """Return the database of a store in memory, as its owner has it."""
+    assert isinstance(store, MemoryKeyStore)
+    found: sqlite3.Connection = store._connections._database.raw  # type: ignore[attr-defined]  # of its own module
+    return found
+
+
+def copied(store: KeyStore) -> bytes:
     """Return a backup of a store in memory."""
-    return store._connections._database.raw.serialize()  # type: ignore[attr-defined, no-any-return]
+    return raw(store).serialize()
 
 
-def put_back(store: MemoryKeyStore, backup: bytes) -> None:
+def put_back(store: KeyStore, backup: bytes) -> None:
     """Replace the contents of a store in memory by a backup."""
-    store._connections._database.raw.deserialize(backup)  # type: ignore[attr-defined]
+    raw(store).deserialize(backup)

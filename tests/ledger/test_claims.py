@@ -137,5 +137,6 @@ def test_what_is_claimed_of_the_log_has_its_test(file: str, claim: str) -> None:
     assert CLAIMS[file][claim] in _named_in(TESTS / file)
 
 
-def test_the_log_has_its_scenario() -> None:
-    assert "log" in SCENARIOS
+@pytest.mark.parametrize("scenario", ["log-edits", "log-kills", "log-scale"])
+def test_the_log_has_its_scenarios(scenario: str) -> None:
+    assert scenario in SCENARIOS

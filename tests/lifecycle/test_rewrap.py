@@ -107,7 +107,9 @@ async def test_another_kek_leaves_old_rows_readable_and_moves_them_by_rewrap(wor
         assert await readable(km, sealed)
 
 
-async def test_a_kek_that_wraps_another_key_than_it_was_given_replaces_no_wrap(world: World) -> None:
+async def test_a_kek_that_wraps_another_key_than_it_was_given_replaces_no_wrap(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world.open() as km:
         sealed = await filled(world, km)
     before = await world.rows(WRAP_KEYRING)
@@ -119,7 +121,7 @@ async def test_a_kek_that_wraps_another_key_than_it_was_given_replaces_no_wrap(w
         ) -> EncryptedData:
             return await encrypt(bytes(len(plaintext)), key_id, context=context)
 
-        world.kms.encrypt = of_another  # type: ignore[method-assign]
+        monkeypatch.setattr(world.kms, "encrypt", of_another)
         with pytest.raises(KeyDecryptionFailError):
             await (await rewrap_of(km)).run(new_wrap_version=False)
         assert await readable(km, sealed)

@@ -12,8 +12,7 @@ from keystead.cli.audit_list import list_entries
 from keystead.cli.audit_verify import verify
 from keystead.cli.frame import Call, command, group, wrong_usage
 from keystead.cli.render import Outcome, pairs, printable
-from keystead.config.durations import age_text
-from keystead.manager.audit_status import AuditStatus, seen_status
+from keystead.manager.audit_status import AuditStatus, covered_text, rejected_text, seen_status, waiting_text
 from keystead.manager.manager import KeyManager
 from keystead.model.counts import counted
 
@@ -63,7 +62,7 @@ def status(call: Call) -> Outcome:
     lines: list[tuple[str, object]] = [
         ("trail", found.stream if found.is_on else f"{found.stream}, ended"),
         ("sealed", counted(found.records, "record")),
-        ("waiting", _waiting(found)),
+        ("waiting", waiting_text(found)),
         ("sealed by", _sealer(found)),
         ("checkpoint", _covered(found.checkpoint_records, found.checkpoint_age_s)),
         ("exported", _covered(found.exported_records, found.exported_age_s)),
@@ -73,8 +72,7 @@ def status(call: Call) -> Outcome:
             ("UNMARKED", "the store does not say that it keeps a trail, which was not ended; the next use marks it")
         )
     if found.rejected:
-        told = counted(found.rejected, "entry was not authentic", "entries were not authentic")
-        lines.append(("REJECTED", f"{told}: `keystead audit verify` names each"))
+        lines.append(("REJECTED", f"{rejected_text(found)}: `keystead audit verify` names each"))
     if found.found is not None:
         lines.append(
             ("FOUND", f"{found.found} (record {found.found_in}): `keystead audit verify` tells what that means")
@@ -93,15 +91,9 @@ def end(
     return Outcome({"ended": True}, "the audit trail has ended; what changes from now on is not in it")
 
 
-def _waiting(found: AuditStatus) -> str:
-    if not found.waiting:
-        return "nothing"
-    return f"{counted(found.waiting, 'entry', 'entries')}, the oldest for {age_text(found.oldest_waiting_s or 0)}"
-
-
 def _sealer(found: AuditStatus) -> str:
     return f"process {found.sealed_by}" if found.is_sealing else "nobody now: the next use of the store seals"
 
 
 def _covered(records: int, age_s: float | None) -> str:
-    return "none yet" if age_s is None else f"over {counted(records, 'record')}, {age_text(age_s)} ago"
+    return "none yet" if age_s is None else covered_text(records, age_s)

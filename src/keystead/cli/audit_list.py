@@ -12,6 +12,7 @@ import typer
 
 from keystead.cli.frame import Call, moment_option, say, wrong_usage
 from keystead.cli.render import Outcome, exact_moment, plain, printable, table
+from keystead.ledger.audit.entries import MAX_KEY_ID
 from keystead.manager.audit_listing import BOOKKEEPING, listed
 from keystead.manager.audit_record import AuditRecord
 from keystead.model import utc_text
@@ -24,7 +25,6 @@ NAMED: Final = 3
 LONGEST: Final = 120
 _OWN: Final = "entry by which the trail keeps account of itself is"
 _OWNS: Final = "entries by which the trail keeps account of itself are"
-_TOO_LARGE: Final = 1 << 63
 
 
 def list_entries(
@@ -86,7 +86,7 @@ def _data_key(text: str | None) -> int | None:
     if text is None:
         return None
     # int() would take signs, underscores and digits of other scripts, too.
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < _TOO_LARGE):
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= MAX_KEY_ID):
         wrong_usage("--key-id is a number, as `keystead key list` shows it")
     return int(text)
 

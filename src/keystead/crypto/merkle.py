@@ -211,6 +211,19 @@ def _sides(inside: int, outside: int) -> Iterator[bool]:
         outside >>= 1
 
 
+def complete_subtrees(size: int, roots: Iterable[bytes]) -> dict[tuple[int, int], bytes]:
+    """Return the complete subtrees over the first ``size`` leaves, whose roots are given largest first.
+
+    By level and number; one whose root is not given is empty bytes, which is no hash.
+    """
+    found, at, remaining = {}, 0, iter(roots)
+    for level in reversed(range(size.bit_length())):
+        if size >> level & 1:
+            found[level, at >> level] = next(remaining, b"")
+            at += 1 << level
+    return found
+
+
 def _path(index: int, start: int, end: int, subtree: Subtree) -> list[bytes]:
     """Return the hashes beside the way from a leaf to the root of the leaves [start, end)."""
     if end - start == 1:

@@ -36,14 +36,15 @@ class AuditMark:
             return True
         async with live.surroundings.store.reading() as work:
             has_trace = await work.has_audit_trace()
-        if not has_trace and not (asks_journal and await self.known()):
+        known = await self.known() if has_trace or asks_journal else 0
+        if not has_trace and not known:
             return False
         try:
             reader = await self.reader()
         except KeyNotFoundError:
             return True
         mark = await reader.read()
-        return mark.is_set or not mark.is_over(await self.known())
+        return mark.is_set or not mark.is_over(known)
 
     async def known(self) -> int:
         """Return the highest store epoch at which a trail is known to have been kept, from outside the database."""

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keystead.config.durations import age_text
 from keystead.errors import ConfigurationError
-from keystead.ledger.audit.chain import TrailState
+from keystead.ledger.audit.chain import FOUND, TrailState
 from keystead.ledger.audit.entries import Entry, split_payload
 from keystead.ledger.audit.looking import LEASE
 from keystead.ledger.audit.mark import turning
 from keystead.ledger.format.records import parse_line
+from keystead.model.counts import counted
 from keystead.ports import AuditEntryRow, AuditFilter, AuditLogRow, AuditStateRow, KeyStore
 
 if TYPE_CHECKING:
@@ -44,6 +46,23 @@ class AuditStatus:
     exported_age_s: float | None = None
     found: str | None = None
     found_in: int | None = None
+
+
+def covered_text(records: int, age_s: float) -> str:
+    """Return what a checkpoint covers, and how old it is."""
+    return f"over {counted(records, 'record')}, {age_text(age_s)} ago"
+
+
+def rejected_text(status: AuditStatus) -> str:
+    """Return how many entries were rejected."""
+    return counted(status.rejected, "entry was not authentic", "entries were not authentic")
+
+
+def waiting_text(status: AuditStatus) -> str:
+    """Return how many entries wait, and for how long."""
+    if not status.waiting:
+        return "nothing"
+    return f"{counted(status.waiting, 'entry', 'entries')}, the oldest for {age_text(status.oldest_waiting_s or 0)}"
 
 
 def no_trail() -> ConfigurationError:
@@ -82,7 +101,7 @@ async def status_of(store: KeyStore, *, known: int = 0) -> AuditStatus:
         waiting, oldest = await work.count_audit_entries()
         turns = [] if is_marked else await turning(work)
         lease, now_ms = await work.find_lease(LEASE), await work.now_ms()
-        told = await work.audit_records(where=AuditFilter(action="audit.state"), newest_first=True, limit=1)
+        told = await work.audit_records(where=AuditFilter(action=FOUND), newest_first=True, limit=1)
     if row is None:
         return AuditStatus(has_trace or known > 0, is_marked, waiting=waiting)
     state = _parsed(row, turns)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from keystead.config.durations import age_text
-from keystead.manager.audit_status import AuditStatus
+from keystead.manager.audit_status import AuditStatus, covered_text, rejected_text, waiting_text
 from keystead.manager.findings import Finding, Notes
 from keystead.model.counts import counted
 
@@ -41,8 +40,7 @@ def trail_findings(status: AuditStatus, nodes: int) -> list[Finding]:
     _look_at_waiting(notes, status, nodes)
     _look_at_checkpoints(notes, status)
     if status.rejected:
-        told = counted(status.rejected, "entry was not authentic", "entries were not authentic")
-        notes.warn("rejected", told, "`keystead audit verify` names each")
+        notes.warn("rejected", rejected_text(status), "`keystead audit verify` names each")
     else:
         notes.ok("rejected", "no entry")
     if status.found is not None:
@@ -53,10 +51,9 @@ def trail_findings(status: AuditStatus, nodes: int) -> list[Finding]:
 def _look_at_waiting(notes: Notes, status: AuditStatus, nodes: int) -> None:
     """Tell what waits to be sealed, and who seals."""
     sealer = f"process {status.sealed_by}" if status.is_sealing else None
-    age_s = status.oldest_waiting_s or 0.0
-    waiting = f"{counted(status.waiting, 'entry', 'entries')}, the oldest for {age_text(age_s)}"
-    if not status.waiting or age_s < LATE_S:
-        notes.ok("waiting", waiting if status.waiting else "nothing")
+    waiting = waiting_text(status)
+    if not status.waiting or (status.oldest_waiting_s or 0.0) < LATE_S:
+        notes.ok("waiting", waiting)
         notes.ok("sequencer", sealer or "none now: the next use of the store seals")
         return
     notes.warn("waiting", waiting, "`keystead audit checkpoint FILE` seals them, or says what is in the way")
@@ -74,13 +71,9 @@ def _look_at_checkpoints(notes: Notes, status: AuditStatus) -> None:
     if status.checkpoint_age_s is None:
         notes.warn("checkpoint", "none is signed yet", "`keystead audit checkpoint FILE` has one signed")
     else:
-        notes.ok("checkpoint", _covered(status.checkpoint_records, status.checkpoint_age_s))
+        notes.ok("checkpoint", f"one {covered_text(status.checkpoint_records, status.checkpoint_age_s)}")
     if status.exported_age_s is None:
         told = "no checkpoint has left the database: an end that is cut off would not be missed"
         notes.warn("exported", told, _KEEP)
     else:
-        notes.ok("exported", _covered(status.exported_records, status.exported_age_s))
-
-
-def _covered(records: int, age_s: float) -> str:
-    return f"one over {counted(records, 'record')}, {age_text(age_s)} ago"
+        notes.ok("exported", f"one {covered_text(status.exported_records, status.exported_age_s)}")

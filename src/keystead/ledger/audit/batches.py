@@ -49,6 +49,6 @@ class Batches(Generic[T]):
             self._batch = _Batch()
             try:
                 await self._write(batch.given)
-            except Exception as failure:
+            except Exception as failure:  # whatever it is, each of those who gave something raises it
                 return failure
         return None

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from keystead.errors import InvalidSignatureError
 from keystead.ledger.audit.acknowledging import ACKNOWLEDGE, Outstanding, acknowledged
+from keystead.ledger.audit.chain import FOUND
 from keystead.ledger.audit.entries import Entry, are_ranges, has_code, rejection_in, split_payload
 from keystead.ledger.audit.examining import REJECTED, columns_of
 from keystead.ledger.audit.key_rows import KeyStates
 from keystead.ledger.audit.mark import Turns
 from keystead.ledger.audit.numbers import Numbers
 from keystead.ledger.audit.retiring import RETIRE, horizon_from, retired
-from keystead.ledger.audit.sessions import LONGEST_MS, SLACK_MS, Opens, first_opened, told_session
+from keystead.ledger.audit.sessions import LONGEST_MS, SESSION, SLACK_MS, Opens, first_opened, told_session
 from keystead.ledger.format.records import TAIL_BYTES, MalformedRecordError, parse_line
 from keystead.ledger.format.tags import TAG_CHARS, Tagger
 from keystead.ledger.reading.report import ErrorType, VerifyError, VerifyReport
@@ -36,7 +37,7 @@ _CODE_END: Final = -len(b'"}') - TAIL_BYTES
 _CODE_AT: Final = _CODE_END - TAG_CHARS
 _MAC: Final = b',"mac":"'
 _MAC_AT: Final = _CODE_AT - len(_MAC)
-_TELLING: Final = frozenset({"audit.session", "audit.session_end", "audit.state", ACKNOWLEDGE, RETIRE})
+_TELLING: Final = frozenset({SESSION, "audit.session_end", FOUND, ACKNOWLEDGE, RETIRE})
 _STATES: Final = {
     "altered": (ErrorType.MODIFIED, "the state beside the log was gone, or not authentic"),
     "behind": (ErrorType.ROLLED_BACK, "the state beside the log was behind its records"),
@@ -283,9 +284,9 @@ class Inspector:
             seen.undone.add_range(first, last)
         if action == "audit.session_end":
             seen.last = count
-        elif action == "audit.session":
+        elif action == SESSION:
             self._note_former(entry.details.get("after"))
-        elif action == "audit.state":
+        elif action == FOUND:
             told = str(entry.details.get("found"))
             kind, what = _STATES.get(told, (ErrorType.MODIFIED, told))
             self._find_once(kind, f"{_place(number)}: {what} when {members['node']} went on with it", number)

@@ -5,7 +5,7 @@ Whoever writes the database may have put anything there: it is passed over, or t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import Final
@@ -21,6 +21,15 @@ BATCH_BYTES: Final = 1 << 20
 """How many bytes of entries are sealed at once, unless a single one has more: nothing else runs meanwhile."""
 SHUT_S: Final = 30.0
 """How long the entries of a session that could not be opened are passed over."""
+
+
+async def all_waiting(work: UnitOfWork) -> AsyncIterator[AuditEntryRow]:
+    """Yield every entry that waits, by id."""
+    after: bytes | None = None
+    while page := await work.audit_entries(after=after):
+        for row in page:
+            yield row
+        after = page[-1].id
 
 
 @dataclass(frozen=True, slots=True)

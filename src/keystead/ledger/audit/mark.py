@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from keystead.ledger.audit.chain import BEGIN, END, TrailState
+from keystead.ledger.audit.chain import BEGIN, END, FOUND, TrailState
 from keystead.ledger.audit.examining import SessionKeys, examine
 from keystead.ledger.audit.keys import StateKeys
+from keystead.ledger.audit.looking import all_waiting
 from keystead.ledger.audit.standing import vouched_state
 from keystead.ports import AuditEntryRow, KeyStore, UnitOfWork
 
-PAGE: Final = 1000
-_TELLING: Final = tuple(f'"action":"{action}"'.encode() for action in (BEGIN, END, "audit.state"))
+_TELLING: Final = tuple(f'"action":"{action}"'.encode() for action in (BEGIN, END, FOUND))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,4 @@ class Turns:
 
 async def turning(work: UnitOfWork) -> list[AuditEntryRow]:
     """Return the entries that wait and may say that the trail begins, or ends; none is known to be authentic."""
-    found: list[AuditEntryRow] = []
-    after: bytes | None = None
-    while page := await work.audit_entries(after=after, limit=PAGE):
-        found += [row for row in page if any(each in row.entry for each in _TELLING)]
-        after = page[-1].id
-    return found
+    return [row async for row in all_waiting(work) if any(each in row.entry for each in _TELLING)]

@@ -16,7 +16,7 @@ from typing import Final
 
 from keystead import telemetry
 from keystead.errors import ConflictError, KMSError
-from keystead.ledger.audit.chain import Chain
+from keystead.ledger.audit.chain import FOUND, Chain
 from keystead.ledger.audit.checkpoints import Checkpoints, Made
 from keystead.ledger.audit.entries import Entry
 from keystead.ledger.audit.examining import Examined, KnownSession, SessionKeys, examine
@@ -24,6 +24,7 @@ from keystead.ledger.audit.exporting import Exporter
 from keystead.ledger.audit.keys import StateKeys, StreamSessions, told_keys
 from keystead.ledger.audit.looking import LEASE, LEASE_MS, LONGEST_LEASE_MS, Looked, Lookout
 from keystead.ledger.audit.retiring import RETIRE, SETTLED_MS, horizon_from, retired
+from keystead.ledger.audit.sessions import wall_ms
 from keystead.ledger.audit.standing import standing
 from keystead.ledger.audit.trail import Trail
 from keystead.ledger.format.records import MalformedRecordError, parse_line
@@ -238,7 +239,7 @@ class Sequencer:
             await trail.record(work, AuditEvent("audit.sequencer", details=details))
             for found, size in faults:
                 told: dict[str, Detail] = {"found": found, "size": size}
-                await trail.record(work, AuditEvent("audit.state", details=told))
+                await trail.record(work, AuditEvent(FOUND, details=told))
         if self._forgotten != forgotten:
             raise ConflictError("the machine's memory was put back while this process took the lead; it begins anew")
         lead = self._lead = _Lead(Chain(state, session, key, self._clock), row)
@@ -255,7 +256,7 @@ class Sequencer:
             told = horizon_from(parse_line(rows[0].line).time_ms)
         except MalformedRecordError:
             return 0
-        return min(told, int(self._clock.now().timestamp() * 1000) - SETTLED_MS)
+        return min(told, int(wall_ms(self._clock)) - SETTLED_MS)
 
     async def _seal(
         self,

@@ -28,6 +28,8 @@ LONGEST_MS: Final = 2 * 86_400_000
 """An entry's time lies within so long after its session began."""
 SLACK_MS: Final = 600_000
 """How far a clock may be set back, or forward, in a session."""
+SESSION: Final = "audit.session"
+"""The action of an entry that a session begins with."""
 _ENDS_BACK_MS: Final = SLACK_MS // 2
 """A clock that was set back so far, behind the beginning of its session, has another session begun."""
 
@@ -65,11 +67,11 @@ class NodeSession:
         if clock.monotonic() - self.began_s >= LIFETIME_S:
             return True
         # The monotonic time stands still while a machine sleeps, and knows nothing of a clock that is set.
-        return not -_ENDS_BACK_MS <= _wall_ms(clock) - self.row.begun_ms < LIFETIME_S * 1000
+        return not -_ENDS_BACK_MS <= wall_ms(clock) - self.row.begun_ms < LIFETIME_S * 1000
 
     def serves(self, clock: Clock) -> bool:
         """Whether an entry of now would be taken."""
-        return is_in_time(self.row, _wall_ms(clock))
+        return is_in_time(self.row, wall_ms(clock))
 
     def draw(self) -> int:
         """Return the number of another entry, which is open until it is settled."""
@@ -121,7 +123,7 @@ def begin_session(
         KMSError: the WRAP keyring cannot be used now.
     """
     key, session_id = random(KEY_SIZE), random(16).hex()
-    begun_ms = int(_wall_ms(clock))
+    begun_ms = int(wall_ms(clock))
     wrapped = ring.seal(key, session_context(store_id, session_id, node, begun_ms))
     row = AuditSessionRow(session_id, node, wrapped, begun_ms)
     made = NodeSession(row, coder(key, store_id), parse_header(wrapped).key_id, clock.monotonic())
@@ -174,7 +176,7 @@ def wrapped_by(row: AuditSessionRow) -> int | None:
 def told_session(members: Mapping[str, Any]) -> AuditSessionRow | None:
     """Return the session that an entry 0 tells of; None where it tells of none."""
     details = members.get("details")
-    if members.get("action") != "audit.session" or members.get("n") != 0 or not isinstance(details, dict):
+    if members.get("action") != SESSION or members.get("n") != 0 or not isinstance(details, dict):
         return None
     key, begun_ms = details.get("key"), details.get("begun")
     if not isinstance(key, str) or not isinstance(begun_ms, int):
@@ -186,7 +188,8 @@ def told_session(members: Mapping[str, Any]) -> AuditSessionRow | None:
     return AuditSessionRow(str(members.get("session")), str(members.get("node")), wrapped, begun_ms)
 
 
-def _wall_ms(clock: Clock) -> float:
+def wall_ms(clock: Clock) -> float:
+    """Return the wall time in milliseconds since 1970."""
     return clock.now().timestamp() * 1000
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from keystead.crypto.merkle import consistency_proof, leaf_hash, node_hash, root_of
+from keystead.crypto.merkle import complete_subtrees, consistency_proof, leaf_hash, node_hash, root_of
 from keystead.errors import InvalidInputError
 from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload
 from keystead.ports import KeyStore
@@ -77,16 +77,5 @@ class TableTree:
                 header = FileHeader.of(parse_payload(parse_line(row.line).payload))
             except MalformedRecordError:
                 continue
-            self._known |= _subtrees(row.seq, header.roots)
+            self._known |= complete_subtrees(row.seq, header.roots)
         return first[0].seq if first else 0
-
-
-def _subtrees(size: int, roots: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
-    """Return the complete subtrees over the first ``size`` records, by level and number."""
-    found: dict[tuple[int, int], bytes] = {}
-    at, remaining = 0, iter(roots)
-    for level in reversed(range(size.bit_length())):
-        if size >> level & 1:
-            found[level, at >> level] = next(remaining, b"")
-            at += 1 << level
-    return found

@@ -10,13 +10,12 @@ from collections.abc import AsyncGenerator, Collection, Iterable
 from typing import Final
 
 from keystead.ledger.audit.entries import Entry, split_payload
-from keystead.ledger.audit.sessions import told_session
+from keystead.ledger.audit.sessions import SESSION, told_session
 from keystead.ledger.format.records import MalformedRecordError, parse_line
 from keystead.ports import AuditEntryRow, AuditFilter, AuditLogRow, AuditSessionRow, KeyStore
 
-ACTION: Final = "audit.session"
 PAGE: Final = 500
-_MARK: Final = b'"action":"%b"' % ACTION.encode()
+_MARK: Final = b'"action":"%b"' % SESSION.encode()
 
 
 async def told_sessions(store: KeyStore, wanted: Collection[str]) -> AsyncGenerator[AuditSessionRow, None]:
@@ -33,7 +32,7 @@ async def told_sessions(store: KeyStore, wanted: Collection[str]) -> AsyncGenera
     before: int | None = None
     while True:
         async with store.reading() as work:
-            where = AuditFilter(action=ACTION)
+            where = AuditFilter(action=SESSION)
             rows = await work.audit_records(before=before, where=where, newest_first=True, limit=PAGE)
         for row in rows:
             begun = _told(_sealed(row))

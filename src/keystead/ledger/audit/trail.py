@@ -22,7 +22,7 @@ from keystead.ledger.audit.actor import Told, current_actor
 from keystead.ledger.audit.batches import Batches
 from keystead.ledger.audit.entries import EntryIds, entry_bytes
 from keystead.ledger.audit.key_rows import shared_out, told_of
-from keystead.ledger.audit.sessions import NodeSession, begin_session
+from keystead.ledger.audit.sessions import SESSION, NodeSession, begin_session
 from keystead.ports import (
     AuditEntryRow,
     AuditEvent,
@@ -334,7 +334,7 @@ class Trail:
         if before is not None:
             ok, undone = before.settled()
             details["after"] = {"session": before.id, "begun": before.row.begun_ms, "ok": ok, "undone": undone}
-        rows, written = self._draw_in(session, [Told(AuditEvent("audit.session", details=details), None)])
+        rows, written = self._draw_in(session, [Told(AuditEvent(SESSION, details=details), None)])
         async with self.store.transaction() as work:
             await work.add_audit_session(session.row)
             await work.add_audit_entries(rows)

@@ -11,7 +11,7 @@ from typing import Any
 
 from keystead.errors import CouldNotVerifyError, InvalidInputError, InvalidSignatureError
 from keystead.ledger.audit.entries import Entry, has_code, split_payload
-from keystead.ledger.audit.sessions import Opens, first_opened, told_session
+from keystead.ledger.audit.sessions import SESSION, Opens, first_opened, told_session
 from keystead.ledger.format.records import MalformedRecordError, parse_line
 from keystead.ledger.format.tags import Tagger
 from keystead.ledger.reading.lines import LogFile
@@ -19,7 +19,7 @@ from keystead.ledger.reading.policy import TrustedKey, TrustedSigner, TrustPolic
 from keystead.ledger.tlog.note import NoteKey
 from keystead.ports import AuditFilter, AuditLogRow, AuditSessionRow
 
-SESSION, SEQUENCER = "audit.session", "audit.sequencer"
+SEQUENCER = "audit.sequencer"
 WANTED = (SESSION, SEQUENCER)
 
 Searches = Callable[[AuditFilter], Iterable[AuditLogRow]]

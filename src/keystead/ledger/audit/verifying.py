@@ -22,6 +22,7 @@ from keystead.ledger.audit.acknowledging import Outstanding
 from keystead.ledger.audit.inspecting import TABLE, WAITING, Inspector
 from keystead.ledger.audit.key_rows import KeyDifference
 from keystead.ledger.audit.keys import StateKeys
+from keystead.ledger.audit.looking import all_waiting
 from keystead.ledger.audit.sessions import open_session, wrapped_by
 from keystead.ledger.audit.standing import vouched_state
 from keystead.ledger.audit.table_files import InspectedFile, table_files
@@ -206,9 +207,7 @@ class TrailReader:
     async def _context(self) -> tuple[list[AuditSessionRow], list[Any]]:
         names = await self.work.waiting_sessions()
         sessions = await self.work.audit_sessions(names)
-        waiting: list[Any] = []
-        while page := await self.work.audit_entries(after=waiting[-1].id if waiting else None, limit=PAGE):
-            waiting += page
+        waiting = [row async for row in all_waiting(self.work)]
         return [*sessions, *told_in(waiting)], waiting
 
     def _policy(self, bridge: _Bridge, sessions: list[AuditSessionRow], waiting: list[Any]) -> TrustPolicy:

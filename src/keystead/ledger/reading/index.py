@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from keystead.crypto.merkle import node_hash, parents, root_of
+from keystead.crypto.merkle import complete_subtrees, node_hash, parents, root_of
 from keystead.errors import InvalidInputError
 from keystead.ledger.format.records import (
     FileHeader,
@@ -66,7 +66,7 @@ class LogIndex:
         except MalformedRecordError:
             raise InvalidInputError(f"{path} is no file of a log") from None
         contents = Contents.load(path, record.number) if is_cached else Contents(record.number)
-        made = cls(path, header, record.number, contents, _before=_subtrees(record.number, header.roots))
+        made = cls(path, header, record.number, contents, _before=complete_subtrees(record.number, header.roots))
         made._scan()
         if made.size - contents.size > BLOCK:
             contents.save(path, made.size)
@@ -176,13 +176,3 @@ def _records(path: Path, offset: int, number: int) -> Iterator[tuple[int, bytes]
             is_torn = False
             yield begin, line
             number += 1
-
-
-def _subtrees(size: int, roots: tuple[bytes, ...]) -> dict[tuple[int, int], bytes]:
-    """Return the complete subtrees over the first ``size`` records, by level and number."""
-    found, at, remaining = {}, 0, iter(roots)
-    for level in reversed(range(size.bit_length())):
-        if size >> level & 1:
-            found[level, at >> level] = next(remaining, b"")
-            at += 1 << level
-    return found
