@@ -1,7 +1,13 @@
 """The tests; what has to hold before any of them begins."""
 
+import gc
+import os
 import sys
 import threading
+
+# A child of a fork leaves its parent's garbage alone: to end an object of gRPC's loop it would wait for a thread that
+# only the parent has, for ever.
+os.register_at_fork(after_in_child=gc.freeze)
 
 if sys.version_info < (3, 12):
     from greenlet import getcurrent  # type: ignore[import-untyped]

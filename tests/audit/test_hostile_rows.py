@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 from hashlib import sha256
 
 import pytest
 
 from keystead.ledger.audit.looking import BATCH_BYTES, LONGEST_LEASE_MS
+from keystead.ledger.audit.standing import FARTHEST
 from keystead.ledger.format.records import MAX_LINE_BYTES, parse_line
 from keystead.manager.manager import KeyManager
 from keystead.ports import MAX_ENTRY_BYTES
@@ -170,3 +172,81 @@ async def test_who_seals_in_the_background_does_not_rest_while_more_waits(place:
         while await sequencer.step(is_urgent=True):
             told.append(sequencer.has_more)
         assert told == [True, True, False]
+
+
+@pytest.mark.parametrize("value", ["CAST(x'ff00' AS TEXT)", "'words'", "x'ff00'", "17", "2.5", "''", "NULL"])
+async def test_no_column_of_a_record_is_changed_unseen(sqlite_place: Place, value: str) -> None:
+    async with sqlite_place.open(audit=options()) as km:
+        await paid(km)
+        sqlite_place.tamper()
+        [[seq]] = sqlite_place.execute("SELECT seq FROM audit_log WHERE action = 'order.paid'")
+        columns = [row[1] for row in sqlite_place.execute("PRAGMA table_info(audit_log)")]
+        assert len(columns) == 8
+        for column in columns[1:]:
+            [[type_, former]] = sqlite_place.execute(
+                f"SELECT typeof({column}), {column} FROM audit_log WHERE seq = {seq}"
+            )
+            if type_ == "null" and value == "NULL":
+                continue
+            try:
+                sqlite_place.execute(f"UPDATE audit_log SET {column} = {value} WHERE seq = {seq}")
+            except sqlite3.IntegrityError:
+                continue
+            report = await km.audit.verify()
+            assert "modified" in kinds(report), column
+            await km.audit.entries()
+            sqlite_place.execute(f"UPDATE audit_log SET {column} = ? WHERE seq = {seq}", former)
+        assert (await km.audit.verify()).valid
+
+
+async def plant(place: Place, seq: int) -> None:
+    """Put a copy of a record under another number."""
+    columns = "line, entry_id, keyring, key_id, action, at, kind"
+    taken = "line, NULL, keyring, key_id, action, at, kind"
+    newest = "(SELECT max(seq) FROM audit_log WHERE action = 'order.paid')"
+    place.execute(f"INSERT INTO audit_log (seq, {columns}) SELECT {seq}, {taken} FROM audit_log WHERE seq = {newest}")
+
+
+async def test_a_record_that_no_log_can_have_come_to_is_found_and_moves_nothing(place: Place) -> None:
+    async with place.open(audit=options()) as km:
+        await paid(km)
+    await plant(place, TOO_LARGE)
+    size = len(place.lines()) - 1
+    async with place.open(audit=options()) as km:
+        assert await km.audit.entries(action="order.paid", limit=1)
+        await paid(km)
+        assert "duplicated" in kinds(await km.audit.verify())
+        numbers = [row[0] for row in place.execute("SELECT seq FROM audit_log ORDER BY seq")]
+        assert numbers[size:-1] == list(range(size, len(numbers) - 1))
+        assert list(await km.audit.entries(action="audit.state")) == []
+    place.tamper(f"DELETE FROM audit_log WHERE seq = {TOO_LARGE}")
+    async with place.open(audit=options()) as km:
+        assert (await km.audit.verify()).valid
+
+
+async def test_a_record_far_behind_the_end_is_gone_on_behind(place: Place) -> None:
+    async with place.open(audit=options()) as km:
+        await paid(km)
+    far = FARTHEST // 2
+    await plant(place, far)
+    async with place.open(audit=options()) as km:
+        await paid(km)
+        assert place.execute("SELECT max(seq) FROM audit_log")[0][0] > far
+        assert "missing" in kinds(await km.audit.verify())
+        assert [each.details["found"] for each in await km.audit.entries(action="audit.state")] == ["behind"]
+
+
+async def test_a_beginning_of_a_file_that_no_log_can_have_come_to_is_passed_over(place: Place) -> None:
+    async with place.open(audit=options()) as km:
+        await paid(km)
+    size = len(place.lines())
+    [[line]] = place.execute("SELECT line FROM audit_log WHERE kind = 'file' ORDER BY seq DESC LIMIT 1")
+    number = bytes(line).partition(b",")[0]
+    far = bytes(line).replace(number, b'{"n":%d' % TOO_LARGE)
+    place.execute("INSERT INTO audit_log (seq, line, kind) VALUES (?, ?, 'file')", TOO_LARGE, far)
+    place.execute("DELETE FROM audit_state")
+    async with place.open(audit=options()) as km:
+        await paid(km)
+        assert [each.details["found"] for each in await km.audit.entries(action="audit.state")] == ["altered"]
+        assert place.execute("SELECT count(*) FROM audit_log WHERE seq >= ?", size)[0][0] > 1
+        assert place.execute("SELECT max(seq) FROM audit_log WHERE seq < ?", TOO_LARGE)[0][0] < 2 * size

@@ -184,19 +184,24 @@ def test_tail_follows_a_log_from_file_to_file(folder: Path) -> None:
     with SealedFile(folder / "app.log", stream="s", kms=f"file:{folder}/keystead.kek", compress=True) as log:
         log.append(b'"first"')
         log.flush()
-        process = start(["log", "tail", "-f", "app.log"], folder, stdin=subprocess.DEVNULL, preexec_fn=hears_signals)
-        assert process.stdout is not None
-        seen = process.stdout.readline()
-        for number in range(5):
-            log.append(str(number).encode())
-            log.rotate()
-        log.append(b'"last"')
-        log.flush()
-        while not seen.endswith(b"last\n"):
-            assert select.select([process.stdout], [], [], 30)[0]
-            seen += process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        # Unbuffered: what a buffer holds already, nobody could wait for.
+        how = {"stdin": subprocess.DEVNULL, "preexec_fn": hears_signals, "bufsize": 0}
+        process = start(["log", "tail", "-f", "app.log"], folder, **how)
+        try:
+            assert process.stdout is not None
+            seen = process.stdout.readline()
+            for number in range(5):
+                log.append(str(number).encode())
+                log.rotate()
+            log.append(b'"last"')
+            log.flush()
+            while not seen.endswith(b"last\n"):
+                assert select.select([process.stdout], [], [], 120)[0]
+                seen += process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert seen.split() == [b"first", b"0", b"1", b"2", b"3", b"4", b"last"]
 
 

@@ -198,3 +198,20 @@ def test_nothing_is_proved_from_an_empty_tree() -> None:
 def test_a_leaf_that_is_not_there_has_no_proof(index: int) -> None:
     with pytest.raises(InvalidInputError):
         inclusion_proof(index, 5, subtree)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_one_leaf_many_times_is_as_many_leaves(size: int, count: int) -> None:
+    one, other = Frontier(), Frontier()
+    for tree in (one, other):
+        tree.extend(LEAVES[:size])
+    one.pad(LEAVES[7], count)
+    other.extend([LEAVES[7]] * count)
+    assert (one.size, one.roots) == (other.size, other.roots)
+
+
+def test_a_leaf_is_added_as_often_as_nobody_counts() -> None:
+    tree = Frontier()
+    tree.extend(LEAVES[:5])
+    tree.pad(LEAVES[7], 2**62)
+    assert (tree.size, len(tree.roots)) == (2**62 + 5, (2**62 + 5).bit_count())

@@ -84,6 +84,22 @@ class Frontier:
         roots += reversed(merged)
         self.size += len(leaves)
 
+    def pad(self, leaf: bytes, count: int) -> None:
+        """Add one leaf so many times, given its hash; takes no longer for many than a number of them has digits."""
+        subtrees = [leaf]
+        end = self.size + count
+        while self.size < end:
+            # The largest subtree that begins here and is not too large: all below it is complete.
+            level = min((self.size & -self.size or end).bit_length(), (end - self.size).bit_length()) - 1
+            while len(subtrees) <= level:
+                subtrees.append(node_hash(subtrees[-1], subtrees[-1]))
+            node, size = subtrees[level], self.size >> level
+            while size & 1:
+                node = node_hash(self._roots.pop(), node)
+                size >>= 1
+            self._roots.append(node)
+            self.size += 1 << level
+
     def root(self) -> bytes:
         """Return the root of the tree as it is now."""
         if not self._roots:

@@ -193,8 +193,8 @@ class AuditRows(Protocol):
     async def recorded_entries(self, ids: Collection[bytes]) -> set[bytes]:
         """Return which of these entries are in the log already."""
 
-    async def audit_size(self) -> int:
-        """Return the number after the highest one in the log."""
+    async def audit_size(self, *, before: int | None = None) -> int:
+        """Return the number after the highest one in the log, or after the highest one before a number."""
 
     async def drop_audit_records(self, before: int) -> int:
         """Delete the records below a number; return how many there were."""

@@ -200,9 +200,10 @@ class AuditRows(KeyWriteRows):
             found |= {bytes(row["entry_id"]) for row in await self._all(query)}
         return found
 
-    async def audit_size(self) -> int:
-        """Return the number after the highest one in the log."""
-        row = await self._first(select(func.max(audit_log.c.seq).label("last")))
+    async def audit_size(self, *, before: int | None = None) -> int:
+        """Return the number after the highest one in the log, or after the highest one before a number."""
+        query = select(func.max(audit_log.c.seq).label("last"))
+        row = await self._first(query if before is None else query.where(audit_log.c.seq < before))
         return 0 if row is None or row["last"] is None else int(row["last"]) + 1
 
     async def drop_audit_records(self, before: int) -> int:

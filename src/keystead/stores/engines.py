@@ -104,11 +104,18 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
     return handle
 
 
+def _open_store(path: Path) -> sqlite3.Connection:
+    """Return a handle on a store; text that is none, which only somebody else can have written, has escapes in it."""
+    handle = open_sqlite(path)
+    handle.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
+    return handle
+
+
 def async_sqlite(path: Path, opened: weakref.WeakSet[Any]) -> AsyncEngine:
     """Return an engine on an SQLite file whose handles a fork can close."""
     engine = create_async_engine(
         "sqlite+aiosqlite:///store",
-        async_creator=partial(_aiosqlite, partial(open_sqlite, path), opened),
+        async_creator=partial(_aiosqlite, partial(_open_store, path), opened),
         pool_size=8,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_S,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -11,8 +12,9 @@ from sqlalchemy import RowMapping, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
+from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports import KeyChanges
+from keystead.stores.records import damaged, record
 from keystead.stores.tables import data_keys, keyrings, store_state
 from keystead.stores.transaction import Statements
 
@@ -35,6 +37,8 @@ CHANGEABLE: Final = frozenset(
     }
 )
 
+_STORE_ID: Final = re.compile("[0-9a-f]{32}")
+_STATE: Final = select(*(store_state.c[name] for name in StoreState.__slots__))
 _SQLITE_NOW: Final = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
 _POSTGRESQL_NOW: Final = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)"
 
@@ -44,10 +48,14 @@ class KeyReadRows(Statements):
 
     async def state(self) -> StoreState:
         """Return the store's id, epoch and restored mark."""
-        row = await self._first(select(store_state))
+        row = await self._first(_STATE)
         if row is None:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
-        return StoreState(row["store_id"], row["epoch"], row["restored"], bool(row["audited"]))
+        state = record(StoreState, store_state, {**row, "audited": bool(row["audited"])})
+        # It names the file of the state journal, too.
+        if _STORE_ID.fullmatch(state.store_id) is None:
+            raise damaged(store_state, row, "store_id")
+        return state
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
@@ -172,7 +180,7 @@ class KeyWriteRows(KeyReadRows):
             InvalidInputError: the id is not 32 lower-case hexadecimal characters.
             ConflictError: this store holds keyrings of its own.
         """
-        if len(store_id) != 32 or not set(store_id) <= set("0123456789abcdef"):
+        if _STORE_ID.fullmatch(store_id) is None:
             raise InvalidInputError("a store id is 32 lower-case hexadecimal characters")
         await self.raise_epoch(epoch)
         if await self._first(select(keyrings.c.name).limit(1)) is not None:
@@ -293,8 +301,8 @@ def _checked_changes(expected: DataKeyState, changes: Mapping[str, Any]) -> dict
 
 
 def _keyring(row: RowMapping) -> KeyringRecord:
-    return KeyringRecord(**{**row, "purpose": KeyringPurpose(row["purpose"])})
+    return record(KeyringRecord, keyrings, row)
 
 
 def _key(row: RowMapping) -> KeyRecord:
-    return KeyRecord(**{**row, "purpose": KeyringPurpose(row["purpose"]), "state": DataKeyState(row["state"])})
+    return record(KeyRecord, data_keys, row)

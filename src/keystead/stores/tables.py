@@ -55,8 +55,11 @@ class UtcText(TypeDecorator[datetime]):
         return utc_text(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """Return the stored text as an aware UTC datetime."""
-        return None if value is None else datetime.fromisoformat(value)
+        """Return the stored text as an aware UTC datetime; what is no time stays what it is."""
+        try:
+            return None if value is None else datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            return value
 
 
 class ContextText(TypeDecorator[Mapping[str, str]]):
@@ -69,9 +72,12 @@ class ContextText(TypeDecorator[Mapping[str, str]]):
         """Return the JSON of ``value``."""
         return json.dumps(dict(value or {}), sort_keys=True, separators=(",", ":"))
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> dict[str, str]:
-        """Return the stored pairs."""
-        return json.loads(value) if value else {}
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any:
+        """Return the stored pairs; what is no JSON stays what it is."""
+        try:
+            return json.loads(value) if value else {}
+        except (TypeError, ValueError):
+            return value
 
 
 class FailuresText(TypeDecorator[tuple[RowFailure, ...]]):
@@ -84,9 +90,12 @@ class FailuresText(TypeDecorator[tuple[RowFailure, ...]]):
         """Return the JSON of ``value``."""
         return json.dumps([{"key": each.key, "reason": each.reason} for each in value or ()], separators=(",", ":"))
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[RowFailure, ...]:
-        """Return the stored failures."""
-        return tuple(RowFailure(each["key"], each["reason"]) for each in json.loads(value or "[]"))
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any:
+        """Return the stored failures; what is none stays what it is."""
+        try:
+            return tuple(RowFailure(each["key"], each["reason"]) for each in json.loads(value or "[]"))
+        except (KeyError, TypeError, ValueError):
+            return value
 
 
 _big = BigInteger().with_variant(Integer, "sqlite")

@@ -14,7 +14,7 @@ from keystead.ledger.audit.chain import BEGIN, END, FOUND, TrailState
 from keystead.ledger.audit.examining import SessionKeys, examine
 from keystead.ledger.audit.keys import StateKeys
 from keystead.ledger.audit.looking import all_waiting
-from keystead.ledger.audit.standing import vouched_state
+from keystead.ledger.audit.standing import size_beside, vouched_state
 from keystead.ports import AuditEntryRow, KeyStore, UnitOfWork
 
 _TELLING: Final = tuple(f'"action":"{action}"'.encode() for action in (BEGIN, END, FOUND))
@@ -73,9 +73,9 @@ class MarkReader:
         """
         async with self.store.reading() as work:
             store, row = await work.state(), await work.audit_state()
-            size = await work.audit_size()
-            has_log = row is not None or size > 0
             state = None if row is None else vouched_state(row, self.keys, self.store_id)
+            size = await size_beside(work, state)
+            has_log = row is not None or size > 0
             if state is not None and state.size < size:
                 state = None  # one of before: what it says of the trail's end is over
             if state is None or (store.audited and state.is_on):

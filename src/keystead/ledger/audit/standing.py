@@ -25,11 +25,14 @@ from keystead.ledger.format.records import (
     parse_payload,
     stated_tag,
 )
-from keystead.ports import AuditStateRow, Random, UnitOfWork
+from keystead.ports import AuditLogRow, AuditStateRow, Random, UnitOfWork
 
 log = logging.getLogger("keystead.audit")
 
 PAGE: Final = 2000
+FARTHEST: Final = 2**40
+"""A record so far behind the end is none that followed it: decades of a thousand a second lie between."""
+_HEADERS: Final = 100
 
 
 async def standing(
@@ -40,8 +43,8 @@ async def standing(
     Raises:
         StorageOperationError: neither state nor records say it.
     """
-    size = await work.audit_size()
     state = None if row is None else vouched_state(row, keys, store_id)
+    size = await size_beside(work, state)
     if state is None:
         log.error("the state of the audit trail is gone, or not authentic; it is taken from the records")
         return await _kept(work, await _from_records(work)), "altered"
@@ -53,6 +56,11 @@ async def standing(
         log.error("records at the end of the audit trail are gone", extra={"size": size, "state": state.size})
         return state, "ahead"
     return state, None
+
+
+async def size_beside(work: UnitOfWork, state: TrailState | None) -> int:
+    """Return the number after the last record, as far as records are those that the state is of, or follow them."""
+    return await work.audit_size(before=(0 if state is None else state.size) + FARTHEST)
 
 
 def vouched_state(row: AuditStateRow, keys: StateKeys, store_id: str) -> TrailState | None:
@@ -95,38 +103,52 @@ async def _kept(work: UnitOfWork, state: TrailState) -> TrailState:
 
 
 async def _from_records(work: UnitOfWork) -> TrailState:
-    headers = await work.audit_controls(Kind.FILE.value, newest_first=True, limit=1)
+    headers = await work.audit_controls(Kind.FILE.value, newest_first=True, limit=_HEADERS)
     if not headers:
         raise StorageOperationError(
             "the audit trail has neither a state nor records: restore the store's tables, or begin a trail anew with "
             "`keystead audit begin`"
         )
-    try:
-        record = parse_line(headers[0].line)
-        header = FileHeader.of(parse_payload(record.payload))
-        state = TrailState(header.stream, record.number, header.roots, header.tag)
-        Frontier(state.size, state.roots)
-    except (MalformedRecordError, InvalidInputError):
+    states = (_at_header(row) for row in headers)
+    state = next((state for state in states if state is not None), None)
+    if state is None:
         raise StorageOperationError(
-            "the audit trail has no state, and the last file of its records does not begin as one does: restore the "
+            "the audit trail has no state, and the last files of its records do not begin as one does: restore the "
             "store's tables from a backup"
-        ) from None
+        )
     return await _extended(work, state)
+
+
+def _at_header(row: AuditLogRow) -> TrailState | None:
+    """Return the state before the record that begins a file; None where it does not, or where no log can have come."""
+    try:
+        record = parse_line(row.line)
+        header = FileHeader.of(parse_payload(record.payload))
+        Frontier(record.number, header.roots)
+    except (MalformedRecordError, InvalidInputError):
+        return None
+    if record.number != row.seq or row.seq > FARTHEST:
+        return None
+    return TrailState(header.stream, record.number, header.roots, header.tag)
 
 
 async def _extended(work: UnitOfWork, state: TrailState) -> TrailState:
     """Return the state after the records that follow it, as far as they read as records."""
-    while page := await work.audit_records(after=state.size - 1, limit=PAGE):
+    while page := await _page(work, state.size):
         following = _after(state, [row.line for row in page])
         if following.size - state.size < len(page):
             log.error("what follows in the audit trail is no record", extra={"seq": following.size})
             # What stands there keeps its number: what is sealed from now on comes behind all of it.
             last = page[-1].seq + 1
-            while page := await work.audit_records(after=last - 1, limit=PAGE):
+            while page := await _page(work, last):
                 last = page[-1].seq + 1
             return _behind(following, last)
         state = following
     return state
+
+
+async def _page(work: UnitOfWork, size: int) -> list[AuditLogRow]:
+    return await work.audit_records(after=size - 1, before=size + FARTHEST, limit=PAGE)
 
 
 def _after(state: TrailState, lines: Sequence[bytes]) -> TrailState:
@@ -157,8 +179,8 @@ def _with(state: TrailState, kind: str | None, number: int, time_ms: int, payloa
 def _behind(state: TrailState, size: int) -> TrailState:
     """Return a state of ``size`` records of which the last ones are unknown: what follows is found not to fit them."""
     tree = Frontier(state.size, state.roots)
-    tree.extend([bytes(32)] * (size - state.size))
+    tree.pad(bytes(32), size - state.size)
     return replace(state, size=size, roots=tree.roots)
 
 
-__all__ = ["first_state", "new_stream", "standing", "vouched_state"]
+__all__ = ["first_state", "new_stream", "size_beside", "standing", "vouched_state"]

@@ -24,7 +24,7 @@ from keystead.ledger.audit.key_rows import KeyDifference
 from keystead.ledger.audit.keys import StateKeys
 from keystead.ledger.audit.looking import all_waiting
 from keystead.ledger.audit.sessions import open_session, wrapped_by
-from keystead.ledger.audit.standing import vouched_state
+from keystead.ledger.audit.standing import size_beside, vouched_state
 from keystead.ledger.audit.table_files import InspectedFile, table_files
 from keystead.ledger.audit.told_sessions import told_in
 from keystead.ledger.audit.trusting import lines_in_files, lines_in_table, policy_from
@@ -185,8 +185,9 @@ class TrailReader:
 
     async def _compare_state(self, report: AuditReport, root: bytes | None) -> None:
         """See that the state beside the log is authentic, and of just these records."""
-        row, size = await self.work.audit_state(), await self.work.audit_size()
+        row = await self.work.audit_state()
         state = None if row is None else vouched_state(row, self.state_keys, self.store_id)
+        size = await size_beside(self.work, state)
         found: tuple[ErrorType, str] | None = None
         if row is not None and state is None and self.state_keys.find(row.key_id) is None:
             report.log.warnings.append("the state beside the log could not be checked: its key is not usable any more")

@@ -1,0 +1,130 @@
+"""Values that no release writes, in any column of a store in SQLite, which keeps them: told by their place."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import pytest
+from sqlalchemy import Boolean, Column, Integer, LargeBinary, String, Table, Text
+
+from keystead.errors import StorageOperationError
+from keystead.model import KeyringPurpose
+from keystead.ports import KeyStore, KeyUse, ReencryptionRecord
+from keystead.stores import open_store
+from keystead.stores.tables import (
+    audit_entries,
+    audit_log,
+    audit_sessions,
+    audit_state,
+    leases,
+    metadata,
+    nodes,
+    reencryption_chunks,
+    store_state,
+)
+from tests.stores.records import data_key, fill, keyring
+from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
+
+READ_OTHERWISE: Final = frozenset({audit_entries, audit_log, audit_sessions, audit_state})
+"""Of these nothing is believed: what is no record is found by who verifies it."""
+UNREAD: Final = frozenset({store_state.c.id, store_state.c.created_at, store_state.c.usable_from})
+LOOKED_FOR: Final = frozenset({leases.c.name, nodes.c.until_ms, reencryption_chunks.c.job_id})
+"""A row with another value is not found."""
+TABLES: Final = tuple(table for table in metadata.sorted_tables if table not in READ_OTHERWISE)
+VALUES: Final = ("CAST(x'ff00' AS TEXT)", "'words'", "x'ff00'", "-1", "2.5", "''", "9223372036854775807")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> KeyStore:
+    """A closed store with a row in each of its tables."""
+    made = open_store(f"sqlite:///{path}")
+    await made.open()
+    await fill(made, data_key(id=7, keyring="people", context={"a": "b"}))
+    async with made.transaction() as work:
+        await work.add_keyring(replace(keyring("index"), purpose=KeyringPurpose.INDEX))
+        await work.declare_use(KeyUse("people", "default", "sql:x"))
+        await work.put_field(EMAIL)
+        await work.claim_lease("lease", "owner", HOUR_MS)
+        await work.beat("node", 1, HOUR_MS)
+        job: ReencryptionRecord = await work.add_reencryption(JOB)
+        await work.cut_chunk(job.id, None, "b", low=None, high="b", exhausted=False, owner="a", ttl_ms=HOUR_MS)
+    await made.aclose()
+    return made
+
+
+def put(path: Path, table: Table, column: Column[object], value: str) -> bool:
+    """Write a value as whoever owns the file can; False where the file's own rules stand in the way for ever."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("PRAGMA ignore_check_constraints = ON")
+        for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            raw.execute(f"DROP TRIGGER {name}")
+        try:
+            changed = raw.execute(f"UPDATE {table.name} SET {column.name} = {value}").rowcount
+        except sqlite3.IntegrityError:
+            return False
+        assert changed > 0
+        return True
+
+
+async def read(store: KeyStore) -> None:
+    """Read everything that the tables hold."""
+    async with store.reading() as work:
+        await work.state()
+        await work.keyrings()
+        await work.keys()
+        await work.key_uses()
+        await work.fields()
+        await work.find_lease("lease")
+        await work.live_nodes()
+        for job in await work.reencryptions():
+            await work.chunks(job.id)
+        await work.chunks("job")
+
+
+def is_possible(column: Column[object], value: str) -> bool:
+    """Return whether a record may have the value in this column."""
+    if column in UNREAD | LOOKED_FOR or isinstance(column.type, Boolean):
+        return True
+    if isinstance(column.type, Integer):
+        return value in ("-1", "9223372036854775807")
+    if isinstance(column.type, LargeBinary):
+        return value == "x'ff00'"
+    is_text = type(column.type) in (String, Text)
+    return value == "''" or (is_text and value != "x'ff00'")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+async def test_what_no_release_writes_is_told_by_its_place(store: KeyStore, path: Path, table: Table) -> None:
+    whole = path.read_bytes()
+    for column, value in product(table.columns, VALUES):
+        path.write_bytes(whole)
+        if not put(path, table, column, value):
+            continue
+        try:
+            await read(store)
+            told = None
+        except StorageOperationError as exc:
+            told = str(exc)
+        finally:
+            await store.aclose()
+        if told is not None:
+            assert f"table {table.name} is damaged: {column.name} of" in told, value
+        else:
+            assert is_possible(column, value), (column.name, value)
+
+
+async def test_a_store_whose_id_names_another_place_on_the_disk_is_damaged(store: KeyStore, path: Path) -> None:
+    put(path, store_state, store_state.c.store_id, "'../../../../../../../../tmp/anybo'")
+    with pytest.raises(StorageOperationError, match="store_state is damaged: store_id of"):
+        await store.open()
+    await store.aclose()
