@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from keystead.lifecycle.restoration import (
     recover_store,
 )
 from keystead.manager.manager import KeyManager
-from keystead.model import WRAP_KEYRING, DataKeyState
+from keystead.model import WRAP_KEYRING, DataKeyState, StoreState
+from keystead.ports import KeyStore
 from keystead.stores.memory import MemoryKeyStore
 from tests.fakes.clock import FakeClock
-from tests.fakes.world import World, copied, polled, put_back, session_of
+from tests.fakes.world import CountingStore, World, copied, polled, put_back, session_of
 
 DAY = timedelta(days=1)
 
@@ -324,3 +326,31 @@ async def test_a_recovery_needs_the_kms(world: World) -> None:
         world.kms.heal()
         await recover(km)
         assert km.local_decrypt(km.local_encrypt(b"y")) == b"y"
+
+
+class Overtaken(CountingStore):
+    """A store in which another process goes on while this one has read its state, and not yet the journal."""
+
+    def __init__(self, store: KeyStore, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(store)
+        self._meanwhile = meanwhile
+
+    async def open(self) -> StoreState:
+        state: StoreState = await super().open()
+        await self._meanwhile()
+        return state
+
+
+async def test_a_process_that_starts_while_another_rotates_does_not_take_the_store_for_a_restored_one(
+    world: World, tmp_path: Path
+) -> None:
+    async with world.open(state_dir=tmp_path) as other:
+
+        async def rotate() -> None:
+            await other.rotate_data_key()
+            await polled(other)
+
+        async with world.open(store=Overtaken(world.store, rotate), state_dir=tmp_path) as km:
+            session = await session_of(km)
+            assert not session.live.has_noticed_restore
+            assert other.local_decrypt(km.local_encrypt(b"value")) == b"value"

@@ -94,8 +94,12 @@ class LiveKeyrings(WrapKeyrings):
         """
         self.state = await self.surroundings.store.open()
         seen = await asyncio.to_thread(self.surroundings.journal.read, self.store_id)
-        if self.state.epoch < seen.epoch and not self.state.restored:
-            self.state = await self._mark_restored()
+        if self.state.epoch < seen.epoch:
+            # Another process may have gone on meanwhile; what the journal says is in the store since before.
+            async with self.surroundings.store.reading() as work:
+                self.state = await work.state()
+            if self.state.epoch < seen.epoch and not self.state.restored:
+                self.state = await self._mark_restored()
         await self.wrap_ring(WRAP_KEYRING)
         await self._note_epoch()
         return self.state
