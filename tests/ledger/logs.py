@@ -74,11 +74,11 @@ def payloads(count: int, begin: int = 0) -> list[bytes]:
     return [b'{"event":%d,"text":"some words"}' % number for number in range(begin, begin + count)]
 
 
-def small_log(*, closed: bool = True) -> bytes:
-    """Return a file of one session: twenty records, a checkpoint after ten, closed or open."""
+def small_log(*, closed: bool = True, records: int = 10) -> bytes:
+    """Return a file of one session: so many records, a checkpoint, as many again, closed or open."""
     sealer = Sealer(STREAM, session("one"), session_key("one"))
-    written = sealer.file(1, START) + sealer.seal(payloads(10), START + 1) + checkpointed(sealer)
-    written += sealer.seal(payloads(10, 10), START + 2)
+    written = sealer.file(1, START) + sealer.seal(payloads(records), START + 1) + checkpointed(sealer)
+    written += sealer.seal(payloads(records, records), START + 2)
     if closed:
         written += sealer.control(Kind.CLOSE, {}, START + 3) + checkpointed(sealer)
     return written
@@ -95,14 +95,17 @@ def roots_of(log: bytes) -> tuple[bytes, ...]:
     return tree.roots
 
 
-def two_files() -> list[bytes]:
+def two_files(records: int = 7) -> list[bytes]:
+    """Return the files of one session, with so many records each."""
     sealer = Sealer(STREAM, session("one"), session_key("one"))
-    first = sealer.file(1, START) + sealer.seal(payloads(7), START) + sealer.control(Kind.CLOSE, {"next": 2}, START)
+    first = (
+        sealer.file(1, START) + sealer.seal(payloads(records), START) + sealer.control(Kind.CLOSE, {"next": 2}, START)
+    )
     first += checkpointed(sealer)
     sealer.end_epochs(3)
-    second = sealer.file(2, START + 2_700_000) + sealer.seal(payloads(7, 7), START + 2_700_001)
+    second = sealer.file(2, START + 2_700_000) + sealer.seal(payloads(records, records), START + 2_700_001)
     second += sealer.control(Kind.CLOSE, {"next": 3}, START + 2_700_002) + checkpointed(sealer, START + 2_700_002)
-    third = sealer.file(3, START + 2_700_003) + sealer.seal(payloads(7, 14), START + 2_700_004)
+    third = sealer.file(3, START + 2_700_003) + sealer.seal(payloads(records, 2 * records), START + 2_700_004)
     third += sealer.control(Kind.CLOSE, {}, START + 2_700_005) + checkpointed(sealer, START + 2_700_005)
     return [first, second, third]
 
