@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import os
@@ -35,7 +34,6 @@ class KmsPlace:
 
     Attributes:
         raw_s: makes the call that ``decrypt`` comes down to by the vendor's SDK, without Keystead; returns its seconds.
-        hopped_s: as ``raw_s``, from an event loop that gives the call to a bare thread; None where the SDK needs none.
     """
 
     name: str
@@ -45,7 +43,6 @@ class KmsPlace:
     mac_key_id: str | None = None
     signing_key_id: str | None = None
     rotates: bool = True
-    hopped_s: Callable[[EncryptedData], Awaitable[float]] | None = None
 
     def guarded(self) -> GuardedProvider:
         """Return the provider as everything in Keystead uses it."""
@@ -90,15 +87,6 @@ def _blocking(call: Callable[[EncryptedData], None]) -> Callable[[EncryptedData]
     return raw_s
 
 
-def _hopped(call: Callable[[EncryptedData], None]) -> Callable[[EncryptedData], Awaitable[float]]:
-    async def hopped_s(sealed: EncryptedData) -> float:
-        started = time.perf_counter()
-        await asyncio.to_thread(call, sealed)
-        return time.perf_counter() - started
-
-    return hopped_s
-
-
 @contextlib.asynccontextmanager
 async def _closing(place: KmsPlace) -> AsyncIterator[KmsPlace]:
     try:
@@ -138,7 +126,6 @@ async def _vault(folder: Path, late_s: float) -> AsyncIterator[KmsPlace]:
             _blocking(raw),
             server.new_key(type="hmac", key_size=32),
             server.new_key(type="ecdsa-p256"),
-            hopped_s=_hopped(raw),
         )
         async with _closing(place):
             yield place
@@ -181,7 +168,6 @@ async def _aws(folder: Path, late_s: float) -> AsyncIterator[KmsPlace]:
             _blocking(raw),
             key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC"),
             key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY"),
-            hopped_s=_hopped(raw),
             # AWS rotates a key twenty-five times in its life.
             rotates=False,
         )
@@ -306,13 +292,9 @@ async def _pkcs11(folder: Path) -> AsyncIterator[KmsPlace]:
 
             return hsm.administer(decrypt)
 
-        async def hopped_s(sealed: EncryptedData) -> float:
-            # The module knows its sessions by the thread: the hop is measured with nothing to do.
-            return await raw_s(sealed) + await _hopped(lambda sealed: None)(sealed)
-
         provider = Pkcs11KMSProvider(hsm.config())
         secret, pair = hsm.make_secret(), hsm.make_pair("EC", P256)
-        place = KmsPlace("SoftHSM2", provider, label, raw_s, secret, pair, hopped_s=hopped_s)
+        place = KmsPlace("SoftHSM2", provider, label, raw_s, secret, pair)
         async with _closing(place):
             yield place
 

@@ -104,13 +104,7 @@ class LiveKeyrings(WrapKeyrings):
         await self._note_epoch()
         return self.state
 
-    async def load(
-        self,
-        name: str,
-        *,
-        create: KeyringRecord | None = None,
-        into: Keyring | None = None,
-    ) -> Keyring:
+    async def load(self, name: str, *, create: KeyringRecord | None = None, into: Keyring | None = None) -> Keyring:
         """Return the keyring ``name`` with all its usable versions.
 
         Args:
