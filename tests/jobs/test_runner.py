@@ -241,3 +241,23 @@ async def test_a_guarded_write_of_a_former_owner_is_refused(store: KeyStore, clo
     jobs = runner(store, clock)
     jobs.add(Job("sweep", 60, slow))
     assert await jobs.run_due() == [JobReport("sweep", "failed", ConflictError.code)]
+
+
+async def test_a_renewal_is_waited_for_no_longer_than_the_lease_holds(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeout, limits, is_enough = asyncio.timeout, [], asyncio.Event()
+
+    def noted(delay: float | None) -> asyncio.Timeout:
+        limits.append(delay)
+        if len(limits) == 2:
+            is_enough.set()
+        return timeout(delay)
+
+    async def works(lease: Lease) -> None:
+        await is_enough.wait()
+
+    monkeypatch.setattr(asyncio, "timeout", noted)
+    await JobRunner(store, lambda: "one", SystemClock(), lease_ttl_s=TTL_S).run_alone(Job("job", 0, works))
+    # A third of the lease was over when it was asked for.
+    assert all(limit is not None and limit <= 0.7 * TTL_S for limit in limits)

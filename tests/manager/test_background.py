@@ -122,6 +122,23 @@ def test_a_manager_may_move_to_another_event_loop() -> None:
     asyncio.run(km.close())
 
 
+def test_on_another_event_loop_the_hot_path_alone_starts_the_background_task_again() -> None:
+    km = KeyManager({"cloud": FakeKMS()}, default_key_id="app", store=MemoryKeyStore())
+    asyncio.run(km.initialize())
+
+    async def on_another_loop() -> bool:
+        km.default.local_encrypt(b"x")
+        while km.local_encrypt(b"x"):
+            # A pool of nonces at a time: the gate is asked for the next one.
+            assert km._session is not None
+            if km._session._task is not None and km._session._task.get_loop() is asyncio.get_running_loop():
+                return not km._session._task.done()
+        return False
+
+    assert asyncio.run(on_another_loop())
+    asyncio.run(km.close())
+
+
 def in_child(work: Callable[[], object]) -> Any:
     """Return what ``work`` returns in a child of a fork."""
     read, write = os.pipe()
@@ -168,6 +185,28 @@ def test_a_child_of_a_fork_is_a_node_of_its_own(tmp_path: Path, background: bool
     assert runs is background
     assert sealed[10:26] != km.local_encrypt(b"x")[10:26]
     assert km.local_decrypt(sealed) == b"child"
+    asyncio.run(km.close())
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_of_a_fork_that_uses_another_keyring_alone_is_a_node_too(tmp_path: Path) -> None:
+    provider = LocalKMSProvider(LocalKMSConfig(master_key=TEST_KEY))
+    km = KeyManager({"local": provider}, store=f"sqlite:///{tmp_path}/keys.db")
+
+    async def parent() -> Any:
+        await km.initialize()
+        return await km.keyring("people")
+
+    people = asyncio.run(parent())
+
+    async def child() -> bool:
+        people.local_encrypt(b"child")
+        assert km._session is not None
+        runs = km._session._task is not None
+        await km.close()
+        return runs
+
+    assert in_child(lambda: asyncio.run(child())) is True
     asyncio.run(km.close())
 
 

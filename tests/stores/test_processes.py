@@ -280,3 +280,27 @@ async def test_a_postgresql_store_is_durable_at_commit(postgres_url: str, config
     async with store._connections.begin(is_writing=True) as connection:
         assert (await connection.execute(text("SHOW synchronous_commit"))).scalar() == used
     await store.aclose()
+
+
+async def test_a_file_that_another_one_took_the_place_of_is_opened_anew(tmp_path: Path) -> None:
+    paths = [tmp_path / "keys.db", tmp_path / "backup.db"]
+    opened = [open_store(f"sqlite:///{path}") for path in paths]
+    ids = [(await store.open()).store_id for store in opened]
+    await opened[1].aclose()
+    paths[0].with_name("keys.db-wal").unlink(missing_ok=True)
+    paths[0].with_name("keys.db-shm").unlink(missing_ok=True)
+    paths[1].replace(paths[0])
+    async with opened[0].reading() as work:
+        assert (await work.state()).store_id == ids[1] != ids[0]
+    await opened[0].aclose()
+
+
+async def test_a_file_that_is_gone_is_not_written_to_any_more(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/keys.db")
+    await store.open()
+    for path in tmp_path.glob("keys.db*"):
+        path.unlink()
+    with pytest.raises(StoreUnavailableError):
+        async with store.transaction() as work:
+            await work.bump_epoch()
+    await store.aclose()

@@ -128,7 +128,7 @@ class JobRunner:
             await asyncio.sleep(self._ttl_s / 3)
             asked = self._clock.monotonic()
             try:
-                async with asyncio.timeout(self._ttl_s), self._store.transaction() as work:
+                async with asyncio.timeout(held_until - asked), self._store.transaction() as work:
                     renewed = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
             except (StorageOperationError, TimeoutError):
                 continue

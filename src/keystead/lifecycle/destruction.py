@@ -137,11 +137,9 @@ class Destruction:
             KeyStateError: the row changed since ``key`` was read.
             KeyInUseError: it is a WRAP key that still wraps others.
         """
-        tombstone = await self._change(
+        return await self._change(
             key.id, DataKeyState.DESTROYED, "key.destroy", (key.state,), read=key, wrapped_key=None
         )
-        await asyncio.to_thread(self._s.journal.append, self._live.store_id, destroyed=(key.id,))
-        return tombstone
 
     async def _change(
         self,
@@ -174,6 +172,9 @@ class Destruction:
             await self._s.audit.record(work, AuditEvent(action, key.keyring, key.id, details))
             epoch = await work.bump_epoch()
             changed = await work.change_key(key_id, key.state, state=target, published_epoch=epoch, **columns)
+        if target is DataKeyState.DESTROYED:
+            # Before anything else that may fail: a backup that brings the key back is known by it.
+            await asyncio.to_thread(self._s.journal.append, self._live.store_id, destroyed=(key_id,))
         await self._live.refresh()
         return changed
 

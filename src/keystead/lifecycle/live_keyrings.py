@@ -25,10 +25,11 @@ from keystead.errors import (
     StorageOperationError,
 )
 from keystead.lifecycle.creation import create_keyring, restored_error
+from keystead.lifecycle.noticing import mark_restored
 from keystead.lifecycle.surroundings import SUITES, Surroundings
 from keystead.lifecycle.wrap_keyrings import WrapKeyrings, retry_conflicts
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
-from keystead.ports import AuditEvent, UnitOfWork
+from keystead.ports import UnitOfWork
 from keystead.runtime.locks import NamedLocks
 
 log = logging.getLogger("keystead.lifecycle")
@@ -94,12 +95,8 @@ class LiveKeyrings(WrapKeyrings):
         """
         self.state = await self.surroundings.store.open()
         seen = await asyncio.to_thread(self.surroundings.journal.read, self.store_id)
-        if self.state.epoch < seen.epoch:
-            # Another process may have gone on meanwhile; what the journal says is in the store since before.
-            async with self.surroundings.store.reading() as work:
-                self.state = await work.state()
-            if self.state.epoch < seen.epoch and not self.state.restored:
-                self.state = await self._mark_restored()
+        if self.state.epoch < seen.epoch and not self.state.restored:
+            self.state = await self._mark_restored(seen.epoch)
         await self.wrap_ring(WRAP_KEYRING)
         await self._note_epoch()
         return self.state
@@ -143,9 +140,15 @@ class LiveKeyrings(WrapKeyrings):
         keys, failed = await self._unwrap_all(record, rows)
         await self.uses.loaded(name, (key.version for key in keys.values()), failed)
         ring = into or self.new_ring(name, SUITES.get(record.algorithm, 0), self.owner_of)
+        is_new = self._rings.get(name) is not ring
         self._records[ring] = record
         self._rings[name] = ring
-        await self._take(ring, rows, keys)
+        try:
+            await self._take(ring, rows, keys)
+        except BaseException:
+            if is_new:
+                del self._rings[name]  # empty, it would be taken for a loaded one
+            raise
         if reads != self._reads or self._lock(_REFRESH).locked():
             # A refresh that began before this keyring was known to it has passed it over.
             _, later, _ = await self._read(name, published_after=epoch)
@@ -202,7 +205,8 @@ class LiveKeyrings(WrapKeyrings):
                 rows = await _all_keys(work, published_after=since, only=self._is_in_use)
             self._reads += 1
             if state.epoch < known.epoch and not state.restored:
-                state = await self._mark_restored()
+                # Of the epoch that the rows are of: what was changed since is read by the next refresh.
+                state = replace(await self._mark_restored(known.epoch), epoch=state.epoch)
             is_complete = await self.merge(rows, anew=anew)
             self.state = state if is_complete else replace(state, epoch=known.epoch)
             if is_complete:
@@ -212,13 +216,10 @@ class LiveKeyrings(WrapKeyrings):
                     ring.block()
             return True
 
-    async def _mark_restored(self) -> StoreState:
-        log.error("the store went back to an earlier epoch: it was restored and encrypts no more until recovered")
-        self.has_noticed_restore = True
-        async with self.surroundings.store.transaction() as work:
-            await self.surroundings.audit.record(work, AuditEvent("store.restored"))
-            await work.set_restored(True)
-            return replace(await work.state(), restored=True)
+    async def _mark_restored(self, known: int) -> StoreState:
+        state, is_marked = await mark_restored(self.surroundings, known)
+        self.has_noticed_restore |= is_marked
+        return state
 
     async def merge(self, rows: Iterable[KeyRecord], *, anew: bool = False) -> bool:
         """Bring changed rows into the keyrings in use, and return whether every row could be dealt with.

@@ -87,7 +87,7 @@ class Rotation:
                 observed = before.active.version
             try:
                 if winner is None:
-                    row = await self._add_version(before, promote == "now", skip_versions)
+                    row = await self._add_version(before, promote == "now", skip_versions, during_recovery)
                 elif winner.state is DataKeyState.PRE_ACTIVE:
                     promoted = await self.promote(name, force=promote == "now")
                     if promoted is not None:
@@ -148,7 +148,7 @@ class Rotation:
                 (await work.state()).restored,
             )
 
-    async def _add_version(self, before: _Before, now: bool, skip: int) -> KeyRecord:
+    async def _add_version(self, before: _Before, now: bool, skip: int, during_recovery: bool) -> KeyRecord:
         """Insert the next version, wrapped before the transaction; ``ConflictError`` when somebody was faster."""
         keyring = before.keyring
         row = await self._wrapped(keyring, self._s.new_row(keyring, keyring.next_version + skip))
@@ -163,6 +163,8 @@ class Rotation:
             ):
                 raise ConflictError("another process rotated this keyring first")
             row = replace(row, published_epoch=await work.bump_epoch())
+            if (await work.state()).restored and not during_recovery:
+                raise restored_error()
             await self._s.audit.record(work, AuditEvent("key.rotate", keyring.name, row.id, {"version": row.version}))
             if now or await self._may_promote(work, row, active):
                 waiting = await work.keys(keyring=keyring.name, states=WAITING)

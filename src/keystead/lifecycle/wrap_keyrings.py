@@ -161,6 +161,9 @@ class WrapKeyrings:
         return key
 
     def _take_wrap_row(self, ring: Keyring, row: KeyRecord, key: bytes) -> None:
+        known = self._wrap_rows.get(row.id)
+        if known is not None and known.published_epoch > row.published_epoch:
+            row = known  # a poll came in while the KMS was asked
         self._wrap_rows[row.id] = row
         self._apply(ring, [row], {row.id: LoadedKey(row.id, row.version, bytearray(key))})
 

@@ -339,7 +339,7 @@ class ManagerCore:
         )
 
     def _new_session(self) -> Session:
-        return Session(self.surroundings(), self._options, self.default.ring, self._sources)
+        return Session(self.surroundings(), self._options, self.default.ring, self._sources, self._wake)
 
     async def _abandon(self, session: Session) -> None:
         """Undo a failed initialisation: no task, no loaded key, no heartbeat."""
@@ -356,8 +356,6 @@ class ManagerCore:
             return _shut_down()
         if self._session is None:
             return NotInitializedError("call `await km.initialize()` first, or use `async with`")
-        if self._session.is_asleep:
-            self._wake()
         return self._session.gate(ring, encrypting)
 
     def _wake(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -64,7 +64,7 @@ class SessionOptions:
 
 
 class Session:
-    """See the module. ``default`` is the ring handed out before it was loaded."""
+    """See the module. ``default`` is the ring handed out before it was loaded; ``wake`` starts the background task."""
 
     def __init__(
         self,
@@ -72,9 +72,11 @@ class Session:
         options: SessionOptions,
         default: Keyring,
         sources: Mapping[str, SourceScanner],
+        wake: Callable[[], None],
     ) -> None:
         self.surroundings = self._s = surroundings
         self._options = options
+        self._wake = wake
         self.live = LiveKeyrings(
             surroundings,
             gate=self.gate,
@@ -97,8 +99,8 @@ class Session:
         self._is_node = False
         self._known_until: float | None = None
         self._is_resting = False
-        # In a child of a fork, until something starts the background task; whoever asks the gate looks here.
-        self.is_asleep = False
+        # In a child of a fork, and where the loop of the background task is gone, until something starts it again.
+        self._is_asleep = False
 
     async def open(self) -> None:
         """Open the store, load the bound keyrings with one KMS call, and start the background task."""
@@ -142,6 +144,8 @@ class Session:
         """Return why ``ring`` must not be used now, or None."""
         if self._is_closed:
             return SystemShutdownError("the key manager is closed; open another")
+        if self._is_asleep and not self._is_closing:
+            self._wake()  # whoever uses nothing but the hot path comes by here alone
         if (refusal := self._watch.refusal()) is not None or not encrypting:
             return refusal
         if self.live.is_wrap_ring(ring):
@@ -159,12 +163,18 @@ class Session:
         """Start the background task unless it runs, or was not wanted."""
         loop = asyncio.get_running_loop()
         is_running = self._task is not None and not self._task.done() and self._task.get_loop() is loop
-        self.is_asleep = False
+        self._is_asleep = False
         if self._options.is_background and not is_running:
             self._is_resting = False
             self._task = loop.create_task(self._serve(), name="keystead-node")
+            self._task.add_done_callback(self._fall_asleep)
         if self._options.is_background and self.auditing is not None and self.auditing.trail.is_on:
             self.auditing.start()
+
+    def _fall_asleep(self, task: asyncio.Task[None]) -> None:
+        """Its loop ended the background task, or is gone: the next one that asks for a key starts another."""
+        if task is self._task and not self._is_closing:
+            self._is_asleep = True
 
     async def run_due(self) -> list[JobReport]:
         """Poll the store, and run what is due: what the background task does, for callers who own the schedule."""
@@ -352,7 +362,7 @@ class Session:
         self.live.drop_handles()
         if self.auditing is not None:
             self.auditing.in_child()
-        self.is_asleep = self._options.is_background
+        self._is_asleep = self._options.is_background
         for ring in self.live.rings():
             ring.renew()  # first: a lock that another thread of the parent held would never open
             ring.block()

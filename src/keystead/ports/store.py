@@ -59,8 +59,8 @@ class KeyChanges:
 class KeyReads(Protocol):
     """Reading keyrings and data keys inside a transaction."""
 
-    async def state(self) -> StoreState:
-        """Return the store's id, epoch and restored mark."""
+    async def state(self, *, lock: bool = False) -> StoreState:
+        """Return the store's id, epoch and restored mark; ``lock`` holds them until the transaction ends."""
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""

@@ -90,7 +90,7 @@ def sqlite_uri(path: Path, *, is_reading: bool = False) -> str:
     return f"file:{quote(str(path))}?{options}"
 
 
-def open_sqlite(path: Path) -> sqlite3.Connection:
+def open_sqlite(path: Path) -> Handle:
     """Return a handle on an SQLite file, in no transaction, that a fork can close."""
     handle = sqlite3.connect(
         sqlite_uri(path),
@@ -106,7 +106,9 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
 
 def _open_store(path: Path) -> sqlite3.Connection:
     """Return a handle on a store; text that is none, which only somebody else can have written, has escapes in it."""
+    file = _file_at(path)
     handle = open_sqlite(path)
+    handle.file = file
     handle.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     return handle
 
@@ -123,7 +125,7 @@ def async_sqlite(path: Path, opened: weakref.WeakSet[Any]) -> AsyncEngine:
     )
     begin_explicitly(engine.sync_engine)
     event.listen(engine.sync_engine, "connect", _remember_generation)
-    event.listen(engine.sync_engine, "checkout", _refuse_older_generation)
+    event.listen(engine.sync_engine, "checkout", partial(_refuse_what_is_over, path))
     return engine
 
 
@@ -194,9 +196,20 @@ def _remember_generation(connection: object, record: Any) -> None:
     record.info["generation"] = open_handles.generation
 
 
-def _refuse_older_generation(connection: object, record: Any, proxy: object) -> None:
+def _refuse_what_is_over(path: Path, connection: Any, record: Any, proxy: object) -> None:
+    """Have a handle opened anew that was closed before a fork, or is on a file that another one took the place of."""
     if record.info.get("generation") != open_handles.generation:
         raise DisconnectionError("closed before a fork")
+    if _file_at(path) != connection.driver_connection._conn.file:
+        raise DisconnectionError("another file is in its place")
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def async_postgresql(url: StoreUrl, opened: weakref.WeakSet[Any]) -> AsyncEngine:

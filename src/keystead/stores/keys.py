@@ -46,9 +46,11 @@ _POSTGRESQL_NOW: Final = "CAST(floor(extract(epoch FROM clock_timestamp()) * 100
 class KeyReadRows(Statements):
     """Reads keyrings and data keys; ``keystead.ports.KeyReads``."""
 
-    async def state(self) -> StoreState:
-        """Return the store's id, epoch and restored mark."""
-        row = await self._first(_STATE)
+    async def state(self, *, lock: bool = False) -> StoreState:
+        """Return the store's id, epoch and restored mark; ``lock`` holds them until the transaction ends."""
+        if lock:
+            self._require_writing()
+        row = await self._first(_STATE.with_for_update() if lock else _STATE)
         if row is None:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
         state = record(StoreState, store_state, {**row, "audited": bool(row["audited"])})
