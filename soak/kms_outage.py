@@ -22,6 +22,7 @@ from tests.services.openbao import OpenBao, dev_server
 
 WHERE: Final = "OpenBao behind the proxy"
 CALLERS: Final = 20
+MANY: Final = 5_000
 RECOVERY_S: Final = 5.0
 STEP_S: Final = 300
 GRACE_S: Final = 3600
@@ -58,8 +59,10 @@ async def _throttled(figures: Figures, server: OpenBao, calls: int) -> None:
             figures.equal(WHERE, f"{what}: of {calls} calls answered", answered, 0)
             figures.at_most(WHERE, f"{what}: % of calls made again", 100 * (made - calls) / calls, 10)
         else:
+            # One call in 125 meets the throttle in each of its three tries: of a few calls more may by chance.
+            wanted = 99 if calls >= MANY else 96
             figures.at_least(
-                WHERE, f"{what}: % of {calls} calls answered within the deadline", 100 * answered / calls, 99
+                WHERE, f"{what}: % of {calls} calls answered within the deadline", 100 * answered / calls, wanted
             )
             figures.tell(WHERE, f"{what}: requests a call", made / calls)
 

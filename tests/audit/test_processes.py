@@ -11,7 +11,7 @@ from tests.cli.conftest import environment
 
 def start(name: str, place: Place) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.audit.programs", name, place.url]
-    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE)
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, bufsize=0)
 
 
 async def test_a_killed_process_that_sealed_is_replaced_and_nothing_it_committed_is_lost(place: Place) -> None:

@@ -57,7 +57,7 @@ def test_a_second_signal_does_not_wait_for_the_input(folder: Path) -> None:
     pipe_in(process, b"before\n")
     until(lambda: has(folder / "app.log", b'"before"'))
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.05)
+    time.sleep(1)  # two signals that wait for the process to look at them are one
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     process.communicate()
@@ -85,7 +85,7 @@ def test_a_slow_kms_does_not_hold_the_pipe_up(folder: Path) -> None:
         "draw = KmsSessions.draw\n"
         "def slow(self, stream, **how):\n"
         "    open('asked', 'w').close()\n"
-        "    for _ in range(3000):\n"
+        "    for _ in range(30000):\n"
         "        time.sleep(0.01)\n"
         "        if __import__('os').path.exists('go'):\n"
         "            break\n"

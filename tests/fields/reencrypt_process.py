@@ -61,7 +61,7 @@ def main() -> None:
 
     async def run() -> None:
         async with manager(store) as km:
-            rows_per_s = None if KilledTable.nth else 250
+            rows_per_s = None if KilledTable.nth else 100
             report = await reencrypt(km, url, EMAIL, batch_rows=BATCH_ROWS, rows_per_s=rows_per_s)
             print(KilledTable.batches, report.rewritten)
 

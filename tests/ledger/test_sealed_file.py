@@ -66,7 +66,7 @@ def test_checkpoints_are_made_after_so_many_records_and_so_much_time(path: Path,
     with opened(path, kms, checkpoint_s=0.05, buffer_s=0.01) as log:
         before = path.read_bytes().count(b'"k":"checkpoint"')
         log.append(b"2")
-        until(lambda: path.read_bytes().count(b'"k":"checkpoint"') == before + 1)
+        until(lambda: path.read_bytes().count(b'"k":"checkpoint"') > before)
 
 
 def test_a_log_goes_on_where_it_ended(path: Path, kms: FakeKMS) -> None:

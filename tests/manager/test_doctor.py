@@ -189,15 +189,15 @@ async def test_a_clock_that_cannot_be_asked_is_a_warning(kms: FakeKMS) -> None:
 async def test_a_service_that_swallows_every_call_ends_at_the_deadline(kms: FakeKMS) -> None:
     kms.clock = SystemClock()
     kms.delay_s = 3600.0
-    report = await asyncio.wait_for(examined(kms, deadline_s=0.09), 5.0)
+    report = await asyncio.wait_for(examined(kms, deadline_s=0.9), 60.0)
     assert told(report, "reachable").status is Health.FAIL
     assert kms.calls.total() == 2
 
 
 async def test_a_service_that_is_slow_all_the_time_ends_at_the_deadline_too(kms: FakeKMS) -> None:
     kms.clock = SystemClock()
-    kms.delay_s = 0.04
-    report = await asyncio.wait_for(examined(kms, deadline_s=0.15), 5.0)
+    kms.delay_s = 0.4
+    report = await asyncio.wait_for(examined(kms, deadline_s=1.5), 60.0)
     assert "--timeout" in (told(report, "time").cure or "")
     assert told(report, "key").status is Health.OK
 

@@ -34,7 +34,11 @@ async def test_no_more_threads_are_used_than_allowed() -> None:
         return len(running)
 
     calls = [asyncio.create_task(workers.run(call)) for _ in range(5)]
-    await asyncio.sleep(0.1)
+    for _ in range(1000):
+        if len(running) == 2:
+            break
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
     assert len(running) == 2
     gate.set()
     await asyncio.gather(*calls)
@@ -72,10 +76,15 @@ async def test_a_closed_pool_takes_no_calls() -> None:
 
 
 async def test_a_call_that_waits_for_a_thread_when_the_pool_is_closed_ends_as_an_error_and_not_as_cancelled() -> None:
-    workers, gate = Workers("test", threads=1), threading.Event()
-    running = asyncio.create_task(workers.run(lambda: gate.wait(10)))
+    workers, begun, gate = Workers("test", threads=1), threading.Event(), threading.Event()
+
+    def call() -> bool:
+        begun.set()
+        return gate.wait(10)
+
+    running = asyncio.create_task(workers.run(call))
     waiting = asyncio.create_task(workers.run(lambda: None))
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(begun.wait, 10)
     workers.close()
     gate.set()
     assert await running
@@ -84,10 +93,15 @@ async def test_a_call_that_waits_for_a_thread_when_the_pool_is_closed_ends_as_an
 
 
 async def test_a_call_that_is_cancelled_while_the_pool_is_closed_is_cancelled() -> None:
-    workers, gate = Workers("test", threads=1), threading.Event()
-    running = asyncio.create_task(workers.run(lambda: gate.wait(10)))
+    workers, begun, gate = Workers("test", threads=1), threading.Event(), threading.Event()
+
+    def call() -> bool:
+        begun.set()
+        return gate.wait(10)
+
+    running = asyncio.create_task(workers.run(call))
     waiting = asyncio.create_task(workers.run(lambda: None))
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(begun.wait, 10)
     waiting.cancel()
     workers.close()
     gate.set()

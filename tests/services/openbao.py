@@ -30,7 +30,7 @@ from tests.components import missing
 from tests.services.install import ENVIRONMENTS
 
 ROOT_TOKEN: Final = "root-token-of-the-tests"
-START_WITHIN_S: Final = 20.0
+START_WITHIN_S: Final = 60.0
 
 
 class Reply(NamedTuple):

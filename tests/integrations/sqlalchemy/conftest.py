@@ -113,10 +113,10 @@ async def async_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def any_async_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """An empty database of each kind, for async code."""
-    url = make_url(f"sqlite+aiosqlite:///{tmp_path}/app.db")
+    url, how = make_url(f"sqlite+aiosqlite:///{tmp_path}/app.db"), {"timeout": 60}
     if request.param == "postgresql":
-        url = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+psycopg")
-    made = create_async_engine(url)
+        url, how = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+psycopg"), {}
+    made = create_async_engine(url, connect_args=how)
     yield made
     await made.dispose()
 

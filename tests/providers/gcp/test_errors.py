@@ -291,7 +291,7 @@ async def test_an_endpoint_where_nobody_listens_is_unreachable(transport: str, m
 async def test_no_answer_within_the_timeout_is_no_connection(
     transport: str, make: Make, service: FakeCloudKms, key: str
 ) -> None:
-    provider = make(transport=transport, timeout_s=0.2)
+    provider = make(transport=transport, timeout_s=1.0)
     await provider.encrypt(b"value", key)
     service.faults.black_hole()
     found = await caught(provider.encrypt(b"value", key))

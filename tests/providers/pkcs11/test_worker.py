@@ -80,8 +80,8 @@ async def test_the_callers_context_is_the_turns_own(worker: ModuleWorker) -> Non
 
 
 async def test_a_call_that_does_not_return_is_left_by_its_caller(worker: ModuleWorker, gate: Gate) -> None:
-    with pytest.raises(ProviderConnectionError, match=r"has not returned from this call after 0\.05 s") as caught:
-        await worker.run(gate, timeout_s=0.05)
+    with pytest.raises(ProviderConnectionError, match=r"has not returned from this call after 1\.?0? s") as caught:
+        await worker.run(gate, timeout_s=1.0)
     assert caught.value.retryable
 
 

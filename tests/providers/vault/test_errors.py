@@ -247,7 +247,7 @@ async def test_answers_that_are_not_vaults_are_an_outage(making: Making) -> None
 
 async def test_answers_that_are_cut_or_never_come_are_an_outage_that_is_tried_again(making: Making) -> None:
     key = making.bao.new_key()
-    provider = making.provider(timeout=0.2)
+    provider = making.provider(timeout=1.0)
     sealed = await provider.encrypt(b"value", key)
     making.proxy.truncate_next(path="decrypt")
     with pytest.raises(ProviderConnectionError):
@@ -256,7 +256,7 @@ async def test_answers_that_are_cut_or_never_come_are_an_outage_that_is_tried_ag
     with pytest.raises(ProviderConnectionError):
         await provider.decrypt(sealed)
     making.proxy.black_hole()
-    with pytest.raises(ProviderConnectionError, match=r"within 0\.2 s"):
+    with pytest.raises(ProviderConnectionError, match=r"within 1\.?0? s"):
         await provider.decrypt(sealed)
     making.proxy.heal()
     making.proxy.drop_next(2, path="decrypt")

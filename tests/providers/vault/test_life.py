@@ -85,7 +85,7 @@ async def test_closing_during_calls_ends_them_and_leaves_no_connection(making: M
 
 async def test_a_call_that_is_cancelled_leaves_at_once_and_the_provider_goes_on(making: Making) -> None:
     key = making.bao.shared_key()
-    provider = making.provider(timeout=0.3)
+    provider = making.provider(timeout=30)
     sealed = await provider.encrypt(b"value", key)
     making.proxy.black_hole()
     calls = [asyncio.create_task(provider.decrypt(sealed)) for _ in range(30)]
@@ -94,7 +94,7 @@ async def test_a_call_that_is_cancelled_leaves_at_once_and_the_provider_goes_on(
     for call in calls:
         call.cancel()
     results = await asyncio.gather(*calls, return_exceptions=True)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 5
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
     making.proxy.heal()
     assert await provider.decrypt(sealed) == b"value"

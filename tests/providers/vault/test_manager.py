@@ -169,7 +169,7 @@ async def test_two_processes_rotate_the_kek_at_once_and_one_version_is_made(
         return KeyManager({"vault": making.provider()}, default_key_id=key, store=store, background=False)
 
     async with manager() as one, manager() as two:
-        making.proxy.delay_s = 0.05
+        making.proxy.delay_s = 0.3
         await asyncio.gather(*(rewrap(km, new_kek_version=True, new_wrap_key=False) for km in (one, two)))
     assert bao.key(key)["latest_version"] == 2
     assert len(making.paths("/rotate")) == 1
