@@ -183,10 +183,8 @@ async def test_no_column_of_a_record_is_changed_unseen(sqlite_place: Place, valu
         columns = [row[1] for row in sqlite_place.execute("PRAGMA table_info(audit_log)")]
         assert len(columns) == 8
         for column in columns[1:]:
-            [[type_, former]] = sqlite_place.execute(
-                f"SELECT typeof({column}), {column} FROM audit_log WHERE seq = {seq}"
-            )
-            if type_ == "null" and value == "NULL":
+            [[former]] = sqlite_place.execute(f"SELECT {column} FROM audit_log WHERE seq = {seq}")
+            if former is None and value == "NULL":
                 continue
             try:
                 sqlite_place.execute(f"UPDATE audit_log SET {column} = {value} WHERE seq = {seq}")

@@ -129,8 +129,7 @@ async def backdate(world: World, key_id: int, by: timedelta) -> None:
 def raw(store: KeyStore) -> sqlite3.Connection:
     """Return the database of a store in memory, as its owner has it."""
     assert isinstance(store, MemoryKeyStore)
-    found: sqlite3.Connection = store._connections._database.raw  # type: ignore[attr-defined]  # of its own module
-    return found
+    return store._database.raw
 
 
 def copied(store: KeyStore) -> bytes:

@@ -15,7 +15,6 @@ from keystead.lifecycle import live_keyrings, noticing
 from keystead.manager import backup
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState, StoreState
-from keystead.stores.memory import MemoryKeyStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World, copied, polled, put_back, session_of
 
@@ -34,19 +33,14 @@ def before_it_marks(monkeypatch: pytest.MonkeyPatch, meanwhile: Meanwhile) -> No
     monkeypatch.setattr(live_keyrings, "mark_restored", late)
 
 
-def memory(world: World) -> MemoryKeyStore:
-    assert isinstance(world.store, MemoryKeyStore)
-    return world.store
-
-
 async def went_back(world: World, *managers: KeyManager) -> None:
     """Put the store back to before a rotation that the managers have seen."""
     await polled(*managers)
-    kept = copied(memory(world))
+    kept = copied(world.store)
     for _ in range(3):
         await managers[-1].rotate_data_key(promote="now")
     await polled(*managers)
-    put_back(memory(world), kept)
+    put_back(world.store, kept)
 
 
 async def test_a_store_that_was_recovered_meanwhile_is_not_marked_again(

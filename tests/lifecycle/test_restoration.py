@@ -27,7 +27,6 @@ from keystead.lifecycle.restoration import (
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState, StoreState
 from keystead.ports import KeyStore
-from keystead.stores.memory import MemoryKeyStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import CountingStore, World, copied, polled, put_back, session_of
 
@@ -39,11 +38,6 @@ async def recover(km: KeyManager) -> RecoveryReport:
     return await recover_store(session.live, session.lifecycle.rotation, session.lifecycle.destruction)
 
 
-def memory(world: World) -> MemoryKeyStore:
-    assert isinstance(world.store, MemoryKeyStore)
-    return world.store
-
-
 async def test_the_restore_drill(world: World, tmp_path: Path) -> None:
     """Backup, 50 rotations, restore of the backup."""
     async with world.open(state_dir=tmp_path) as km:
@@ -51,7 +45,7 @@ async def test_the_restore_drill(world: World, tmp_path: Path) -> None:
         hashed = km.hash_field(b"ada@example.org")
         await km.rotate_data_key()
         kept.append(km.local_encrypt(b"kept"))
-        backup = copied(memory(world))
+        backup = copied(world.store)
         lost = []
         for _ in range(50):
             await km.rotate_data_key()
@@ -59,7 +53,7 @@ async def test_the_restore_drill(world: World, tmp_path: Path) -> None:
         used = {row.version for row in await world.rows("default")}
         ids = {row.id for row in await world.rows()}
 
-    put_back(memory(world), backup)
+    put_back(world.store, backup)
     async with world.open(state_dir=tmp_path) as km:
         assert [km.local_decrypt(blob) for blob in kept] == [b"kept"] * 2
         assert km.hash_field(b"ada@example.org") == hashed
@@ -107,10 +101,10 @@ async def test_a_running_node_notices_the_restore_and_reads_what_it_has_in_memor
     async with world.open() as km:
         await polled(km)
         old = km.local_encrypt(b"old")
-        backup = copied(memory(world))
+        backup = copied(world.store)
         await km.rotate_data_key(promote="now")
         newer = km.local_encrypt(b"newer")
-        put_back(memory(world), backup)
+        put_back(world.store, backup)
         await polled(km)
         with pytest.raises(StoreRestoredError):
             km.local_encrypt(b"x")
@@ -127,12 +121,12 @@ async def test_a_node_that_slept_through_restore_and_recovery_encrypts_under_not
 ) -> None:
     async with world.open() as asleep:
         await polled(asleep)
-        backup = copied(memory(world))
+        backup = copied(world.store)
         await asleep.rotate_data_key(promote="now")
         tenant = await asleep.keyring("made after the backup")
         for sealed in (asleep.local_encrypt(b"x"), tenant.local_encrypt(b"x")):
             assert sealed
-        put_back(memory(world), backup)
+        put_back(world.store, backup)
         async with world.open() as other:
             async with world.store.transaction() as work:
                 await work.set_restored(True)
@@ -149,9 +143,9 @@ async def test_a_node_that_slept_through_restore_and_recovery_encrypts_under_not
 
 async def test_a_start_on_a_restored_store_marks_it_for_everybody(world: World, tmp_path: Path) -> None:
     async with world.open(state_dir=tmp_path) as km:
-        backup = copied(memory(world))
+        backup = copied(world.store)
         await km.rotate_data_key()
-    put_back(memory(world), backup)
+    put_back(world.store, backup)
     async with world.open(state_dir=tmp_path):
         pass
     async with world.open() as km:  # which remembers nothing
@@ -208,14 +202,14 @@ async def test_what_was_destroyed_after_the_backup_is_destroyed_again(
         kept = km.local_encrypt(b"kept")
         session = await session_of(km)
         await session.lifecycle.rotation.rotate(WRAP_KEYRING)
-        backup = copied(memory(world))  # in which WRAP version 1 still wraps everything
+        backup = copied(world.store)  # in which WRAP version 1 still wraps everything
         await session.lifecycle.rewrap.run(new_wrap_version=False)
         doomed = [(await world.rows("default"))[0], (await world.rows(WRAP_KEYRING))[0]]
         for key in doomed:
             await session.lifecycle.destruction.schedule(key.id, without_sources=True)
         clock.advance(31 * DAY)
         assert len(await session.lifecycle.destruction.run_due()) == 2
-    put_back(memory(world), backup)
+    put_back(world.store, backup)
     async with world.open(state_dir=tmp_path, grace_s=None) as km:
         report = await recover(km)
         assert report.destroyed_again == sorted(key.id for key in doomed)
@@ -240,10 +234,10 @@ async def test_a_wrap_key_that_still_wraps_something_survives_the_recovery(
         [old, _] = await world.rows("default")
         async with world.store.transaction() as work:
             await work.change_key(old.id, old.state, wrapped_key=bytes(len(old.wrapped_key or b"")))
-        backup = copied(memory(world))
+        backup = copied(world.store)
         wrap = (await world.rows(WRAP_KEYRING))[0]
         session.surroundings.journal.append(session.live.store_id, destroyed=[wrap.id], epoch=10_000)
-    put_back(memory(world), backup)
+    put_back(world.store, backup)
     async with world.open(state_dir=tmp_path, grace_s=None) as km:
         report = await recover(km)
         assert report.destroyed_again == []

@@ -146,9 +146,8 @@ class AuditRows(KeyWriteRows):
         found: list[AuditSessionRow] = []
         wanted = sorted(ids)
         columns = audit_sessions.c
-        node = cast(columns.node, LargeBinary) if self._is_sqlite else columns.node
         for at in range(0, len(wanted), _AT_ONCE):
-            query = select(columns.id, node, cast(columns.wrapped_key, LargeBinary), columns.begun_ms)
+            query = select(columns.id, columns.node, cast(columns.wrapped_key, LargeBinary), columns.begun_ms)
             for name, where, key, begun_ms in await self._tuples(
                 query.where(columns.id.in_(wanted[at : at + _AT_ONCE]))
             ):

@@ -17,7 +17,7 @@ from keystead.ports import (
     ReencryptionState,
 )
 from keystead.stores.keys import KeyReadRows
-from keystead.stores.records import record
+from keystead.stores.records import as_record
 from keystead.stores.tables import fields, reencryption_chunks, reencryptions
 
 _CHANGEABLE: Final = frozenset({"state", "batch_rows", "target", "frontier", "exhausted", "rows_total"})
@@ -32,12 +32,12 @@ class FieldRows(KeyReadRows):
         query = select(fields).order_by(fields.c.id)
         if index_keyring is not None:
             query = query.where(fields.c.index_keyring == index_keyring)
-        return [record(FieldRecord, fields, row) for row in await self._all(query)]
+        return [as_record(FieldRecord, fields, row) for row in await self._all(query)]
 
     async def find_field(self, field_id: str) -> FieldRecord | None:
         """Return a registered field."""
         row = await self._first(select(fields).where(fields.c.id == field_id))
-        return None if row is None else record(FieldRecord, fields, row)
+        return None if row is None else as_record(FieldRecord, fields, row)
 
     async def put_field(self, record: FieldRecord) -> None:
         """Register a field, or change what is registered under its id."""
@@ -157,7 +157,7 @@ class ReencryptionRows(KeyReadRows):
             owner=owner, until_ms=now + ttl_ms, token=case((is_ours, table.c.token), else_=table.c.token + 1)
         )
         row = await self._write(claim.returning(table))
-        return None if row is None else record(ChunkRecord, reencryption_chunks, row)
+        return None if row is None else as_record(ChunkRecord, reencryption_chunks, row)
 
     async def save_chunk(self, chunk: ChunkRecord, ttl_ms: int) -> ChunkRecord:
         """Write a chunk's cursor, counts, failures and end, and renew its lease; a ``ttl_ms`` of 0 gives it back.
@@ -189,13 +189,13 @@ class ReencryptionRows(KeyReadRows):
             raise ConflictError(
                 f"chunk {chunk.number} of re-encryption {chunk.job_id} was lost to another owner; leave it to that one"
             )
-        return record(ChunkRecord, reencryption_chunks, row)
+        return as_record(ChunkRecord, reencryption_chunks, row)
 
     async def chunks(self, job_id: str) -> list[ChunkRecord]:
         """Return a job's chunks by number."""
         table = reencryption_chunks
         query = select(table).where(table.c.job_id == job_id).order_by(table.c.number)
-        return [record(ChunkRecord, reencryption_chunks, row) for row in await self._all(query)]
+        return [as_record(ChunkRecord, reencryption_chunks, row) for row in await self._all(query)]
 
 
 def _require_owner(owner: str, ttl_ms: int) -> None:
@@ -208,4 +208,4 @@ def _row_of(chunk: ChunkRecord) -> Mapping[str, Any]:
 
 
 def _job(row: RowMapping) -> ReencryptionRecord:
-    return record(ReencryptionRecord, reencryptions, row)
+    return as_record(ReencryptionRecord, reencryptions, row)

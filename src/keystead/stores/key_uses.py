@@ -7,7 +7,7 @@ from sqlalchemy import delete, or_, select
 from keystead.errors import KeyNotFoundError
 from keystead.model.patterns import TENANT_PLACE, covers, is_pattern
 from keystead.ports import KeyUse
-from keystead.stores.records import record
+from keystead.stores.records import as_record
 from keystead.stores.tables import key_uses, keyrings
 from keystead.stores.transaction import Statements
 
@@ -26,7 +26,7 @@ class KeyUseRows(Statements):
             query = query.where(
                 or_(key_uses.c.keyring == keyring, key_uses.c.keyring.contains(TENANT_PLACE, autoescape=True))
             )
-        uses = [record(KeyUse, key_uses, row) for row in await self._all(query)]
+        uses = [as_record(KeyUse, key_uses, row) for row in await self._all(query)]
         return uses if keyring is None else [use for use in uses if covers(use.keyring, keyring)]
 
     async def declare_use(self, use: KeyUse) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports import KeyChanges
-from keystead.stores.records import damaged, record
+from keystead.stores.records import as_record, damaged
 from keystead.stores.tables import data_keys, keyrings, store_state
 from keystead.stores.transaction import Statements
 
@@ -53,7 +53,7 @@ class KeyReadRows(Statements):
         row = await self._first(_STATE.with_for_update() if lock else _STATE)
         if row is None:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
-        state = record(StoreState, store_state, {**row, "audited": bool(row["audited"])})
+        state = as_record(StoreState, store_state, {**row, "audited": bool(row["audited"])})
         # It names the file of the state journal, too.
         if _STORE_ID.fullmatch(state.store_id) is None:
             raise damaged(store_state, row, "store_id")
@@ -303,8 +303,8 @@ def _checked_changes(expected: DataKeyState, changes: Mapping[str, Any]) -> dict
 
 
 def _keyring(row: RowMapping) -> KeyringRecord:
-    return record(KeyringRecord, keyrings, row)
+    return as_record(KeyringRecord, keyrings, row)
 
 
 def _key(row: RowMapping) -> KeyRecord:
-    return record(KeyRecord, data_keys, row)
+    return as_record(KeyRecord, data_keys, row)

@@ -9,7 +9,7 @@ from sqlalchemy import and_, case, delete, or_, select, update
 from keystead.errors import ConflictError, InvalidInputError
 from keystead.ports import Lease, NodeRecord
 from keystead.stores.keys import KeyReadRows
-from keystead.stores.records import record
+from keystead.stores.records import as_record
 from keystead.stores.tables import leases, nodes, store_state
 
 MAX_TOKEN: Final = 2**53
@@ -23,7 +23,7 @@ class LeaseRows(KeyReadRows):
     async def find_lease(self, name: str) -> Lease | None:
         """Return a lease as it stands, expired or not; its owner is empty where it was given back."""
         row = await self._first(select(leases).where(leases.c.name == name))
-        return None if row is None else record(Lease, leases, row)
+        return None if row is None else as_record(Lease, leases, row)
 
     async def claim_lease(
         self, name: str, owner: str, ttl_ms: int, *, floor: int = 0, longest_ms: int | None = None
@@ -56,7 +56,7 @@ class LeaseRows(KeyReadRows):
             where=or_(*is_free),
         )
         row = await self._write(claim.returning(leases))
-        return None if row is None else record(Lease, leases, row)
+        return None if row is None else as_record(Lease, leases, row)
 
     async def check_lease(self, lease: Lease) -> None:
         """Raise ``ConflictError`` when the lease's token is no longer the newest.
@@ -95,7 +95,7 @@ class LeaseRows(KeyReadRows):
     async def live_nodes(self) -> list[NodeRecord]:
         """Return the nodes whose heartbeat has not expired."""
         query = select(nodes).where(nodes.c.until_ms > await self.now_ms()).order_by(nodes.c.node_id)
-        return [record(NodeRecord, nodes, row) for row in await self._all(query)]
+        return [as_record(NodeRecord, nodes, row) for row in await self._all(query)]
 
     async def drop_expired(self) -> int:
         """Remove expired leases' owners and expired nodes; return how many."""

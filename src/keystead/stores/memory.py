@@ -31,9 +31,9 @@ class MemoryKeyStore:
         self._clock = clock
         self._pid = os.getpid()
         self._has_schema = False
-        database = _Memory()
-        weakref.finalize(self, sqlite3.Connection.close, database.raw)
-        self._connections = Connections(database)
+        self._database = _Memory()
+        weakref.finalize(self, sqlite3.Connection.close, self._database.raw)
+        self._connections = Connections(self._database)
 
     @property
     def is_durable(self) -> bool:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 _MAX_TOLD: Final = 80
 
 
-def record(kind: Callable[..., T], table: Table, row: RowMapping | Mapping[str, Any]) -> T:
+def as_record(kind: Callable[..., T], table: Table, row: RowMapping | Mapping[str, Any]) -> T:
     """Return a row as a dataclass that has its columns as fields; text becomes the field's enum.
 
     Raises:
@@ -69,4 +69,4 @@ def damaged(table: Table, row: RowMapping | Mapping[str, Any], column: str) -> S
     )
 
 
-__all__ = ["damaged", "record"]
+__all__ = ["as_record", "damaged"]

@@ -73,7 +73,7 @@ class MarkReader:
         """
         async with self.store.reading() as work:
             store, row = await work.state(), await work.audit_state()
-            state = None if row is None else vouched_state(row, self.keys, self.store_id)
+            state = vouched_state(row, self.keys, self.store_id)
             size = await size_beside(work, state)
             has_log = row is not None or size > 0
             if state is not None and state.size < size:

@@ -43,7 +43,7 @@ async def standing(
     Raises:
         StorageOperationError: neither state nor records say it.
     """
-    state = None if row is None else vouched_state(row, keys, store_id)
+    state = vouched_state(row, keys, store_id)
     size = await size_beside(work, state)
     if state is None:
         log.error("the state of the audit trail is gone, or not authentic; it is taken from the records")
@@ -63,8 +63,10 @@ async def size_beside(work: UnitOfWork, state: TrailState | None) -> int:
     return await work.audit_size(before=(0 if state is None else state.size) + FARTHEST)
 
 
-def vouched_state(row: AuditStateRow, keys: StateKeys, store_id: str) -> TrailState | None:
-    """Return the state in a row; None where its code is another one, or it is none."""
+def vouched_state(row: AuditStateRow | None, keys: StateKeys, store_id: str) -> TrailState | None:
+    """Return the state in a row; None where its code is another one, or it is none, or there is no row."""
+    if row is None:
+        return None
     key = keys.find(row.key_id)
     try:
         state = TrailState.parse(row.state)

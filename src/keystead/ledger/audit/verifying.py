@@ -186,7 +186,7 @@ class TrailReader:
     async def _compare_state(self, report: AuditReport, root: bytes | None) -> None:
         """See that the state beside the log is authentic, and of just these records."""
         row = await self.work.audit_state()
-        state = None if row is None else vouched_state(row, self.state_keys, self.store_id)
+        state = vouched_state(row, self.state_keys, self.store_id)
         size = await size_beside(self.work, state)
         found: tuple[ErrorType, str] | None = None
         if row is not None and state is None and self.state_keys.find(row.key_id) is None:
@@ -224,7 +224,7 @@ class TrailReader:
     def _stream(self, bridge: _Bridge) -> str:
         """Return the stream's name: as the state says it, which only a node can have written; else as the log does."""
         row = bridge.state()
-        state = None if row is None else vouched_state(row, self.state_keys, self.store_id)
+        state = vouched_state(row, self.state_keys, self.store_id)
         if state is not None:
             return state.stream
         first = [] if self.archive else [row.line for row in bridge.page(-1, 1)]
