@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import Enum, IntEnum
 from typing import Any
 from uuid import UUID
 
@@ -113,6 +114,29 @@ def test_a_tenant_is_named_where_and_only_where_there_is_one(tenant: str | None,
 def test_records_are_named_as_the_vectors_say(case: dict[str, Any]) -> None:
     columns = tuple(READ[kind](value) for kind, value in case["columns"])
     assert record_text(columns) == case["record"]
+
+
+class Org(str, Enum):  # noqa: UP042 -- the text of a StrEnum is its value already
+    """As the application holds it; the column holds the text."""
+
+    ACME = "acme"
+
+
+class Level(IntEnum):
+    """As the application holds it, with a text of its own; the column holds the number."""
+
+    HIGH = 3
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def test_a_member_of_an_enumeration_names_what_its_column_holds() -> None:
+    assert record_text(Org.ACME) == "acme"
+    assert type(record_text(Org.ACME)) is str
+    assert record_text((Org.ACME, Level.HIGH)) == record_text(("acme", 3))
+    assert Field("t", "c", tenant="org").read_tenant(Org.ACME) == "acme"
+    assert Field("t", "c", tenant="level").read_tenant(Level.HIGH) == "3"
 
 
 @pytest.mark.parametrize(

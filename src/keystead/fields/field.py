@@ -182,7 +182,8 @@ def record_text(record: object) -> str:
     """Return the text that names a record in the ciphertext: injective for the values of one set of columns.
 
     str as it is, int in decimal, UUID in lower-case hyphenated hex, bytes in hex, date as YYYY-MM-DD; several columns
-    as ``u32`` decimal length, colon, text, one after the other.
+    as ``u32`` decimal length, colon, text, one after the other. Members of an enumeration that are str or int as well
+    name what they are made of.
 
     Raises:
         InvalidInputError: None, empty, or of another class.
@@ -197,9 +198,12 @@ def record_text(record: object) -> str:
             "a field is bound to its record, and this one has no id yet: give the row its primary key first, or a row "
             "key column (docs/guides/encrypted-columns.md)"
         )
+    # By the base class: a member of an enumeration has a text of its own, and the column holds what it is made of.
     if isinstance(record, str):
-        return str(record)
-    if isinstance(record, int | UUID):
+        return str.__str__(record)
+    if isinstance(record, int):
+        return int.__repr__(int(record))
+    if isinstance(record, UUID):
         return str(record)
     if isinstance(record, bytes | bytearray | memoryview):
         return bytes(record).hex()
