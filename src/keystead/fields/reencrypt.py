@@ -61,7 +61,8 @@ async def reencrypt(
         km: an initialised manager.
         url: the application's database, SQLite or PostgreSQL, in the form of a store URL.
         field: as the application declares it.
-        key_column: columns by which rows are read in order, unique together; the primary key if none is given.
+        key_column: columns by which rows are read in order, kept apart by a unique constraint and never NULL; the
+            primary key if none is given.
         batch_rows: rows read and written at once.
         workers: threads here.
         rows_per_s: at most so many rows a second are read, over all workers here.
@@ -144,9 +145,10 @@ class Place:
             return table.count()
 
     def check(self) -> None:
-        """Raise ``InvalidInputError`` where a table or column is missing, or cannot be read for sure; blocks."""
+        """Raise ``InvalidInputError`` where a table or column is missing, or rows cannot be read for sure; blocks."""
         with contextlib.closing(self.table()) as table:
             unsure = table.layout.perhaps_uuids
+            table.require_key()
         field = self.field
         declared = [*zip(field.record_columns, field.record_types, strict=True)]
         declared += [] if field.tenant is None else [(field.tenant, field.tenant_type)]

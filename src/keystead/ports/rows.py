@@ -52,6 +52,13 @@ class ApplicationRows(Protocol):
     def layout(self) -> RowLayout:
         """Where the columns stand in a row; asks the database at the first use."""
 
+    def require_key(self) -> None:
+        """Make sure that reading by key passes no row by.
+
+        Raises:
+            InvalidInputError: two rows may have one key, or a row has NULL in it.
+        """
+
     def count(self) -> int:
         """Return how many rows there are."""
 

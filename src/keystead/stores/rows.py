@@ -72,6 +72,7 @@ class RowTable:
         self._connection: Connection | None = None
         self._generation = 0
         self._layout: RowLayout | None = None
+        self._has_nullable_key = False
         self._sql: Statements
 
     @property
@@ -83,6 +84,24 @@ class RowTable:
             self.close()
         assert self._layout is not None  # noqa: S101 -- reflecting made it or raised
         return self._layout
+
+    def require_key(self) -> None:
+        """Raise ``InvalidInputError`` where two rows may have one key, or a row has NULL in it."""
+        statements = self._statements
+        key = ", ".join(self._names.key)
+        unique: dict[object, set[object]] = {}
+        for index, column in self._all(*statements.unique_columns()):
+            unique.setdefault(index, set()).add(column)
+        if not any(columns.issubset(self._names.key) for columns in unique.values()):
+            raise InvalidInputError(
+                f"two rows of table {self._names.table!r} may have the same {key}, and one of them would be passed by; "
+                "name columns that the primary key or a unique constraint keeps apart with key_column= (--key)"
+            )
+        if self._has_nullable_key and self._all(statements.null_key()):
+            raise InvalidInputError(
+                f"a row of table {self._names.table!r} has NULL in its key, {key}, and would be passed by; give it a "
+                "value, or name columns that are never NULL with key_column= (--key)"
+            )
 
     def count(self) -> int:
         """Return how many rows there are."""
@@ -195,7 +214,7 @@ class RowTable:
         names = self._names
         looking = inspect(connection)
         try:
-            types = {each["name"]: each["type"] for each in looking.get_columns(names.table, schema=names.schema)}
+            found = {each["name"]: each for each in looking.get_columns(names.table, schema=names.schema)}
             key = names.key or tuple(looking.get_pk_constraint(names.table, schema=names.schema)["constrained_columns"])
         except NoSuchTableError:
             raise InvalidInputError(f"the database has no table {names.table!r}; check the URL and the name") from None
@@ -203,7 +222,8 @@ class RowTable:
             raise InvalidInputError(
                 f"table {names.table!r} has no primary key; name columns that are unique together with key_column="
             )
-        names = names.with_key(key)
+        types = {name: each["type"] for name, each in found.items()}
+        names = self._names = names.with_key(key)
         columns = list(key)
         for name in (*self._record, *((self._tenant,) if self._tenant else ()), names.column):
             if name not in columns:
@@ -211,6 +231,7 @@ class RowTable:
         for name in {*columns, *names.indexes, *((names.plaintext,) if names.plaintext else ())}:
             if name not in types:
                 raise InvalidInputError(f"table {names.table!r} has no column {name!r}")
+        self._has_nullable_key = any(found[name]["nullable"] for name in key)
         plaintext = guard = None
         if names.plaintext is not None:
             plaintext, guard = len(columns), len(columns) + 1

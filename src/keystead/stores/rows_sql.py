@@ -38,6 +38,8 @@ class Statements(Protocol):
 
     keys_at_once: int
 
+    def unique_columns(self) -> tuple[str, Sequence[object]]: ...
+    def null_key(self) -> str: ...
     def count(self) -> str: ...
     def versions(self) -> str: ...
     def count_plaintext(self) -> str: ...
@@ -69,6 +71,9 @@ class _Common:
             wanted += [self._plaintext, self.guard_of.format(self._plaintext)]
         self._wanted = ", ".join([*wanted, *self._indexes])
         self._key = ", ".join(self._keys)
+
+    def null_key(self) -> str:
+        return f"SELECT 1 FROM {self._table} WHERE {' OR '.join(f'{name} IS NULL' for name in self._keys)} LIMIT 1"
 
     def count(self) -> str:
         return f"SELECT count(*) FROM {self._table}"
@@ -109,6 +114,14 @@ class SqliteStatements(_Common):
     def __init__(self, names: TableNames, columns: Sequence[str], quote: Callable[[str], str]) -> None:
         super().__init__(names, columns, quote)
         self.keys_at_once = SQLITE_PARAMETERS // len(self._keys)
+
+    def unique_columns(self) -> tuple[str, Sequence[object]]:
+        # The name of an expression's column is NULL. A primary key that is the row id has no index.
+        statement = (
+            "SELECT l.name, i.name FROM pragma_index_list(?1, ?2) l, pragma_index_info(l.name, ?2) i "
+            'WHERE l."unique" AND NOT l.partial UNION ALL SELECT NULL, name FROM pragma_table_info(?1, ?2) WHERE pk'
+        )
+        return statement, (self._names.table, self._names.schema or "main")
 
     def versions(self) -> str:
         return f"SELECT substr({self._column}, 3, 8), count(*) FROM {self._table} GROUP BY 1"
@@ -168,6 +181,16 @@ class PostgresStatements(_Common):
         super().__init__(names, columns, quote)
         self._key_kinds = [kinds[name] for name in names.key]
         self._record_kind = record_kind
+
+    def unique_columns(self) -> tuple[str, Sequence[object]]:
+        table = self._table.replace("'", "''")
+        statement = (
+            "SELECT i.indexrelid, a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
+            "AND a.attnum = ANY((i.indkey::int2[])[0:i.indnkeyatts - 1]) "
+            f"WHERE i.indrelid = '{table}'::regclass AND i.indisunique AND i.indisvalid "
+            "AND i.indpred IS NULL AND i.indexprs IS NULL"
+        )
+        return statement, ()
 
     def versions(self) -> str:
         return f"SELECT substring({self._column} FROM 3 FOR 8), count(*) FROM {self._table} GROUP BY 1"
