@@ -1,12 +1,18 @@
-"""Rows are read by a key that passes none by, or not at all."""
+"""Rows are read by a key that passes none by, or not at all; a job goes on by the key and declaration it began with."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from keystead.errors import InvalidInputError
-from keystead.fields import plan, reencrypt, reencryptions
+from keystead.fields import Exact, Field, Normalised, ReencryptProgress, plan, reencrypt, reencryptions
+from keystead.fields.job_records import Target
 from keystead.manager.manager import KeyManager
+from keystead.ports import ReencryptionState
 from tests.fakes.world import World
 from tests.fields.application import EMAIL, Application
 
@@ -83,3 +89,78 @@ async def test_a_primary_key_in_which_a_row_has_null_is_refused(world: World, sq
         sqlite_app.run("UPDATE people SET code = NULL WHERE id < 3")
         with pytest.raises(InvalidInputError, match="has NULL in its key, code"):
             await reencrypt(km, sqlite_app.url, EMAIL)
+
+
+async def stopped(km: KeyManager, app: Application, field: Field, **how: Any) -> str:
+    """Begin a job, let it fail after a batch, and return its id."""
+
+    def fail(progress: ReencryptProgress) -> None:
+        raise RuntimeError("the caller's own failure")
+
+    with pytest.raises(RuntimeError):
+        await reencrypt(km, app.url, field, batch_rows=2, on_progress=fail, **how)
+    return (await reencryptions(km))[-1].id
+
+
+async def test_a_job_that_was_begun_by_another_key_is_begun_anew(world: World, app: Application) -> None:
+    async with world.open() as km:
+        make(app, km, KEPT_APART["a unique constraint"])
+        # The first by one key are the last by the other.
+        app.run("UPDATE people SET code = 'd' || (99 - id)")
+        await km.rotate_data_key(promote="now")
+        first = await stopped(km, app, EMAIL, key_column="code")
+        report = await reencrypt(km, app.url, EMAIL, batch_rows=2)
+        assert (report.job_id != first, report.read, report.is_complete) == (True, ROWS, True)
+        assert len(set(app.rows("SELECT substr(email, 3, 8) FROM people"))) == 1
+        states = {job.id: job.state for job in await reencryptions(km)}
+        assert states == {first: ReencryptionState.CANCELLED, report.job_id: ReencryptionState.DONE}
+
+
+@pytest.mark.parametrize(
+    ("change", "is_new"),
+    [
+        ({}, False),
+        ({"allow_envelopes": True}, False),
+        ({"record": "code"}, True),
+        ({"record_type": str}, True),
+        ({"type": bytes}, True),
+        ({"encrypt_null": True}, True),
+        ({"former_keyrings": ("former",)}, True),
+        ({"keyring": "other"}, True),
+        ({"tenant": "shop"}, True),
+        ({"index_keyring": "other"}, True),
+        ({"indexes": (Exact(size=20),)}, True),
+        ({"indexes": (Exact(), Normalised())}, True),
+    ],
+)
+def test_a_target_is_another_where_the_declaration_treats_rows_in_another_way(
+    change: dict[str, Any], is_new: bool
+) -> None:
+    field = replace(EMAIL, indexes=(Exact(),))
+    first, second = (Target(1, (1,), False, None, ("id",), each) for each in (field, replace(field, **change)))
+    assert (first.to_json() != second.to_json()) is is_new
+
+
+async def test_a_job_begun_under_another_declaration_is_begun_anew(world: World, sqlite_app: Application) -> None:
+    async with world.open() as km:
+        make(sqlite_app, km, KEPT_APART["a primary key"])
+        await km.rotate_data_key(promote="now")
+        first = await stopped(km, sqlite_app, EMAIL)
+        report = await reencrypt(km, sqlite_app.url, replace(EMAIL, encrypt_null=True))
+        assert (report.job_id != first, report.read) == (True, ROWS)
+
+
+async def test_a_job_of_a_release_that_kept_less_of_its_target_is_begun_anew(
+    world: World, sqlite_app: Application
+) -> None:
+    async with world.open() as km:
+        make(sqlite_app, km, KEPT_APART["a primary key"])
+        await km.rotate_data_key(promote="now")
+        first = await stopped(km, sqlite_app, EMAIL)
+        surroundings = (await km.session()).surroundings
+        async with surroundings.store.transaction() as work:
+            (job,) = await work.reencryptions()
+            kept = {name: json.loads(job.target)[name] for name in ("active", "indexes", "verify", "plaintext")}
+            await work.change_reencryption(first, job.state, target=json.dumps(kept, separators=(",", ":")))
+        report = await reencrypt(km, sqlite_app.url, EMAIL)
+        assert (report.job_id != first, report.read, report.is_complete) == (True, ROWS, True)

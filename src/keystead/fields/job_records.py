@@ -11,6 +11,7 @@ from typing import Final
 
 from keystead.errors import ConflictError, KeyNotFoundError
 from keystead.fields.cipher import FieldCipher
+from keystead.fields.field import Field
 from keystead.fields.surroundings import Manager, Surroundings
 from keystead.model import DataKeyState
 from keystead.model.patterns import TENANT_PLACE, is_pattern
@@ -29,44 +30,58 @@ _SLACK = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a job brings rows to: the active data key (of a field with one keyring), and the live index versions.
+    """What a job brings rows to, and how: a job with another one cannot be gone on with.
 
-    ``verify`` says that every index is computed: which of those that are there are of older keys cannot be seen.
+    The active data key (of a field with one keyring), the live index versions, the columns by which rows are read, and
+    the declaration of the field. ``verify`` says that every index is computed: which of those that are there are of
+    older keys cannot be seen.
     """
 
     active: int | None
     indexes: tuple[int, ...]
     verify: bool
-    plaintext: str | None = None
+    plaintext: str | None
+    key: tuple[str, ...]
+    field: Field
 
     def to_json(self) -> str:
-        """Return the text the store keeps."""
+        """Return the text the store keeps, and by which targets are compared: one target has one text."""
         active = None if self.active is None else str(self.active)
         body = {"active": active, "indexes": self.indexes, "verify": self.verify, "plaintext": self.plaintext}
-        return json.dumps(body, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Target:
-        """Return the target of a text of ``to_json``."""
-        body = json.loads(text)
-        active = None if body["active"] is None else int(body["active"])
-        return cls(active, tuple(body["indexes"]), body["verify"], body["plaintext"])
+        return json.dumps({**body, "key": self.key, "field": _declared(self.field)}, separators=(",", ":"))
 
 
-def target_of(cipher: FieldCipher, registered: FieldRecord, plaintext: str | None) -> Target:
-    """Return what rows of a field are to be brought to now."""
+def _declared(field: Field) -> dict[str, object]:
+    """Return what of a declaration says what becomes of a row."""
+    types = [None if kind is None else kind.__name__ for kind in (*field.record_types, field.tenant_type)]
+    return {
+        "type": field.value_type.name,
+        "record": field.record_columns,
+        "tenant": field.tenant,
+        "types": types,
+        "keyring": field.keyring,
+        "former_keyrings": field.former_keyrings,
+        "indexes": [[index.name, index.size] for index in field.indexes],
+        "index_keyring": field.index_keyring,
+        "encrypt_null": field.encrypt_null,
+    }
+
+
+def target_of(cipher: FieldCipher, registered: FieldRecord, plaintext: str | None, key: tuple[str, ...]) -> Target:
+    """Return what rows of a field are to be brought to now, read by the columns of ``key``."""
     field = cipher.field
     ring = None if field.has_keyring_per_tenant else cipher.keyrings.find(field.keyring)
     active = None if ring is None else ring.snapshot.active
     versions = cipher.index_versions
     verify = bool(versions) and (len(versions) > 1 or registered.indexed_version != versions[-1])
-    return Target(active, versions, verify, plaintext)
+    return Target(active, versions, verify, plaintext, key, field)
 
 
 async def job_for(
     s: Surroundings, registered: FieldRecord, target: Target, *, batch_rows: int, dry_run: bool, resume: bool
 ) -> tuple[ReencryptionRecord, bool]:
     """Return the unfinished job to go on with, or a new one, and whether it is new. Older ones are cancelled."""
+    wanted = target.to_json()
     async with s.store.transaction() as work:
         # Not for the lease, but for its row: who starts a job waits here for whoever else is starting one.
         await work.claim_lease(_STARTING, "starting", 1)
@@ -74,7 +89,7 @@ async def job_for(
         for job in await work.reencryptions(registered.id):
             if job.state not in UNFINISHED or job.dry_run is not dry_run:
                 continue
-            is_same = job.locator == registered.locator and Target.from_json(job.target) == target
+            is_same = job.locator == registered.locator and job.target == wanted
             if resume and is_same and not await _has_newer_keys(work, registered, job):
                 found = job
             elif not dry_run:
@@ -90,7 +105,7 @@ async def job_for(
             field_id=registered.id,
             locator=registered.locator,
             batch_rows=batch_rows,
-            target=target.to_json(),
+            target=wanted,
             dry_run=dry_run,
         )
         await s.audit.record(work, event_of("reencrypt.begin", record))

@@ -83,10 +83,10 @@ async def reencrypt(
         raise InvalidInputError("batch_rows, workers and rows_per_s are above zero")
     started = time.monotonic()
     place = Place(url, field, key_column, plaintext_column)
-    await asyncio.to_thread(place.check)
+    key = await asyncio.to_thread(place.check)
     cipher, registered, session = await _begin(km, field, url)
     await _wait_for_nodes(session, cipher)
-    target = target_of(cipher, registered, plaintext_column)
+    target = target_of(cipher, registered, plaintext_column, key)
     store = session.surroundings.store
     job, is_new = await job_for(
         session.surroundings, registered, target, batch_rows=batch_rows, dry_run=dry_run, resume=resume
@@ -110,7 +110,7 @@ async def reencrypt(
         told=_teller(job, before, started, on_progress),
     )
     await _work(shift, session, workers)
-    return await _ended(session, job, cipher, started)
+    return await _ended(session, job, target, cipher, started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +144,26 @@ class Place:
         with contextlib.closing(self.table()) as table:
             return table.count()
 
-    def check(self) -> None:
-        """Raise ``InvalidInputError`` where a table or column is missing, or rows cannot be read for sure; blocks."""
+    def check(self) -> tuple[str, ...]:
+        """Return the columns rows are read by; blocks.
+
+        Raises:
+            InvalidInputError: a table or column is missing, or rows cannot be read for sure.
+        """
         with contextlib.closing(self.table()) as table:
-            unsure = table.layout.perhaps_uuids
+            layout = table.layout
             table.require_key()
         field = self.field
         declared = [*zip(field.record_columns, field.record_types, strict=True)]
         declared += [] if field.tenant is None else [(field.tenant, field.tenant_type)]
         for column, kind in declared:
             # A wrong guess would bind every row to a record that the application does not know.
-            if kind is None and column in unsure:
+            if kind is None and column in layout.perhaps_uuids:
                 raise InvalidInputError(
                     f"column {column!r} may hold UUIDs or texts, and the database does not tell which; declare "
                     "record_type or tenant_type of the field as UUID or str (--uuid or --no-uuid)"
                 )
+        return layout.key_columns
 
 
 class ManagerLoads:
@@ -269,7 +274,9 @@ def _teller(
     return told
 
 
-async def _ended(session: Session, job: ReencryptionRecord, cipher: FieldCipher, started: float) -> ReencryptReport:
+async def _ended(
+    session: Session, job: ReencryptionRecord, target: Target, cipher: FieldCipher, started: float
+) -> ReencryptReport:
     """Mark a job done whose chunks all are, tell the rotation of the index key, and report."""
     store, rotation = session.surroundings.store, session.lifecycle.index_rotation
     async with store.reading() as work:
@@ -278,9 +285,8 @@ async def _ended(session: Session, job: ReencryptionRecord, cipher: FieldCipher,
     totals = total_of(chunks)
     state, indexed, finished = found.state, None, False
     if state is ReencryptionState.RUNNING and found.exhausted and all(chunk.done for chunk in chunks):
-        versions = Target.from_json(found.target).indexes
-        if versions and not found.dry_run and not totals["failed"]:
-            indexed = versions[-1]
+        if target.indexes and not found.dry_run and not totals["failed"]:
+            indexed = target.indexes[-1]
             await rotation.note_indexed(cipher.field.id, indexed)
             finished = await rotation.finish(cipher.field.index_keyring) is not None
         # Last: a run that ends in between comes here again. Another process may be here too.

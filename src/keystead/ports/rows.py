@@ -14,13 +14,14 @@ Row: TypeAlias = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Where the columns stand in a row that was read; the key comes first.
+    """Where the columns stand in a row that was read; the key comes first, of ``key`` columns named ``key_columns``.
 
     ``guard`` is the plaintext column in the form by which it is compared when the row is written. ``perhaps_uuids``
     names columns of text whose type is what UUIDs are kept in where the database has no type for them.
     """
 
     key: int
+    key_columns: tuple[str, ...]
     record: tuple[int, ...]
     tenant: int | None
     ciphertext: int

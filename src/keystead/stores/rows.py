@@ -246,6 +246,7 @@ class RowTable:
             self._sql = PostgresStatements(names, columns, preparer.quote, kinds, kind_of_record)
         self._layout = RowLayout(
             key=len(key),
+            key_columns=key,
             record=record,
             tenant=columns.index(self._tenant) if self._tenant else None,
             ciphertext=columns.index(names.column),
