@@ -7,24 +7,24 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import LargeBinary, bindparam, func, insert, literal, select, text, type_coerce, update
+from sqlalchemy import LargeBinary, bindparam, func, insert, literal, null, select, text, type_coerce, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import CompileError
+from sqlalchemy.exc import CompileError, IntegrityError
 from sqlalchemy.orm import Session
 
 from keystead.errors import ConfigurationError, InvalidInputError
-from keystead.integrations.sqlalchemy import sealed_rows
+from keystead.integrations.sqlalchemy import sealed_inserts, sealed_rows
 from tests.integrations.sqlalchemy.conftest import Application
-from tests.integrations.sqlalchemy.models import Letter, Member, Order, Person
+from tests.integrations.sqlalchemy.models import Cat, Letter, Member, Order, Person
 
 TABLE: Any = Letter.__table__
 ORDERS: Any = Order.__table__
 ROWS = [{"id": uuid4(), "body": f"secret {at}".encode()} for at in range(3)]
 
 
-def upsert(session: Session) -> Any:
+def upsert(session: Session, table: Any = TABLE) -> Any:
     """Return the database's own INSERT, which knows ON CONFLICT."""
-    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(TABLE)
+    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table)
 
 
 def persistent(session: Session) -> Letter:
@@ -144,6 +144,105 @@ def test_a_record_or_tenant_cannot_be_changed_under_its_ciphertext(app: Applicat
             with pytest.raises(InvalidInputError, match="which this statement changes alone"):
                 session.execute(statement)
         session.execute(update(Letter).values(person_id=None))
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "changed"),
+    [
+        (Order, {"shop": "s", "number": 1, "remark": "x"}, "shop"),
+        (Member, {"number": "m1", "org_id": 1, "email": "eve@example.org"}, "org_id"),
+    ],
+    ids=["record", "tenant"],
+)
+def test_an_upsert_changes_no_record_or_tenant_under_a_ciphertext(
+    any_app: Application, model: type[Any], row: dict[str, Any], changed: str
+) -> None:
+    with any_app.session() as session:
+        session.add(model(**row))
+        session.commit()
+        table: Any = model.__table__
+        statement = upsert(session, table)
+        setting = statement.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_={changed: statement.excluded[changed]}
+        )
+        for sealed in sealed_inserts(any_app.engine, model, [row])[0][1]:
+            with pytest.raises(InvalidInputError, match=f"is bound to {changed}, which this statement changes alone"):
+                session.execute(setting.values(**sealed))
+
+
+EMPTYING: dict[str, Callable[[Session], Any]] = {
+    "update": lambda s: s.execute(update(Letter).values(body=None)),
+    "update of many": lambda s: s.execute(update(Letter), [{"id": ROWS[0]["id"], "body": None}]),
+    "bulk_update_mappings": lambda s: s.bulk_update_mappings(Letter.__mapper__, [{"id": ROWS[0]["id"], "body": None}]),
+    "table's update": lambda s: s.execute(update(TABLE).values(content=None)),
+    "table's update by null()": lambda s: s.execute(update(TABLE).values(content=null())),
+    "table's update by a parameter": lambda s: s.execute(update(TABLE).values(content=bindparam("b")), {"b": None}),
+    "update of one index": lambda s: s.execute(update(TABLE).values(content=None, content_exact_1=None)),
+}
+
+
+@pytest.mark.parametrize("name", EMPTYING)
+def test_a_column_is_not_emptied_while_its_hashes_stay(app: Application, name: str) -> None:
+    with app.session() as session:
+        session.add(Letter(id=ROWS[0]["id"], body=b"as it was"))
+        session.commit()
+        with pytest.raises(InvalidInputError, match="has to set content_exact_0, content_exact_1 to NULL too"):
+            EMPTYING[name](session)
+
+
+def test_a_column_is_emptied_together_with_its_hashes(app: Application) -> None:
+    with app.session() as session:
+        session.add(Cat(name="tom", secret="x"))
+        session.add(Letter(body=b"x", mood="cross"))
+        session.commit()
+        session.execute(update(Cat).values(secret=None, secret_exact_0=None, secret_exact_1=None))
+        session.execute(update(Letter).values(mood=None))
+        session.expire_all()
+        assert session.scalars(select(Cat.secret)).all() == [None]
+        assert session.scalars(select(Cat).where(Cat.secret == "x")).all() == []
+        assert session.scalars(select(Letter.mood)).all() == [None]
+
+
+def test_words_are_not_left_by_a_statement_that_empties_their_column(app: Application) -> None:
+    with app.session() as session:
+        session.add(person := Person(email="ada@example.org", note="green tea"))
+        session.commit()
+        for emptied in (
+            lambda: session.execute(update(Person).values(note=None)),
+            lambda: session.execute(update(Person), [{"id": person.id, "note": None}]),
+            lambda: session.bulk_update_mappings(Person.__mapper__, [{"id": person.id, "note": None}]),
+        ):
+            with pytest.raises(InvalidInputError, match="leaves the rows of its words; load the objects"):
+                emptied()
+
+
+def test_a_flush_that_failed_lets_no_later_statement_empty_a_column(app: Application) -> None:
+    with app.session() as session:
+        session.add_all([Person(email="ada@example.org", note="green tea"), Person(email="bob@example.org")])
+        session.commit()
+        ada = session.scalars(select(Person).where(Person.note.has_token("tea"))).one()
+        ada.note, ada.email = None, "bob@example.org"
+        with pytest.raises(IntegrityError):
+            session.flush()
+        session.rollback()
+        with pytest.raises(InvalidInputError, match="leaves the rows of its words"):
+            session.execute(update(Person).values(note=None))
+
+
+def test_an_object_that_is_emptied_loses_its_words(app: Application) -> None:
+    with app.session() as session:
+        session.add(person := Person(email="ada@example.org", note="green tea"))
+        session.commit()
+        person.note = None
+        session.commit()
+        assert session.execute(text("SELECT count(*) FROM people_note_tokens")).scalar() == 0
+        with pytest.raises(InvalidInputError, match="leaves the rows of its words"):
+            session.execute(update(Person).values(note=None))
+
+
+def test_no_statement_shows_a_null_that_is_encrypted(app: Application) -> None:
+    with app.session() as session, pytest.raises(InvalidInputError, match="encrypts its NULLs too"):
+        session.execute(update(Order).values(remark=None, remark_exact_0=None, remark_exact_1=None))
 
 
 def test_an_engine_that_was_not_bound_gives_nothing_and_takes_nothing(app: Application) -> None:

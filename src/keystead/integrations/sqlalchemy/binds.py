@@ -14,6 +14,7 @@ from keystead.errors import ConfigurationError, DataKeyNotLoadedError, Decryptio
 from keystead.fields import Encrypted, Field
 from keystead.integrations.sqlalchemy.binding import Binding, remember
 from keystead.integrations.sqlalchemy.commit import watch_commits
+from keystead.integrations.sqlalchemy.emptied import watch_rollbacks
 from keystead.integrations.sqlalchemy.guard import watch
 from keystead.integrations.sqlalchemy.misuse import watch_uses
 from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
@@ -97,6 +98,7 @@ def _attach(engine: Engine, binding: Binding) -> None:
     watch(engine)
     watch_uses(engine)
     watch_commits(engine)
+    watch_rollbacks(engine)
 
 
 def _declared(sources: Iterable[Any]) -> list[tuple[Column[Any], Field]]:

@@ -19,6 +19,7 @@ from keystead.errors import ConfigurationError, InvalidInputError, KMSError
 from keystead.fields import Encrypted
 from keystead.integrations.sqlalchemy.binding import binding_of
 from keystead.integrations.sqlalchemy.commit import note_indexes
+from keystead.integrations.sqlalchemy.emptied import begin_emptying, end_emptying
 from keystead.integrations.sqlalchemy.place import Place, column_named, places_of
 from keystead.integrations.sqlalchemy.tokens import write_tokens
 from keystead.integrations.sqlalchemy.window import clear_value, require_unique
@@ -61,6 +62,7 @@ def follow_insert(mapper: Mapper[Any], connection: Connection, state: InstanceSt
     for place in places_of(mapper):
         if place.tokens is not None and place.key in state.dict:
             _write_tokens(place, connection, state)
+            end_emptying(connection, place.field)
         require_unique(place, connection, state)
 
 
@@ -72,6 +74,7 @@ def follow_update(mapper: Mapper[Any], connection: Connection, state: InstanceSt
             if former != place.record_held(state, committed=False):
                 write_tokens(connection, place.tokens, former, [])
             _write_tokens(place, connection, state)
+            end_emptying(connection, place.field)
         if place.key in state.committed_state:
             require_unique(place, connection, state)
 
@@ -132,6 +135,8 @@ def _seal(place: Place, state: InstanceState[Any], connection: Connection, value
             box = Encrypted(ciphertext, cipher, record=record, tenant=tenant)
         if place.field.indexes and value is not None:
             indexes = binding.in_flush(lambda: cipher.index_values(value, tenant=tenant), cipher, tenant)
+    if box is None and place.tokens is not None:
+        begin_emptying(connection, place.field)
     if place.window is not None:
         # Both in each statement, whatever was loaded: a row has one of them at most.
         for key in (place.key, place.window.key):

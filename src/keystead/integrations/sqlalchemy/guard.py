@@ -8,6 +8,7 @@ pass, and what index keys they were hashed under is remembered.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ClauseElement, Column, Engine, Table, event
@@ -20,11 +21,13 @@ from keystead.errors import InvalidInputError
 from keystead.fields import Field
 from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
 from keystead.integrations.sqlalchemy.commit import IndexedCiphertext, note_indexes
+from keystead.integrations.sqlalchemy.emptied import is_in_flush
 from keystead.integrations.sqlalchemy.place import Place, column_named, encrypted_columns
 from keystead.integrations.sqlalchemy.type import EncryptedBytes
 from keystead.integrations.sqlalchemy.window import Window
 
-_CURE = "load the objects and change them in a session, or prepare the rows with sealed_rows(engine, Model, rows)"
+_IN_SESSION = "load the objects and change them in a session"
+_CURE = f"{_IN_SESSION}, or prepare the rows with sealed_rows(engine, Model, rows)"
 
 
 def watch(engine: Engine) -> None:
@@ -55,14 +58,49 @@ def _refuse(
             _raise(field, "takes ciphertext, not an SQL expression")
         if isinstance(statement, Update):
             names = {name for name, _ in given}.union(*(multiparams or ()), params or ())
-            bound = [column_named(statement.table, name) for name in (*field.record_columns, field.tenant) if name]
-            changed = [each.name for each in bound if names & _keys(each)]
-            if changed and not names & keys:
-                _raise(field, f"is bound to {', '.join(changed)}, which this statement changes alone")
-        elif _has(statement._select_names, keys):
+            if not names & keys:
+                _check_owner(statement.table, field, names)
+            else:
+                _check_emptied(connection, column, field, dict(given), (*(multiparams or ()), params))
+            continue
+        if _has(statement._select_names, keys):
             _raise(field, "cannot be inserted from a SELECT: each ciphertext belongs to its row")
-        elif _has(getattr(statement._post_values_clause, "update_values_to_set", None), keys):
+        set_by_upsert = set(map(_name, getattr(statement._post_values_clause, "update_values_to_set", None) or ()))
+        if set_by_upsert & keys:
             _raise(field, "cannot be set by an upsert, which does not know the row it meets")
+        _check_owner(statement.table, field, set_by_upsert)
+
+
+def _check_owner(table: Table, field: Field, names: set[str]) -> None:
+    """Refuse to change a record or a tenant under a ciphertext that stays."""
+    bound = [column_named(table, name) for name in (*field.record_columns, field.tenant) if name]
+    if changed := [each.name for each in bound if names & _keys(each)]:
+        _raise(field, f"is bound to {', '.join(changed)}, which this statement changes alone")
+
+
+def _check_emptied(
+    connection: Connection,
+    column: Column[Any],
+    field: Field,
+    given: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any] | None],
+) -> None:
+    """Refuse to set a column to NULL where that leaves something of the value it had."""
+    keys = _keys(column)
+    hashes = [_keys(column_named(column.table, name)) for name in field.index_columns]
+    for row in rows:
+        values = {**given, **(row or {})}
+        empty = {name for name, value in values.items() if _is_null(value, row or {})}
+        if not empty & keys:
+            continue
+        if field.encrypt_null:
+            _raise(field, "encrypts its NULLs too, and this statement would show one")
+        if field.token_index is not None and not is_in_flush(connection, field):
+            _raise(field, "is emptied by this statement, which leaves the rows of its words", _IN_SESSION)
+        if not all(empty & each for each in hashes):
+            _raise(
+                field, f"is emptied by this statement, which has to set {', '.join(field.index_columns)} to NULL too"
+            )
 
 
 def _note_indexes(
@@ -128,11 +166,14 @@ def _is_expression(value: Any) -> bool:
     return is_sql and not isinstance(value, Null)
 
 
-def _is_null(value: Any) -> bool:
+def _is_null(value: Any, row: Mapping[str, Any] = MappingProxyType({})) -> bool:
+    """Return whether a value is NULL, which for a parameter may stand in the row that is sent along."""
     if isinstance(value, BindParameter):
+        if value.key in row:
+            return row[value.key] is None
         return value.value is None and not value.required
     return value is None or isinstance(value, Null)
 
 
-def _raise(field: Field, why: str) -> None:
-    raise as_itself(InvalidInputError(f"field {field.id} {why}; {_CURE}"))
+def _raise(field: Field, why: str, cure: str = _CURE) -> None:
+    raise as_itself(InvalidInputError(f"field {field.id} {why}; {cure}"))
