@@ -13,7 +13,7 @@ from sqlalchemy.exc import CompileError, IntegrityError
 from sqlalchemy.orm import Session
 
 from keystead.errors import ConfigurationError, InvalidInputError
-from keystead.integrations.sqlalchemy import sealed_inserts, sealed_rows
+from keystead.integrations.sqlalchemy import sealed_inserts, sealed_rows, sealed_updates
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Cat, Letter, Member, Order, Person
 
@@ -121,7 +121,7 @@ def test_rows_that_were_sealed_go_through_bulk_statements(any_app: Application) 
         assert sorted(letter.body for letter in session.scalars(select(Letter))) == [row["body"] for row in ROWS]
         assert session.scalars(select(Letter.id).where(Letter.body == b"secret 1")).one() == ROWS[1]["id"]
         assert session.execute(text("SELECT count(remark) FROM orders")).scalar() == 2
-        session.execute(update(Letter), sealed_rows(any_app.engine, Letter, [{**ROWS[0], "body": b"other"}]))
+        session.execute(update(Letter), sealed_updates(any_app.engine, Letter, [{**ROWS[0], "body": b"other"}]))
         session.expire_all()
         assert session.get_one(Letter, ROWS[0]["id"]).body == b"other"
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, load_only, make_tra
 
 from keystead import blocking, telemetry
 from keystead.errors import ConflictError, InvalidInputError
-from keystead.integrations.sqlalchemy import Encrypted, Exact, bind, encrypted, sealed_rows
+from keystead.integrations.sqlalchemy import Encrypted, Exact, bind, encrypted, sealed_rows, sealed_updates
 from tests.integrations.sqlalchemy.test_search import plan
 from tests.integrations.sqlalchemy.windowed import (
     ACCOUNTS,
@@ -296,12 +296,13 @@ def test_bulk_rows_are_sealed_and_leave_nothing_in_clear_but_not_where_they_have
 
     with pytest.raises(InvalidInputError, match="only a session looks"):
         sealed_rows(lite, Seat, [{"number": "s9", "org": NORTH, "holder": "eve"}])
+    assert sealed_updates(lite, Seat, [{"number": "s9"}]) == [{"number": "s9"}]
     Own.metadata.create_all(lite)
     with lite.begin() as connection:
         connection.execute(text("INSERT INTO things (id, plain) VALUES ('a', 'x')"))
     bind(lite, km, Own)
     with Session(lite) as session:
-        session.execute(update(Thing), sealed_rows(lite, Thing, [{"id": "a", "secret": "y"}]))
+        session.execute(update(Thing), sealed_updates(lite, Thing, [{"id": "a", "secret": "y"}]))
         session.execute(insert(Thing), sealed_rows(lite, Thing, [{"id": "b", "secret": "z"}]))
         session.commit()
         assert session.execute(text("SELECT count(plain), count(secret) FROM things")).one() == (0, 2)

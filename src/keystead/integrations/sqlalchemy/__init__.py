@@ -7,7 +7,7 @@ docs/guides/encrypted-columns.md.
 from keystead.fields import Encrypted, Exact, Normalised, Prefix, Tokens
 from keystead.integrations.sqlalchemy.binding import Binding
 from keystead.integrations.sqlalchemy.binds import bind
-from keystead.integrations.sqlalchemy.bulk import sealed_inserts, sealed_rows
+from keystead.integrations.sqlalchemy.bulk import sealed_inserts, sealed_rows, sealed_updates
 from keystead.integrations.sqlalchemy.column import encrypted
 from keystead.integrations.sqlalchemy.type import EncryptedBytes
 
@@ -23,4 +23,5 @@ __all__ = [
     "encrypted",
     "sealed_inserts",
     "sealed_rows",
+    "sealed_updates",
 ]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper
 
 from keystead.errors import InvalidInputError
 from keystead.integrations.sqlalchemy.binding import Binding, binding_of
-from keystead.integrations.sqlalchemy.commit import IndexedCiphertext
+from keystead.integrations.sqlalchemy.commit import SealedCiphertext
 from keystead.integrations.sqlalchemy.flush import drawn
 from keystead.integrations.sqlalchemy.place import Place, places_of
 
@@ -21,6 +21,7 @@ _Rows = list[dict[str, Any]]
 def sealed_rows(engine: Engine | AsyncEngine, model: type[Any], rows: Iterable[Mapping[str, Any]]) -> _Rows:
     """Return rows for ``session.execute(insert(model), rows)``: encrypted, with index columns and drawn keys.
 
+    An UPDATE refuses them, since the drawn keys and defaults are those of a new row: ``sealed_updates`` is for that.
     Does no I/O itself: with an async key manager, keyrings per tenant are loaded beforehand, by ``km.load_fields``.
 
     Args:
@@ -43,6 +44,35 @@ def sealed_rows(engine: Engine | AsyncEngine, model: type[Any], rows: Iterable[M
     sealed = [dict(row) for row in rows]
     for place in places_of(mapper):
         _seal(mapper, binding, place, sealed)
+    return sealed
+
+
+def sealed_updates(engine: Engine | AsyncEngine, model: type[Any], rows: Iterable[Mapping[str, Any]]) -> _Rows:
+    """Return rows for ``session.execute(update(model), rows)``: what they give encrypted, with its index columns.
+
+    Nothing is drawn and no other column is touched. Each row has its primary key, as for any such update, and the
+    record and the tenant of the values it gives. A row key or a tenant that is given is written with them, so that
+    other encrypted columns bound to it have to be given too.
+
+    Args:
+        engine: one that has been bound.
+        model: a mapped class.
+        rows: plain values by the names of attributes.
+
+    Raises:
+        InvalidInputError: a row without the record or the tenant of a value, a value of another type, or one that has a
+            token index, whose words are other rows.
+        KMSError: as ``FieldCipher.encrypt_many``.
+    """
+    mapper, binding = _bound(engine, model)
+    sealed = [dict(row) for row in rows]
+    for place in places_of(mapper):
+        if place.tokens is not None and any(place.key in row for row in sealed):
+            raise InvalidInputError(
+                f"field {place.field.id} has a token index, whose words are rows of another table: change the objects "
+                "through a session"
+            )
+        _seal(mapper, binding, place, sealed, is_update=True)
     return sealed
 
 
@@ -77,8 +107,14 @@ def _bound(engine: Engine | AsyncEngine, model: type[Any]) -> tuple[Mapper[Any],
     return mapper, binding
 
 
-def _seal(mapper: Mapper[Any], binding: Binding, place: Place, rows: _Rows) -> _Rows:
+def _seal(mapper: Mapper[Any], binding: Binding, place: Place, rows: _Rows, *, is_update: bool = False) -> _Rows:
     """Seal one column of rows, in place, and return the rows of their words."""
+    is_filled = not is_update and (place.column.default is not None or place.field.encrypt_null)
+    concerned = [row for row in rows if is_filled or place.key in row]
+    if is_update:
+        if not concerned:
+            return []
+        _require_owners(place, concerned)
     if place.window is not None and any(index.unique for index in place.field.indexes):
         raise InvalidInputError(
             f"field {place.field.id} is unique, and only a session looks at the rows that still have values in "
@@ -89,25 +125,31 @@ def _seal(mapper: Mapper[Any], binding: Binding, place: Place, rows: _Rows) -> _
     versions = frozenset(cipher.index_versions)
     words: _Rows = []
     by_tenant: dict[str | None, list[tuple[dict[str, Any], object]]] = {}
-    for row in rows:
-        if place.key in row or place.column.default is not None or place.field.encrypt_null:
-            by_tenant.setdefault(_tenant(mapper, place, row), []).append((row, _record(mapper, place, row)))
+    for row in concerned:
+        by_tenant.setdefault(_tenant(mapper, place, row), []).append((row, _record(mapper, place, row)))
     for tenant, members in by_tenant.items():
-        plain = [(_drawn(mapper, place.key, row), record) for row, record in members]
+        plain = [(row[place.key] if is_update else _drawn(mapper, place.key, row), record) for row, record in members]
         for (row, _), (value, _), ciphertext in zip(
             members, plain, cipher.encrypt_many(plain, tenant=tenant), strict=True
         ):
-            row[place.key] = ciphertext
+            row[place.key] = None if ciphertext is None else SealedCiphertext(ciphertext, versions, is_update=is_update)
             if place.window is not None:
                 row[place.window.key] = None
             if place.field.indexes:
-                row[place.key] = None if ciphertext is None else IndexedCiphertext(ciphertext, versions)
                 for name, digest in cipher.index_values(value, tenant=tenant).items():
                     row[place.index_keys[name]] = digest
             if place.field.token_index is not None:
                 hashes = cipher.token_values(place.field.token_index, value, tenant=tenant)
                 words += [{"token": each, "record": row[place.record_keys[0]]} for each in hashes]
     return words
+
+
+def _require_owners(place: Place, rows: _Rows) -> None:
+    """Refuse rows of an UPDATE that do not say whose they are."""
+    for row in rows:
+        for key in (*place.record_keys, *filter(None, (place.tenant_key,))):
+            if row.get(key) is None:
+                raise InvalidInputError(f"field {place.field.id}: a row that gives it a value leaves out its {key}")
 
 
 def _record(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> object:

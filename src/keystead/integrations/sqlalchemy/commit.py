@@ -18,15 +18,16 @@ from keystead.integrations.sqlalchemy.binding import as_itself
 _WRITTEN: Final = "keystead.indexed"
 
 
-class IndexedCiphertext(bytes):
+class SealedCiphertext(bytes):
     """A ciphertext that was sealed for a later statement, and the index versions that its row was hashed under."""
 
     versions: frozenset[int]
+    is_update: bool
 
-    def __new__(cls, ciphertext: bytes, versions: frozenset[int]) -> Self:
-        """Make one."""
+    def __new__(cls, ciphertext: bytes, versions: frozenset[int], *, is_update: bool) -> Self:
+        """Make one, for an UPDATE or for an INSERT."""
         made = super().__new__(cls, ciphertext)
-        made.versions = versions
+        made.versions, made.is_update = versions, is_update
         return made
 
 

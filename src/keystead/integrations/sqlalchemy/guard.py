@@ -20,14 +20,14 @@ from sqlalchemy.types import NullType
 from keystead.errors import InvalidInputError
 from keystead.fields import Field
 from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
-from keystead.integrations.sqlalchemy.commit import IndexedCiphertext, note_indexes
+from keystead.integrations.sqlalchemy.commit import SealedCiphertext, note_indexes
 from keystead.integrations.sqlalchemy.emptied import is_in_flush
 from keystead.integrations.sqlalchemy.place import Place, column_named, encrypted_columns
 from keystead.integrations.sqlalchemy.type import EncryptedBytes
 from keystead.integrations.sqlalchemy.window import Window
 
 _IN_SESSION = "load the objects and change them in a session"
-_CURE = f"{_IN_SESSION}, or prepare the rows with sealed_rows(engine, Model, rows)"
+_CURE = f"{_IN_SESSION}, or prepare the rows: sealed_rows(engine, Model, rows) for INSERT, sealed_updates for UPDATE"
 
 
 def watch(engine: Engine) -> None:
@@ -49,14 +49,17 @@ def _refuse(
         keys = _keys(column)
         given = list(_assigned(statement))
         place = getattr(column.type, "place", None)
+        written = _written(keys, given, (*(multiparams or ()), params or {}))
         if field.indexes:
-            _note_indexes(connection, field, keys, given, (*(multiparams or ()), params or {}))
+            _note_indexes(connection, field, written)
         if isinstance(place, Place) and place.window is not None:
             sent = [pair for each in (*(multiparams or ()), params or {}) for pair in each.items()]
             _check_window(statement, field, place.window, keys, [*given, *sent])
         if any(_is_expression(value) for name, value in given if name in keys):
             _raise(field, "takes ciphertext, not an SQL expression")
         if isinstance(statement, Update):
+            if any(isinstance(value, SealedCiphertext) and not value.is_update for value in written):
+                _raise(field, "was sealed for an INSERT, with defaults that an UPDATE would write over what is there")
             names = {name for name, _ in given}.union(*(multiparams or ()), params or ())
             if not names & keys:
                 _check_owner(statement.table, field, names)
@@ -103,18 +106,16 @@ def _check_emptied(
             )
 
 
-def _note_indexes(
-    connection: Connection,
-    field: Field,
-    keys: set[str],
-    given: Sequence[tuple[str, Any]],
-    rows: Sequence[Mapping[str, Any]],
-) -> None:
-    """Remember under which index keys rows were hashed that come as bytes, and not as the boxes of a flush."""
+def _written(keys: set[str], given: Sequence[tuple[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return what a statement and its rows write into a column."""
     values = [value.value if isinstance(value, BindParameter) else value for name, value in given if name in keys]
-    values += [row[name] for row in rows for name in keys if name in row]
+    return values + [row[name] for row in rows for name in keys if name in row]
+
+
+def _note_indexes(connection: Connection, field: Field, values: Sequence[Any]) -> None:
+    """Remember under which index keys rows were hashed that come as bytes, and not as the boxes of a flush."""
     cipher = binding_of(connection.dialect).cipher(field)
-    if versions := [value.versions for value in values if isinstance(value, IndexedCiphertext)]:
+    if versions := [value.versions for value in values if isinstance(value, SealedCiphertext)]:
         note_indexes(connection, cipher, frozenset.intersection(*versions))
     elif any(isinstance(value, bytes) for value in values):
         note_indexes(connection, cipher)

@@ -140,6 +140,7 @@ class EncryptedBytes(TypeDecorator[Any]):
         raise as_itself(
             InvalidInputError(
                 f"{name} takes ciphertext here, not {type(value).__name__}: bulk and Core statements do not encrypt. "
-                "Add objects through a session, or prepare the rows with sealed_rows(engine, Model, rows)"
+                "Add objects through a session, or prepare the rows: sealed_rows(engine, Model, rows) for INSERT, "
+                "sealed_updates for UPDATE"
             )
         )
