@@ -239,6 +239,55 @@ def test_options_that_cannot_go_with_ciphertext_are_refused_with_the_cure(option
         encrypted(**given)
 
 
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"onupdate": "CASCADE"},
+        {"onupdate": "set null"},
+        {"onupdate": "SET DEFAULT"},
+        {"ondelete": "SET NULL"},
+        {"ondelete": "set default"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("role", ["record", "tenant"])
+def test_a_record_or_tenant_that_the_database_changes_by_itself_is_refused(action: dict[str, Any], role: str) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Org(Base):
+        __tablename__ = "orgs"
+        name: Mapped[str] = mapped_column(primary_key=True)
+
+    named: dict[str, Any] = {role: "org"}
+    with pytest.raises(ConfigurationError, match=r"bound to members\.org, and on.*leave the option out"):
+
+        class Member(Base):
+            __tablename__ = "members"
+            number: Mapped[str] = mapped_column(primary_key=True)
+            org: Mapped[str] = mapped_column(ForeignKey("orgs.name", **action), unique=True)
+            secret: Mapped[str] = encrypted(**named)
+
+
+def test_a_foreign_key_that_leaves_its_own_column_as_it_is_may_be_a_record_or_a_tenant() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Org(Base):
+        __tablename__ = "orgs"
+        name: Mapped[str] = mapped_column(primary_key=True)
+
+    class Member(Base):
+        __tablename__ = "members"
+        org: Mapped[str] = mapped_column(
+            ForeignKey("orgs.name", onupdate="RESTRICT", ondelete="CASCADE"), primary_key=True
+        )
+        boss: Mapped[str | None] = mapped_column(ForeignKey("orgs.name", onupdate="CASCADE", ondelete="SET NULL"))
+        secret: Mapped[str] = encrypted(tenant="org")
+
+    assert record_of(Member, "secret") == ("org",)
+
+
 def test_a_declaration_that_cannot_work_is_refused_when_the_class_is_made() -> None:
     class Base(DeclarativeBase):
         pass

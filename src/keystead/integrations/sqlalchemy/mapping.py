@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.sql.schema import Sequence
 
 from keystead.errors import ConfigurationError
+from keystead.fields import Field
 from keystead.integrations.sqlalchemy import flush
 from keystead.integrations.sqlalchemy.attribute import (
     EncryptedAttribute,
@@ -29,6 +30,9 @@ from keystead.integrations.sqlalchemy.window import look_again, open_window, ref
 
 ROW_KEY: Final = "keystead_row"
 """The column of a row key: a random UUID."""
+
+_MOVES: Final = {"onupdate": ("CASCADE", "SET NULL", "SET DEFAULT"), "ondelete": ("SET NULL", "SET DEFAULT")}
+"""What a foreign key may do to its own column when the other table's row is changed or deleted."""
 
 
 def prepare(class_: type[Any]) -> None:
@@ -63,6 +67,8 @@ def _place(
     kinds = tuple(UUID if isinstance(columns[name].type, Uuid) else None for name in record)
     tenant_kind = UUID if declared.tenant and isinstance(columns[declared.tenant].type, Uuid) else None
     field = declared.field(table.fullname, column.name, record, kinds, tenant_kind)
+    for name in (*record, *filter(None, (declared.tenant,))):
+        _require_still(field, columns[name])
     tokens = None
     if field.token_index is not None:
         if len(record) != 1:
@@ -83,6 +89,22 @@ def _place(
     window = None if declared.plaintext is None else open_window(table, column, field, declared.plaintext)
     sqltype.field = field
     sqltype.place = Place(field, table, column, sqltype.is_boxed, tokens, window)
+
+
+def _require_still(field: Field, column: Column[Any]) -> None:
+    """Refuse a record or tenant column that the database changes by itself, under the ciphertexts bound to it.
+
+    Raises:
+        ConfigurationError: its foreign key says so.
+    """
+    for key in column.foreign_keys:
+        for option, action in (("onupdate", key.onupdate), ("ondelete", key.ondelete)):
+            if (action or "").upper().startswith(_MOVES[option]):
+                raise ConfigurationError(
+                    f"field {field.id} is bound to {column}, and {option}={action!r} of its foreign key lets the "
+                    "database change that under the ciphertexts, which then do not open; leave the option out and "
+                    "change such rows in a session, or name a column that stays by record= or tenant="
+                )
 
 
 def _primary_key(mapper: Mapper[Any], table: Table) -> tuple[str, ...]:
