@@ -19,12 +19,21 @@ def facts() -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "CPU": _cpu_model(),
         "cores": str(os.cpu_count()),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": _system(),
         "load when the run began": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "Keystead": keystead.__version__,
         "cryptography": f"{version('cryptography')}, {backend.openssl_version_text()}",
     }
+
+
+def _system() -> str:
+    """Return the system with its distribution: one and the same Python is faster or slower by who built it."""
+    system = f"{platform.system()} {platform.machine()}"
+    try:
+        return f"{system}, {platform.freedesktop_os_release()['PRETTY_NAME']}"
+    except OSError:
+        return system
 
 
 def _cpu_model() -> str:

@@ -110,3 +110,16 @@ def test_event_loops_do_not_share_a_flight() -> None:
 
     asyncio.run(leave_in_flight())
     assert asyncio.run(ask()) == "result"
+
+
+async def test_many_who_waited_for_one_call_leave_the_loop_its_turns() -> None:
+    flights, call = SingleFlight[str](), Call()
+    askers = [asyncio.create_task(flights.run("key", call)) for _ in range(100)]
+    await settle()
+    call.gate.set()
+    done_in_a_turn, done = [], 0
+    while done < len(askers):
+        await asyncio.sleep(0)
+        done_in_a_turn.append(sum(asker.done() for asker in askers) - done)
+        done += done_in_a_turn[-1]
+    assert max(done_in_a_turn) <= 4

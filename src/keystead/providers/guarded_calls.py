@@ -28,8 +28,8 @@ from keystead.model import EncryptedData, KeyReference, Signature
 from keystead.ports import Clock, KmsProvider, Random
 from keystead.providers.retry import RetryBudget, pause_s
 from keystead.runtime.clock import SystemClock
-from keystead.runtime.handover import is_done
 from keystead.runtime.single_flight import SingleFlight
+from keystead.runtime.turnstile import Turnstile
 
 T = TypeVar("T")
 
@@ -49,6 +49,9 @@ _FOREIGN: Final[Mapping[str, type[KMSError]]] = {
     "sign_batch": SigningError,
 }
 """What an exception that is not ours becomes; for the other operations, and for OSError, ProviderConnectionError."""
+
+_TURNSTILE: Final = Turnstile()
+"""Of all providers: an SDK takes the loop up to some milliseconds to begin a call."""
 
 _LATE: Final = "the deadline has passed"
 
@@ -119,7 +122,7 @@ class GuardedCalls:
         """
         own: Hashable = object() if shared is None else (operation, shared)
         with self._flights.board(own, lambda: self._repeat(operation, call, attempts or self._attempts)) as flight:
-            if not await is_done(flight.task, self._deadline_s):
+            if not await flight.landed(self._deadline_s):
                 flight.given_up_for = _LATE
                 raise ProviderConnectionError(
                     f"the provider {self._instance!r} did not answer {operation} within {self._deadline_s:g} s"
@@ -149,6 +152,7 @@ class GuardedCalls:
             repetitions += 1
 
     async def _attempt(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        await _TURNSTILE.go_through()
         started, result = self._clock.monotonic(), "ok"
         try:
             return await call()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from functools import partial
+from itertools import islice
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+_A_TURN: Final = 4
+"""How many go on in one turn of the loop: each has a fraction of a millisecond to do with what it waited for."""
 
 
 class SingleFlight(Generic[T]):
@@ -16,6 +21,7 @@ class SingleFlight(Generic[T]):
     The call belongs to none of its callers: one that is cancelled leaves, the others still get the result, and only
     when the last has left is the call itself cancelled. Nothing outlives the call, neither result nor failure.
     Event loops do not share flights, and a child of a fork starts with none of its parent's that could ever match.
+    A hundred who waited for one call go on a few in each turn of the loop, which others get their turns of meanwhile.
     """
 
     def __init__(self) -> None:
@@ -27,7 +33,8 @@ class SingleFlight(Generic[T]):
     async def run(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the result of the flight under ``key``, starting it with ``call`` if there is none."""
         with self.board(key, call) as flight:
-            return await asyncio.shield(flight.task)
+            await flight.landed()
+            return flight.task.result()
 
     @contextmanager
     def board(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, T]]) -> Iterator[Flight[T]]:
@@ -36,7 +43,7 @@ class SingleFlight(Generic[T]):
         flight = self._flights.get(slot)
         if flight is None:
             flight = self._flights[slot] = Flight(asyncio.ensure_future(call()))
-            flight.task.add_done_callback(lambda task: self._land(slot, task))
+            flight.task.add_done_callback(partial(self._land, slot, flight))
         flight.passengers += 1
         try:
             yield flight
@@ -46,12 +53,14 @@ class SingleFlight(Generic[T]):
                 self._flights.pop(slot, None)
                 flight.task.cancel(flight.given_up_for)
 
-    def _land(self, slot: tuple[asyncio.AbstractEventLoop, Hashable], task: asyncio.Future[T]) -> None:
-        flight = self._flights.get(slot)
-        if flight is not None and flight.task is task:
+    def _land(
+        self, slot: tuple[asyncio.AbstractEventLoop, Hashable], flight: Flight[T], task: asyncio.Future[T]
+    ) -> None:
+        if self._flights.get(slot) is flight:
             del self._flights[slot]
         if not task.cancelled():
             task.exception()  # marks it as seen: every passenger may have left
+        flight.wake()
 
 
 class Flight(Generic[T]):
@@ -61,9 +70,38 @@ class Flight(Generic[T]):
         given_up_for: what the call's cancellation says, should it come to that.
     """
 
-    __slots__ = ("given_up_for", "passengers", "task")
+    __slots__ = ("_waiting", "given_up_for", "passengers", "task")
 
     def __init__(self, task: asyncio.Future[T]) -> None:
         self.task = task
         self.passengers = 0
         self.given_up_for: str | None = None
+        self._waiting: dict[asyncio.Future[None], None] = {}
+
+    async def landed(self, within_s: float | None = None) -> bool:
+        """Wait for the call without cancelling it, for so many seconds at most, and return whether it is over."""
+        if not self.task.done():
+            loop = asyncio.get_running_loop()
+            waiter = loop.create_future()
+            timer = None if within_s is None else loop.call_later(within_s, _wake, waiter)
+            self._waiting[waiter] = None
+            try:
+                await waiter
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                self._waiting.pop(waiter, None)
+        return self.task.done()
+
+    def wake(self) -> None:
+        """Have some of those who wait go on, and the others in the next turns of the loop."""
+        for waiter in tuple(islice(self._waiting, _A_TURN)):
+            del self._waiting[waiter]
+            _wake(waiter)
+        if self._waiting:
+            self.task.get_loop().call_soon(self.wake)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
