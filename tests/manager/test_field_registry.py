@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 from keystead import blocking
 from keystead.errors import InvalidInputError, KeyInUseError, KeyNotFoundError
 from keystead.fields import Exact, Field
-from keystead.manager.registry import locate
+from keystead.fields.places import locate
 from keystead.ports import AuditEvent, FieldRecord, KeyUse, UnitOfWork
 from keystead.testing.fake_kms import FakeKMS
 from tests.fakes.world import KEY_ID, CountingStore, World
@@ -83,16 +84,79 @@ async def test_a_change_of_keyring_is_recorded_and_the_old_one_is_still_looked_f
     assert [use.keyring for use in await uses(world)] == ["newer", "people"]
 
 
-@pytest.mark.parametrize("change", [{"index_keyring": "other"}, {"table": "persons", "id": "people.email"}])
-async def test_other_rows_or_other_index_keys_are_not_known_to_be_filled(world: World, change: dict[str, str]) -> None:
+async def test_rows_are_not_known_to_be_filled_for_other_index_keys(world: World) -> None:
     async with world.open() as km:
         await km.register_field(EMAIL, "sqlite:///app.db")
         async with world.store.transaction() as work:
             await work.note_indexed(EMAIL.id, 1)
         await km.register_field(replace(EMAIL, keyring="newer"), "sqlite:///app.db")
         assert [field.indexed_version for field in await km.fields()] == [1]
-        await km.register_field(replace(EMAIL, **change), "sqlite:///app.db")  # type: ignore[arg-type]
+        await km.register_field(replace(EMAIL, index_keyring="other"), "sqlite:///app.db")
         assert [field.indexed_version for field in await km.fields()] == [None]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("sqlite:///one.db", "sqlite:///two.db"),
+        ("postgresql://app@one/shop", "postgresql://app@two/shop"),
+        ("postgresql://app@db/shop", "postgresql://app@db/shop?options=-csearch_path%3Deu"),
+        ("postgresql://db/shop", "app:people"),
+    ],
+)
+async def test_a_field_in_two_places_is_looked_through_in_both(world: World, one: str, other: str) -> None:
+    async with world.open() as km:
+        first = await km.register_field(EMAIL, one)
+        second = await km.register_field(EMAIL, other)
+        assert (await km.register_field(EMAIL, one), await km.register_field(EMAIL, other)) == (first, second)
+        assert await km.fields() == [first, second]
+    assert first.id == EMAIL.id
+    assert second.id.startswith(f"{EMAIL.id}@")
+    assert {use.locator for use in await uses(world)} == {first.locator, second.locator}
+
+
+async def test_a_field_whose_table_has_another_name_is_in_another_place_and_filled_by_itself(world: World) -> None:
+    async with world.open() as km:
+        await km.register_field(EMAIL, "sqlite:///app.db")
+        async with world.store.transaction() as work:
+            await work.note_indexed(EMAIL.id, 1)
+        await km.register_field(replace(EMAIL, table="persons", id="people.email"), "sqlite:///app.db")
+        assert [field.indexed_version for field in await km.fields()] == [1, None]
+
+
+async def test_one_place_is_forgotten_and_the_other_is_still_looked_through(world: World) -> None:
+    async with world.open() as km:
+        await km.register_field(EMAIL, "sqlite:///one.db")
+        second = await km.register_field(EMAIL, "sqlite:///two.db")
+        await km.forget_field(EMAIL.id)
+        assert await km.register_field(EMAIL, "sqlite:///two.db") == second
+        assert await km.fields() == [second]
+    assert [use.locator for use in await uses(world)] == [second.locator]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "postgresql://admin@db/shop",
+        "postgresql+psycopg://app@db:5432/shop?sslmode=require&application_name=x",
+        "postgresql://app@/shop?host=db&port=5432",
+    ],
+)
+async def test_another_user_or_way_to_a_database_is_the_same_place(world: World, other: str) -> None:
+    async with world.open() as km:
+        await km.register_field(EMAIL, "postgresql://app@db/shop")
+        record = await km.register_field(EMAIL, other)
+        assert await km.fields() == [record]
+    assert record.id == EMAIL.id
+    assert [use.locator for use in await uses(world)] == [record.locator]
+
+
+async def test_two_places_that_are_registered_at_once_are_both_kept(world: World) -> None:
+    async with world.open() as one, world.open() as two:
+        await one.load_fields(EMAIL)
+        sources = ("sqlite:///one.db", "sqlite:///two.db")
+        await asyncio.gather(*(km.register_field(EMAIL, at) for km, at in zip((one, two), sources, strict=True)))
+        assert len(await one.fields()) == 2
 
 
 async def test_a_field_with_a_keyring_per_tenant_declares_a_use_of_each_of_them(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from keystead.fields.field import Field
 from keystead.fields.job_records import UNFINISHED
+from keystead.fields.places import locate, registration_of
 from keystead.fields.reencrypt import ManagerLoads, Place
 from keystead.fields.sealing import RowSealer
 from keystead.fields.shift import Bridge
@@ -91,9 +92,9 @@ async def plan(
                         rows,
                     )
                 )
-        unfinished = [
-            job.id for job in await work.reencryptions(field.id) if job.state in UNFINISHED and not job.dry_run
-        ]
+        registered = await registration_of(work, field.id, locate(field, url))
+        jobs = await work.reencryptions(registered)
+        unfinished = [job.id for job in jobs if job.state in UNFINISHED and not job.dry_run]
     return ReencryptPlan(
         rows=total,
         versions=sorted(found, key=lambda each: (each.keyring or "", each.version or 0, each.data_key_id)),

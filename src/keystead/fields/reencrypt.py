@@ -19,6 +19,7 @@ from keystead.errors import ConflictError, DataKeyNotLoadedError, InvalidInputEr
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.job_records import Target, event_of, job_for, target_of
+from keystead.fields.places import locate, registration_of
 from keystead.fields.progress import ReencryptProgress, ReencryptReport, total_of
 from keystead.fields.sealing import RowSealer
 from keystead.fields.shift import Bridge, Pace, Shift
@@ -192,11 +193,11 @@ async def _begin(km: Manager, field: Field, url: str) -> tuple[FieldCipher, Fiel
     session = await km.session()
     if not field.indexes:
         async with session.surroundings.store.reading() as work:
-            known = await work.find_field(field.id)
+            known = await work.find_field(await registration_of(work, field.id, locate(field, url)))
         if known is not None and known.index_keyring is not None:
             raise InvalidInputError(
-                f"field {field.id} is registered with indexes, and this declaration has none: declare them, or "
-                f"`keystead field forget {field.id}` if they are gone"
+                f"field {known.id} is registered with indexes, and this declaration has none: declare them, or "
+                f"`keystead field forget {known.id}` if they are gone"
             )
     await km.load_fields(field)
     registered = await km.register_field(field, url)
@@ -287,7 +288,7 @@ async def _ended(
     if state is ReencryptionState.RUNNING and found.exhausted and all(chunk.done for chunk in chunks):
         if target.indexes and not found.dry_run and not totals["failed"]:
             indexed = target.indexes[-1]
-            await rotation.note_indexed(cipher.field.id, indexed)
+            await rotation.note_indexed(job.field_id, indexed)
             finished = await rotation.finish(cipher.field.index_keyring) is not None
         # Last: a run that ends in between comes here again. Another process may be here too.
         with contextlib.suppress(ConflictError):

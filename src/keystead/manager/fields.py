@@ -151,8 +151,11 @@ class FieldMembers(ManagerCore):
         column: the key use ``field:<id>`` is declared for the field's keyring and for the former ones that exist. With
         a keyring per tenant it is declared for the pattern, ``people-{tenant}``, and found for each tenant's keyring.
 
-        Another table, column, database or keyring may be registered under the same id later. Two fields that are
-        declared under one id at the same time cannot be told from that, and take turns.
+        A field may be in several places: in a database for each region, or in a table that is about to be replaced.
+        Each table, column and database is registered by itself, the first under the field's id, the others under
+        ``<id>@<8 hex digits>``. All are looked through, and all are waited for, until ``forget_field`` takes one back.
+        The user in a URL and how the server is reached tell no places apart: name the schema, ``schema.table``, where
+        the search path of a user would find another table.
 
         Args:
             field: what is registered.
@@ -169,7 +172,10 @@ class FieldMembers(ManagerCore):
         return await registry.registered(await self.session())
 
     async def forget_field(self, id: str) -> None:
-        """Take a field's registration and its key uses back, when its column is gone: nothing looks there any more.
+        """Take a registration and its key uses back, when the column is gone: nothing looks there any more.
+
+        Args:
+            id: as ``fields`` lists it, of one place.
 
         Raises:
             KeyNotFoundError: no such field is registered.

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from keystead.errors import InvalidInputError, KeyNotFoundError
 from keystead.fields import Field
+from keystead.fields.places import locate, registration_of
 from keystead.model.patterns import is_pattern
 from keystead.ports import AuditEvent, FieldRecord, KeyUse, UnitOfWork
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
-
     from keystead.manager.fields import ManagerKeyrings
     from keystead.manager.session import Session
 
 LONGEST_ID: Final = 200
-_SOURCES: Final = (
-    "a field's source is the URL of its database, sqlite:///app.db or postgresql://user@host/database, or app:<name> "
-    "for one that the application looks through itself (key_sources=)"
-)
-_KEPT_OPTIONS: Final = frozenset(
-    {
-        "application_name",
-        "connect_timeout",
-        "host",
-        "hostaddr",
-        "options",
-        "port",
-        "schema",
-        "service",
-        "sslcert",
-        "sslkey",
-        "sslmode",
-        "sslrootcert",
-        "target_session_attrs",
-        "user",
-    }
-)
-"""Options of libpq that say where a database is and hold no secret. What a driver adds of its own is left out."""
+_REGISTERING: Final = "keystead.fields"
 
 
 async def register(session: Session, keyrings: ManagerKeyrings, field: Field, source: str) -> FieldRecord:
@@ -47,13 +23,16 @@ async def register(session: Session, keyrings: ManagerKeyrings, field: Field, so
     if len(field.id) > LONGEST_ID:
         raise InvalidInputError(f"a field that is registered has an id of at most {LONGEST_ID} characters")
     locator = locate(field, source)
-    wanted = FieldRecord(field.id, field.keyring, field.index_keyring if field.indexes else None, locator)
     if not field.has_keyring_per_tenant:
         await keyrings.load(field.keyring)
     async with session.surroundings.store.reading() as work:
+        wanted = await _wanted(work, field, locator)
         if await _is_registered(work, wanted, field):
             return await _merged(work, wanted)
     async with session.surroundings.store.transaction() as work:
+        # Not for the lease, but for its row: two places that are registered at once must not take one id.
+        await work.claim_lease(_REGISTERING, "registering", 1)
+        wanted = await _wanted(work, field, locator)
         if wanted.index_keyring is not None:
             # A rotation that ends at this moment either waits for this field or has ended before.
             await work.find_keyring(wanted.index_keyring, lock=True)
@@ -92,42 +71,9 @@ def use_name(field_id: str) -> str:
     return f"field:{field_id}"
 
 
-def locate(field: Field, source: str) -> str:
-    """Return the locator of a field's column, which holds no password.
-
-    Raises:
-        InvalidInputError: the source is no URL of a database that can be looked through, and no ``app:<name>``.
-    """
-    if source.startswith("app:") and source != "app:":
-        return source
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(source)
-        backend = url.get_backend_name()
-    except (ArgumentError, ValueError, TypeError):
-        raise InvalidInputError(_SOURCES) from None
-    if backend == "sqlite":
-        return f"sql:{_sqlite(url)}#{field.table}.{field.column}"
-    if backend in ("postgresql", "postgres"):
-        return f"sql:{_postgresql(url)}#{field.table}.{field.column}"
-    raise InvalidInputError(_SOURCES)
-
-
-def _sqlite(url: URL) -> str:
-    if not url.database or url.database.startswith((":memory:", "file:")) or set("?#") & set(url.database):
-        raise InvalidInputError(
-            "a field's SQLite database is a file that other processes find by its path; for a database in memory or "
-            "under a file: URI, register app:<name>"
-        )
-    return "sqlite:///" + os.path.abspath(url.database)
-
-
-def _postgresql(url: URL) -> str:
-    options = {name: value for name, value in url.query.items() if name in _KEPT_OPTIONS}
-    plain = url._replace(drivername="postgresql", password=None).difference_update_query(url.query)
-    return plain.update_query_dict(options).render_as_string(hide_password=False).replace("#", "%23")
+async def _wanted(work: UnitOfWork, field: Field, locator: str) -> FieldRecord:
+    registered = await registration_of(work, field.id, locator)
+    return FieldRecord(registered, field.keyring, field.index_keyring if field.indexes else None, locator)
 
 
 async def _is_registered(work: UnitOfWork, wanted: FieldRecord, field: Field) -> bool:

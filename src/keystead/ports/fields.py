@@ -14,6 +14,7 @@ MAX_FAILURES: Final = 20
 class FieldRecord:
     """A registered field: the keyrings it is under, and where its column is.
 
+    Of a field in several places each is registered: the first by the field's id, others by ``<id>@<8 hex digits>``.
     ``keyring`` may hold the place of a tenant. ``indexed_version`` is the highest version of its index keyring that
     every row is known to have hashes of; None until a re-encryption job has told one.
     """
