@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keystead.crypto.codec import ValueType, encode_value
 from keystead.errors import InvalidInputError
-from keystead.fields.plaintext import from_column
+from keystead.fields.plaintext import from_column, from_json
 from keystead.fields.progress import ReencryptProgress, key_text, parse_key
 
 NAME = UUID("00112233-4455-6677-8899-aabbccddeeff")
@@ -44,7 +44,7 @@ def test_the_time_left_is_told_from_the_pace_of_this_run() -> None:
         (ValueType.TEXT, "text", "text"),
         (ValueType.INTEGER, 5, 5),
         (ValueType.BYTES, memoryview(b"b"), b"b"),
-        (ValueType.JSON, '{"a": 1}', {"a": 1}),
+        (ValueType.JSON, "123", "123"),
         (ValueType.JSON, {"a": 1}, {"a": 1}),
         (ValueType.DECIMAL, 1.5, Decimal("1.5")),
         (ValueType.DECIMAL, Decimal("1.50"), Decimal("1.50")),
@@ -61,8 +61,24 @@ def test_a_column_is_read_as_the_type_of_the_field(kind: ValueType, given: objec
     encode_value(found, kind)
 
 
-@pytest.mark.parametrize("kind", [ValueType.JSON, ValueType.DECIMAL, ValueType.DATE, ValueType.UUID])
+@pytest.mark.parametrize("kind", [ValueType.DECIMAL, ValueType.DATE, ValueType.UUID])
 def test_a_column_that_stands_for_no_such_value_is_refused_without_showing_it(kind: ValueType) -> None:
     with pytest.raises(InvalidInputError) as refused:
         from_column("hunter2!", kind)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [('{"a": 1}', {"a": 1}), ('"123"', "123"), ("123", 123), ("true", True), ("null", None), (7, 7)],
+)
+def test_the_text_of_a_json_column_is_read_once(text: object, value: object) -> None:
+    found = from_json(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["hunter2!", "[" * 100_000])
+def test_a_text_that_is_no_json_is_refused_without_showing_it(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="no json") as refused:
+        from_json(text)
     assert "hunter2" not in str(refused.value)

@@ -205,6 +205,37 @@ async def test_numbers_and_times_of_a_plaintext_column_keep_their_type(world: Wo
         assert str(km.field(field).decrypt(blob, record=1)) == "1815-12-10"
 
 
+@pytest.mark.parametrize("kind", ["JSON", "JSONB", "TEXT"])
+async def test_a_plaintext_column_of_json_keeps_texts_that_look_like_json(
+    world: World, app: Application, kind: str
+) -> None:
+    field = Field("people", "doc", type=dict)
+    held = {1: '{"a": [1, true]}', 2: '"123"', 3: '"abc"', 4: "123", 5: "null", 6: "[]"}
+    async with world.open() as km:
+        app.run(f"CREATE TABLE people (id BIGINT PRIMARY KEY, doc BYTES, plain {kind})")
+        app.fill(f"INSERT INTO people VALUES (:a, NULL, CAST(:b AS {'TEXT' if app.is_sqlite else kind}))", held.items())
+        assert (await reencrypt(km, app.url, field, plaintext_column="plain")).rewritten == 6
+        cipher = km.field(field)
+        found = {n: cipher.decrypt(blob, record=n) for n, blob in app.rows("SELECT id, doc FROM people")}
+        assert found == {1: {"a": [1, True]}, 2: "123", 3: "abc", 4: 123, 5: None, 6: []}
+        assert app.rows("SELECT count(*) FROM people WHERE plain IS NOT NULL") == [(0,)]
+
+
+@pytest.mark.parametrize("field", [EMAIL, replace(EMAIL, indexes=(Exact(),))], ids=["plain", "indexed"])
+@pytest.mark.parametrize("cell", [5, 1.5, "text"])
+async def test_a_cell_that_holds_something_else_than_bytes_is_named_and_does_not_stop_the_job(
+    world: World, sqlite_app: Application, field: Field, cell: object
+) -> None:
+    async with world.open() as km:
+        await km.load_fields(field)
+        sqlite_app.make_people(km, 5, field)
+        sqlite_app.fill("UPDATE people SET email = :a WHERE id = 3", [(cell,)])
+        await km.rotate_data_key(promote="now")
+        report = await reencrypt(km, sqlite_app.url, field)
+        assert [(failure.key, failure.reason) for failure in report.failures] == [("[3]", "invalid_input")]
+        assert (report.rewritten, report.failed) == (4, 1)
+
+
 async def test_a_version_is_destroyed_only_once_no_row_is_under_it(world: World, app: Application) -> None:
     async with world.open() as km:
         old = (await km.get_active_data_key()).id

@@ -14,7 +14,7 @@ from keystead.errors import InvalidInputError
 
 
 def from_column(value: object, kind: ValueType) -> object:
-    """Return a column's value as one of the type ``kind``; what is of it already stays.
+    """Return a column's value as one of the type ``kind``; what is of it already stays, JSON always.
 
     SQLite has no dates, decimals, UUIDs and truth values of its own: their text and numbers are read as what they
     stand for. A time without a zone is taken as UTC.
@@ -31,12 +31,24 @@ def from_column(value: object, kind: ValueType) -> object:
         raise InvalidInputError(f"the plaintext is no {kind.name.lower()}") from None
 
 
+def from_json(text: object) -> object:
+    """Return the value of a JSON column, given as the text of it; a number stays, which SQLite makes of its text.
+
+    As text, because a driver may have read it already, and then a text in JSON looks like JSON itself.
+
+    Raises:
+        InvalidInputError: it is no JSON.
+    """
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidInputError("the plaintext is no json") from None
+
+
 def _bytes(value: object) -> object:
     return bytes(value) if isinstance(value, memoryview | bytearray) else value
-
-
-def _json(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
 
 
 def _decimal(value: object) -> object:
@@ -66,7 +78,6 @@ def _float(value: object) -> object:
 
 _READERS: Final[Mapping[ValueType, Callable[[object], object]]] = {
     ValueType.BYTES: _bytes,
-    ValueType.JSON: _json,
     ValueType.DECIMAL: _decimal,
     ValueType.DATETIME: _datetime,
     ValueType.DATE: _date,

@@ -15,13 +15,13 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from keystead.crypto.batch import open_one, seal_all
-from keystead.crypto.codec import decode_value, encode_value
+from keystead.crypto.codec import ValueType, decode_value, encode_value
 from keystead.crypto.envelope import MAGIC, SUITE_AES_256_GCM
 from keystead.crypto.keyring import Keyring
 from keystead.errors import DecryptionError, InvalidInputError, KeyStateError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
-from keystead.fields.plaintext import from_column
+from keystead.fields.plaintext import from_column, from_json
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 
 _START: Final = bytes((MAGIC, SUITE_AES_256_GCM))
@@ -127,12 +127,12 @@ class RowSealer:
                 work.failures.append((row[:width], tenant))
                 continue
             blob = row[column]
-            if blob is None or blob[:10] == tenant.current:
-                work.skipped += 1
-                continue
             try:
-                if blob.__class__ is not bytes:
+                if blob.__class__ is not bytes and blob is not None:
                     blob = _binary(blob)
+                if blob is None or blob[:10] == tenant.current:
+                    work.skipped += 1
+                    continue
                 ring = tenant.rings.get(blob[2:10]) or self._ring_of(blob, tenant)
                 context = tenant.context(record_of(row))
                 plaintext = open_one(ring, blob, context)
@@ -188,7 +188,7 @@ class RowSealer:
         key, blob = row[: at.key], row[at.ciphertext]
         if blob is not None:
             blob = _binary(blob)
-        is_new = blob is None and at.plaintext is not None and row[at.plaintext] is not None
+        is_new = blob is None and at.guard is not None and row[at.guard] is not None
         is_stale = blob is not None and blob[:10] != tenant.current
         found: _Indexes = row[at.indexes]
         suspects = (self._sized or self._tokens) and (is_new or not self._is_indexed(blob, found, live))
@@ -199,8 +199,7 @@ class RowSealer:
         if is_new or blob is not None:
             context = tenant.context(self._record_of(row))
         if is_new:
-            value = from_column(row[at.plaintext or 0], self._field.value_type)
-            plaintext = encode_value(value, self._field.value_type)
+            plaintext = self._plaintext_of(row)
         elif blob is not None:
             plaintext = open_one(self._ring_of(blob, tenant), blob, context)
         indexes: _Indexes | None = None
@@ -222,6 +221,12 @@ class RowSealer:
         else:
             work.skipped += 1
 
+    def _plaintext_of(self, row: Row) -> bytes:
+        """Return the typed plaintext of a value that stands in clear."""
+        kind, at = self._field.value_type, self._at
+        value = from_json(row[at.guard or 0]) if kind is ValueType.JSON else from_column(row[at.plaintext or 0], kind)
+        return encode_value(value, kind)
+
     def _is_indexed(self, blob: bytes | None, found: _Indexes, live: set[int]) -> bool:
         """Return whether the indexes look complete: a hash of the right size where one must be, nothing elsewhere."""
         if self._verify or self._tokens is not None:
@@ -229,7 +234,7 @@ class RowSealer:
         if blob is None:
             return not any(found)
         return all(
-            (value is not None and len(value) == size) if parity in live else value is None
+            (isinstance(value, bytes) and len(value) == size) if parity in live else value is None
             for value, (parity, size) in zip(found, self._sized, strict=True)
         )
 

@@ -143,7 +143,8 @@ class RowTable:
         for at in range(0, len(records), self._statements.keys_at_once):
             part = records[at : at + self._statements.keys_at_once]
             for record, token in self._all(*self._statements.read_tokens(part)):
-                found.setdefault(record, set()).add(bytes(token))
+                # What is no hash, as SQLite may hold in any column, is one that must not be there.
+                found.setdefault(record, set()).add(bytes(token) if isinstance(token, bytes | memoryview) else b"")
         return found
 
     def swap(

@@ -55,6 +55,22 @@ def test_none_is_null_unless_the_field_hides_it(app: Application) -> None:
         assert session.scalars(select(Order)).one().remark is None
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, True), (0, False), (1, 1.0)])
+def test_a_change_between_values_that_python_calls_equal_is_written(
+    app: Application, before: object, after: object
+) -> None:
+    number = add_ada(app, profile={"on": before})
+    with app.session() as session:
+        ada = session.get_one(Person, number)
+        assert ada.profile == {"on": before}
+        ada.profile = {"on": after}
+        session.commit()
+    with app.session() as session:
+        profile = session.get_one(Person, number).profile
+        assert profile is not None
+        assert type(profile["on"]) is type(after)
+
+
 def test_a_change_is_written_and_its_former_value_is_history(any_app: Application) -> None:
     number = add_ada(any_app)
     with any_app.session() as session:

@@ -15,6 +15,7 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.sql.schema import Sequence
 
+from keystead.crypto.codec import encode_value
 from keystead.errors import ConfigurationError, InvalidInputError, KMSError
 from keystead.fields import Encrypted
 from keystead.integrations.sqlalchemy.binding import binding_of
@@ -170,10 +171,10 @@ def _is_same(place: Place, state: InstanceState[Any], before: Encrypted[Any], va
     if not before.is_bound:
         before = before.bound(*place.owner(state, committed=True))
     try:
-        content = before.decrypt()
+        # By their encodings: equal values may be told apart in them, such as 1 and True inside of JSON.
+        return encode_value(before.decrypt()) == encode_value(value)
     except KMSError:
         return False
-    return content.__class__ is value.__class__ and bool(content == value)
 
 
 def _write_tokens(place: Place, connection: Connection, state: InstanceState[Any]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
+    JSON,
     Column,
     ColumnElement,
     LargeBinary,
@@ -32,6 +33,7 @@ from sqlalchemy.types import TypeEngine
 from sqlalchemy.util.concurrency import in_greenlet
 
 from keystead import telemetry
+from keystead.crypto.codec import ValueType
 from keystead.errors import ConfigurationError, ConflictError, InvalidInputError
 from keystead.fields import Encrypted, Exact, Field
 from keystead.fields.plaintext import from_column
@@ -212,7 +214,9 @@ def _trouble(column: Column[Any] | None, field: Field) -> str:
     if any(each is not None for each in (column.default, column.server_default, column.onupdate)):
         return "which must have no default: nobody writes values in clear any more"
     try:
-        kind = Field(field.table, field.column, type=column.type.python_type).value_type
+        # What JSON holds has no one type in Python.
+        held = ValueType.JSON if isinstance(column.type, JSON) else column.type.python_type
+        kind = Field(field.table, field.column, type=held).value_type
     except (InvalidInputError, NotImplementedError):
         kind = None
     if kind is not field.value_type:
