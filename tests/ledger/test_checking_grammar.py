@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from keystead.ledger.format.records import Kind
+from keystead.ledger.format.records import Kind, line_of
 from keystead.ledger.writing.sealer import Sealer
 from tests.ledger.logs import (
     START,
@@ -36,6 +36,16 @@ def begun() -> tuple[Sealer, bytes]:
 
 def of_kind(kind: str, payload: Any) -> Write:
     return lambda sealer: sealer.control(SimpleNamespace(value=kind), payload, START)  # type: ignore[arg-type]
+
+
+def escaped(kind: str, name: str) -> Write:
+    """Return what writes half a character, which JSON can escape."""
+
+    def write(sealer: Sealer) -> bytes:
+        head = b'{"n":%d,"t":%d,"k":"%b","d":{"%b":"\\ud800"}' % (sealer.number, START, kind.encode(), name.encode())
+        return line_of(head, sealer._tagger(sealer.tag + head)) + b"\n"
+
+    return write
 
 
 def hands_over_to_nobody(sealer: Sealer) -> bytes:
@@ -94,6 +104,8 @@ WRONG: dict[str, tuple[str, Write]] = {
     "a clock that is no number": ("malformed", of_kind("clock", {"step": True})),
     "a checkpoint that is no text": ("checkpoint", of_kind("checkpoint", {"note": 5})),
     "a checkpoint that is no note": ("checkpoint", of_kind("checkpoint", {"note": "x"})),
+    "a checkpoint that is no Unicode": ("checkpoint", escaped("checkpoint", "note")),
+    "a session to hand over to that is no Unicode": ("malformed", escaped("rekey", "session")),
     "a removal without a reason": ("malformed", of_kind("retention", {"files": []})),
     "a removal of what is no file": ("malformed", of_kind("retention", {"files": [1], "reason": "x"})),
     "an end that goes on nowhere": ("malformed", of_kind("close", {"next": "2"})),

@@ -20,7 +20,7 @@ from keystead.cli.log_v1 import v1_files, verified_v1
 from keystead.cli.render import Outcome, table
 from keystead.errors import CouldNotVerifyError
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport
-from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.files import COMPANIONS, LogFiles, without_companions
 from keystead.ledger.reading.report import MAX_FINDINGS
 from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.tlog.note import MAX_NOTE_BYTES
@@ -28,7 +28,6 @@ from keystead.manager.logs import log_key
 from keystead.model.counts import counted
 
 SHOWN: Final = 50
-_COMPANIONS: Final = (".key", ".lock", ".index", ".new", ".policy.json", ".tlog-proof")
 
 
 def verify(
@@ -84,9 +83,9 @@ def _files(paths: list[str]) -> str | list[str]:
     """Return what to verify: files that a shell listed, by their numbers and without what stands beside them."""
     if len(paths) == 1:
         return paths[0]
-    files = [path for path in paths if not path.endswith(_COMPANIONS)]
-    headers = {path: header_of(Path(path)) for path in files}
+    headers = {str(path): header_of(path) for path in without_companions(map(Path, paths))}
     numbers = {path: header.file for path, header in headers.items() if header is not None}
+    files = [path for path in headers if path in numbers or not path.endswith(COMPANIONS)]
     return sorted(files, key=numbers.__getitem__) if len(numbers) == len(files) else files
 
 

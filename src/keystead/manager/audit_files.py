@@ -152,7 +152,7 @@ async def _parts(store: KeyStore) -> list[LogPart]:
     parts: list[LogPart] = []
     for row, following in zip(headers, [*(each.seq for each in headers[1:]), size], strict=True):
         try:
-            header = FileHeader.of(parse_payload(parse_line(row.line).payload))
+            _, header = FileHeader.of_line(row.line)
         except MalformedRecordError:
             raise InvalidProofError(f"record {row.seq} of the audit trail begins no file; verify the trail") from None
         parts.append(LogPart(header.file, row.seq, following - 1))

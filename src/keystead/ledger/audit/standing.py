@@ -124,8 +124,7 @@ async def _from_records(work: UnitOfWork) -> TrailState:
 def _at_header(row: AuditLogRow) -> TrailState | None:
     """Return the state before the record that begins a file; None where it does not, or where no log can have come."""
     try:
-        record = parse_line(row.line)
-        header = FileHeader.of(parse_payload(record.payload))
+        record, header = FileHeader.of_line(row.line)
         Frontier(record.number, header.roots)
     except (MalformedRecordError, InvalidInputError):
         return None

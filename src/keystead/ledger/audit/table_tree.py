@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from keystead.crypto.merkle import complete_subtrees, consistency_proof, leaf_hash, node_hash, root_of
 from keystead.errors import InvalidInputError
-from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, parse_line, parse_payload
+from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError
 from keystead.ports import KeyStore
 
 _LEVEL: Final = 12
@@ -74,7 +74,7 @@ class TableTree:
             headers = await work.audit_controls(Kind.FILE.value, newest_first=True)
         for row in headers:
             try:
-                header = FileHeader.of(parse_payload(parse_line(row.line).payload))
+                _, header = FileHeader.of_line(row.line)
             except MalformedRecordError:
                 continue
             self._known |= complete_subtrees(row.seq, header.roots)

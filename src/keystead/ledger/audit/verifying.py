@@ -28,7 +28,7 @@ from keystead.ledger.audit.standing import size_beside, vouched_state
 from keystead.ledger.audit.table_files import InspectedFile, table_files
 from keystead.ledger.audit.told_sessions import told_in
 from keystead.ledger.audit.trusting import lines_in_files, lines_in_table, policy_from
-from keystead.ledger.format.records import FileHeader, MalformedRecordError, parse_line, parse_payload
+from keystead.ledger.format.records import FileHeader, MalformedRecordError
 from keystead.ledger.format.tags import Tagger
 from keystead.ledger.reading.checking import StreamChecker
 from keystead.ledger.reading.lines import LogFile
@@ -301,7 +301,7 @@ def _other_origin(note: bytes, stream: str) -> str | None:
 
 def _header(lines: Sequence[bytes]) -> FileHeader | None:
     try:
-        return FileHeader.of(parse_payload(parse_line(lines[0]).payload)) if lines else None
+        return FileHeader.of_line(lines[0])[1] if lines else None
     except MalformedRecordError:
         return None
 

@@ -29,6 +29,7 @@ NUL: Final = 0x00
 _TOO_LARGE: Final = 1 << 63
 _LAST_END: Final = MAX_LINE_BYTES - TAIL_BYTES
 _HEAD: Final = re.compile(rb'\{"n":(0|[1-9][0-9]{0,18}),"t":(0|[1-9][0-9]{0,15}),(?:"k":"([a-z]{1,16})",)?"d":')
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _SESSION_ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -121,6 +122,18 @@ class FileHeader:
             raise MalformedRecordError("a file of another format")
         session = Session.of(members["session"])
         return cls(members["stream"], members["file"], roots, _hash(members["tag"]), session)
+
+    @classmethod
+    def of_line(cls, line: bytes) -> tuple[Record, FileHeader]:
+        """Read the first line of a file: the record, and what it says.
+
+        Raises:
+            MalformedRecordError: it is no such record, or of another format.
+        """
+        record = parse_line(line)
+        if record.kind != Kind.FILE:
+            raise MalformedRecordError("a record that begins no file")
+        return record, cls.of(parse_payload(record.payload))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the payload."""
@@ -245,6 +258,8 @@ def _members(given: object, **kinds: Any) -> dict[str, Any]:
             raise MalformedRecordError("a payload with a member of another type")
         if isinstance(given[name], int) and not -_TOO_LARGE < given[name] < _TOO_LARGE:
             raise MalformedRecordError("a payload with a number beyond all that are counted")
+        if isinstance(given[name], str) and _SURROGATE.search(given[name]):
+            raise MalformedRecordError("a payload with half a character")
     return given
 
 

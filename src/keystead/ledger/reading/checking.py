@@ -76,6 +76,7 @@ class StreamChecker:
         self.session: OpenSession | None = None
         self.losses = Losses(self)
         self.file: LogFile
+        self.path = ""
         self.line = self.offset = 0
         self._since = since
         self._tree = Frontier()
@@ -114,7 +115,7 @@ class StreamChecker:
     def find(self, kind: ErrorType, message: str, *, line: int | None = None, offset: int | None = None) -> None:
         """Take a finding, where the reader is unless told otherwise."""
         where = (self.line if line is None else line, self.offset if offset is None else offset)
-        self.report.add(VerifyError(kind, message, str(self.file.path), *where, self.number))
+        self.report.add(VerifyError(kind, message, self.path, *where, self.number))
 
     def root(self) -> bytes | None:
         """Return the root over all records so far; None where one of them is not as it was."""
@@ -128,7 +129,7 @@ class StreamChecker:
     def _check_file(self, file: LogFile) -> None:
         if self.report.files:
             self.losses.end_file()
-        self.file, self.line, self.offset = file, 1, 0
+        self.file, self.path, self.line, self.offset = file, str(file.path), 1, 0
         self.report.files += 1
         batches = file.batches()
         batch = next(batches, None)
@@ -147,10 +148,9 @@ class StreamChecker:
     def _begin_file(self, batch: Batch) -> bool:
         """Take a file's first record; return whether the rest can be followed."""
         try:
-            record = parse_line(batch.lines[0])
-            header = FileHeader.of(parse_payload(record.payload))
-            if record.kind != Kind.FILE or not batch.whole:
-                raise MalformedRecordError("another kind, or half a record")
+            record, header = FileHeader.of_line(batch.lines[0])
+            if not batch.whole:
+                raise MalformedRecordError("half a record")
             tree = Frontier(record.number, header.roots)
         except (MalformedRecordError, InvalidInputError):
             self.find(ErrorType.MALFORMED, "the file does not begin as a log does; nothing in it could be checked")

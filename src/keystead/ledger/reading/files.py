@@ -8,14 +8,19 @@ import gzip
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
 from keystead.errors import ConfigurationError, ConflictError, StorageOperationError, StoreFullError
+from keystead.ledger.format.records import MalformedRecordError
+from keystead.ledger.reading.lines import LogFile
 
-_NUMBER: Final = re.compile(r"[0-9]{6,18}\Z")
+_ENDED: Final = re.compile(r"(?s)(.+)\.([0-9]{6}|[1-9][0-9]{6,17})(?:\.gz)?\Z")
+"""The name of a file that has ended, in the one spelling of its number."""
+COMPANIONS: Final = (".gz.new", ".new", ".key", ".lock", ".index", ".policy.json", ".tlog-proof")
+"""What is appended to a file's name for what stands beside it."""
 
 
 class LogFiles:
@@ -33,15 +38,33 @@ class LogFiles:
         found: dict[int, Path] = {}
         with contextlib.suppress(FileNotFoundError):
             for path in self.path.parent.iterdir():
-                stem, _, number = path.name.removesuffix(".gz").rpartition(".")
-                if stem == self.path.name and _NUMBER.match(number):
-                    found[int(number)] = path if path.suffix != ".gz" else found.get(int(number), path)
+                name = _ENDED.match(path.name)
+                if name is not None and name[1] == self.path.name:
+                    number = int(name[2])
+                    found[number] = path if path.suffix != ".gz" else found.get(number, path)
         return dict(sorted(found.items()))
 
     @staticmethod
+    def log_of(path: Path) -> Path:
+        """Return the path of the log that a file is of: its own, unless it is one that has ended.
+
+        A log may be called as one that has ended, such as ``audit.20240115``: then it says that it has another number.
+        """
+        name = _ENDED.match(path.name)
+        if name is None:
+            return path
+        try:
+            is_ended = LogFile(path).beginning()[1].file == int(name[2])
+        except MalformedRecordError:
+            is_ended = True
+        except StorageOperationError:
+            is_ended = not LogFiles(path).ended()
+        return path.with_name(name[1]) if is_ended else path
+
+    @staticmethod
     def is_ended(path: Path) -> bool:
-        """Whether a file has the name of one that has ended."""
-        return bool(_NUMBER.match(path.name.removesuffix(".gz").rpartition(".")[2]))
+        """Whether a file has the name of one that has ended, and the number that it says."""
+        return LogFiles.log_of(path) != path
 
     def name_of(self, number: int) -> Path:
         """Return what a file is called once it has ended."""
@@ -153,6 +176,18 @@ class LogFiles:
         except OSError as exc:
             error = StoreFullError if exc.errno in {errno.ENOSPC, errno.EDQUOT} else StorageOperationError
             raise error(f"the log {self.path} cannot {what}: {exc.strerror or type(exc).__name__}") from None
+
+
+def without_companions(paths: Iterable[Path]) -> list[Path]:
+    """Return files without what stands beside one of them: its key, lock, index, policy, and what is not done yet."""
+    given = list(paths)
+    logs = {*given, *(each.with_name(name[1]) for each in given if (name := _ENDED.match(each.name)))}
+    return [each for each in given if not _is_beside(each, logs) and not _is_beside(each, set(given), (".gz",))]
+
+
+def _is_beside(path: Path, files: Collection[Path], endings: tuple[str, ...] = COMPANIONS) -> bool:
+    names = (path.name.removesuffix(ending) for ending in endings if path.name.endswith(ending))
+    return any(name and path.with_name(name) in files for name in names)
 
 
 def write_all(file: IO[bytes], content: bytes) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from keystead.errors import InvalidInputError, StorageOperationError
-from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError, Record, parse_line, parse_payload
+from keystead.ledger.format.records import MalformedRecordError, Record, parse_line
 from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.reading.lines import LogFile
 
@@ -104,14 +104,11 @@ def _first(file: Path) -> tuple[int, int]:
     Raises:
         InvalidInputError: it is none of a log.
     """
-    _, line = next(LogFile(file).lines_from(0), (0, b""))
     try:
-        record = parse_line(line)
-        if record.kind == Kind.FILE:
-            return FileHeader.of(parse_payload(record.payload)).file, record.number
+        record, header = LogFile(file).beginning()
     except MalformedRecordError:
-        pass
-    raise InvalidInputError(f"{file} is no file of a log")
+        raise InvalidInputError(f"{file} is no file of a log") from None
+    return header.file, record.number
 
 
 def _size(file: Path) -> int:

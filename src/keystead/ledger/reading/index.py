@@ -21,7 +21,6 @@ from keystead.ledger.format.records import (
     MalformedRecordError,
     Record,
     parse_line,
-    parse_payload,
     reads_whole,
 )
 from keystead.ledger.reading.index_file import BLOCK, BLOCK_LEVEL, Contents, first_of
@@ -59,10 +58,8 @@ class LogIndex:
             StorageOperationError: it cannot be read.
         """
         path = Path(path)
-        _, first_line = next(LogFile(path).lines_from(0), (0, b""))
         try:
-            record = parse_line(first_line)
-            header = FileHeader.of(parse_payload(record.payload))
+            record, header = LogFile(path).beginning()
         except MalformedRecordError:
             raise InvalidInputError(f"{path} is no file of a log") from None
         contents = Contents.load(path, record.number) if is_cached else Contents(record.number)

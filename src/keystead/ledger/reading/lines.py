@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from keystead.errors import StorageOperationError
-from keystead.ledger.format.records import MAX_LINE_BYTES
+from keystead.ledger.format.records import MAX_LINE_BYTES, FileHeader, Record
 
 BLOCK_BYTES: Final = 1 << 18
 _FIRST_BYTES: Final = 1 << 13
@@ -101,6 +101,16 @@ class LogFile:
                     rest = b""
         if rest:
             yield Batch(line, offset, [rest], has_end=False, is_piece=is_within)
+
+    def beginning(self) -> tuple[Record, FileHeader]:
+        """Return the first record, and what it says of the file.
+
+        Raises:
+            MalformedRecordError: it does not begin as a log does.
+            StorageOperationError: it cannot be read.
+        """
+        _, line = next(self.lines_from(0), (0, b""))
+        return FileHeader.of_line(line)
 
     @property
     def is_compressed(self) -> bool:

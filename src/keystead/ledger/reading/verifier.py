@@ -6,6 +6,7 @@ assert report.valid, report.errors
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -18,13 +19,10 @@ from keystead.errors import CouldNotVerifyError, StorageOperationError
 from keystead.ledger.format.records import (
     MAX_LINE_BYTES,
     FileHeader,
-    Kind,
     MalformedRecordError,
-    parse_line,
-    parse_payload,
 )
 from keystead.ledger.reading.checking import StreamChecker
-from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.files import LogFiles, without_companions
 from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.reading.policy import PolicyTrust, TrustPolicy
 from keystead.ledger.reading.report import ErrorType, VerifyError, VerifyReport
@@ -84,10 +82,12 @@ class Verifier:
             progress: is told how many bytes of the files were read since the last time.
 
         Raises:
-            CouldNotVerifyError: a KMS or a file could not be reached.
+            CouldNotVerifyError: a KMS or a file could not be reached, or no file was named.
             InvalidInputError: ``since`` is no checkpoint of this log.
         """
         given = path if isinstance(path, str | os.PathLike) else list(path)
+        if not isinstance(given, str | os.PathLike) and not given:
+            raise CouldNotVerifyError("no file of the log was named, and nothing was verified")
         for _ in range(_ATTEMPTS - 1):
             files, is_whole = _files(given, progress)
             seen, failure, report = _identities(files), None, None
@@ -126,14 +126,14 @@ class Verifier:
             raise CouldNotVerifyError(str(exc)) from None
         if stream != self._policy.stream:
             report.warnings.append(f"this is the log {stream} of a forked worker, and not {self._policy.stream} itself")
-        if self._policy.quorum and not report.vouched and report.files:
+        if self._policy.quorum and not report.vouched:
             message = f"no checkpoint is at hand that {self._policy.quorum} of the witnesses have cosigned"
             report.add(VerifyError(ErrorType.CHECKPOINT, message, str(files[-1].path), 0, 0, report.size))
         return report
 
     def _stream(self, files: list[LogFile]) -> str:
         """Return the stream that the files say they are of, where the policy covers it."""
-        header = header_in(files[0]) if files else None
+        header = header_in(files[0])
         return header.stream if header is not None and self._policy.covers(header.stream) else self._policy.stream
 
     def _providers(self) -> dict[str, KmsProvider]:
@@ -156,16 +156,9 @@ def header_in(file: LogFile) -> FileHeader | None:
         CouldNotVerifyError: it cannot be read.
     """
     try:
-        batch = next(file.batches(), None)
+        return file.beginning()[1]
     except StorageOperationError as exc:
         raise CouldNotVerifyError(str(exc)) from None
-    return None if batch is None else _header(batch.lines[0])
-
-
-def _header(line: bytes) -> FileHeader | None:
-    try:
-        record = parse_line(line)
-        return FileHeader.of(parse_payload(record.payload)) if record.kind == Kind.FILE else None
     except MalformedRecordError:
         return None
 
@@ -187,14 +180,36 @@ def _files(path: PathLike | Iterable[PathLike], progress: Callable[[int], object
         return [LogFile(each, progress) for each in path], False
     given = Path(path)
     if given.is_dir():
-        found = [each for each in sorted(given.iterdir()) if each.is_file()]
-        headers = [(header.file, each) for each in found if (header := header_of(each))]
-        if not headers:
-            raise CouldNotVerifyError(f"{given} holds no file of a log")
-        return [LogFile(each, progress) for _, each in sorted(headers)], True
-    if LogFiles.is_ended(given):
+        headers = _headers_in(given)
+        logs = {LogFiles.log_of(each) for _, each in headers}
+        if len(logs) > 1:
+            return [LogFile(each, progress) for _, each in sorted(headers)], True
+        given = logs.pop()
+    elif LogFiles.is_ended(given):
         return [LogFile(given, progress)], False
     return _of_stream(given, progress), True
+
+
+def _headers_in(folder: Path) -> list[tuple[int, Path]]:
+    """Return the files of logs in a folder, each with its number.
+
+    Raises:
+        CouldNotVerifyError: there is none, or one cannot be read.
+    """
+    found = []
+    for each in without_companions(sorted(each for each in folder.iterdir() if each.is_file())):
+        try:
+            header = header_of(each)
+        except CouldNotVerifyError:
+            # What has just ended or been compressed has another name now.
+            if each.exists():
+                raise
+            continue
+        if header is not None:
+            found.append((header.file, each))
+    if not found:
+        raise CouldNotVerifyError(f"{folder} holds no file of a log")
+    return found
 
 
 def _of_stream(given: Path, progress: Callable[[int], object] | None) -> list[LogFile]:
@@ -202,7 +217,9 @@ def _of_stream(given: Path, progress: Callable[[int], object] | None) -> list[Lo
     files = LogFiles(given)
     for _ in range(_LISTINGS):
         first = _first_line(files.path)
-        header = _header(first.removesuffix(b"\n"))
+        header = None
+        with contextlib.suppress(MalformedRecordError):
+            _, header = FileHeader.of_line(first.removesuffix(b"\n"))
         ended = files.ended()
         numbers = [*ended, *([] if header is None else [header.file])]
         has_gap = any(after != before + 1 for before, after in pairwise(numbers))
