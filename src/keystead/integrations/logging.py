@@ -18,14 +18,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from keystead.errors import SystemShutdownError
+from keystead.integrations.json_values import plain
 from keystead.ledger import SealedFile
+from keystead.runtime import fork
 
 OWN_LOGGER: Final = "keystead.ledger"
 RETRY_S: Final = 5.0
 """How long after a log that could not be opened it is tried again."""
+CLOSE_WITHIN_S: Final = 10.0
+"""How long a handler that is closed waits for its log to be opened."""
 MAX_EARLY: Final = 10_000
 """Records that wait while the log is being opened."""
-_PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 def is_json_object(text: str) -> bool:
@@ -33,10 +37,14 @@ def is_json_object(text: str) -> bool:
     if not text.startswith("{") or "\n" in text:
         return False
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON")
 
 
 class JsonFormatter(logging.Formatter):
@@ -57,7 +65,10 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = "".join(traceback.format_exception(*record.exc_info))
         if record.stack_info:
             entry["stack"] = record.stack_info
-        return json.dumps(entry, default=str, ensure_ascii=True)
+        try:
+            return json.dumps(entry, default=str, allow_nan=False)
+        except Exception:
+            return json.dumps(plain(entry), allow_nan=False)
 
 
 class _NoLock:
@@ -86,8 +97,8 @@ class SealedHandler(logging.Handler):
     Args:
         log: where the log is, or one that is open already, which whoever opened it closes.
         flush_level: records of this level or above are on disk when the call returns.
-        raises: whether a record that cannot be sealed raises in the code that logs it. Otherwise the handler says so as
-            handlers do, on stderr.
+        raises: whether a record that cannot be sealed raises in the code that logs it. Otherwise, and where that call
+            has returned since the log was just being opened, the handler says so as handlers do, on stderr.
         options: of ``SealedFile``, where this opens it: stream, kms and so on.
     """
 
@@ -106,10 +117,17 @@ class SealedHandler(logging.Handler):
         self._options = options
         self._flush_level = flush_level
         self._raises = raises
-        self._opening = threading.Lock()
-        self._early: list[str] = []
         self._failed_at = -RETRY_S
+        self._renew()
+        fork.in_child(self._renew)
         self.setFormatter(JsonFormatter())
+
+    def _renew(self) -> None:
+        # What waits in the parent is the parent's, and who opens its log is no thread of a child's.
+        self._opening = threading.Lock()
+        self._early: list[tuple[logging.LogRecord, str]] = []
+        # One that its thread may take again: a signal's handler, or what garbage collection ends, may log as well.
+        self._deciding = threading.RLock()
 
     def createLock(self) -> None:  # noqa: N802  # logging's own name
         """Use none: see ``_NoLock``."""
@@ -131,10 +149,10 @@ class SealedHandler(logging.Handler):
             if self._log is None and time.monotonic() - self._failed_at >= RETRY_S:
                 self._failed_at = time.monotonic()
                 made = SealedFile(self._path, **self._options)
-                early, self._early = self._early, []
-                for text in early:
-                    self._append(made, text)
-                self._log, self._failed_at = made, -RETRY_S
+                self._seal_early(made)
+                with self._deciding:
+                    self._log, self._failed_at = made, -RETRY_S
+                self._seal_early(made)
         finally:
             self._opening.release()
 
@@ -144,13 +162,12 @@ class SealedHandler(logging.Handler):
             return
         try:
             text = self.format(record)
-            if self._log is None and self._opening.locked() and len(self._early) < MAX_EARLY:
-                # Said by what the log is being opened with: it would wait for itself.
-                self._early.append(text)
+            if self._is_early(record, text):
                 return
-            self._append(self.log, text)
-            if record.levelno >= self._flush_level:
-                self.log.flush(waits=False)
+            self.open()
+            # Unless another thread opens it just now.
+            if not self._is_early(record, text):
+                self._seal(self.log, record, text)
         except Exception:
             if self._raises:
                 raise
@@ -162,13 +179,49 @@ class SealedHandler(logging.Handler):
             self._log.flush()
 
     def close(self) -> None:
-        """Close the log, if the handler opened it."""
-        if self._path is not None and self._log is not None:
-            self._log.close()
-        super().close()
+        """Close the log, if the handler opened it. Each record that waited for one that never opened is an error."""
+        is_settled = self._opening.acquire(timeout=CLOSE_WITHIN_S)
+        try:
+            for record, _ in self._taken():
+                self._tell(record, SystemShutdownError("the log could not be opened, and this record is not sealed"))
+            if self._path is not None and self._log is not None:
+                self._log.close()
+        finally:
+            if is_settled:
+                self._opening.release()
+            super().close()
 
-    def _append(self, log: SealedFile, text: str) -> None:
+    def _is_early(self, record: logging.LogRecord, text: str) -> bool:
+        """Keep a record for later that comes while the log is being opened: who opens it would wait for itself."""
+        with self._deciding:
+            is_early = self._log is None and self._opening.locked() and len(self._early) < MAX_EARLY
+            if is_early:
+                self._early.append((record, text))
+            return is_early
+
+    def _taken(self) -> list[tuple[logging.LogRecord, str]]:
+        with self._deciding:
+            early, self._early = self._early, []
+            return early
+
+    def _seal_early(self, log: SealedFile) -> None:
+        for record, text in self._taken():
+            try:
+                self._seal(log, record, text)
+            except Exception as exc:
+                self._tell(record, exc)
+
+    def _tell(self, record: logging.LogRecord, failure: Exception) -> None:
+        """Say what went wrong with a record whose call has returned."""
+        try:
+            raise failure
+        except Exception:
+            self.handleError(record)
+
+    def _seal(self, log: SealedFile, record: logging.LogRecord, text: str) -> None:
         if isinstance(self.formatter, JsonFormatter) or is_json_object(text):
             log.append(text.encode())
         else:
             log.append_text(text)
+        if record.levelno >= self._flush_level:
+            log.flush(waits=False)

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import logging.config
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from keystead.errors import ProviderConnectionError, SystemShutdownError
-from keystead.integrations.logging import JsonFormatter, SealedHandler
+from keystead.integrations.logging import JsonFormatter, SealedHandler, is_json_object
 from keystead.ledger import SealedFile, Verifier
 from keystead.ledger.format.records import parse_line
 from keystead.testing import FakeKMS
@@ -133,6 +135,128 @@ def test_a_kms_that_logs_while_the_log_is_opened_does_not_wait_for_it(
     assert [entry["message"] for entry in entries(path)] == ["asked by another thread", "asked", "first"]
 
 
+class Asking:
+    """A KMS that logs before it answers."""
+
+    provider_name = "fake"
+
+    def __init__(self, kms: FakeKMS, logger: logging.Logger) -> None:
+        self._kms = kms
+        self._logger = logger
+
+    async def encrypt(self, *given: Any, **named: Any) -> Any:
+        self._logger.warning("asked")
+        return await self._kms.encrypt(*given, **named)
+
+    async def decrypt(self, *given: Any, **named: Any) -> Any:
+        return await self._kms.decrypt(*given, **named)
+
+
+def test_what_another_thread_logs_while_early_records_are_sealed_is_sealed_too(
+    path: Path, kms: FakeKMS, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = SealedFile.append
+    others = [threading.Thread(target=logger.info, args=("between",))]
+
+    def appended(log: SealedFile, record: bytes) -> None:
+        for other in others[:]:
+            others.clear()
+            other.start()
+            other.join()
+        append(log, record)
+
+    monkeypatch.setattr(SealedFile, "append", appended)
+    handler = SealedHandler(path, stream=STREAM, kms=Asking(kms, logger), key_id="audit")
+    logger.addHandler(handler)
+    logger.info("first")
+    handler.close()
+    assert [entry["message"] for entry in entries(path)] == ["asked", "between", "first"]
+
+
+def test_a_record_that_came_too_late_to_wait_is_sealed_by_the_log_that_was_opened_meanwhile(
+    path: Path, kms: FakeKMS, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = handler_for(path, kms)
+    logger.addHandler(handler)
+    is_early = SealedHandler._is_early
+
+    def late(made: SealedHandler, record: logging.LogRecord, text: str) -> bool:
+        found = is_early(made, record, text)
+        monkeypatch.setattr(SealedHandler, "_is_early", is_early)
+        held = made._opening
+        held.acquire()  # as another thread does that opens it
+        return found
+
+    monkeypatch.setattr(SealedHandler, "_is_early", late)
+    logger.info("late")
+    handler._opening.release()
+    handler.open()
+    handler.flush()
+    assert [entry["message"] for entry in entries(path)] == ["late"]
+
+
+def test_records_that_waited_for_a_log_that_was_never_opened_are_told_of(
+    path: Path, kms: FakeKMS, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kms.fail_always()
+    handler = SealedHandler(path, stream=STREAM, kms=Asking(kms, logger), key_id="audit")
+    logger.addHandler(handler)
+    logger.info("first")
+    assert "'asked'" not in capsys.readouterr().err
+    handler.close()
+    told = capsys.readouterr().err
+    assert told.count("Error: the log could not be opened") == told.count("Message: 'asked'") == 1
+    handler.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_one_early_record_that_cannot_be_sealed_does_not_take_the_others_with_it(
+    path: Path, kms: FakeKMS, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Long(Asking):
+        async def encrypt(self, *given: Any, **named: Any) -> Any:
+            self._logger.warning("long %s", "x" * (4 << 20))
+            return await super().encrypt(*given, **named)
+
+    handler = SealedHandler(path, stream=STREAM, kms=Long(kms, logger), key_id="audit")
+    logger.addHandler(handler)
+    logger.info("first")
+    handler.close()
+    assert [entry["message"] for entry in entries(path)] == ["asked", "first"]
+    assert "Message: 'long %s'" in capsys.readouterr().err
+
+
+def test_an_early_error_is_on_disk_once_the_log_is_open(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
+    class Failing(Asking):
+        async def encrypt(self, *given: Any, **named: Any) -> Any:
+            self._logger.error("slow")
+            return await self._kms.encrypt(*given, **named)
+
+    handler = SealedHandler(path, stream=STREAM, kms=Failing(kms, logger), key_id="audit", buffer_s=60.0)
+    logger.addHandler(handler)
+    handler.open()
+    assert [entry["message"] for entry in entries(path)] == ["slow"]
+
+
+def test_a_child_waits_for_no_opening_of_its_parents(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
+    handler = handler_for(path, kms)
+    logger.addHandler(handler)
+    with handler._opening:
+        logger.info("of the parent")
+        child = os.fork()
+        if not child:
+            try:
+                logger.info("of the child")
+                handler.close()
+            finally:
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert [entry["message"] for entry in entries(path)] == ["of the child"]
+    handler.open()
+    handler.flush()
+    assert [entry["message"] for entry in entries(path)] == ["of the child", "of the parent"]
+
+
 def test_the_logs_own_troubles_are_not_written_into_it(path: Path, kms: FakeKMS) -> None:
     handler = handler_for(path, kms)
     handler.open()
@@ -186,3 +310,41 @@ def test_it_is_set_up_by_a_dictionary(path: Path, tmp_path: Path) -> None:
 def test_what_json_cannot_hold_stands_as_text() -> None:
     record = logging.makeLogRecord({"msg": "x", "levelname": "INFO", "thing": {1, 2}, "name": "n"})
     assert json.loads(JsonFormatter().format(record))["extra"]["thing"] == "{1, 2}"
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        ({("a", 1): {b"x"}}, {"('a', 1)": [{"base64": "eA=="}]}),
+        (float("nan"), "nan"),
+        ([float("inf"), 1.5], ["inf", 1.5]),
+        ({"deep": [object]}, {"deep": ["<class 'object'>"]}),
+    ],
+)
+def test_whatever_an_application_adds_becomes_json(value: object, held: object) -> None:
+    record = logging.makeLogRecord({"msg": "x", "levelname": "INFO", "thing": value})
+    text = JsonFormatter().format(record)
+    assert (json.loads(text)["extra"]["thing"], is_json_object(text)) == (held, True)
+
+
+def test_a_value_that_says_nothing_of_itself_loses_no_record() -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    record = logging.makeLogRecord({"msg": "x", "levelname": "INFO", "thing": Mute()})
+    assert json.loads(JsonFormatter().format(record))["extra"]["thing"] == "<Mute>"
+
+
+def test_every_key_of_the_applications_own_stands_in_the_record() -> None:
+    names = ["time", "level", "logger", "extra", "exception", "stack", "d", "n"]
+    made = logging.getLogger("tests.keys").makeRecord(
+        "n", logging.INFO, "f", 1, "m", (), None, extra={name: name.upper() for name in names}
+    )
+    entry = json.loads(JsonFormatter().format(made))
+    assert entry["extra"] == {name: name.upper() for name in names}
+    assert (entry["level"], entry["logger"], entry["message"]) == ("INFO", "n", "m")
+
+
+def test_what_is_not_quite_json_is_taken_as_text() -> None:
+    assert not any(map(is_json_object, ['{"a":NaN}', '{"a":Infinity}', '{"a":1', '{"a":1}\n', "[1]"]))

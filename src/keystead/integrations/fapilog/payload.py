@@ -11,16 +11,14 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from math import isfinite
 from typing import Any, Final, cast
 
 from keystead.integrations.fapilog.settings import missing_fapilog
+from keystead.integrations.json_values import plain as plain_value
 from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES
 
 SCHEMA: Final = "1.1"
 _REQUIRED: Final = frozenset({"timestamp", "level", "message"})
-_MAX_DEPTH: Final = 100
-_MAX_BITS: Final = 4096
 _SHOWN: Final = 1024
 
 
@@ -42,7 +40,7 @@ class Encoder:
         try:
             return fitting(self._in_envelope(cast(Any, entry)).data)
         except Exception:
-            plain = _plain(entry)
+            plain = plain_value(entry)
         is_whole = isinstance(plain, dict) and set(plain) >= _REQUIRED
         for serialize in (self._in_envelope, self._bare):
             try:
@@ -102,38 +100,3 @@ def envelope(message: str, integrity: Mapping[str, Any], data: Mapping[str, Any]
         "timestamp": now,
     }
     return json.dumps({"log": record, "schema_version": SCHEMA}, separators=(",", ":"), sort_keys=True).encode()
-
-
-def _plain(value: object, depth: int = 0) -> Any:
-    """Return a value that JSON holds; what it has no form for stands as text, and what raises as its type's name."""
-    if depth > _MAX_DEPTH:
-        return "..."
-    try:
-        return _held(value, depth)
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def _held(value: object, depth: int) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
-        return int(value) if value.bit_length() <= _MAX_BITS else hex(value)
-    if isinstance(value, float):
-        return float(value) if isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {_text(key): _plain(member, depth + 1) for key, member in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(member, depth + 1) for member in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"base64": base64.b64encode(bytes(value)).decode()}
-    return _text(value)
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
