@@ -54,7 +54,7 @@ def hands_over_to_nobody(sealer: Sealer) -> bytes:
 
 def hands_over_to_another(sealer: Sealer) -> bytes:
     told = sealer.control(Kind.REKEY, {"session": session("three").id}, START)
-    return told + sealer.resume(session("two"), session_key("two"), START)
+    return told + sealer.resume(session("two"), session_key("two"), START) + sealer.seal(payloads(1), START)
 
 
 def goes_on_behind_its_end(sealer: Sealer) -> bytes:
@@ -63,10 +63,6 @@ def goes_on_behind_its_end(sealer: Sealer) -> bytes:
 
 def session_without_a_word(sealer: Sealer) -> bytes:
     return sealer.resume(session("two"), session_key("two"), START) + sealer.seal(payloads(1), START)
-
-
-def session_that_ends_the_file(sealer: Sealer) -> bytes:
-    return sealer.resume(session("two"), session_key("two"), START)
 
 
 def session_in_a_later_epoch(sealer: Sealer) -> bytes:
@@ -89,10 +85,9 @@ def file_in_a_file(sealer: Sealer) -> bytes:
 
 WRONG: dict[str, tuple[str, Write]] = {
     "a session hands over to nobody": ("malformed", hands_over_to_nobody),
-    "a session hands over to another one": ("replaced", hands_over_to_another),
+    "a session hands over to another one": ("malformed", hands_over_to_another),
     "a file goes on behind its end": ("malformed", goes_on_behind_its_end),
     "a session begins without a word of the last one": ("malformed", session_without_a_word),
-    "a session begins without a word, and the file ends": ("malformed", session_that_ends_the_file),
     "a session begins in a later epoch": ("modified", session_in_a_later_epoch),
     "a session begins with steps": ("malformed", session_with_steps),
     "an epoch goes back": ("modified", epoch_that_goes_back),
@@ -110,6 +105,12 @@ WRONG: dict[str, tuple[str, Write]] = {
     "a removal of what is no file": ("malformed", of_kind("retention", {"files": [1], "reason": "x"})),
     "an end that goes on nowhere": ("malformed", of_kind("close", {"next": "2"})),
 }
+
+
+def test_a_session_that_only_begins_at_the_end_of_a_file_that_another_follows_is_found(tmp_path: Path) -> None:
+    sealer, first = begun()
+    first += sealer.resume(session("two"), session_key("two"), START)
+    assert kinds(check(tmp_path, first, sealer.file(2, START))) == ["malformed"]
 
 
 @pytest.mark.parametrize("name", list(WRONG))

@@ -130,8 +130,8 @@ def test_one_session_hands_over_to_the_next(tmp_path: Path) -> None:
     log += sealer.rekey(session("two"), session_key("two"), START) + sealer.seal(payloads(5), START)
     assert check(tmp_path, log).errors == []
     log += sealer.control(Kind.REKEY, {"session": "0" * 32}, START)
-    log += sealer.resume(session("three"), session_key("three"), START)
-    assert kinds(check(tmp_path, log)) == ["replaced"]
+    log += sealer.resume(session("three"), session_key("three"), START) + sealer.seal(payloads(1), START)
+    assert kinds(check(tmp_path, log)) == ["malformed"]
 
 
 def test_a_stream_goes_on_after_it_was_closed(tmp_path: Path) -> None:

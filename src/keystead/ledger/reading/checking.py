@@ -128,6 +128,7 @@ class StreamChecker:
 
     def _check_file(self, file: LogFile) -> None:
         if self.report.files:
+            self._controls.ended_file()
             self.losses.end_file()
         self.file, self.path, self.line, self.offset = file, str(file.path), 1, 0
         self.report.files += 1
@@ -214,7 +215,6 @@ class StreamChecker:
     def _end_file(self, file: LogFile) -> None:
         if file.is_damaged:
             self.find(ErrorType.MODIFIED, "the compressed file is damaged: what follows could not be read")
-        self._controls.ended_file()
 
     def _check_batch(self, batch: Batch, at: int, following: Batch | None) -> None:
         # The last line of a file has to have its end, or it is what a crash left of one.

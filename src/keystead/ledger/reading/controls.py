@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from keystead.errors import InvalidSignatureError
 from keystead.ledger.format.records import (
+    TAIL_BYTES,
     Kind,
     MalformedRecordError,
     Record,
@@ -18,6 +19,7 @@ from keystead.ledger.format.records import (
     retained,
     text,
 )
+from keystead.ledger.reading.losses import Junk
 from keystead.ledger.reading.report import ErrorType
 from keystead.model.counts import counted
 
@@ -36,7 +38,7 @@ class Controls:
     def __init__(self, checker: StreamChecker) -> None:
         self._checker = checker
         self._rekeyed: str | None = None
-        self._is_resumed = False
+        self._resumed: Junk | None = None
         self._closed: int | None = None
         self._is_closed = False
         self._asks_for_no_checkpoint = False
@@ -50,7 +52,7 @@ class Controls:
     @property
     def is_waiting(self) -> bool:
         """Whether the next record must be one of the log's own."""
-        return self._is_resumed or self._rekeyed is not None or self._closed is not None
+        return self._resumed is not None or self._rekeyed is not None or self._closed is not None
 
     def starts_at(self, file: int) -> None:
         """Note which file is the first one read."""
@@ -64,7 +66,7 @@ class Controls:
 
     def begin_file(self) -> None:
         """Begin a file."""
-        self._closed, self._is_closed, self._rekeyed, self._is_resumed = None, False, None, False
+        self._closed, self._is_closed, self._rekeyed, self._resumed = None, False, None, None
 
     def took_records(self) -> None:
         """Take note of records of the application."""
@@ -80,8 +82,10 @@ class Controls:
         if record.kind == Kind.CLOCK and self._checker.session is not None:
             with contextlib.suppress(MalformedRecordError):
                 self._checker.session.step(integer(parse_payload(record.payload), "step"))
-        if self._is_resumed and record.kind != Kind.RECOVERY:
-            self._is_resumed = False
+        if self._resumed is not None and record.kind == Kind.SESSION:
+            self._checker.losses.take_opening(self._resumed)
+        elif self._resumed is not None and record.kind != Kind.RECOVERY:
+            self._resumed = None
             find(ErrorType.MALFORMED, "a session begins without a word of how the one before it ended")
             self._checker.losses.settle_junk(record)
         if self._rekeyed is not None and record.kind != Kind.SESSION:
@@ -131,10 +135,10 @@ class Controls:
             checker.vouch(found)
 
     def ended_file(self) -> None:
-        """Take note of a file's end."""
-        if self._is_resumed:
+        """Take note of a file's end, now that another file follows."""
+        if self._resumed is not None:
             self._checker.find(ErrorType.MALFORMED, "a session begins without a word of how the one before it ended")
-            self._is_resumed = False
+            self._resumed = None
 
     def finish(self, *, is_whole: bool, expect_closed: bool) -> None:
         """Take note of the last file's end."""
@@ -155,6 +159,8 @@ class Controls:
             report.warnings.append(
                 f"at the end {counted(size, 'byte is', 'bytes are')} no record, as a crash leaves them"
             )
+        if self._resumed is not None:
+            report.warnings.append("at the end a session only begins, as a crash leaves it")
         # A checkpoint, and the cut that announced it, say nothing that has to be vouched for.
         is_unproven = checker.has_unproven and not report.closed and report.vouched < self._told
         if is_unproven and report.vouched == 0 and report.valid:
@@ -175,7 +181,7 @@ class Controls:
             if checker.line != 1:
                 raise MalformedRecordError("a file begins in the middle of one")
         elif kind is Kind.SESSION:
-            self._begin_session(was_closed)
+            self._begin_session(record, was_closed)
         elif kind is Kind.CLOCK:
             integer(payload, "step")
         elif kind is Kind.CUT:
@@ -199,25 +205,22 @@ class Controls:
             self._closed = 0 if following is None else following
             self._is_closed, self._close_number = following is None, record.number
 
-    def _begin_session(self, was_closed: bool) -> None:
+    def _begin_session(self, record: Record, was_closed: bool) -> None:
         checker = self._checker
         checker.report.sessions += 1
         told = None if checker.session is None else checker.session.told
         named, self._rekeyed = self._rekeyed, None
-        self._closed = None
+        self._closed = self._resumed = None
         if told is None or told.epoch or told.steps:
             raise MalformedRecordError("a session that does not begin at its beginning")
-        if named is not None:
-            if named != told.id:
-                checker.find(ErrorType.REPLACED, "another session begins than the one before it handed over to")
-        elif not was_closed:
-            self._is_resumed = True
+        if checker.losses.junk is not None or not (was_closed or named == told.id):
+            self._resumed = Junk(checker.line, checker.offset, checker.offset + len(record.head) + TAIL_BYTES)
 
     def _recover(self, size: int, digest: str) -> None:
         checker = self._checker
-        if not self._is_resumed:
+        if self._resumed is None:
             raise MalformedRecordError("a recovery of nothing")
-        self._is_resumed = False
+        self._resumed = None
         junk = checker.losses.drop_junk()
         if junk is None:
             is_true = size == 0

@@ -56,6 +56,15 @@ class Losses:
         else:
             self.junk.end = end
 
+    def take_opening(self, opening: Junk) -> None:
+        """Take the first line of a session that was broken off with it: what follows tells of it too."""
+        if self.junk is None:
+            self.junk = opening
+        elif opening.offset < self.junk.offset:
+            self.junk = Junk(opening.line, opening.offset, self.junk.end)
+        else:
+            self.junk.end = max(self.junk.end, opening.end)
+
     def drop_junk(self) -> Junk | None:
         """Return what is no record, once it has been accounted for."""
         junk, self.junk = self.junk, None
