@@ -257,6 +257,8 @@ def _report_text(report: ReencryptReport) -> str:
         ("seconds", f"{report.seconds:.1f}"),
         ("job", f"{report.job_id}, {report.state}"),
     ]
+    if report.passed_by:
+        lines.append(("passed by, run again", report.passed_by))
     if report.indexed_version is not None:
         ended = "; the rotation of the index key has ended" if report.finished_rotation else ""
         lines.append(("indexes filled for", f"version {report.indexed_version}{ended}"))

@@ -45,6 +45,9 @@ class ReencryptReport:
     left as it is; ``failures`` name the first of those, with the code of the reason. Of all rows, ``contended`` were
     held or edited by somebody else when they were to be written; the edit won, and they were looked at again.
 
+    ``passed_by`` rows, at least, were found to need something still when everything had been read: their keys changed
+    meanwhile, or a node wrote them that had not heard of a rotation. The next run finds them.
+
     ``indexed_version`` is the version of the index keyring that every row has hashes of now, where that is known, and
     ``finished_rotation`` says that a rotation of the index key ended with it. ``seconds`` is this run's time.
     """
@@ -57,6 +60,7 @@ class ReencryptReport:
     skipped: int
     contended: int
     failed: int
+    passed_by: int = 0
     failures: list[RowFailure] = field(default_factory=list)
     indexed_version: int | None = None
     finished_rotation: bool = False
@@ -65,7 +69,7 @@ class ReencryptReport:
     @property
     def is_complete(self) -> bool:
         """Whether every row is as it should be."""
-        return self.state is ReencryptionState.DONE and not self.failed
+        return self.state is ReencryptionState.DONE and not self.failed and not self.passed_by
 
 
 def total_of(chunks: Sequence[ChunkRecord]) -> dict[str, int]:

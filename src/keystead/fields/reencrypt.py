@@ -19,6 +19,7 @@ from keystead.errors import ConflictError, DataKeyNotLoadedError, InvalidInputEr
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.job_records import Target, event_of, job_for, target_of
+from keystead.fields.passed_by import look, stale_rows
 from keystead.fields.places import locate, registration_of
 from keystead.fields.progress import ReencryptProgress, ReencryptReport, total_of
 from keystead.fields.sealing import RowSealer
@@ -111,7 +112,7 @@ async def reencrypt(
         told=_teller(job, before, started, on_progress),
     )
     await _work(shift, session, workers)
-    return await _ended(session, job, target, cipher, started)
+    return await _ended(shift, session, target, cipher, started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,20 +277,22 @@ def _teller(
 
 
 async def _ended(
-    session: Session, job: ReencryptionRecord, target: Target, cipher: FieldCipher, started: float
+    shift: Shift, session: Session, target: Target, cipher: FieldCipher, started: float
 ) -> ReencryptReport:
     """Mark a job done whose chunks all are, tell the rotation of the index key, and report."""
-    store, rotation = session.surroundings.store, session.lifecycle.index_rotation
+    store, rotation, job = session.surroundings.store, session.lifecycle.index_rotation, shift.job
     async with store.reading() as work:
         found = await work.find_reencryption(job.id) or job
         chunks = await work.chunks(job.id)
     totals = total_of(chunks)
-    state, indexed, finished = found.state, None, False
+    state, indexed, finished, left = found.state, None, False, 0
     if state is ReencryptionState.RUNNING and found.exhausted and all(chunk.done for chunk in chunks):
-        if target.indexes and not found.dry_run and not totals["failed"]:
-            indexed = target.indexes[-1]
-            await rotation.note_indexed(job.field_id, indexed)
-            finished = await rotation.finish(cipher.field.index_keyring) is not None
+        if not found.dry_run and not totals["failed"]:
+            left, unfinished = await _passed_by(shift, session, cipher)
+            if target.indexes and not unfinished:
+                indexed = target.indexes[-1]
+                await rotation.note_indexed(job.field_id, indexed)
+                finished = await rotation.finish(cipher.field.index_keyring) is not None
         # Last: a run that ends in between comes here again. Another process may be here too.
         with contextlib.suppress(ConflictError):
             async with store.transaction() as work:
@@ -301,9 +304,19 @@ async def _ended(
         job_id=job.id,
         state=state,
         dry_run=found.dry_run,
+        passed_by=left,
         failures=[failure for chunk in chunks for failure in chunk.failures][:MAX_FAILURES],
         indexed_version=indexed,
         finished_rotation=finished,
         seconds=time.monotonic() - started,
         **totals,
     )
+
+
+async def _passed_by(shift: Shift, session: Session, cipher: FieldCipher) -> tuple[int, int]:
+    """Return how many rows, at least, still need something, and how many are in clear or lack a hash."""
+    table = shift.rows()
+    unfinished, versions = await asyncio.to_thread(look, table, shift.sealer(table), cipher)
+    async with session.surroundings.store.reading() as work:
+        stale = await stale_rows(work, cipher.field, versions)
+    return max(stale, unfinished), unfinished

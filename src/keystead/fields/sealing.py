@@ -188,11 +188,12 @@ class RowSealer:
         key, blob = row[: at.key], row[at.ciphertext]
         if blob is not None:
             blob = _binary(blob)
-        is_new = blob is None and at.guard is not None and row[at.guard] is not None
+        guard = None if at.guard is None else row[at.guard]
+        is_new = blob is None and guard is not None
         is_stale = blob is not None and blob[:10] != tenant.current
         found: _Indexes = row[at.indexes]
         suspects = (self._sized or self._tokens) and (is_new or not self._is_indexed(blob, found, live))
-        if not (is_new or is_stale or suspects):
+        if not (is_stale or suspects or guard is not None):
             work.skipped += 1
             return
         plaintext, context = b"", b""
@@ -202,6 +203,10 @@ class RowSealer:
             plaintext = self._plaintext_of(row)
         elif blob is not None:
             plaintext = open_one(self._ring_of(blob, tenant), blob, context)
+            if guard is not None and self._plaintext_of(row) != plaintext:
+                raise InvalidInputError(
+                    "a row has a ciphertext and another value in clear, and either may be the newer"
+                )
         indexes: _Indexes | None = None
         marks: Sequence[bytes] | None = None
         record = None
@@ -212,11 +217,10 @@ class RowSealer:
                 indexes = None
             if marks is not None and tokens is not None and set(marks) == tokens.get(record, set()):
                 marks = None
-        guard = row[at.guard or 0] if is_new else None
         change = RowChange(key, blob, blob, indexes, guard, record, marks)
         if is_new or is_stale:
             tenant.waiting.append((change, plaintext, context))
-        elif indexes is not None or marks is not None:
+        elif indexes is not None or marks is not None or guard is not None:
             work.changes.append(change)
         else:
             work.skipped += 1

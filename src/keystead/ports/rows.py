@@ -78,6 +78,13 @@ class ApplicationRows(Protocol):
     def read_keys(self, keys: Collection[RowKey]) -> list[Row]:
         """Return the rows with these keys that are still there, in order."""
 
+    def read_unfinished(self, hashes: Collection[str], after: RowKey | None, limit: int) -> list[Row]:
+        """Return rows by key, after one, that may need something still.
+
+        Those with a plaintext, and those with a ciphertext that have NULL in one of the columns of ``hashes``, or no
+        token row where the field has a token index.
+        """
+
     def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:
         """Return the token rows of these records; a record without one is absent."""
 

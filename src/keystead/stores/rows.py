@@ -65,8 +65,8 @@ class RowTable:
                 "a database in memory cannot be reached from here; give the URL of a file or server"
             )
         schema, _, name = table.rpartition(".")
-        self._names = TableNames(schema or parsed.schema, name, column, key, tokens, plaintext, indexes)
-        self._record, self._tenant = record, tenant
+        self._names = TableNames(schema or parsed.schema, name, column, key, record, tokens, plaintext, indexes)
+        self._tenant = tenant
         self._is_sqlite = parsed.kind == "sqlite"
         self._engine = _sqlite_engine(parsed) if self._is_sqlite else sync_engine(parsed)
         self._connection: Connection | None = None
@@ -136,6 +136,11 @@ class RowTable:
             part = wanted[at : at + self._statements.keys_at_once]
             found += self._all(*self._statements.read_keys(part))
         return found
+
+    def read_unfinished(self, hashes: Collection[str], after: RowKey | None, limit: int) -> list[Row]:
+        """Return rows by key, after one, that may need something still."""
+        statement = self._statements.read_unfinished(hashes, after)
+        return [] if statement is None else self._all(statement, (*(after or ()), limit))
 
     def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:
         """Return the token rows of these records."""
@@ -226,7 +231,7 @@ class RowTable:
         types = {name: each["type"] for name, each in found.items()}
         names = self._names = names.with_key(key)
         columns = list(key)
-        for name in (*self._record, *((self._tenant,) if self._tenant else ()), names.column):
+        for name in (*names.record, *((self._tenant,) if self._tenant else ()), names.column):
             if name not in columns:
                 columns.append(name)
         for name in {*columns, *names.indexes, *((names.plaintext,) if names.plaintext else ())}:
@@ -237,13 +242,13 @@ class RowTable:
         if names.plaintext is not None:
             plaintext, guard = len(columns), len(columns) + 1
         end = len(columns) + (0 if plaintext is None else 2)
-        record = tuple(columns.index(name) for name in self._record)
+        record = tuple(columns.index(name) for name in names.record)
         preparer = connection.dialect.identifier_preparer
         if self._is_sqlite:
             self._sql = SqliteStatements(names, columns, preparer.quote)
         else:
             kinds = {name: kind.compile(connection.dialect) for name, kind in types.items()}
-            kind_of_record = kinds[self._record[0]] if self._record else ""
+            kind_of_record = kinds[names.record[0]] if names.record else ""
             self._sql = PostgresStatements(names, columns, preparer.quote, kinds, kind_of_record)
         self._layout = RowLayout(
             key=len(key),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -24,6 +24,7 @@ class TableNames:
     table: str
     column: str
     key: tuple[str, ...]
+    record: tuple[str, ...]
     tokens: str | None
     plaintext: str | None
     indexes: tuple[str, ...]
@@ -45,6 +46,7 @@ class Statements(Protocol):
     def count_plaintext(self) -> str: ...
     def upper_key(self, after: RowKey | None) -> str: ...
     def read(self, after: RowKey | None, until: RowKey | None) -> str: ...
+    def read_unfinished(self, hashes: Collection[str], after: RowKey | None) -> str | None: ...
     def read_keys(self, keys: Sequence[RowKey]) -> tuple[str, Sequence[object]]: ...
     def read_tokens(self, records: Sequence[object]) -> tuple[str, Sequence[object]]: ...
     def swap(self, cursor: Any, changes: Sequence[RowChange], *, wait: bool) -> Iterable[RowKey]: ...
@@ -66,6 +68,7 @@ class _Common:
         self._plaintext = quote(names.plaintext) if names.plaintext else ""
         self._indexes = [quote(name) for name in names.indexes]
         self._keys = [quote(name) for name in names.key]
+        self._quote = quote
         wanted = [quote(name) for name in columns]
         if self._plaintext:
             wanted += [self._plaintext, self.guard_of.format(self._plaintext)]
@@ -89,6 +92,18 @@ class _Common:
         bounds = [self._compare(sign) for sign, bound in ((">", after), ("<=", until)) if bound is not None]
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
         return f"SELECT {self._wanted} FROM {self._table}{where} ORDER BY {self._key} LIMIT {self.mark}"
+
+    def read_unfinished(self, hashes: Collection[str], after: RowKey | None) -> str | None:
+        missing = [f"{self._quote(name)} IS NULL" for name in hashes]
+        if self._tokens:
+            record = f"{self._table}.{self._quote(self._names.record[0])}"
+            missing.append(f"NOT EXISTS (SELECT 1 FROM {self._tokens} k WHERE k.record = {record})")
+        found = [f"({self._column} IS NOT NULL AND ({' OR '.join(missing)}))"] if missing else []
+        found += [f"{self._plaintext} IS NOT NULL"] if self._plaintext else []
+        if not found:
+            return None
+        where = f"({' OR '.join(found)})" + (f" AND {self._compare('>')}" if after is not None else "")
+        return f"SELECT {self._wanted} FROM {self._table} WHERE {where} ORDER BY {self._key} LIMIT {self.mark}"
 
     def _compare(self, sign: str) -> str:
         if len(self._keys) == 1:

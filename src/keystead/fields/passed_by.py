@@ -1,0 +1,55 @@
+"""Rows that a re-encryption passed by: looked for when every chunk is done, before anybody relies on it.
+
+A row whose key moves to a place where the job has been is not read, and a node that has not heard of a rotation may
+write under the old version behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Final
+
+from keystead.fields.cipher import FieldCipher
+from keystead.fields.field import Field
+from keystead.fields.sealing import RowSealer
+from keystead.model import DataKeyState
+from keystead.model.patterns import covers
+from keystead.ports import UnitOfWork
+from keystead.ports.rows import ApplicationRows
+
+PAGE_ROWS: Final = 2000
+
+
+def look(table: ApplicationRows, sealer: RowSealer, cipher: FieldCipher) -> tuple[int, Mapping[bytes | None, int]]:
+    """Return how many rows are in clear or lack a hash, and how many are under each data key; blocks.
+
+    A hash that is there is not computed again: one of a version before the last, which was never emptied, is not seen.
+    """
+    with contextlib.closing(table):
+        versions, parities = table.versions(), sorted({version % 2 for version in cipher.index_versions})
+        columns = [
+            index.column(cipher.field.column, parity)
+            for index in cipher.field.indexes
+            if not index.many
+            for parity in parities
+        ]
+        found, after = 0, None
+        while rows := table.read_unfinished(columns, after, PAGE_ROWS):
+            tokens = table.read_tokens([row[table.layout.record[0]] for row in rows]) if sealer.has_tokens else None
+            # Some are as they should be: a text without a word, and a None that is encrypted, have no hash.
+            work = sealer.work_on(rows, tokens)
+            found += len(work.changes) + len(work.failures)
+            after = rows[-1][: table.layout.key]
+    return found, versions
+
+
+async def stale_rows(work: UnitOfWork, field: Field, versions: Mapping[bytes | None, int]) -> int:
+    """Return how many of the rows that ``ApplicationRows.versions`` counted are under no active key of the field."""
+    stale = 0
+    for name, rows in versions.items():
+        if name is not None:
+            key = await work.find_key(int.from_bytes(name, "big")) if len(name) == 8 else None
+            is_current = key is not None and key.state is DataKeyState.ACTIVE and covers(field.keyring, key.keyring)
+            stale += 0 if is_current else rows
+    return stale

@@ -1,0 +1,149 @@
+"""Rows that a job passed by are counted before anybody relies on it, and the next run finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from keystead.fields import Exact, Field, Tokens, reencrypt
+from keystead.manager.manager import KeyManager
+from keystead.ports.rows import RowChange, RowKey
+from keystead.stores.rows import RowTable
+from tests.fakes.world import World
+from tests.fields.application import Application, address
+
+PLAIN = Field("people", "email", record="row")
+INDEXED = replace(PLAIN, indexes=(Exact(),))
+MOVE = "UPDATE people SET id = 0 WHERE id = 20"
+SWAP = RowTable.swap
+
+
+async def fill(app: Application, km: KeyManager, field: Field, *, plaintext: bool = False) -> None:
+    """Make twenty rows that are read by ``id`` and bound to ``row``: encrypted and indexed, or in clear."""
+    await km.load_fields(field)
+    cipher = km.field(field)
+    names = [*field.index_columns]
+
+    def hashes(number: int) -> list[bytes | None]:
+        return [*cipher.index_values(address(number)).values()] if names else []
+
+    columns = "".join(f", {name} BYTES" for name in names)
+    app.run(f"CREATE TABLE people (id BIGINT PRIMARY KEY, row BIGINT UNIQUE, email BYTES, plain TEXT{columns})")
+    if field.token_index is not None:
+        app.run(f"CREATE TABLE {field.token_table} (record BIGINT, token BYTES)")
+    places = "".join(f", :{letter}" for letter, _ in zip("efgh", names, strict=False))
+    app.fill(
+        f"INSERT INTO people (id, row, email, plain{''.join(f', {name}' for name in names)}) "
+        f"VALUES (:a, :b, :c, :d{places})",
+        (
+            (n, n, None, address(n)) if plaintext else (n, n, cipher.encrypt(address(n), record=n), None, *hashes(n))
+            for n in range(1, 21)
+        ),
+    )
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Do ``action`` once, while the first rows are about to be written and the last have not been read."""
+    waiting = [action]
+
+    def swap(self: RowTable, changes: Sequence[RowChange], **how: Any) -> set[RowKey]:
+        if waiting:
+            waiting.pop()()
+        return SWAP(self, changes, **how)
+
+    monkeypatch.setattr(RowTable, "swap", swap)
+
+
+async def test_a_rotation_of_the_index_key_does_not_end_over_a_row_whose_key_moved(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.open() as km:
+        await fill(app, km, INDEXED)
+        await km.register_field(INDEXED, app.url)
+        await km.rotate_index_key()
+        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        first = await reencrypt(km, app.url, INDEXED, batch_rows=3)
+        assert (first.passed_by, first.indexed_version, first.finished_rotation) == (1, None, False)
+        assert not first.is_complete
+        second = await reencrypt(km, app.url, INDEXED, batch_rows=3)
+        assert (second.passed_by, second.finished_rotation, second.is_complete) == (0, True, True)
+        assert app.rows(f"SELECT count(*) FROM people WHERE {INDEXED.index_columns[0]} IS NULL") == [(0,)]
+
+
+async def test_a_row_whose_key_moved_is_not_told_to_be_under_the_active_version(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.open() as km:
+        await fill(app, km, PLAIN)
+        await km.rotate_data_key(promote="now")
+        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        first = await reencrypt(km, app.url, PLAIN, batch_rows=3)
+        assert (first.rewritten, first.passed_by, first.is_complete) == (19, 1, False)
+        second = await reencrypt(km, app.url, PLAIN, batch_rows=3)
+        assert (second.rewritten, second.passed_by, second.is_complete) == (1, 0, True)
+
+
+async def test_a_row_that_stayed_in_clear_is_counted(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.open() as km:
+        await fill(app, km, PLAIN, plaintext=True)
+        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        first = await reencrypt(km, app.url, PLAIN, batch_rows=3, plaintext_column="plain")
+        assert (first.rewritten, first.passed_by, first.is_complete) == (19, 1, False)
+        assert (await reencrypt(km, app.url, PLAIN, plaintext_column="plain")).is_complete
+        assert app.rows("SELECT count(*) FROM people WHERE plain IS NOT NULL") == [(0,)]
+
+
+async def test_a_row_without_token_rows_is_counted(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = replace(PLAIN, indexes=(Tokens(),))
+    async with world.open() as km:
+        await fill(app, km, field)
+        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        assert (await reencrypt(km, app.url, field, batch_rows=3)).passed_by == 1
+        assert (await reencrypt(km, app.url, field, batch_rows=3)).is_complete
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (replace(INDEXED, encrypt_null=True), None),
+        (replace(PLAIN, indexes=(Tokens(),)), ""),
+    ],
+)
+async def test_a_value_that_has_no_hash_is_not_missed(
+    world: World, app: Application, field: Field, value: object
+) -> None:
+    async with world.open() as km:
+        await fill(app, km, field)
+        sealed = km.field(field).encrypt(value, record=3)
+        nothing = "".join(f", {name} = NULL" for name in field.index_columns)
+        app.fill(f"UPDATE people SET email = :a{nothing} WHERE row = 3", [(sealed,)])
+        report = await reencrypt(km, app.url, field, batch_rows=3)
+        assert (report.passed_by, report.indexed_version, report.is_complete) == (0, 1, True)
+
+
+async def test_a_value_in_clear_goes_where_its_ciphertext_is_there_already(world: World, app: Application) -> None:
+    async with world.open() as km:
+        await fill(app, km, PLAIN)
+        app.fill("UPDATE people SET plain = :a WHERE row = :b", [(address(3), 3)])
+        report = await reencrypt(km, app.url, PLAIN, plaintext_column="plain")
+        assert (report.rewritten, report.skipped, report.is_complete) == (1, 19, True)
+        ((blob, plain),) = app.rows("SELECT email, plain FROM people WHERE row = 3")
+        assert (km.field(PLAIN).decrypt(blob, record=3), plain) == (address(3), None)
+
+
+async def test_a_row_with_a_ciphertext_and_another_value_in_clear_is_named_and_left(
+    world: World, app: Application
+) -> None:
+    async with world.open() as km:
+        await fill(app, km, PLAIN)
+        app.run("UPDATE people SET plain = 'newer or older' WHERE row = 3")
+        report = await reencrypt(km, app.url, PLAIN, plaintext_column="plain")
+        assert [(failure.key, failure.reason) for failure in report.failures] == [("[3]", "invalid_input")]
+        assert app.rows("SELECT plain FROM people WHERE row = 3") == [("newer or older",)]
