@@ -17,7 +17,8 @@ searched for, ``km.field(f).index_values(value)`` gives what the index columns h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, Self, TypeVar, Union, get_args, get_origin
@@ -92,7 +93,7 @@ def seal(km: HasFields, obj: object, *, record: object, tenant: str | None = Non
 
     Raises:
         InvalidInputError: another class of object, one with nothing marked, a mark where it would not be seen, a
-            nested model, or a value of another type than its field's.
+            nested model, in a list or dict as well, or a value of another type than its field's.
         KeyringNotLoadedError, KMSError: as ``FieldCipher.encrypt``.
     """
     kind = type(obj)
@@ -101,7 +102,7 @@ def seal(km: HasFields, obj: object, *, record: object, tenant: str | None = Non
     if not dataclasses.is_dataclass(kind):
         members |= getattr(obj, "model_extra", None) or {}
     for name, value in members.items():
-        if _is_model(type(value)):
+        if _holds_model(value):
             raise _nested(kind, name)
     for name, field in fields.items():
         value = _revealed(members[name])
@@ -134,7 +135,7 @@ def marked(kind: type) -> Mapping[str, Field]:
 
     Raises:
         InvalidInputError: another class, one with nothing marked, a nested model, or a mark where it would not be
-            seen, such as inside a list.
+            seen, such as inside a list or on a member of a TypedDict or NamedTuple.
     """
     return _read_marks(kind)
 
@@ -208,15 +209,76 @@ def _whole(hint: Any) -> tuple[list[Field], Any]:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """Yield a type and every type, and mark, inside it; one that contains itself, once."""
-    waiting, seen = [hint], set()
+    """Yield a type and every type, and mark, inside it; one that contains itself, once.
+
+    Inside of a TypedDict or NamedTuple are its members; of another class, the marks of its attributes alone.
+
+    Raises:
+        InvalidInputError: a TypedDict or NamedTuple whose annotations name what is not found.
+    """
+    waiting, seen = [hint], list[Any]()
     while waiting:
-        part = waiting.pop()
-        if id(part) not in seen:
-            seen.add(id(part))
-            part = _named(part)
+        part = _named(waiting.pop())
+        if not any(part is each for each in seen):
+            seen.append(part)
             yield part
             waiting += get_args(part)
+            if isinstance(part, TypeVar):
+                waiting += filter(None, (part.__bound__, *part.__constraints__))
+            kind = get_origin(part) or part
+            if _is_record(kind):
+                waiting += _member_hints(kind)
+            elif isinstance(kind, type) and not _is_model(kind):
+                waiting += _marks_of(kind)
+
+
+def _is_record(kind: object) -> bool:
+    """Return whether a class is a TypedDict, of any module, or a NamedTuple."""
+    is_dict = isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__required_keys__")
+    return is_dict or (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"))
+
+
+def _member_hints(kind: Any) -> list[Any]:
+    try:
+        return list(hints_of(kind, include_extras=True).values())
+    except NameError as exc:
+        raise InvalidInputError(
+            f"{kind.__name__} names a type that is not found, {exc.name!r}, and a mark in it would not be seen; define "
+            "both where a module does, not inside a function"
+        ) from None
+
+
+@lru_cache(maxsize=1024)
+def _marks_of(kind: type) -> tuple[Field, ...]:
+    """Return the marks of the attributes of any class; of one whose annotations name what is not found, none."""
+    try:
+        hints = hints_of(kind, include_extras=True).values()
+    except (NameError, TypeError, AttributeError):
+        return ()
+    return tuple(mark for hint in hints for mark in _whole(hint)[0])
+
+
+@lru_cache(maxsize=1024)
+def _has_marks(kind: type) -> bool:
+    return any(isinstance(part, Field) for part in _parts(kind))
+
+
+def _holds_model(value: object) -> bool:
+    """Return whether a value is a model, or an object with marks, or a collection with one inside, however deep."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, str | bytes | int | float | NoneType):
+            continue
+        seen.add(id(each))
+        kind: Any = type(each)
+        if not isinstance(each, type) and (_is_model(kind) or _has_marks(kind)):
+            return True
+        if isinstance(each, Mapping):
+            waiting += [*each.keys(), *each.values()]
+        elif isinstance(each, Sequence | Set | deque):
+            waiting += each
+    return False
 
 
 def _named(hint: Any) -> Any:
@@ -252,13 +314,16 @@ def _built(kind: type[T], members: Mapping[str, Any]) -> T:
 
     model: Any = kind
     try:
-        built: T = (
-            kind(**members)
-            if dataclasses.is_dataclass(kind)
-            else model.model_validate(members, by_alias=False, by_name=True)
-        )
+        built: T = kind(**members) if dataclasses.is_dataclass(kind) else _validated(model, members)
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_context=False, include_input=False)
         reasons = ", ".join(f"{'.'.join(map(str, each['loc']))}: {each['type']}" for each in found)
         raise InvalidInputError(f"{kind.__name__} refuses what was decrypted ({reasons})") from None
     return built
+
+
+def _validated(model: Any, members: Mapping[str, Any]) -> Any:
+    """Return a model of its members; one of a root alone is read from the root itself."""
+    if not model.__pydantic_root_model__:
+        return model.model_validate(members, by_alias=False, by_name=True)
+    return model.model_validate(members["root"]) if "root" in members else model()
