@@ -133,6 +133,14 @@ def test_no_view_whatever_raises(content: bytes) -> None:
     json.loads(record)
 
 
+@pytest.mark.parametrize("space", [b" ", b"\t", b"\r\n", b"\n", b" \n "])
+@pytest.mark.parametrize("value", [b"null", b"true", b"false", b"1", b'"x"', b'{"a":1}', b"[]"])
+def test_space_behind_a_value_is_no_part_of_it(value: bytes, space: bytes) -> None:
+    record = Encoder().of_view(value + space)
+    require_payload(record)
+    assert record == value
+
+
 def test_a_redacted_value_never_was_in_the_log(folder: Path) -> None:
     settings_ = settings_for(folder, core={"redactors": ["field_mask"]})
     settings_.redactor_config.field_mask.fields_to_mask = ["data.pin"]

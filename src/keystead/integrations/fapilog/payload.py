@@ -20,6 +20,8 @@ from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES
 SCHEMA: Final = "1.1"
 _REQUIRED: Final = frozenset({"timestamp", "level", "message"})
 _SHOWN: Final = 1024
+_SPACE: Final = b" \t\r\n"
+"""What JSON may have behind a value, and a record of a log may not behind a word."""
 
 
 class Encoder:
@@ -54,7 +56,7 @@ class Encoder:
         """Return the bytes that a serialized view holds: a JSON value as it is, anything else in a JSON value."""
         data = getattr(view, "data", view)
         content = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else str(data).encode()
-        content = content.removesuffix(b"\n")
+        content = content.rstrip(_SPACE)
         if b"\n" not in content and self._is_json(content):
             return fitting(content)
         try:
