@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from keystead.crypto.merkle import EMPTY_ROOT, Frontier
 from keystead.errors import CouldNotVerifyError
 from keystead.ledger.format.records import Kind, parse_line
 from keystead.ledger.tlog.checkpoint import Checkpoint
@@ -20,6 +22,7 @@ from tests.ledger.logs import (
     kinds,
     lines_of,
     payloads,
+    roots_of,
     session,
     session_key,
     sign,
@@ -55,6 +58,22 @@ def test_a_log_that_was_rolled_back_is_found_by_who_kept_a_checkpoint(tmp_path: 
     kept = sealer.checkpoint()
     assert check(tmp_path, new + checkpointed(sealer), since=kept).valid
     assert kinds(check(tmp_path, old, since=kept)) == ["rolled_back"]
+
+
+def test_every_log_goes_on_from_none(tmp_path: Path) -> None:
+    nothing = Checkpoint(STREAM, 0, EMPTY_ROOT)
+    report = check(tmp_path, small_log(), since=nothing)
+    assert (report.errors, report.closed) == ([], True)
+    assert check(tmp_path, two_files()[1], since=nothing).valid
+    assert kinds(check(tmp_path, small_log(), since=Checkpoint(STREAM, 0, bytes(32)))) == ["rolled_back"]
+
+
+def test_a_checkpoint_over_all_before_the_first_file_is_compared_with_its_beginning(tmp_path: Path) -> None:
+    first, second, _ = two_files()
+    kept = Checkpoint(STREAM, len(lines_of(first)), Frontier(len(lines_of(first)), roots_of(first)).root())
+    report = check(tmp_path, second, since=kept)
+    assert (report.errors, report.valid) == ([], True)
+    assert kinds(check(tmp_path, second, since=replace(kept, root=bytes(32)))) == ["rolled_back"]
 
 
 def test_another_history_of_the_same_length_is_found(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ class StreamChecker:
             CouldNotVerifyError: a KMS could not be asked, or ``since`` lies before the first file.
             StorageOperationError: a file cannot be read.
         """
+        self._reached()
         for file in files:
             self._check_file(file)
         self.root()
@@ -192,6 +193,8 @@ class StreamChecker:
                     f"{record.number}: give the files before it as well"
                 )
         self.number, self._tree, self._is_root_known, self._file_number = record.number, tree, True, header.file
+        if not follows:
+            self._reached()
 
     def _tag_for(self, session: Session) -> bytes | None:
         """Return what stands for the last tag where ``session`` goes on, None where that cannot be."""
