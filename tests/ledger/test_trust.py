@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keystead.errors import CouldNotVerifyError, InvalidInputError, KeyNotFoundError
-from keystead.ledger import ErrorType, SealedFile, TrustPolicy, Verifier
+from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidInputError, KeyNotFoundError
+from keystead.ledger import ErrorType, SealedFile, TrustPolicy, Validity, Verifier
 from keystead.ledger.format.records import parse_line
 from keystead.ledger.format.tags import SessionKey
 from keystead.ledger.reading import checking
@@ -55,6 +56,36 @@ def test_a_shared_key_alone_checks_tags_and_closing(path: Path, kms: FakeKMS) ->
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:1], lines[1].replace(b'"d":1', b'"d":2'), *lines[2:]]))
     assert kinds(verified(path, kms, policy)) == ["modified"]
+
+
+def test_a_key_that_is_trusted_in_two_spans_of_time_is_trusted_in_either(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = log.trust_policy()
+    (key,) = policy.keys
+    spans = [dataclasses.replace(key, validity=Validity(*span)) for span in ((None, 1000), (1001, None))]
+    for keys in (spans, spans[::-1]):
+        assert verified(path, kms, dataclasses.replace(policy, keys=tuple(keys))).errors == []
+    assert "untrusted" in kinds(verified(path, kms, dataclasses.replace(policy, keys=tuple(spans[:1] * 2))))
+
+
+def test_a_policy_is_on_disk_when_it_was_saved_and_the_one_before_until_then(
+    path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path, kms) as log:
+        policy = log.trust_policy()
+    file = path.with_name("policy.json")
+    policy.save(file)
+    synced: list[int] = []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigurationError, match="cannot be written: No space"):
+        dataclasses.replace(policy, signers=()).save(file)
+    assert (len(synced), TrustPolicy.load(file)) == (1, policy)
 
 
 def witnessed(policy: TrustPolicy) -> TrustPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from hashlib import sha256
 from itertools import pairwise
@@ -12,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from keystead.crypto.merkle import consistency_proof, leaf_hash, root_of
+from keystead.errors import ConfigurationError
 from keystead.ledger.tlog.checkpoint import Checkpoint, hash_lines, verify_checkpoint
 from keystead.ledger.tlog.cosignature import WitnessSigner
 from keystead.ledger.tlog.note import Note, NoteKey, NoteKeyType, NoteSignature, parse_signatures
+from keystead.ledger.witness.keys import witness_signers
 from keystead.ledger.witness.witness import FolderState, Witness, WitnessAnswer
 from tests.ledger.vectors import read
 
@@ -194,3 +197,30 @@ def test_signatures_that_it_does_not_know_are_not_kept(witness: Witness) -> None
     note = Note(text, (stranger, NoteSignature(LOG_KEY.name, LOG_KEY.key_id, LOG.sign(text.encode()))))
     assert witness.add_checkpoint(b"old 0\n\n" + note.render()).status == 200
     assert "stranger" not in witness.checkpoint(sha256(b"log.example.org").hexdigest()).body
+
+
+def test_what_a_witness_remembers_has_its_name_on_disk_before_it_cosigns(
+    witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert add(witness, 0, 5).status == 200
+    assert {str(tmp_path), str(tmp_path / "witness")} <= set(synced)
+
+
+def test_a_witness_keeps_its_name_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        witness_signers(tmp_path, "witness.example.org")
+    monkeypatch.undo()
+    assert witness_signers(tmp_path, "witness.example.org")[0].key.name == "witness.example.org"
+    assert (tmp_path / "name").read_text() == "witness.example.org\n"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import threading
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from keystead.integrations.fapilog.payload import loss_record
 from keystead.ledger import LocalSigner, SealedFile, Verifier
 from keystead.model.counts import counted
 from keystead.runtime import fork
+from keystead.runtime.files import replace_file
 
 if TYPE_CHECKING:
     from keystead.integrations.fapilog.settings import SinkSettings
@@ -300,9 +300,7 @@ class SinkLog:
         target = Path(folder) / f"{self._file.path.name}.checkpoint"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            staged = target.with_name(f"{target.name}.new")
-            staged.write_bytes(note)
-            os.replace(staged, target)
+            replace_file(target, note)
         except OSError as exc:
             self.alarm.say(f"the checkpoint {target} cannot be written: {exc.strerror}", "checkpoint_export")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from keystead.errors import (
 )
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import MAX_NOTE_BYTES, Note
+from keystead.runtime.files import replace_file
 
 Proof = Callable[[int, int], Sequence[bytes]]
 """Returns the proof that the log of so many records (the second number) begins with its first ones (the first).
@@ -53,13 +53,8 @@ def keep_checkpoint(path: Path, note: bytes, proof: Proof) -> None:
     old = require_continued(path, new, proof)
     if old is not None and old.size > new.size:
         return
-    staged = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        with staged.open("wb") as file:
-            file.write(note)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staged, path)
+        replace_file(path, note)
     except OSError as exc:
         raise ConfigurationError(f"the checkpoint file {path} cannot be written: {exc.strerror}") from None
 

@@ -16,6 +16,7 @@ from typing import IO, Final
 from keystead.errors import ConfigurationError, ConflictError, StorageOperationError, StoreFullError
 from keystead.ledger.format.records import MalformedRecordError
 from keystead.ledger.reading.lines import LogFile
+from keystead.runtime.files import sync_folder
 
 _ENDED: Final = re.compile(r"(?s)(.+)\.([0-9]{6}|[1-9][0-9]{6,17})(?:\.gz)?\Z")
 """The name of a file that has ended, in the one spelling of its number."""
@@ -162,11 +163,7 @@ class LogFiles:
 
     def sync_folder(self) -> None:
         """Put names on disk."""
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     @contextmanager
     def failing(self, what: str) -> Iterator[None]:

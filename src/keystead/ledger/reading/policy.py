@@ -32,6 +32,7 @@ from keystead.ledger.tlog.note_kms import MacNoteVerifier
 from keystead.ledger.tlog.proof import require_witnesses
 from keystead.model import EncryptedData, KeyReference
 from keystead.ports import ComputesMacs, KmsProvider
+from keystead.runtime.files import replace_file
 from keystead.runtime.loop import background_loop
 
 FORMAT: Final = "keystead-trust-policy-v1"
@@ -187,15 +188,13 @@ class TrustPolicy:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the policy to a file, which is made or replaced.
+        """Write the policy to a file, which is made or replaced; on disk when this returns.
 
         Raises:
             ConfigurationError: it cannot be written.
         """
-        staged = f"{os.fspath(path)}.new"
         try:
-            Path(staged).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-            os.replace(staged, path)
+            replace_file(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
         except OSError as exc:
             raise ConfigurationError(f"the trust policy {path} cannot be written: {exc.strerror}") from None
 
@@ -317,11 +316,14 @@ class PolicyTrust:
             raise CouldNotVerifyError(f"the KMS did not open a session's key: {exc}") from None
 
     def _trusted(self, reference: KeyReference, time_ms: int) -> TrustedKey:
-        for each in self._policy.keys:
-            if (each.provider, each.key_id) == (reference.provider, reference.key_id):
-                if each.validity.covers(time_ms):
-                    return each
-                raise InvalidSignatureError("a session is sealed under a key whose time is over, or has not come")
+        named = [
+            each for each in self._policy.keys if (each.provider, each.key_id) == (reference.provider, reference.key_id)
+        ]
+        for each in named:
+            if each.validity.covers(time_ms):
+                return each
+        if named:
+            raise InvalidSignatureError("a session is sealed under a key whose time is over, or has not come")
         raise InvalidSignatureError(
             f"a session is sealed under key {reference.key_id!r} of {reference.provider!r}, which is not in the policy"
         )

@@ -9,6 +9,7 @@ from keystead.errors import ConfigurationError
 from keystead.ledger.tlog.cosignature import WitnessSigner
 from keystead.ledger.tlog.key_file import ed25519_key, ml_dsa_44_key
 from keystead.ledger.tlog.note import require_name
+from keystead.runtime.files import make_folder, replace_file
 
 
 def witness_signers(
@@ -30,11 +31,11 @@ def witness_signers(
     """
     path = folder / "name"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, mode=0o700)
         kept = path.read_text(encoding="utf-8").strip() if path.exists() else None
         if kept is None:
             require_name(name)
-            path.write_text(f"{name}\n", encoding="utf-8")
+            replace_file(path, f"{name}\n".encode())
     except (OSError, UnicodeDecodeError) as exc:
         told = getattr(exc, "strerror", None) or type(exc).__name__
         raise ConfigurationError(f"the witness's folder {folder} cannot be used: {told}") from None

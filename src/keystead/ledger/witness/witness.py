@@ -26,6 +26,7 @@ from keystead.errors import (
 from keystead.ledger.tlog.checkpoint import Checkpoint, parse_hashes, verify_checkpoint
 from keystead.ledger.tlog.cosignature import WitnessSigner
 from keystead.ledger.tlog.note import Note, NoteVerifier
+from keystead.runtime.files import make_folder, replace_file
 
 MAX_REQUEST_BYTES: Final = 1 << 20
 SIZE_TYPE: Final = "text/x.tlog.size"
@@ -147,6 +148,7 @@ class FolderState:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
         self._lock = threading.Lock()
+        self._is_made = False
 
     @contextmanager
     def turn(self, origin: str) -> Iterator[WitnessTurn]:
@@ -160,7 +162,9 @@ class FolderState:
         path = self._folder / hashlib.sha256(origin.encode()).hexdigest()
         with self._lock:
             try:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not self._is_made:
+                    make_folder(self._folder, mode=0o700)
+                    self._is_made = True
                 lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as exc:
                 raise _unusable(self._folder, exc) from None
@@ -188,18 +192,7 @@ class _FileTurn:
             raise ProviderConnectionError(f"{self._path} is damaged: restore it, or remove it with its log") from None
 
     def keep(self, note: Note) -> None:
-        staged = f"{self._path}.new"
-        file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(file, "wb") as opened:
-            opened.write(note.render())
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(staged, self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self._path, note.render(), mode=0o600)
 
 
 @dataclass(frozen=True, slots=True)

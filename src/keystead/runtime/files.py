@@ -1,0 +1,51 @@
+"""Files that stay: what is on disk when a call returns, names included."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def replace_file(path: str | os.PathLike[str], content: bytes, *, mode: int = 0o666) -> None:
+    """Put a file in the place of another, or of none. A crash leaves one of the two, whole; errors as of the disk.
+
+    Args:
+        mode: of the new file, less what the process masks.
+    """
+    target = Path(path)
+    staged = target.with_name(f"{target.name}.{os.getpid()}.new")
+    try:
+        file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with os.fdopen(file, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(file)
+        os.replace(staged, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def make_folder(path: Path, *, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, unless it is there; its name is on disk when this returns.
+
+    Where the folder above may not be read, its name is left to the file system.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    # The folder itself as well where it was there: whoever made it may have crashed before it was.
+    for each in missing or [path]:
+        with contextlib.suppress(PermissionError):
+            sync_folder(each.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in a folder on disk."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
