@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from keystead.ledger import SealedFile, TrustPolicy
 from keystead.ledger.tlog.note import NoteKey
+from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES
 from tests.cli.conftest import Cli, run_process
 
 KEY = "lzmpzTnYTWQCpr3Z2X1nqSg1nXPxVeoA7PJ2Vkxn5rQ"
@@ -287,6 +289,25 @@ def test_inspect_needs_no_key(log: Path, cli: Cli) -> None:
     assert "closed" in shown
 
 
+@pytest.mark.parametrize("more", [(), ("--records",), ("--number", "1")])
+def test_a_log_that_no_key_seals_is_inspected(folder: Path, cli: Cli, more: tuple[str, ...]) -> None:
+    with SealedFile("app.log", stream="example.org/app", kms=None) as log:
+        log.append(b"1")
+    told = cli.json("log", "inspect", "app.log", *more)
+    found = told["records"] if more else told["files"][0]["sessions"]
+    assert {each["key_id"] for each in found} == {None}
+    cli.ok("log", "inspect", "app.log", *more)
+
+
+def test_a_record_as_long_as_any_is_proved(log: Path, cli: Cli) -> None:
+    record = b'"' + b"x" * (MAX_PAYLOAD_BYTES - 2) + b'"'
+    with SealedFile("big.log", stream="example.org/app", kms=None) as made:
+        made.append(record)
+        made.trust_policy().save("big.json")
+    cli.ok("log", "prove", "big.log", "--index", "1", "-o", "proof")
+    assert record.decode() in cli.ok("log", "verify-proof", "proof", "--policy", "big.json").stdout
+
+
 def test_inspect_shows_records_under_the_names_that_they_have_elsewhere(log: Path, cli: Cli) -> None:
     (record,) = cli.json("log", "inspect", "app.log", "--number", "2")["records"]
     assert (record["seq"], record["algo"], record["key_id"], record["payload"]) == (
@@ -328,6 +349,16 @@ def test_tail_goes_back_through_files_that_ended(folder: Path, cli: Cli) -> None
                 log.rotate()
     assert cli.ok("log", "tail", "app.log", "-n", "8").stdout.split() == [str(number) for number in range(4, 12)]
     assert cli.ok("log", "tail", "app.log", "-n", "99").stdout.split() == [str(number) for number in range(12)]
+
+
+def test_tail_of_no_records_shows_none_of_a_compressed_file(folder: Path, cli: Cli) -> None:
+    with SealedFile("app.log", stream="example.org/app", kms=None) as log:
+        log.append_many([b'"number %d"' % number for number in range(500)])
+        ended = log.rotate()
+    Path(f"{ended}.gz").write_bytes(gzip.compress(ended.read_bytes()))
+    ended.unlink()
+    assert cli.ok("log", "tail", "-n", "0", f"{ended}.gz").stdout == ""
+    assert cli.ok("log", "tail", "-n", "1", f"{ended}.gz").stdout == "number 499\n"
 
 
 def test_a_witness_has_to_have_a_key_in_the_policy(log: Path, cli: Cli) -> None:

@@ -27,6 +27,7 @@ from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.checkpoint_signers import name_for
 from keystead.ledger.tlog.key_file import ed25519_key
 from keystead.ledger.tlog.note import MAX_NOTE_BYTES, Note
+from keystead.ledger.tlog.proof import MAX_PROOF_BYTES
 
 Output = Annotated[
     str | None, typer.Option("-o", "--output", metavar="OUT", help="The file to write, complete or not at all.")
@@ -120,7 +121,7 @@ def verify_proof(
     """
     with finding_out():
         trusted = TrustPolicy.load(policy)
-        content = Path(proof).read_bytes()[: MAX_NOTE_BYTES + 1]
+        content = Path(proof).read_bytes()[: MAX_PROOF_BYTES + 1]
         given = None if record is None else Path(record).read_bytes()[: MAX_LINE_BYTES + 2].removesuffix(b"\n")
     bundle = ProofBundle.parse(content)
     line = given if given is not None else bundle.extra

@@ -54,7 +54,7 @@ class LogFollower:
         for file in reversed(self._some()):
             found = _offsets_from_end(file, count)
             count -= len(found)
-            number, offset = _first(file)[0], found[0] if found else (0 if count else _size(file))
+            number, offset = _first(file)[0], found[0] if found else (0 if count else _end(file))
             if count <= 0:
                 break
             offset = 0
@@ -111,8 +111,11 @@ def _first(file: Path) -> tuple[int, int]:
     return header.file, record.number
 
 
-def _size(file: Path) -> int:
-    return file.stat().st_size
+def _end(file: Path) -> int:
+    """Return where a file ends, as it is when it is not compressed."""
+    if not LogFile(file).is_compressed:
+        return file.stat().st_size
+    return sum(len(line) + batch.has_end for batch in LogFile(file).batches() for line in batch.lines)
 
 
 def _offsets_from_end(file: Path, count: int) -> list[int]:
@@ -120,7 +123,7 @@ def _offsets_from_end(file: Path, count: int) -> list[int]:
     if count <= 0:
         return []
     source = LogFile(file)
-    size = 0 if source.is_compressed else _size(file)
+    size = 0 if source.is_compressed else file.stat().st_size
     step = _STEP_BYTES
     while True:
         begin = max(0, size - step)

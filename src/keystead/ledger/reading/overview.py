@@ -145,10 +145,10 @@ def described(record: Record, session: Session | None) -> dict[str, Any]:
 
 
 def key_id_of(session: Session) -> str | None:
-    """Return the KMS key, with its version, that a session's key is wrapped by; None without one."""
+    """Return the KMS key, with its version, that a session's key is wrapped by; None where it says none."""
     try:
         reference = EncryptedData.parse(session.key or "").key_reference
-    except InvalidCiphertextError:
+    except (InvalidInputError, InvalidCiphertextError):
         return None
     version = "" if reference.key_version is None else f":{reference.key_version}"
     return f"{reference.qualified_id}{version}"

@@ -12,8 +12,10 @@ from typing import Final
 from keystead.crypto.merkle import leaf_hash, verify_inclusion
 from keystead.errors import InvalidInputError, InvalidProofError, InvalidSignatureError
 from keystead.ledger.tlog.checkpoint import SignedCheckpoint, hash_lines, parse_hashes, verify_checkpoint
-from keystead.ledger.tlog.note import MAX_NOTE_BYTES, NoteVerifier, unbase64, verify_note
+from keystead.ledger.tlog.note import NoteVerifier, unbase64, verify_note
 
+MAX_PROOF_BYTES: Final = 8 << 20
+"""Room for the longest record in base64, the longest note and the path between."""
 HEADER: Final = "c2sp.org/tlog-proof@v1"
 _INDEX: Final = re.compile(r"index (0|[1-9][0-9]{0,19})\Z")
 
@@ -39,7 +41,7 @@ class ProofBundle:
         Raises:
             InvalidProofError: malformed.
         """
-        if len(content) > MAX_NOTE_BYTES:
+        if len(content) > MAX_PROOF_BYTES:
             raise InvalidProofError("a proof is malformed: longer than any proof may be")
         try:
             head, blank, checkpoint = content.decode("utf-8").partition("\n\n")
