@@ -102,6 +102,9 @@ def test_gunicorn_workers_share_a_manager_made_before_the_fork(environment: dict
                         sealed[pid].append(blob)
                 blobs = [blob for made in sealed.values() for blob in made] * 3
                 opened = list(pool.map(lambda blob: request(port, "/decrypt", blob), blobs))
+                # Which worker takes a connection is for the kernel to say: until each has read what the other wrote.
+                while {pid for pid, _ in opened} != set(sealed) and time.monotonic() < deadline + 60:
+                    opened += pool.map(lambda blob: request(port, "/decrypt", blob), blobs)
         finally:
             server.send_signal(signal.SIGTERM)
             _, told = server.communicate(timeout=60)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import PROGRAM, Cli, environment, run_process, start
+from tests.cli.logs import hears_signals
 
 MANY = 4 * 1024 * 1024
 FILES = [".gitignore", "keys.db", "keystead.kek", "keystead.yaml"]
@@ -91,7 +92,7 @@ def test_a_reader_that_goes_away_ends_the_command_without_noise(folder: Path) ->
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_process_ended_in_the_middle_leaves_no_half_file(folder: Path, number: signal.Signals) -> None:
     (folder / "out").write_bytes(b"before")
-    process = start(["encrypt", "-o", "out"], folder)
+    process = start(["encrypt", "-o", "out"], folder, preexec_fn=hears_signals)
     wait_until_reading(process, b"x" * MANY)
     time.sleep(0.2)
     process.send_signal(number)
