@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from keystead.errors import (
@@ -75,7 +75,7 @@ class Destruction:
             key = await _get(work, key_id)
             require_transition(key, DataKeyState.PENDING_DESTROY)
             await self._require_seen_by_all(work, key)
-            uses = await work.key_uses(key.keyring)
+            uses, now = await work.key_uses(key.keyring), await store_time(work)
         if key.legacy_version is not None and not without_sources:
             raise KeyStateError(
                 f"data key {key.id} was imported, and what it encrypted names {key.legacy_version!r} instead of its "
@@ -92,7 +92,7 @@ class Destruction:
             DataKeyState.PENDING_DESTROY,
             "key.schedule_destroy",
             (DataKeyState.DECRYPT_ONLY, DataKeyState.DISABLED),
-            destroy_after=self._s.clock.now() + wait,
+            destroy_after=now + wait,
         )
 
     async def run_due(self) -> list[KeyRecord]:
@@ -110,7 +110,7 @@ class Destruction:
                 async with self._s.store.reading() as work:
                     uses = await work.key_uses(key.keyring)
                 await self._require_unused(key, uses)
-                destroyed.append(await self.destroy_now(key))
+                destroyed.append(await self.destroy_now(key, if_due=True))
             except KMSError as exc:
                 log.warning("a data key was not destroyed: %s", exc.code, extra={"data_key_id": key.id})
                 failure = exc
@@ -119,26 +119,29 @@ class Destruction:
         return destroyed
 
     async def _due(self) -> list[KeyRecord]:
-        now = self._s.clock.now()
         due: list[KeyRecord] = []
         async with self._s.store.reading() as work:
             if (await work.state()).restored:
                 return []
-            after = 0
+            now, after = await store_time(work), 0
             while page := await work.keys(states={DataKeyState.PENDING_DESTROY}, after_id=after):
-                due += [key for key in page if key.destroy_after is not None and key.destroy_after <= now]
+                due += [key for key in page if _is_due(key, now)]
                 after = page[-1].id
         return due
 
-    async def destroy_now(self, key: KeyRecord) -> KeyRecord:
+    async def destroy_now(self, key: KeyRecord, *, if_due: bool = False) -> KeyRecord:
         """Erase the wrapped key of a row and leave its tombstone, remembered outside the database as well.
 
+        Args:
+            if_due: only if its wait is over by the store's clock, and the store is not restored.
+
         Raises:
-            KeyStateError: the row changed since ``key`` was read.
+            KeyStateError: the row changed since ``key`` was read, or it is not due.
             KeyInUseError: it is a WRAP key that still wraps others.
         """
+        allowed = (key.state,)
         return await self._change(
-            key.id, DataKeyState.DESTROYED, "key.destroy", (key.state,), read=key, wrapped_key=None
+            key.id, DataKeyState.DESTROYED, "key.destroy", allowed, read=key, if_due=if_due, wrapped_key=None
         )
 
     async def _change(
@@ -149,14 +152,21 @@ class Destruction:
         allowed: tuple[DataKeyState, ...],
         *,
         read: KeyRecord | None = None,
+        if_due: bool = False,
         **columns: object,
     ) -> KeyRecord:
         async with self._s.store.transaction() as work:
+            # Looked at first and locked later, a key could be called off, or wrap another one, in between.
+            epoch = await work.bump_epoch()
             key = await _get(work, key_id)
             if read is None:
                 require_transition(key, target)
             elif key.published_epoch != read.published_epoch:
                 raise KeyStateError(f"data key {key_id} was changed meanwhile; look again and decide anew")
+            if if_due and ((await work.state()).restored or not _is_due(key, await store_time(work))):
+                raise KeyStateError(
+                    f"data key {key_id} is not destroyed now: meanwhile the store was restored, or its clock set back"
+                )
             if key.purpose is KeyringPurpose.INDEX and target is DataKeyState.DECRYPT_ONLY:
                 raise KeyStateError(
                     f"data key {key_id} is an index key that was replaced: rows are no longer hashed under it; "
@@ -170,7 +180,6 @@ class Destruction:
             if isinstance(due := columns.get("destroy_after"), datetime):
                 details["destroy_after"] = utc_text(due)
             await self._s.audit.record(work, AuditEvent(action, key.keyring, key.id, details))
-            epoch = await work.bump_epoch()
             changed = await work.change_key(key_id, key.state, state=target, published_epoch=epoch, **columns)
         if target is DataKeyState.DESTROYED:
             # Before anything else that may fail: a backup that brings the key back is known by it.
@@ -214,6 +223,15 @@ class Destruction:
 
 
 _WRAPPED: Final = frozenset(set(DataKeyState) - {DataKeyState.DESTROYED})
+
+
+async def store_time(work: UnitOfWork) -> datetime:
+    """Return the time by the clock that every process of the store shares, aware UTC."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=await work.now_ms())
+
+
+def _is_due(key: KeyRecord, now: datetime) -> bool:
+    return key.destroy_after is not None and key.destroy_after <= now
 
 
 async def _get(work: UnitOfWork, key_id: int) -> KeyRecord:

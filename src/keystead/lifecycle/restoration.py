@@ -15,7 +15,7 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import InvalidInputError, KMSError
-from keystead.lifecycle.destruction import SHORTEST_WAIT, Destruction
+from keystead.lifecycle.destruction import SHORTEST_WAIT, Destruction, store_time
 from keystead.lifecycle.live_keyrings import EPOCH_LEAP, LiveKeyrings
 from keystead.lifecycle.portable import StoreExport
 from keystead.lifecycle.rewrap import Rewrap
@@ -237,7 +237,8 @@ async def _destroy_again(
 
 
 async def _postpone(live: LiveKeyrings) -> list[int]:
-    earliest = live.surroundings.clock.now() + SHORTEST_WAIT
+    async with live.surroundings.store.reading() as work:
+        earliest = await store_time(work) + SHORTEST_WAIT
     pending = [key for key in (await export_store(live)).keys if key.state is DataKeyState.PENDING_DESTROY]
     for key in pending:
         until = max(key.destroy_after or earliest, earliest)
