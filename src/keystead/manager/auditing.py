@@ -170,10 +170,11 @@ class Auditing:
                     await self.trail.ensure()
                     await self._begin(begins=True)
                 return
-            self.trail.is_refusing = self.trail.is_wanted_elsewhere = False
+            self.trail.is_wanted_elsewhere = False
             try:
-                async with self.trail.gathering():
-                    await self._open_trail(begins=begins)
+                with self.trail.opening.by_this_task():
+                    async with self.trail.gathering():
+                        await self._open_trail(begins=begins)
             except BaseException:
                 self.trail.is_on, self.trail.is_refusing = False, True
                 self.trail.wipe()

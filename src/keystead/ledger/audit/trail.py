@@ -22,6 +22,7 @@ from keystead.ledger.audit.actor import Told, current_actor
 from keystead.ledger.audit.batches import Batches
 from keystead.ledger.audit.entries import EntryIds, entry_bytes
 from keystead.ledger.audit.key_rows import shared_out, told_of
+from keystead.ledger.audit.opening import Opening
 from keystead.ledger.audit.sessions import SESSION, NodeSession, begin_session
 from keystead.ports import (
     AuditEntryRow,
@@ -69,6 +70,7 @@ class Trail:
         self.is_begun = False
         self.is_kept_elsewhere = False
         self.joins: Callable[[], Awaitable[None]] | None = None
+        self.opening = Opening()
         self.written: dict[str, bytes] = {}
         self._clock = clock
         self._random = random
@@ -99,6 +101,7 @@ class Trail:
         """Begin to write entries, under keys that the WRAP keyring wraps."""
         self._ring, self.store_id, self.node = ring, store_id, node
         self.is_on, self.is_refusing, self.is_wanted_elsewhere = True, False, False
+        self.opening.end()
 
     async def record(self, work: UnitOfWork, event: AuditEvent) -> None:
         """Take an event, which is written before the transaction ends, with the keys that it has changed by then."""
@@ -166,6 +169,7 @@ class Trail:
         Raises:
             KMSError: there is none, and what is to be recorded must not happen.
         """
+        await self.opening.wait()
         if not self.is_on:
             if self.is_wanted_elsewhere and self.joins is not None:
                 await self.joins()
@@ -208,13 +212,16 @@ class Trail:
             KMSError: they cannot be written.
         """
         told, changes = self._told.pop(work, []), work.changes
+        if not told and not changes.keys:
+            return None
         if not self.is_on:
-            if self.is_refusing and (told or changes.keys):
+            is_opener = self.opening.is_under_way and not self.opening.is_anothers
+            if self.is_refusing and not is_opener:
                 known = changes.is_audited
                 self._refuse_if(is_audited=(await work.state()).audited if known is None else known)
             return None
-        if not told and not changes.keys:
-            return None
+        if self._session is None and self.opening.is_anothers:
+            raise ConflictError("this process joins the store's audit trail at this moment: try again")
         return await self._write(work, told or [Told(AuditEvent("key.change"), current_actor())], changes)
 
     def settle(self, written: Written | None, *, is_committed: bool) -> None:
@@ -296,7 +303,7 @@ class Trail:
         self._held.clear()
         self._told.clear()
         self._batches.forget()
-        self._beginning = asyncio.Lock()
+        self._beginning, self.opening = asyncio.Lock(), Opening()
 
     async def _write(self, work: UnitOfWork, told: Sequence[Told], changes: KeyChanges) -> Written | None:
         written: Written | None = None
@@ -378,7 +385,8 @@ class Trail:
                 "this store's audit trail was begun meanwhile, and this manager has one of its own"
             )
         if is_audited:
-            self.is_wanted_elsewhere = True
+            # Who opens the trail must not be sent to wait for itself.
+            self.is_wanted_elsewhere = not self.opening.is_under_way
             raise ConflictError("this store's audit trail was begun meanwhile: join it, and try again")
 
 
