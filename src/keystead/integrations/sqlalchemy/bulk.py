@@ -153,11 +153,11 @@ def _require_owners(place: Place, rows: _Rows) -> None:
 
 
 def _record(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> object:
-    return place.field.read_record(tuple(_drawn(mapper, key, row) for key in place.record_keys))
+    return place.read_record([_drawn(mapper, key, row) for key in place.record_keys])
 
 
 def _tenant(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> str | None:
-    return None if place.tenant_key is None else place.field.read_tenant(_drawn(mapper, place.tenant_key, row))
+    return None if place.tenant_key is None else place.read_tenant(_drawn(mapper, place.tenant_key, row))
 
 
 def _drawn(mapper: Mapper[Any], key: str, row: dict[str, Any]) -> Any:

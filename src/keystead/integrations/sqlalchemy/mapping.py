@@ -23,6 +23,7 @@ from keystead.integrations.sqlalchemy.attribute import (
     HashProperty,
     PlaintextProperty,
 )
+from keystead.integrations.sqlalchemy.held import kind_of
 from keystead.integrations.sqlalchemy.place import INFO, Place
 from keystead.integrations.sqlalchemy.tokens import token_table
 from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
@@ -64,9 +65,10 @@ def _place(
             raise ConfigurationError(
                 f"encrypted column {column} names column {name!r}, which table {table.fullname} has not"
             )
-    kinds = tuple(UUID if isinstance(columns[name].type, Uuid) else None for name in record)
-    tenant_kind = UUID if declared.tenant and isinstance(columns[declared.tenant].type, Uuid) else None
-    field = declared.field(table.fullname, column.name, record, kinds, tenant_kind)
+    kinds = tuple(kind_of(column, columns[name]) for name in record)
+    tenant_kind = None if declared.tenant is None else kind_of(column, columns[declared.tenant])
+    uuids = [kind if kind is UUID else None for kind in (*kinds, tenant_kind)]
+    field = declared.field(table.fullname, column.name, record, tuple(uuids[:-1]), uuids[-1])
     for name in (*record, *filter(None, (declared.tenant,))):
         _require_still(field, columns[name])
     tokens = None
@@ -88,15 +90,20 @@ def _place(
                 mapper.add_property(name, HashProperty(own, deferred=True))
     window = None if declared.plaintext is None else open_window(table, column, field, declared.plaintext)
     sqltype.field = field
-    sqltype.place = Place(field, table, column, sqltype.is_boxed, tokens, window)
+    sqltype.place = Place(field, table, column, sqltype.is_boxed, kinds, tenant_kind, tokens, window)
 
 
 def _require_still(field: Field, column: Column[Any]) -> None:
-    """Refuse a record or tenant column that the database changes by itself, under the ciphertexts bound to it.
+    """Refuse a record or tenant column that an UPDATE changes by itself, under the ciphertexts bound to it.
 
     Raises:
-        ConfigurationError: its foreign key says so.
+        ConfigurationError: its foreign key says so, or what it is declared with.
     """
+    if column.onupdate is not None or column.server_onupdate is not None:
+        raise ConfigurationError(
+            f"field {field.id} is bound to {column}, whose onupdate changes that under the ciphertexts, which then do "
+            "not open; leave the option out, or name a column that stays by record= or tenant="
+        )
     for key in column.foreign_keys:
         for option, action in (("onupdate", key.onupdate), ("ondelete", key.ondelete)):
             if (action or "").upper().startswith(_MOVES[option]):

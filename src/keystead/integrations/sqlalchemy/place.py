@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, FromClause, Table, Uuid
+from sqlalchemy import Column, FromClause, Table
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.base import LoaderCallableStatus
 
 from keystead.fields import Field
+from keystead.integrations.sqlalchemy.held import as_held
 from keystead.integrations.sqlalchemy.window import Window
 
 INFO: Final = "keystead.places"
@@ -25,13 +27,14 @@ class Place:
     table: Table
     column: Column[Any]
     is_boxed: bool
+    record_kinds: tuple[type, ...]
+    tenant_kind: type | None
     tokens: Table | None
     window: Window | None = None
     key: str = ""
     record_keys: tuple[str, ...] = ()
     tenant_key: str | None = None
     index_keys: dict[str, str] = dataclasses.field(default_factory=dict)
-    has_uuid_texts: bool = False
 
     def configure(self, mapper: Mapper[Any]) -> None:
         """Learn under which attributes a class has the columns."""
@@ -41,8 +44,6 @@ class Place:
 
         self.key = mapper.get_property_by_column(self.column).key
         self.record_keys = tuple(map(key_of, self.field.record_columns))
-        types = [column_named(self.table, name).type for name in self.field.record_columns]
-        self.has_uuid_texts = any(isinstance(each, Uuid) and not each.as_uuid for each in types)
         self.tenant_key = None if self.field.tenant is None else key_of(self.field.tenant)
         if self.window is not None:
             self.window.key = mapper.get_property_by_column(self.window.column).key
@@ -50,11 +51,23 @@ class Place:
 
     def owner(self, state: InstanceState[Any], *, committed: bool) -> tuple[object, str | None]:
         """Return the record and the tenant of an object's row: as the database has it, or as it is about to be."""
-        tenant = None if self.tenant_key is None else self.field.read_tenant(_value(state, self.tenant_key, committed))
-        if len(self.record_keys) == 1 and not self.has_uuid_texts:
-            return _value(state, self.record_keys[0], committed), tenant
-        record = self.field.read_record(tuple([_value(state, key, committed) for key in self.record_keys]))
-        return record, tenant
+        tenant = None if self.tenant_key is None else self.read_tenant(_value(state, self.tenant_key, committed))
+        if len(self.record_keys) == 1:
+            return as_held(self.record_kinds[0], _value(state, self.record_keys[0], committed)), tenant
+        return self.read_record([_value(state, key, committed) for key in self.record_keys]), tenant
+
+    def read_record(self, values: Sequence[object]) -> object:
+        """Return the record that is named by values of its columns' attributes.
+
+        Raises:
+            InvalidInputError: a column would hold another value than it is given.
+        """
+        held = tuple(map(as_held, self.record_kinds, values))
+        return held[0] if len(held) == 1 else held
+
+    def read_tenant(self, value: object) -> str | None:
+        """Return the tenant that is named by a value of its column's attribute; errors as ``read_record``."""
+        return self.field.read_tenant(value if self.tenant_kind is None else as_held(self.tenant_kind, value))
 
     def record_held(self, state: InstanceState[Any], *, committed: bool) -> object:
         """Return what the record column of an object's row holds, where there is one: what its words name it by."""
