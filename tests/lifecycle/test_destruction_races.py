@@ -1,4 +1,4 @@
-"""A destruction whose reason is over by the time it is carried out, or that another machine's clock would have early."""
+"""A destruction whose reason is over when it is carried out, or that another machine's clock would have early."""
 
 from __future__ import annotations
 
