@@ -16,16 +16,18 @@ from typing import Any, Final
 from sqlalchemy import CHAR, Connection, Engine, NullPool, create_engine, inspect
 from sqlalchemy.exc import NoSuchTableError
 
-from keystead.errors import InvalidInputError
+from keystead.errors import InvalidInputError, StorageOperationError
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 from keystead.stores import rows_arrays
 from keystead.stores.engines import IS_WRITING, begin_explicitly, open_sqlite, sync_engine
 from keystead.stores.failures import ours_only
 from keystead.stores.handles import open_handles
-from keystead.stores.rows_sql import PostgresStatements, SqliteStatements, Statements, TableNames
+from keystead.stores.rows_sql import POSTGRES_COLUMNS, PostgresStatements, SqliteStatements, Statements, TableNames
 from keystead.stores.urls import StoreUrl, parse_url
 
 _UUID_LENGTH: Final = 32
+_FORBIDDEN: Final = "42501"
+"""PostgreSQL's state for a right that is missing, and for a query that row-level security would change."""
 
 
 class RowTable:
@@ -197,9 +199,17 @@ class RowTable:
             try:
                 connection = self._connected().execution_options(**{IS_WRITING: is_writing})
                 with connection.begin(), contextlib.closing(connection.connection.cursor()) as cursor:
+                    if not self._is_sqlite:
+                        # A row that a policy hides would be passed by without a word: this makes it an error.
+                        cursor.execute("SET LOCAL row_security = off")
                     yield cursor
-            except BaseException:
+            except BaseException as failure:
                 self.close()
+                if getattr(failure, "sqlstate", None) == _FORBIDDEN:
+                    raise StorageOperationError(
+                        f"the database role may not read and write every row of table {self._names.table!r}: grant it "
+                        "SELECT and UPDATE, and BYPASSRLS where the table has row-level security"
+                    ) from None
                 raise
 
     def _busy(self) -> contextlib.AbstractContextManager[None]:
@@ -217,39 +227,50 @@ class RowTable:
 
     def _reflect(self, connection: Connection) -> None:
         """Ask the database for types and key, and prepare the statements."""
-        names = self._names
-        looking = inspect(connection)
+        names, quote = self._names, connection.dialect.identifier_preparer.quote
+        kinds: dict[str, str] = {}
+        perhaps_uuids: set[str] = set()
         try:
-            found = {each["name"]: each for each in looking.get_columns(names.table, schema=names.schema)}
-            key = names.key or tuple(looking.get_pk_constraint(names.table, schema=names.schema)["constrained_columns"])
+            if self._is_sqlite:
+                found = {each["name"]: each for each in inspect(connection).get_columns(names.table, names.schema)}
+                nullable = {name: bool(each["nullable"]) for name, each in found.items()}
+                perhaps_uuids = {name for name, each in found.items() if _may_hold_uuids(each["type"])}
+            else:
+                # As a value, where a percent sign that quoting doubles stands for itself.
+                table = names.qualified(names.table, quote).replace("%%", "%")
+                rows = connection.exec_driver_sql(POSTGRES_COLUMNS, (table,)).all()
+                nullable = {name: not is_never_null for name, _, is_never_null in rows}
+                kinds = {name: kind for name, kind, _ in rows}
+            if not nullable:
+                raise NoSuchTableError
+            key = names.key or tuple(
+                inspect(connection).get_pk_constraint(names.table, names.schema)["constrained_columns"]
+            )
         except NoSuchTableError:
             raise InvalidInputError(f"the database has no table {names.table!r}; check the URL and the name") from None
         if not key:
             raise InvalidInputError(
                 f"table {names.table!r} has no primary key; name columns that are unique together with key_column="
             )
-        types = {name: each["type"] for name, each in found.items()}
         names = self._names = names.with_key(key)
         columns = list(key)
         for name in (*names.record, *((self._tenant,) if self._tenant else ()), names.column):
             if name not in columns:
                 columns.append(name)
         for name in {*columns, *names.indexes, *((names.plaintext,) if names.plaintext else ())}:
-            if name not in types:
+            if name not in nullable:
                 raise InvalidInputError(f"table {names.table!r} has no column {name!r}")
-        self._has_nullable_key = any(found[name]["nullable"] for name in key)
+        self._has_nullable_key = any(nullable[name] for name in key)
         plaintext = guard = None
         if names.plaintext is not None:
             plaintext, guard = len(columns), len(columns) + 1
         end = len(columns) + (0 if plaintext is None else 2)
         record = tuple(columns.index(name) for name in names.record)
-        preparer = connection.dialect.identifier_preparer
-        if self._is_sqlite:
-            self._sql = SqliteStatements(names, columns, preparer.quote)
-        else:
-            kinds = {name: kind.compile(connection.dialect) for name, kind in types.items()}
-            kind_of_record = kinds[names.record[0]] if names.record else ""
-            self._sql = PostgresStatements(names, columns, preparer.quote, kinds, kind_of_record)
+        self._sql = (
+            SqliteStatements(names, columns, quote)
+            if self._is_sqlite
+            else PostgresStatements(names, columns, quote, kinds, kinds[names.record[0]] if names.record else "")
+        )
         self._layout = RowLayout(
             key=len(key),
             key_columns=key,
@@ -259,7 +280,7 @@ class RowTable:
             plaintext=plaintext,
             guard=guard,
             indexes=slice(end, end + len(names.indexes)),
-            perhaps_uuids=frozenset(name for name, kind in types.items() if self._is_sqlite and _may_hold_uuids(kind)),
+            perhaps_uuids=frozenset(perhaps_uuids),
         )
 
 

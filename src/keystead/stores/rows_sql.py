@@ -11,9 +11,20 @@ from typing import Any, Final, Protocol
 from keystead.ports.rows import RowChange, RowKey
 from keystead.stores.rows_arrays import bytea_array, int8_array
 
-_INTEGERS: Final = frozenset({"SMALLINT", "INTEGER", "BIGINT"})
+_INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 SQLITE_PARAMETERS: Final = 30_000
 """SQLite takes 32 766 parameters in a statement."""
+
+
+POSTGRES_COLUMNS: Final = (
+    "WITH RECURSIVE found AS (SELECT attname, attnotnull, atttypid AS type, atttypmod AS modifier FROM pg_attribute "
+    "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped UNION ALL "
+    "SELECT f.attname, f.attnotnull, t.typbasetype, t.typtypmod FROM found f JOIN pg_type t ON t.oid = f.type "
+    "WHERE t.typtype = 'd') SELECT f.attname, format_type(f.type, f.modifier), f.attnotnull "
+    "FROM found f JOIN pg_type t ON t.oid = f.type WHERE t.typtype <> 'd'"
+)
+"""Name, type and whether it is NOT NULL of a table's columns; of a domain the type beneath. Any type has a name there,
+one of an extension as well, which SQLAlchemy would not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,10 @@ class TableNames:
     def with_key(self, key: tuple[str, ...]) -> TableNames:
         """Return the same with a key."""
         return replace(self, key=key)
+
+    def qualified(self, table: str, quote: Callable[[str], str]) -> str:
+        """Return a table's quoted name, in the schema of these."""
+        return (f"{quote(self.schema)}." if self.schema else "") + quote(table)
 
 
 class Statements(Protocol):
@@ -61,9 +76,8 @@ class _Common:
 
     def __init__(self, names: TableNames, columns: Sequence[str], quote: Callable[[str], str]) -> None:
         self._names = names
-        prefix = f"{quote(names.schema)}." if names.schema else ""
-        self._table = prefix + quote(names.table)
-        self._tokens = prefix + quote(names.tokens) if names.tokens else ""
+        self._table = names.qualified(names.table, quote)
+        self._tokens = names.qualified(names.tokens, quote) if names.tokens else ""
         self._column = quote(names.column)
         self._plaintext = quote(names.plaintext) if names.plaintext else ""
         self._indexes = [quote(name) for name in names.indexes]

@@ -21,7 +21,24 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, LargeBinary, Text, cast, column, func, literal, or_, select, table, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    LargeBinary,
+    Row,
+    Text,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.exc import ProgrammingError
 
 from keystead.crypto.envelope import (
     MAGIC,
@@ -45,6 +62,7 @@ _TOKEN: Final = re.compile(rb"(?=%s([A-Za-z0-9_-]{14}))" % re.escape(TEXT_PREFIX
 _LONGEST_MATCH: Final = 18
 _CHUNK_BYTES: Final = 1 << 20
 _KEYS_PER_QUERY: Final = 20
+_FORBIDDEN: Final = "42501"
 _NAME: Final = re.compile(r"[^\W\d][\w$ -]*")
 
 
@@ -159,12 +177,26 @@ def _count_rows(engine: Engine, target: ColumnElement[Any], key_ids: list[int]) 
         if is_postgresql:
             connection.execute(text("SET TRANSACTION READ ONLY"))
             connection.execute(text("SET LOCAL bytea_output = 'hex'"))
+            # A row that a policy hides would be no hit: this makes it an error.
+            connection.execute(text("SET LOCAL row_security = off"))
         for at in range(0, len(key_ids), _KEYS_PER_QUERY):
             batch = key_ids[at : at + _KEYS_PER_QUERY]
             counts = [func.count().filter(contains(target, key_id)) for key_id in batch]
-            row = connection.execute(select(*counts).select_from(target.table)).one()
+            row = _read(connection, select(*counts).select_from(target.table))
             hits |= dict(zip(batch, row, strict=True))
     return hits
+
+
+def _read(connection: Connection, query: Executable) -> Row[Any]:
+    try:
+        return connection.execute(query).one()
+    except ProgrammingError as failure:
+        if getattr(failure.orig, "sqlstate", None) == _FORBIDDEN:
+            raise StorageOperationError(
+                "the database role may not read every row of the source: grant it SELECT, and BYPASSRLS where the "
+                "table has row-level security"
+            ) from None
+        raise
 
 
 def _needles(key_id: int) -> tuple[list[bytes], list[bytes]]:
