@@ -151,6 +151,14 @@ async def test_another_user_or_way_to_a_database_is_the_same_place(world: World,
     assert [use.locator for use in await uses(world)] == [record.locator]
 
 
+async def test_what_is_known_of_rows_holds_for_another_user_too(world: World) -> None:
+    async with world.open() as km:
+        await km.register_field(EMAIL, "postgresql://app@db/shop")
+        async with world.store.transaction() as work:
+            await work.note_indexed(EMAIL.id, 1)
+        assert (await km.register_field(EMAIL, "postgresql://admin@db/shop")).indexed_version == 1
+
+
 async def test_two_places_that_are_registered_at_once_are_both_kept(world: World) -> None:
     async with world.open() as one, world.open() as two:
         await one.load_fields(EMAIL)

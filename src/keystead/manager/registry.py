@@ -85,7 +85,7 @@ async def _is_registered(work: UnitOfWork, wanted: FieldRecord, field: Field) ->
 async def _merged(work: UnitOfWork, wanted: FieldRecord) -> FieldRecord:
     """Return ``wanted`` with what is known of its rows, if they are still the same rows under the same index keys."""
     known = await work.find_field(wanted.id)
-    if known is None or (known.locator, known.index_keyring) != (wanted.locator, wanted.index_keyring):
+    if known is None or known.index_keyring != wanted.index_keyring:
         return wanted
     return FieldRecord(wanted.id, wanted.keyring, wanted.index_keyring, wanted.locator, known.indexed_version)
 
