@@ -61,6 +61,13 @@ def test_a_column_is_read_as_the_type_of_the_field(kind: ValueType, given: objec
     encode_value(found, kind)
 
 
+@pytest.mark.parametrize("given", [2**53 + 1, Decimal("0.1000000000000000055"), 10**400, Decimal("NaN")])
+def test_a_number_with_more_digits_than_a_float_has_is_refused(given: object) -> None:
+    with pytest.raises(InvalidInputError, match="no float"):
+        from_column(given, ValueType.FLOAT)
+    assert from_column(Decimal("0.10"), ValueType.FLOAT) == 0.1
+
+
 @pytest.mark.parametrize("kind", [ValueType.DECIMAL, ValueType.DATE, ValueType.UUID])
 def test_a_column_that_stands_for_no_such_value_is_refused_without_showing_it(kind: ValueType) -> None:
     with pytest.raises(InvalidInputError) as refused:

@@ -27,7 +27,7 @@ def from_column(value: object, kind: ValueType) -> object:
         return value
     try:
         return read(value)
-    except (ValueError, TypeError, InvalidOperation):
+    except (ValueError, TypeError, InvalidOperation, OverflowError):
         raise InvalidInputError(f"the plaintext is no {kind.name.lower()}") from None
 
 
@@ -73,7 +73,12 @@ def _bool(value: object) -> object:
 
 
 def _float(value: object) -> object:
-    return float(value) if isinstance(value, int | Decimal) else value
+    if not isinstance(value, int | Decimal):
+        return value
+    number = float(value)
+    if Decimal(repr(number)) != value:
+        raise ValueError("more digits than a float has")
+    return number
 
 
 _READERS: Final[Mapping[ValueType, Callable[[object], object]]] = {
