@@ -126,24 +126,3 @@ async def test_a_value_that_has_no_hash_is_not_missed(
         app.fill(f"UPDATE people SET email = :a{nothing} WHERE row = 3", [(sealed,)])
         report = await reencrypt(km, app.url, field, batch_rows=3)
         assert (report.passed_by, report.indexed_version, report.is_complete) == (0, 1, True)
-
-
-async def test_a_value_in_clear_goes_where_its_ciphertext_is_there_already(world: World, app: Application) -> None:
-    async with world.open() as km:
-        await fill(app, km, PLAIN)
-        app.fill("UPDATE people SET plain = :a WHERE row = :b", [(address(3), 3)])
-        report = await reencrypt(km, app.url, PLAIN, plaintext_column="plain")
-        assert (report.rewritten, report.skipped, report.is_complete) == (1, 19, True)
-        ((blob, plain),) = app.rows("SELECT email, plain FROM people WHERE row = 3")
-        assert (km.field(PLAIN).decrypt(blob, record=3), plain) == (address(3), None)
-
-
-async def test_a_row_with_a_ciphertext_and_another_value_in_clear_is_named_and_left(
-    world: World, app: Application
-) -> None:
-    async with world.open() as km:
-        await fill(app, km, PLAIN)
-        app.run("UPDATE people SET plain = 'newer or older' WHERE row = 3")
-        report = await reencrypt(km, app.url, PLAIN, plaintext_column="plain")
-        assert [(failure.key, failure.reason) for failure in report.failures] == [("[3]", "invalid_input")]
-        assert app.rows("SELECT plain FROM people WHERE row = 3") == [("newer or older",)]

@@ -112,6 +112,14 @@ class FieldCipher:
             values.insert(position, None)
         return values
 
+    def typed(self, value: object) -> bytes:
+        """Return the typed plaintext that ``encrypt`` seals; None is of the type null.
+
+        Raises:
+            InvalidInputError: a value of another type, or one that is a ciphertext already.
+        """
+        return self._encode(value)
+
     def reseal(self, ciphertext: bytes, *, record: object, tenant: str | None = None) -> bytes:
         """Return the same plaintext under the active version of the field's keyring, and for the same record.
 

@@ -6,7 +6,8 @@ write both; a token index lives in a table of its own. Specs: docs/spec/blind-in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -204,6 +205,13 @@ class Tokens(_Sized):
         if len(found) != 1:
             raise InvalidInputError("a token index finds one word at a time; combine several with and_() or or_()")
         return found[0]
+
+
+def hash_columns(column: str, names: Iterable[str]) -> set[str]:
+    """Return those of a table's columns that hold the hashes of an index, of any kind, of one of its columns."""
+    kinds = "|".join(("exact", r"prefix\d+", *(f"like_{name}" for name in _NORMALISERS)))
+    pattern = re.compile(f"{re.escape(column)}_(?:{kinds})_[01]")
+    return {name for name in names if pattern.fullmatch(name)}
 
 
 def _require_text(kind: ValueType) -> None:

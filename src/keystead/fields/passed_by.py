@@ -7,10 +7,9 @@ write under the old version behind it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.sealing import RowSealer
 from keystead.model import DataKeyState
@@ -21,19 +20,17 @@ from keystead.ports.rows import ApplicationRows
 PAGE_ROWS: Final = 2000
 
 
-def look(table: ApplicationRows, sealer: RowSealer, cipher: FieldCipher) -> tuple[int, Mapping[bytes | None, int]]:
-    """Return how many rows are in clear or lack a hash, and how many are under each data key; blocks.
+def look(
+    table: ApplicationRows, sealer: RowSealer, field: Field, index_versions: Collection[int]
+) -> tuple[int, Mapping[bytes | None, int]]:
+    """Return how many rows are in clear or lack a hash of a version, and how many are under each data key; blocks.
 
     A hash that is there is not computed again: one of a version before the last, which was never emptied, is not seen.
     """
     with contextlib.closing(table):
-        versions, parities = table.versions(), sorted({version % 2 for version in cipher.index_versions})
-        columns = [
-            index.column(cipher.field.column, parity)
-            for index in cipher.field.indexes
-            if not index.many
-            for parity in parities
-        ]
+        versions, parities = table.versions(), sorted({version % 2 for version in index_versions})
+        single = [index for index in field.indexes if not index.many]
+        columns = [index.column(field.column, parity) for index in single for parity in parities]
         found, after = 0, None
         while rows := table.read_unfinished(columns, after, PAGE_ROWS):
             tokens = table.read_tokens([row[table.layout.record[0]] for row in rows]) if sealer.has_tokens else None

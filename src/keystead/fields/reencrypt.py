@@ -18,6 +18,7 @@ from typing import Final
 from keystead.errors import ConflictError, DataKeyNotLoadedError, InvalidInputError, KeyStateError, KMSError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
+from keystead.fields.indexes import hash_columns
 from keystead.fields.job_records import Target, event_of, job_for, target_of
 from keystead.fields.passed_by import look, stale_rows
 from keystead.fields.places import locate, registration_of
@@ -87,6 +88,8 @@ async def reencrypt(
     place = Place(url, field, key_column, plaintext_column)
     key = await asyncio.to_thread(place.check)
     cipher, registered, session = await _begin(km, field, url)
+    if len(cipher.index_versions) > 1:
+        await asyncio.to_thread(place.require_indexes)
     await _wait_for_nodes(session, cipher)
     target = target_of(cipher, registered, plaintext_column, key)
     store = session.surroundings.store
@@ -156,6 +159,12 @@ class Place:
             layout = table.layout
             table.require_key()
         field = self.field
+        taken = (field.column, *layout.key_columns, *field.record_columns, field.tenant, *field.index_columns)
+        if self.plaintext in taken and self.plaintext is not None:
+            raise InvalidInputError(
+                f"column {self.plaintext!r} is a part of what a row is, and cannot be the plaintext column, which is "
+                "emptied"
+            )
         declared = [*zip(field.record_columns, field.record_types, strict=True)]
         declared += [] if field.tenant is None else [(field.tenant, field.tenant_type)]
         for column, kind in declared:
@@ -166,6 +175,22 @@ class Place:
                     "record_type or tenant_type of the field as UUID or str (--uuid or --no-uuid)"
                 )
         return layout.key_columns
+
+    def require_indexes(self) -> None:
+        """Raise ``InvalidInputError`` where the table has columns or token rows of an index that is not declared.
+
+        Blocks. A rotation of the index key would end over them, and what is searched by them would be found no more.
+        """
+        field = self.field
+        with contextlib.closing(self.table()) as table:
+            found = hash_columns(field.column, table.layout.columns) - {*field.index_columns}
+            if field.token_index is None and table.has_table(field.token_table):
+                found.add(field.token_table)
+        if found:
+            raise InvalidInputError(
+                f"the index key of field {field.id} is being rotated, and the table has an index that this declaration "
+                f"leaves out: declare it, or drop what is left of it ({', '.join(sorted(found))})"
+            )
 
 
 class ManagerLoads:
@@ -288,7 +313,7 @@ async def _ended(
     state, indexed, finished, left = found.state, None, False, 0
     if state is ReencryptionState.RUNNING and found.exhausted and all(chunk.done for chunk in chunks):
         if not found.dry_run and not totals["failed"]:
-            left, unfinished = await _passed_by(shift, session, cipher)
+            left, unfinished = await _passed_by(shift, session, target)
             if target.indexes and not unfinished:
                 indexed = target.indexes[-1]
                 await rotation.note_indexed(job.field_id, indexed)
@@ -313,10 +338,10 @@ async def _ended(
     )
 
 
-async def _passed_by(shift: Shift, session: Session, cipher: FieldCipher) -> tuple[int, int]:
+async def _passed_by(shift: Shift, session: Session, target: Target) -> tuple[int, int]:
     """Return how many rows, at least, still need something, and how many are in clear or lack a hash."""
     table = shift.rows()
-    unfinished, versions = await asyncio.to_thread(look, table, shift.sealer(table), cipher)
+    unfinished, versions = await asyncio.to_thread(look, table, shift.sealer(table), target.field, target.indexes)
     async with session.surroundings.store.reading() as work:
-        stale = await stale_rows(work, cipher.field, versions)
+        stale = await stale_rows(work, target.field, versions)
     return max(stale, unfinished), unfinished

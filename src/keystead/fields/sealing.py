@@ -229,7 +229,8 @@ class RowSealer:
         """Return the typed plaintext of a value that stands in clear."""
         kind, at = self._field.value_type, self._at
         value = from_json(row[at.guard or 0]) if kind is ValueType.JSON else from_column(row[at.plaintext or 0], kind)
-        return encode_value(value, kind)
+        # None is what stands for nothing in JSON.
+        return encode_value(None, kind) if value is None else self._cipher.typed(value)
 
     def _is_indexed(self, blob: bytes | None, found: _Indexes, live: set[int]) -> bool:
         """Return whether the indexes look complete: a hash of the right size where one must be, nothing elsewhere."""

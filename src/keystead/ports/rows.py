@@ -17,7 +17,8 @@ class RowLayout:
     """Where the columns stand in a row that was read; the key comes first, of ``key`` columns named ``key_columns``.
 
     ``guard`` is the plaintext column in the form by which it is compared when the row is written. ``perhaps_uuids``
-    names columns of text whose type is what UUIDs are kept in where the database has no type for them.
+    names columns of text whose type is what UUIDs are kept in where the database has no type for them; ``columns``
+    are all that the table has.
     """
 
     key: int
@@ -29,6 +30,7 @@ class RowLayout:
     guard: int | None
     indexes: slice
     perhaps_uuids: frozenset[str] = frozenset()
+    columns: frozenset[str] = frozenset()
 
 
 class RowChange(NamedTuple):
@@ -59,6 +61,9 @@ class ApplicationRows(Protocol):
         Raises:
             InvalidInputError: two rows may have one key, or a row has NULL in it.
         """
+
+    def has_table(self, name: str) -> bool:
+        """Return whether there is another table of that name beside this one."""
 
     def count(self) -> int:
         """Return how many rows there are."""

@@ -105,6 +105,13 @@ class RowTable:
                 "value, or name columns that are never NULL with key_column= (--key)"
             )
 
+    def has_table(self, name: str) -> bool:
+        """Return whether there is another table of that name beside this one."""
+        with ours_only(), self._busy():
+            found = inspect(self._connected()).has_table(name, self._names.schema)
+        self.close()
+        return found
+
     def count(self) -> int:
         """Return how many rows there are."""
         return int(self._all(self._statements.count())[0][0])
@@ -281,6 +288,7 @@ class RowTable:
             guard=guard,
             indexes=slice(end, end + len(names.indexes)),
             perhaps_uuids=frozenset(perhaps_uuids),
+            columns=frozenset(nullable),
         )
 
 
