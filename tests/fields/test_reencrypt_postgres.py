@@ -60,6 +60,21 @@ async def test_rows_are_read_by_keys_of_any_type(
         assert [cipher.decrypt(blob, record=row) for row, blob in found] == [address(n) for n in range(3)]
 
 
+@pytest.mark.parametrize("kind", ["DATE", "TIMESTAMP", "TIMESTAMPTZ"])
+@pytest.mark.parametrize("odd", ["infinity", "-infinity", "10000-01-01", "0044-03-15 BC"])
+async def test_a_date_that_python_has_not_fails_its_row_alone(
+    world: World, postgres_url: str, kind: str, odd: str
+) -> None:
+    app, field = Application(postgres_url), Field("people", "born", type="date" if kind == "DATE" else "datetime")
+    app.run(f"CREATE TABLE people (id BIGINT PRIMARY KEY, born BYTEA, plain {kind})")
+    app.fill("INSERT INTO people VALUES (:a, NULL, :b)", [(1, "1815-12-10"), (2, odd), (3, "1906-12-09")])
+    async with world.open() as km:
+        report = await reencrypt(km, app.url, field, plaintext_column="plain")
+        assert [(failure.key, failure.reason) for failure in report.failures] == [("[2]", "invalid_input")]
+        assert report.rewritten == 2
+        assert app.rows("SELECT id, plain::text FROM people WHERE plain IS NOT NULL")[0][0] == 2
+
+
 @contextmanager
 def hidden_rows(app: Application) -> Iterator[Application]:
     """Give the database by the eyes of a role that a policy shows half of the rows."""

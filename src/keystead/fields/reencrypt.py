@@ -321,7 +321,7 @@ async def _ended(
         # Last: a run that ends in between comes here again. Another process may be here too.
         with contextlib.suppress(ConflictError):
             async with store.transaction() as work:
-                event = event_of("reencrypt.done", found, **totals)
+                event = event_of("reencrypt.done", found, **totals, passed_by=left)
                 await session.surroundings.audit.record(work, event)
                 await work.change_reencryption(job.id, ReencryptionState.RUNNING, state=ReencryptionState.DONE)
         state = ReencryptionState.DONE

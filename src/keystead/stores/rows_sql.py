@@ -12,6 +12,8 @@ from keystead.ports.rows import RowChange, RowKey
 from keystead.stores.rows_arrays import bytea_array, int8_array
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
+_WITHIN_YEARS: Final = "CASE WHEN {0} > '0001-01-02' AND {0} < '9999-12-31' THEN {0} END"
+"""A date that Python has, whatever the zone: a driver refuses the whole batch for one that it has not."""
 SQLITE_PARAMETERS: Final = 30_000
 """SQLite takes 32 766 parameters in a statement."""
 
@@ -74,7 +76,9 @@ class _Common:
     mark = "?"
     guard_of = "{}"
 
-    def __init__(self, names: TableNames, columns: Sequence[str], quote: Callable[[str], str]) -> None:
+    def __init__(
+        self, names: TableNames, columns: Sequence[str], quote: Callable[[str], str], plaintext_of: str = "{}"
+    ) -> None:
         self._names = names
         self._table = names.qualified(names.table, quote)
         self._tokens = names.qualified(names.tokens, quote) if names.tokens else ""
@@ -85,7 +89,7 @@ class _Common:
         self._quote = quote
         wanted = [quote(name) for name in columns]
         if self._plaintext:
-            wanted += [self._plaintext, self.guard_of.format(self._plaintext)]
+            wanted += [form.format(self._plaintext) for form in (plaintext_of, self.guard_of)]
         self._wanted = ", ".join([*wanted, *self._indexes])
         self._key = ", ".join(self._keys)
 
@@ -207,7 +211,8 @@ class PostgresStatements(_Common):
         kinds: Mapping[str, str],
         record_kind: str,
     ) -> None:
-        super().__init__(names, columns, quote)
+        is_date = names.plaintext is not None and kinds[names.plaintext].startswith(("date", "timestamp"))
+        super().__init__(names, columns, quote, _WITHIN_YEARS if is_date else "{}")
         self._key_kinds = [kinds[name] for name in names.key]
         self._record_kind = record_kind
 
