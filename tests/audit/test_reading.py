@@ -6,14 +6,17 @@ import logging
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidInputError
 from keystead.ledger.audit import beginning
+from keystead.ledger.audit.inspecting import Inspector
 from keystead.ledger.reading.policy import TrustPolicy
 from keystead.manager import backup
-from keystead.ports import AuditFilter
+from keystead.ports import AuditEntryRow, AuditFilter
+from keystead.stores.unit_of_work import SqlUnitOfWork
 from tests.audit.places import Place, auditing_of, checked, kinds, options, seal
 from tests.audit.worlds import entry_of, waiting
 from tests.canary.watch import SecretWatch, learning, listening
@@ -174,3 +177,29 @@ async def test_no_key_is_in_the_tables_of_the_trail_and_none_is_logged(place: Pl
                 content = b"|".join(each if isinstance(each, bytes) else str(each).encode() for each in row)
                 assert watch.find_in_bytes(content) == [], table
     assert watch.hits() == []
+
+
+async def test_entries_that_wait_are_looked_at_as_they_are_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    read, take = SqlUnitOfWork.audit_entries, Inspector.take_waiting
+
+    async def reading(work: SqlUnitOfWork, **named: Any) -> list[AuditEntryRow]:
+        if "limit" not in named:  # and not the sequencer, which says how many
+            happened.append("page")
+            named["limit"] = 2
+        return await read(work, **named)
+
+    def taking(inspector: Inspector, row: AuditEntryRow) -> None:
+        happened.append("entry")
+        take(inspector, row)
+
+    async with place.open(audit=options()) as km:
+        for _ in range(6):
+            await km.audit.record("order.paid")
+        monkeypatch.setattr(SqlUnitOfWork, "audit_entries", reading)
+        monkeypatch.setattr(Inspector, "take_waiting", taking)
+        report = await km.audit.verify()
+    entries = happened.count("entry")
+    assert (report.log.errors, report.waiting) == ([], entries)
+    assert entries >= 6
+    assert "page entry entry page entry" in " ".join(happened)

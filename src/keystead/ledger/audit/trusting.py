@@ -6,6 +6,7 @@ Spec: docs/spec/audit-v1.md, 3.7 and 6.5.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def policy_from(
     for row in sessions:
         rows.setdefault(row.id, []).append(row)
     told: list[tuple[Entry, bytes]] = []
-    for parts in (*(_parts(line) for line in lines), *waiting):
+    for parts in chain(map(_parts, lines), waiting):
         entry = None if parts is None else _entry(parts[0])
         if parts is None or entry is None:
             continue

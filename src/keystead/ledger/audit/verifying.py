@@ -39,7 +39,15 @@ from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
 from keystead.model import KeyRecord
 from keystead.model.counts import counted
-from keystead.ports import AuditFilter, AuditLogRow, AuditSessionRow, AuditStateRow, KmsProvider, UnitOfWork
+from keystead.ports import (
+    AuditEntryRow,
+    AuditFilter,
+    AuditLogRow,
+    AuditSessionRow,
+    AuditStateRow,
+    KmsProvider,
+    UnitOfWork,
+)
 
 PAGE: Final = 2000
 
@@ -113,8 +121,7 @@ class TrailReader:
             CouldNotVerifyError: they do not say it.
         """
         bridge = _Bridge(self.work, asyncio.get_running_loop())
-        sessions, waiting = await self._context()
-        return await asyncio.to_thread(self._policy, bridge, sessions, waiting)
+        return await asyncio.to_thread(self._policy, bridge, await self._sessions())
 
     async def verify(
         self,
@@ -139,12 +146,11 @@ class TrailReader:
             InvalidInputError: ``since`` is no checkpoint of this trail.
         """
         bridge = _Bridge(self.work, asyncio.get_running_loop(), progress)
-        sessions, waiting = await self._context()
-
+        sessions = await self._sessions()
         unnamed = await self.work.count_unnamed_entries()
 
         def run() -> tuple[AuditReport, Inspector, bytes | None]:
-            trusted = policy or self._policy(bridge, sessions, waiting)
+            trusted = policy or self._policy(bridge, sessions)
             other = None if since is None else _other_origin(since, trusted.stream)
             with Verifier(trusted, self.providers) as opened:
                 trust = PolicyTrust(trusted, trusted.stream, opened.providers())
@@ -152,7 +158,7 @@ class TrailReader:
                 inspector = Inspector(self._opens, sessions, until=until)
                 checker = StreamChecker(trust, since=kept)
                 log = self._check(bridge, checker, inspector, expect_closed=expect_closed)
-            for row in waiting:
+            for row in bridge.waiting():
                 inspector.take_waiting(row)
             inspector.finish(log)
             if unnamed:
@@ -205,18 +211,17 @@ class TrailReader:
         if found is not None:
             report.log.add(VerifyError(*found, "audit_state", 0, 0, size))
 
-    async def _context(self) -> tuple[list[AuditSessionRow], list[Any]]:
-        names = await self.work.waiting_sessions()
-        sessions = await self.work.audit_sessions(names)
-        waiting = [row async for row in all_waiting(self.work)]
-        return [*sessions, *told_in(waiting)], waiting
+    async def _sessions(self) -> list[AuditSessionRow]:
+        """Return what is known of sessions otherwise than by the log. Entries that wait may be many: none is kept."""
+        rows = await self.work.audit_sessions(await self.work.waiting_sessions())
+        return [*rows, *[told async for row in all_waiting(self.work) for told in told_in((row,))]]
 
-    def _policy(self, bridge: _Bridge, sessions: list[AuditSessionRow], waiting: list[Any]) -> TrustPolicy:
+    def _policy(self, bridge: _Bridge, sessions: list[AuditSessionRow]) -> TrustPolicy:
         try:
             lines = [*lines_in_files(self.archive), *lines_in_table(bridge.search)]
         except StorageOperationError as exc:
             raise CouldNotVerifyError(str(exc)) from None
-        waits = [(row.entry, row.code) for row in waiting]
+        waits = ((row.entry, row.code) for row in bridge.waiting())
         stream = self._stream(bridge)
         own = None if not self.keys else TrustPolicy(stream, tuple(self.keys), self.signers(stream))
         return policy_from(lines, self._opens, stream, own=own, sessions=sessions, waiting=waits, uris=self.uris)
@@ -277,6 +282,13 @@ class _Bridge:
         if self._progress is not None:
             self._progress(len(page))
         return page
+
+    def waiting(self) -> Iterator[AuditEntryRow]:
+        """Yield the entries that wait, by id."""
+        after: bytes | None = None
+        while page := asyncio.run_coroutine_threadsafe(self._work.audit_entries(after=after), self._loop).result():
+            yield from page
+            after = page[-1].id
 
     def search(self, where: AuditFilter) -> Iterator[AuditLogRow]:
         """Yield the records that are listed so."""
