@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from keystead.errors import KeyRotationError, StoreRestoredError, StoreUnavailableError
+from keystead.errors import InvalidInputError, KeyRotationError, StoreRestoredError, StoreUnavailableError
 from keystead.lifecycle import live_keyrings, noticing
 from keystead.manager import backup
 from keystead.manager.manager import KeyManager
@@ -110,6 +110,29 @@ async def test_no_version_is_added_to_a_store_that_was_marked_while_it_was_wrapp
         with pytest.raises((StoreRestoredError, KeyRotationError)):
             await rotation.rotate("default", promote="now")
     assert len(await world.rows("default")) == 1
+
+
+async def test_a_recovery_that_another_one_overtakes_makes_no_version_in_the_recovered_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.open() as late, world.open() as km, world.open() as node:
+        await went_back(world, node, late, km)
+        await polled(late, km, node)
+        rotation = (await session_of(late)).lifecycle.rotation
+        wrapped = rotation._wrapped
+
+        async def overtaken(*given: Any) -> Any:
+            monkeypatch.setattr(rotation, "_wrapped", wrapped)
+            row = await wrapped(*given)
+            await backup.recover(km)
+            await polled(node)
+            return row
+
+        monkeypatch.setattr(rotation, "_wrapped", overtaken)
+        with pytest.raises(InvalidInputError, match="recovered meanwhile"):
+            await backup.recover(late)
+        await polled(late)
+        assert node.local_decrypt(late.local_encrypt(b"value")) == b"value"
 
 
 async def test_a_wrap_key_that_moved_to_another_kek_while_the_kms_was_asked_is_not_put_back(

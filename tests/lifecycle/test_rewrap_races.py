@@ -17,12 +17,12 @@ async def test_an_interrupted_rewrap_is_resumed(world: World, monkeypatch: pytes
         rewrap = await rewrap_of(km)
         write, writes = rewrap._write, 0
 
-        async def killed(row: KeyRecord, **columns: object) -> bool:
+        async def killed(row: KeyRecord, sealed: KeyRecord) -> bool:
             nonlocal writes
             writes += 1
             if writes == at:
                 raise KeyboardInterrupt
-            return await write(row, **columns)
+            return await write(row, sealed)
 
         monkeypatch.setattr(rewrap, "_write", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -73,10 +73,10 @@ async def test_a_row_that_changed_meanwhile_is_left_to_who_changed_it(
         rewrap, theirs = session.lifecycle.rewrap, await rewrap_of(other)
         write = rewrap._write
 
-        async def slow(row: KeyRecord, **columns: object) -> bool:
+        async def slow(row: KeyRecord, sealed: KeyRecord) -> bool:
             monkeypatch.setattr(rewrap, "_write", write)
             await theirs.data_rows()
-            return await write(row, **columns)
+            return await write(row, sealed)
 
         monkeypatch.setattr(rewrap, "_write", slow)
         moved, skipped = await rewrap.data_rows()
@@ -87,7 +87,7 @@ async def test_a_row_that_changed_meanwhile_is_left_to_who_changed_it(
         assert await readable(km, sealed)
 
 
-async def lose(row: KeyRecord, **columns: object) -> bool:
+async def lose(row: KeyRecord, sealed: KeyRecord) -> bool:
     return False
 
 
@@ -104,4 +104,4 @@ async def test_a_row_whose_state_changed_within_the_write_is_skipped(
         [row, _] = await world.rows("a")
         with monkeypatch.context() as patch:
             patch.setattr("keystead.stores.keys.KeyWriteRows.change_key", conflict)
-            assert await rewrap._write(row, wrapped_key=row.wrapped_key) is False
+            assert await rewrap._write(row, row) is False

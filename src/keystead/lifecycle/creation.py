@@ -27,7 +27,8 @@ async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRe
             raise InvalidInputError(f"keyring {keyring.name!r} exists and wraps no keys; use another name")
         if (active := await work.find_active(keyring.name)) is not None:
             return active, None
-        await _require_writable(work)
+        if (await work.state()).restored:
+            raise restored_error()
     row, key = await s.wrapper.draw(store_id, s.new_row(keyring, known.next_version if known else 1), s.kek)
     async with s.store.transaction() as work:
         winner = await _claim(s, work, keyring)
@@ -50,6 +51,7 @@ async def create_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord,
 async def add_active(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, row: KeyRecord) -> KeyRecord:
     """Insert ``row`` as the keyring's active version and return it as stored."""
     row = s.activation(keyring).of(replace(row, published_epoch=await work.bump_epoch()))
+    await require_usable_wrap(work, row.wrapped_by)
     await s.audit.record(work, AuditEvent("key.create", keyring.name, row.id, {"version": row.version}))
     await work.add_key(row)
     return row
@@ -57,16 +59,39 @@ async def add_active(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, 
 
 async def _claim(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord) -> KeyRecord | None:
     """Insert the keyring if it is new and lock it; return its active version if another process made one."""
-    await _require_writable(work)
     if await work.add_keyring(keyring):
         await s.audit.record(work, AuditEvent("keyring.create", keyring.name))
     await work.find_keyring(keyring.name, lock=True)
+    await require_writable(work)
     return await work.find_active(keyring.name)
 
 
-async def _require_writable(work: UnitOfWork) -> None:
-    if (await work.state()).restored:
+async def require_writable(work: UnitOfWork) -> None:
+    """Raise if the store is restored, and let nobody mark it so until the transaction ends.
+
+    Raises:
+        StoreRestoredError: it must be recovered first.
+    """
+    if (await work.state(lock=True)).restored:
         raise restored_error()
+
+
+async def require_usable_wrap(work: UnitOfWork, wrapped_by: int | None) -> None:
+    """Raise if the WRAP version that a key was just wrapped by has gone out of use; None is a key that a KEK wraps.
+
+    Ask once the transaction has counted the epoch up: until it ends nobody else takes the version out of use.
+
+    Raises:
+        ConflictError: it has; wrap the key by the version that is active now.
+    """
+    wrap = None if wrapped_by is None else await work.find_key(wrapped_by)
+    if wrapped_by is not None and (wrap is None or not wrap.state.can_decrypt):
+        raise ConflictError(f"WRAP key {wrapped_by} went out of use while a key was wrapped by it; try again")
+
+
+def not_restored_error() -> InvalidInputError:
+    """Return the error of a recovery where there is nothing to recover."""
+    return InvalidInputError("this store is not restored, or was recovered meanwhile; there is nothing to recover")
 
 
 def restored_error() -> StoreRestoredError:

@@ -12,7 +12,7 @@ from typing import Final
 
 from keystead import telemetry
 from keystead.errors import ConflictError, KeyNotFoundError, KeyStateError
-from keystead.lifecycle.creation import restored_error
+from keystead.lifecycle.creation import require_usable_wrap, restored_error
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rotation import make_active
 from keystead.lifecycle.surroundings import Surroundings
@@ -155,6 +155,7 @@ class IndexRotation:
             if await work.take_version(record.name, skip=skip) != row.version:
                 raise ConflictError("another process made a version of this index keyring at the same moment")
             row = replace(row, published_epoch=await work.bump_epoch())
+            await require_usable_wrap(work, row.wrapped_by)
             await self._s.audit.record(work, AuditEvent("key.rotate", record.name, row.id, {"version": row.version}))
             await work.add_key(row)
         return row
@@ -179,7 +180,7 @@ async def _look(work: UnitOfWork, name: str, *, lock: bool = False) -> _Ring:
         raise KeyNotFoundError(f"no index keyring {name!r} in this store; loading a field with an index makes it")
     if record.purpose is not KeyringPurpose.INDEX:
         raise KeyStateError(f"keyring {name!r} is of purpose {record.purpose}; `keystead key rotate {name}` rotates it")
-    if (await work.state()).restored:
+    if (await work.state(lock=lock)).restored:
         raise restored_error()
     rows = sorted(await work.keys(keyring=name, states=_LIVE), key=lambda row: row.version)
     active = [row for row in rows if row.state is DataKeyState.ACTIVE]

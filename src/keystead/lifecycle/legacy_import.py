@@ -13,7 +13,7 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.legacy import LegacyKey, is_version, unwrap_key
 from keystead.errors import InvalidInputError, KeyDecryptionFailError
-from keystead.lifecycle.creation import restored_error
+from keystead.lifecycle.creation import require_usable_wrap, require_writable, restored_error
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM
 from keystead.lifecycle.wrapping import seal_key
@@ -187,14 +187,13 @@ class LegacyImport:
 
     async def _claim(self, work: UnitOfWork) -> KeyringRecord:
         """Return the keyring, made if it is new, and locked."""
-        if (await work.state()).restored:
-            raise restored_error()
         wanted = KeyringRecord(
             self._name, KeyringPurpose.ENCRYPT, LEGACY_ALGORITHM, WRAP_KEYRING, created_at=self._s.clock.now()
         )
         if await work.add_keyring(wanted):
             await self._s.audit.record(work, AuditEvent("keyring.create", self._name))
         keyring = await work.find_keyring(self._name, lock=True) or wanted
+        await require_writable(work)
         _require_kind(keyring)
         return keyring
 
@@ -215,6 +214,7 @@ class LegacyImport:
             ),
         )
         await work.add_key(row)
+        await require_usable_wrap(work, row.wrapped_by)
         return True
 
     def _row(self, keyring: KeyringRecord, version: int, source: LegacyKey) -> KeyRecord:

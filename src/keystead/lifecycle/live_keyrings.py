@@ -156,8 +156,11 @@ class LiveKeyrings(WrapKeyrings):
         return ring
 
     async def _create(self, keyring: KeyringRecord) -> None:
-        wrap_ring = await self.sealing_ring(keyring.wrap_keyring)
-        await retry_conflicts(lambda: create_keyring(self.surroundings, self.store_id, keyring, wrap_ring))
+        async def create() -> None:
+            wrap_ring = await self.sealing_ring(keyring.wrap_keyring)
+            await create_keyring(self.surroundings, self.store_id, keyring, wrap_ring)
+
+        await retry_conflicts(create)
 
     async def _read(
         self, name: str, published_after: int | None = None

@@ -15,6 +15,7 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import InvalidInputError, KMSError
+from keystead.lifecycle.creation import not_restored_error
 from keystead.lifecycle.destruction import SHORTEST_WAIT, Destruction, store_time
 from keystead.lifecycle.live_keyrings import EPOCH_LEAP, LiveKeyrings
 from keystead.lifecycle.portable import StoreExport
@@ -164,17 +165,16 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
     Safe to run again after a crash: the mark is taken off last.
 
     Raises:
-        InvalidInputError: the store is not restored.
+        InvalidInputError: the store is not restored, or another process has recovered it meanwhile.
     """
     s = live.surroundings
-    async with s.store.reading() as work:
-        is_restored = (await work.state()).restored
-    if not is_restored:
-        raise InvalidInputError("this store is not restored; there is nothing to recover")
     seen = await asyncio.to_thread(s.journal.read, live.store_id)
     async with s.store.transaction() as work:
+        state = await work.state(lock=True)
+        if not state.restored:
+            raise not_restored_error()
         await s.audit.record(work, AuditEvent("store.recover"))
-        await work.raise_epoch(max(seen.epoch, (await work.state()).epoch) + EPOCH_LEAP)
+        await work.raise_epoch(max(seen.epoch, state.epoch) + EPOCH_LEAP)
     document = await export_store(live)
     held = {key.id for key in document.keys}
     # Before anything is rotated: the journal's view goes on growing.

@@ -13,6 +13,7 @@ from typing import Final
 
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConflictError, KeyNotFoundError, KMSError
+from keystead.lifecycle.creation import require_usable_wrap
 from keystead.lifecycle.kek_rotation import require_settled, rotate_kek
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rotation import Rotation
@@ -24,6 +25,7 @@ log = logging.getLogger("keystead.lifecycle")
 
 BATCH: Final = 200
 WRAPPED_STATES: Final = frozenset(set(DataKeyState) - {DataKeyState.DESTROYED})
+_WRAPPING: Final = ("wrapped_key", "wrapped_by", "kek_provider", "kek_key_id", "kek_version", "kek_algorithm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Rewrap:
         """Move one row; False when it changed meanwhile."""
         await self._live.ensure_wrap_key(ring, row)
         sealed = seal_key(ring, self._live.store_id, row, open_key(ring, self._live.store_id, row))
-        return await self._write(row, wrapped_key=sealed.wrapped_key, wrapped_by=sealed.wrapped_by)
+        return await self._write(row, sealed)
 
     async def wrap_keyrings(self) -> list[str]:
         """Return the names of the store's WRAP keyrings."""
@@ -174,23 +176,19 @@ class Rewrap:
             return None
         await require_settled(self._s)
         sealed = await wrapper.rewrap(self._live.store_id, row, kek, same_key=same_key)
-        return await self._write(
-            row,
-            wrapped_key=sealed.wrapped_key,
-            kek_provider=sealed.kek_provider,
-            kek_key_id=sealed.kek_key_id,
-            kek_version=sealed.kek_version,
-            kek_algorithm=sealed.kek_algorithm,
-        )
+        return await self._write(row, sealed)
 
-    async def _write(self, row: KeyRecord, **columns: object) -> bool:
+    async def _write(self, row: KeyRecord, sealed: KeyRecord) -> bool:
+        columns = {name: getattr(sealed, name) for name in _WRAPPING}
         try:
             async with self._s.store.transaction() as work:
+                # From here on nobody else changes a key before this transaction ends.
+                epoch = await work.bump_epoch()
                 current = await work.find_key(row.id)
                 if current is None or current.wrapped_key != row.wrapped_key:
-                    return False
+                    raise ConflictError("another process changed this key first")
+                await require_usable_wrap(work, sealed.wrapped_by)
                 await self._s.audit.record(work, AuditEvent("key.rewrap", row.keyring, row.id))
-                epoch = await work.bump_epoch()
                 await work.change_key(row.id, current.state, published_epoch=epoch, **columns)
         except ConflictError:
             return False

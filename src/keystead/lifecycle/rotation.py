@@ -21,7 +21,12 @@ from keystead.errors import (
     KMSError,
     StorageOperationError,
 )
-from keystead.lifecycle.creation import restored_error
+from keystead.lifecycle.creation import (
+    not_restored_error,
+    require_usable_wrap,
+    require_writable,
+    restored_error,
+)
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
 from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
@@ -66,13 +71,14 @@ class Rotation:
             promote: ``"now"`` makes the new version active at once, although a node may not have loaded it;
                 ``"auto"`` waits for the live nodes.
             min_age: leave an active version younger than this alone.
-            during_recovery: allowed on a restored store.
+            during_recovery: on a restored store, and on no other.
             skip_versions: version numbers to leave out, because they may have been used before a restore.
 
         Raises:
             KeyNotFoundError: no such keyring.
             KeyStateError: the keyring holds imported keys, or index keys (see ``IndexRotation``).
             StoreRestoredError: the store must be recovered first.
+            InvalidInputError: a recovery finds the store recovered by somebody else.
             KeyRotationError: the KMS failed, or the processes rotating at the same time never let this one through.
         """
         if promote not in ("auto", "now"):
@@ -81,6 +87,8 @@ class Rotation:
             before = await self._look(name)
             if before.restored and not during_recovery:
                 raise restored_error()
+            if during_recovery and not before.restored:
+                raise not_restored_error()
             winner = _adopted(before, observed, self._s.clock.now() - min_age if min_age else None, skip_versions)
             if observed is None and before.active is not None:
                 # From here on somebody else's version will do.
@@ -114,11 +122,10 @@ class Rotation:
             StoreRestoredError: the store must be recovered first.
         """
         async with self._s.store.transaction() as work:
-            if (await work.state()).restored:
-                raise restored_error()
             keyring = await work.find_keyring(name, lock=True)
             if keyring is None:
                 return None
+            await require_writable(work)
             _refuse_index_keys(keyring)
             waiting = await work.keys(keyring=name, states=WAITING)
             if not waiting:
@@ -163,8 +170,9 @@ class Rotation:
             ):
                 raise ConflictError("another process rotated this keyring first")
             row = replace(row, published_epoch=await work.bump_epoch())
-            if (await work.state()).restored and not during_recovery:
-                raise restored_error()
+            if (await work.state()).restored != during_recovery:
+                raise ConflictError("the store was restored, or recovered, while this version was made")
+            await require_usable_wrap(work, row.wrapped_by)
             await self._s.audit.record(work, AuditEvent("key.rotate", keyring.name, row.id, {"version": row.version}))
             if now or await self._may_promote(work, row, active):
                 waiting = await work.keys(keyring=keyring.name, states=WAITING)
