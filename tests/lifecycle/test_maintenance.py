@@ -142,7 +142,7 @@ async def test_a_keyring_that_cannot_be_rotated_does_not_keep_the_others(
         assert (await km.perform_maintenance()).rotated == 1
 
 
-@pytest.mark.parametrize("room", ["live_keyrings", "maintenance", "restoration"])
+@pytest.mark.parametrize("room", ["key_pages", "restoration"])
 async def test_more_rows_than_a_page_are_all_seen(
     world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:

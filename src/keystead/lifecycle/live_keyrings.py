@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -25,17 +25,16 @@ from keystead.errors import (
     StorageOperationError,
 )
 from keystead.lifecycle.creation import create_keyring, restored_error
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.noticing import mark_restored
 from keystead.lifecycle.surroundings import SUITES, Surroundings
 from keystead.lifecycle.wrap_keyrings import WrapKeyrings, retry_conflicts
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
-from keystead.ports import UnitOfWork
 from keystead.runtime.locks import NamedLocks
 
 log = logging.getLogger("keystead.lifecycle")
 
 CACHE_SIZE: Final = 1024
-PAGE: Final = 1000
 EPOCH_LEAP: Final = 1_000_000
 """What a recovery adds to the highest epoch known, so that no node that knew a higher one takes the recovered store
 for older. A node that sees half of it go by at once has missed a restore."""
@@ -97,6 +96,9 @@ class LiveKeyrings(WrapKeyrings):
         seen = await asyncio.to_thread(self.surroundings.journal.read, self.store_id)
         if self.state.epoch < seen.epoch and not self.state.restored:
             self.state = await self._mark_restored(seen.epoch)
+        async with self.surroundings.store.reading() as work:
+            gone = await all_keys(work, states={DataKeyState.DESTROYED}, published_after=seen.epoch)
+        await self._note_destroyed(gone)
         await self.wrap_ring(WRAP_KEYRING)
         await self._note_epoch()
         return self.state
@@ -166,7 +168,7 @@ class LiveKeyrings(WrapKeyrings):
         self, name: str, published_after: int | None = None
     ) -> tuple[KeyringRecord | None, list[KeyRecord], int]:
         async with self.surroundings.store.reading() as work:
-            rows = await _all_keys(work, keyring=name, published_after=published_after)
+            rows = await all_keys(work, keyring=name, published_after=published_after)
             return await work.find_keyring(name), rows, (await work.state()).epoch
 
     async def _unwrap_all(
@@ -205,8 +207,9 @@ class LiveKeyrings(WrapKeyrings):
                     return False
                 anew = state.epoch < known.epoch or state.epoch - known.epoch > EPOCH_LEAP // 2
                 since = 0 if anew else known.epoch
-                rows = await _all_keys(work, published_after=since, only=self._is_in_use)
+                rows = await all_keys(work, published_after=since, only=self._matters)
             self._reads += 1
+            await self._note_destroyed(rows)
             if state.epoch < known.epoch and not state.restored:
                 # Of the epoch that the rows are of: what was changed since is read by the next refresh.
                 state = replace(await self._mark_restored(known.epoch), epoch=state.epoch)
@@ -306,13 +309,15 @@ class LiveKeyrings(WrapKeyrings):
     ) -> None:
         """Write the keys to the journal, outside the database, and then use them."""
         if rows:
-            await self._journal(
-                keys={row.id: (row.keyring, row.version) for row in rows},
-                destroyed=[row.id for row in rows if row.state is DataKeyState.DESTROYED],
-            )
+            await self._journal(keys={row.id: (row.keyring, row.version) for row in rows})
+            await self._note_destroyed(rows)
         for row in self._apply(ring, rows, fresh, anew=anew):
             if row.id in ring.snapshot.keys:
                 self._owners[row.id] = ring
+
+    async def _note_destroyed(self, rows: Iterable[KeyRecord]) -> None:
+        if destroyed := [row.id for row in rows if row.state is DataKeyState.DESTROYED]:
+            await self._journal(destroyed=destroyed)
 
     async def _note_epoch(self) -> None:
         if self.state is not None and not self.state.restored:
@@ -354,8 +359,10 @@ class LiveKeyrings(WrapKeyrings):
         self._messages.clear()
         self._bytes.clear()
 
-    def _is_in_use(self, row: KeyRecord) -> bool:
-        return row.keyring in self._rings or row.keyring in self._wrap_rings
+    def _matters(self, row: KeyRecord) -> bool:
+        """Whether a changed row concerns this process: of a keyring in use, or a tombstone, which all remember."""
+        is_in_use = row.keyring in self._rings or row.keyring in self._wrap_rings
+        return is_in_use or row.state is DataKeyState.DESTROYED
 
     def _is_restored(self) -> bool:
         return self.state is not None and self.state.restored
@@ -381,20 +388,3 @@ def _require_kind(record: KeyringRecord, wanted: KeyringRecord | None) -> None:
 
 def _named(row: KeyRecord) -> dict[str, int]:
     return {"data_key_id": row.id}
-
-
-async def _all_keys(
-    work: UnitOfWork,
-    *,
-    keyring: str | None = None,
-    published_after: int | None = None,
-    only: Callable[[KeyRecord], bool] = lambda row: True,
-) -> list[KeyRecord]:
-    rows: list[KeyRecord] = []
-    after = 0
-    while True:
-        page = await work.keys(keyring=keyring, published_after=published_after, after_id=after, limit=PAGE)
-        rows += filter(only, page)
-        if len(page) < PAGE:
-            return rows
-        after = page[-1].id

@@ -6,12 +6,11 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final
 
 from keystead import telemetry
 from keystead.errors import ConflictError, KeyRotationError, KMSError
 from keystead.lifecycle.destruction import Destruction
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rewrap import Rewrap
 from keystead.lifecycle.rotation import Rotation
@@ -19,7 +18,6 @@ from keystead.lifecycle.surroundings import ROTATION_FRACTION
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose
 
 log = logging.getLogger("keystead.lifecycle")
-PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,9 @@ class Maintenance:
         if self._live.state is None or self._live.state.restored:
             return 0
         promoted = 0
-        for row in await self._keys(DataKeyState.PRE_ACTIVE):
+        async with self._s.store.reading() as work:
+            waiting = await all_keys(work, states={DataKeyState.PRE_ACTIVE})
+        for row in waiting:
             if row.purpose is KeyringPurpose.INDEX:
                 continue
             with contextlib.suppress(ConflictError):
@@ -133,20 +133,12 @@ class Maintenance:
     async def _due(self) -> list[KeyRecord]:
         """Return the active versions due by age, and by use where the policy limits it."""
         policy = self._s.policy
-        due = {row.id: row for row in await self._keys(DataKeyState.ACTIVE, due_before=self._s.clock.now())}
-        if policy.enabled and (policy.max_messages is not None or policy.max_bytes is not None):
-            due |= {row.id: row for row in await self._keys(DataKeyState.ACTIVE) if self._is_used_up(row)}
+        active = {DataKeyState.ACTIVE}
+        async with self._s.store.reading() as work:
+            due = {row.id: row for row in await all_keys(work, states=active, due_before=self._s.clock.now())}
+            if policy.enabled and (policy.max_messages is not None or policy.max_bytes is not None):
+                due |= {row.id: row for row in await all_keys(work, states=active, only=self._is_used_up)}
         return [row for row in due.values() if row.purpose is KeyringPurpose.ENCRYPT]
 
     def _is_used_up(self, row: KeyRecord) -> bool:
         return (self.uses_ratio(row) or 0.0) >= ROTATION_FRACTION
-
-    async def _keys(self, state: DataKeyState, *, due_before: datetime | None = None) -> list[KeyRecord]:
-        rows: list[KeyRecord] = []
-        async with self._s.store.reading() as work:
-            while True:
-                after = rows[-1].id if rows else 0
-                page = await work.keys(states={state}, due_before=due_before, after_id=after, limit=PAGE)
-                rows += page
-                if len(page) < PAGE:
-                    return rows

@@ -17,6 +17,7 @@ from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import InvalidInputError, KMSError
 from keystead.lifecycle.creation import not_restored_error
 from keystead.lifecycle.destruction import SHORTEST_WAIT, Destruction, store_time
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import EPOCH_LEAP, LiveKeyrings
 from keystead.lifecycle.portable import StoreExport
 from keystead.lifecycle.rewrap import Rewrap
@@ -63,12 +64,7 @@ async def export_store(live: LiveKeyrings) -> StoreExport:
             keyrings += page
             if len(page) < PAGE:
                 break
-        keys: list[KeyRecord] = []
-        while True:
-            rows = await work.keys(after_id=keys[-1].id if keys else 0, limit=PAGE)
-            keys += rows
-            if len(rows) < PAGE:
-                break
+        keys = await all_keys(work)
         uses = await work.key_uses()
         registered = await work.fields()
     return StoreExport(state, live.surroundings.clock.now(), keyrings, keys, uses, registered)
