@@ -31,6 +31,8 @@ LOCK_TIMEOUT_MS: Final = 10_000
 STATEMENT_TIMEOUT_MS: Final = 30_000
 IDLE_TIMEOUT_MS: Final = 60_000
 CONNECT_TIMEOUT_S: Final = 10
+SILENCE_S: Final = 40
+"""How long a server may take for one answer: longer than it allows itself for a statement."""
 
 _POSTGRESQL_WRITING: Final = f"""
 SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true),
@@ -237,7 +239,15 @@ def async_postgresql(url: StoreUrl, opened: weakref.WeakSet[Any]) -> AsyncEngine
 
 def _postgresql_arguments(url: StoreUrl) -> dict[str, Any]:
     assert url.url is not None  # noqa: S101 -- as above
-    defaults = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "keystead"}
+    defaults = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "application_name": "keystead",
+        # A network that is gone is told by the operating system, to synchronous callers as well.
+        "tcp_user_timeout": SILENCE_S * 1000,
+        "keepalives_idle": 30,
+        "keepalives_interval": 5,
+        "keepalives_count": 2,
+    }
     given = {name: value for name, value in defaults.items() if name not in url.url.query}
     # Server-side prepared statements do not survive a pooler between us and the server.
     return given | {"prepare_threshold": None}

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from keystead.errors import KMSError, StorageOperationError
+from keystead.stores import engines
 from keystead.stores.engines import IS_WRITING, EngineOfLoop
 from keystead.stores.failures import ours_only, translate
 from keystead.stores.handles import open_handles
@@ -59,14 +60,17 @@ class Connections:
         async with self._line if waits else nullcontext():
             with open_handles.transaction() if database.is_file else nullcontext():
                 with ours_only():
-                    connection = await engine.connect()
+                    async with _patience(engine):
+                        connection = await engine.connect()
                 try:
                     with ours_only():
-                        connection = await connection.execution_options(**_options(engine, is_writing=is_writing))
-                        await connection.begin()
+                        async with _patience(engine):
+                            connection = await connection.execution_options(**_options(engine, is_writing=is_writing))
+                            await connection.begin()
                     yield connection
                     with ours_only():
-                        await connection.commit()
+                        async with _patience(engine):
+                            await connection.commit()
                 except BaseException:
                     await _roll_back(connection)
                     raise
@@ -104,6 +108,11 @@ class Connections:
         return self._engine.engine
 
 
+def _patience(where: AsyncEngine | AsyncConnection) -> asyncio.Timeout:
+    """End what a server leaves without an answer; a connection that this befalls is given up."""
+    return asyncio.timeout(engines.SILENCE_S if where.dialect.name == "postgresql" else None)
+
+
 def _options(engine: AsyncEngine, *, is_writing: bool) -> dict[str, Any]:
     options: dict[str, Any] = {IS_WRITING: is_writing}
     if engine.dialect.name == "postgresql":
@@ -114,7 +123,8 @@ def _options(engine: AsyncEngine, *, is_writing: bool) -> dict[str, Any]:
 
 async def _roll_back(connection: AsyncConnection) -> None:
     try:
-        await connection.rollback()
+        async with _patience(connection):
+            await connection.rollback()
     except Exception:
         # The failure that led here is the one to tell; closing the connection ends the transaction too.
         await connection.invalidate()
@@ -203,7 +213,8 @@ class Statements:
         if self._failure is not None:
             raise self._failure
         try:
-            return await self._connection.execute(statement, rows)
+            async with _patience(self._connection):
+                return await self._connection.execute(statement, rows)
         except Exception as failure:
             self._failure = translate(failure)
             raise self._failure from None
