@@ -108,9 +108,9 @@ def open_sqlite(path: Path) -> Handle:
 
 def _open_store(path: Path) -> sqlite3.Connection:
     """Return a handle on a store; text that is none, which only somebody else can have written, has escapes in it."""
-    file = _file_at(path)
+    file, generation = _file_at(path), open_handles.generation
     handle = open_sqlite(path)
-    handle.file = file
+    handle.file, handle.generation = file, generation
     handle.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
     return handle
 
@@ -126,7 +126,6 @@ def async_sqlite(path: Path, opened: weakref.WeakSet[Any]) -> AsyncEngine:
         hide_parameters=True,
     )
     begin_explicitly(engine.sync_engine)
-    event.listen(engine.sync_engine, "connect", _remember_generation)
     event.listen(engine.sync_engine, "checkout", partial(_refuse_what_is_over, path))
     return engine
 
@@ -194,15 +193,12 @@ def _sqlite_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN DEFERRED")
 
 
-def _remember_generation(connection: object, record: Any) -> None:
-    record.info["generation"] = open_handles.generation
-
-
-def _refuse_what_is_over(path: Path, connection: Any, record: Any, proxy: object) -> None:
+def _refuse_what_is_over(path: Path, connection: Any, record: object, proxy: object) -> None:
     """Have a handle opened anew that was closed before a fork, or is on a file that another one took the place of."""
-    if record.info.get("generation") != open_handles.generation:
+    handle = connection.driver_connection._conn
+    if handle.generation != open_handles.generation:
         raise DisconnectionError("closed before a fork")
-    if _file_at(path) != connection.driver_connection._conn.file:
+    if handle.file != _file_at(path):
         raise DisconnectionError("another file is in its place")
 
 

@@ -25,9 +25,13 @@ _FORK_WAIT_S: Final = 10.0
 
 
 class Handle(sqlite3.Connection):
-    """An SQLite connection that a fork of the process can find and close; ``file`` is the device and node it is on."""
+    """An SQLite connection that a fork of the process can find and close.
+
+    ``file`` is the device and node it is on, ``generation`` that of the open handles when it was opened.
+    """
 
     file: tuple[int, int] | None = None
+    generation: int | None = None
 
     def close(self) -> None:
         """Close; a fork waits for it, because closing takes locks and writes the log back."""
