@@ -22,7 +22,7 @@ from keystead import KeyManager, blocking, fields
 from keystead.blocking import reencrypt
 from keystead.integrations.sqlalchemy import Binding, bind
 from keystead.testing import FakeKMS
-from tests.integrations.sqlalchemy.windowed import ACCOUNTS, Account, Base
+from tests.integrations.sqlalchemy.windowed import ACCOUNTS, Account, Base, before
 
 ROWS: Final = 160
 EDITORS: Final = 3
@@ -153,7 +153,7 @@ def fill(connection: Connection) -> None:
         }
         for number in range(ROWS)
     ]
-    connection.execute(insert(ACCOUNTS), rows)
+    connection.execute(insert(before(ACCOUNTS)), rows)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

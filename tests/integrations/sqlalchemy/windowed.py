@@ -6,10 +6,10 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Column, Connection, MetaData, Table, insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from keystead.integrations.sqlalchemy import Encrypted, Exact, Normalised, Prefix, Tokens, encrypted
+from keystead.integrations.sqlalchemy import Encrypted, EncryptedBytes, Exact, Normalised, Prefix, Tokens, encrypted
 
 
 class Base(DeclarativeBase):
@@ -53,6 +53,14 @@ ACCOUNTS: Any = Account.__table__
 SEATS: Any = Seat.__table__
 
 
+def before(table: Table) -> Table:
+    """Return a table as the application knew it, when nothing was encrypted."""
+    plain = [each for each in table.c if not isinstance(each.type, EncryptedBytes)]
+    return Table(
+        table.name, MetaData(), *(Column(each.name, each.type, primary_key=each.primary_key) for each in plain)
+    )
+
+
 def fill(connection: Connection) -> None:
     """Insert two accounts in clear, as the application did before, and one with nothing."""
     row: dict[str, Any] = {
@@ -68,13 +76,13 @@ def fill(connection: Connection) -> None:
         row | {"name": "bob", "email_plain": BOB},
         row | {"name": "dan", "email_plain": None},
     ]
-    connection.execute(insert(ACCOUNTS), [each | {"keystead_row": uuid4()} for each in rows])
+    connection.execute(insert(before(ACCOUNTS)), [each | {"keystead_row": uuid4()} for each in rows])
 
 
 def fill_seats(connection: Connection) -> None:
     """Insert a seat of each of two tenants in clear."""
     rows = [{"number": f"s{org.int}", "org": org, "holder_plain": "eve"} for org in (NORTH, SOUTH)]
-    connection.execute(insert(SEATS), rows)
+    connection.execute(insert(before(SEATS)), rows)
 
 
 def add_cyd(session: Session) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ClauseElement
-from sqlalchemy.orm import ColumnProperty
+from sqlalchemy.orm import ColumnProperty, InstanceState
 from sqlalchemy.orm.attributes import InstrumentedAttribute, instance_state
 
 from keystead.errors import InvalidInputError
@@ -116,6 +117,13 @@ class PlaintextProperty(ColumnProperty[Any]):
         """Leave it as the database has it; without a database, take it along."""
         if not given[5]:
             super().merge(*given)
+
+
+def box_again(place: Place, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
+    """Put a ciphertext into its box that an UPDATE left in an object, where ``synchronize_session`` copies values."""
+    value = state.dict.get(place.key)
+    if isinstance(value, bytes | bytearray | memoryview) and attributes is not None and place.key in attributes:
+        state.dict[place.key] = Encrypted(bytes(value), binding_for(state, place.field).cipher(place.field))
 
 
 def _clear(place: Place, instance: object) -> Any:

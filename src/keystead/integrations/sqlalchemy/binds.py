@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, overload
 
 from sqlalchemy import Column, Connection, Engine, FromClause, LargeBinary, MetaData, inspect, select, type_coerce
+from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Mapper, configure_mappers
 
@@ -18,6 +19,7 @@ from keystead.integrations.sqlalchemy.emptied import watch_rollbacks
 from keystead.integrations.sqlalchemy.guard import watch
 from keystead.integrations.sqlalchemy.misuse import watch_uses
 from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
+from keystead.integrations.sqlalchemy.whose import watch_sealed
 from keystead.manager.manager import KeyManager
 
 _Columns = list[tuple[Column[Any], Field]]
@@ -95,10 +97,14 @@ async def _bind_async(engine: Engine | AsyncEngine, km: KeyManager, binding: Bin
 
 def _attach(engine: Engine, binding: Binding) -> None:
     remember(engine.dialect, binding)
-    watch(engine)
-    watch_uses(engine)
+    watch()
+    watch_uses()
+    # One that was derived by execution_options() hears of its own transactions alone.
+    while isinstance(engine, OptionEngine):
+        engine = engine._proxied
     watch_commits(engine)
     watch_rollbacks(engine)
+    watch_sealed(engine)
 
 
 def _declared(sources: Iterable[Any]) -> list[tuple[Column[Any], Field]]:

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Mapper
 
 from keystead.errors import InvalidInputError
 from keystead.integrations.sqlalchemy.binding import Binding, binding_of
-from keystead.integrations.sqlalchemy.commit import SealedCiphertext
 from keystead.integrations.sqlalchemy.flush import drawn
 from keystead.integrations.sqlalchemy.place import Place, places_of
+from keystead.integrations.sqlalchemy.whose import SealedCiphertext, whose_is
 
 _Rows = list[dict[str, Any]]
 
@@ -129,10 +129,14 @@ def _seal(mapper: Mapper[Any], binding: Binding, place: Place, rows: _Rows, *, i
         by_tenant.setdefault(_tenant(mapper, place, row), []).append((row, _record(mapper, place, row)))
     for tenant, members in by_tenant.items():
         plain = [(row[place.key] if is_update else _drawn(mapper, place.key, row), record) for row, record in members]
-        for (row, _), (value, _), ciphertext in zip(
+        for (row, record), (value, _), ciphertext in zip(
             members, plain, cipher.encrypt_many(plain, tenant=tenant), strict=True
         ):
-            row[place.key] = None if ciphertext is None else SealedCiphertext(ciphertext, versions, is_update=is_update)
+            row[place.key] = (
+                None
+                if ciphertext is None
+                else SealedCiphertext(ciphertext, whose_is(record, tenant), versions, is_update=is_update)
+            )
             if place.window is not None:
                 row[place.window.key] = None
             if place.field.indexes:

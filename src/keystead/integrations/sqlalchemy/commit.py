@@ -7,7 +7,7 @@ alone. A row in a transaction that was open all that time, or that was sealed be
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import Final
 
 from sqlalchemy import Connection, Engine, event
 
@@ -16,19 +16,6 @@ from keystead.fields import FieldCipher
 from keystead.integrations.sqlalchemy.binding import as_itself
 
 _WRITTEN: Final = "keystead.indexed"
-
-
-class SealedCiphertext(bytes):
-    """A ciphertext that was sealed for a later statement, and the index versions that its row was hashed under."""
-
-    versions: frozenset[int]
-    is_update: bool
-
-    def __new__(cls, ciphertext: bytes, versions: frozenset[int], *, is_update: bool) -> Self:
-        """Make one, for an UPDATE or for an INSERT."""
-        made = super().__new__(cls, ciphertext)
-        made.versions, made.is_update = versions, is_update
-        return made
 
 
 def note_indexes(connection: Connection, cipher: FieldCipher, versions: Iterable[int] | None = None) -> None:

@@ -23,6 +23,7 @@ from keystead.integrations.sqlalchemy.commit import note_indexes
 from keystead.integrations.sqlalchemy.emptied import begin_emptying, end_emptying
 from keystead.integrations.sqlalchemy.place import Place, column_named, places_of
 from keystead.integrations.sqlalchemy.tokens import write_tokens
+from keystead.integrations.sqlalchemy.whose import note_sealed, whose_is
 from keystead.integrations.sqlalchemy.window import clear_value, require_unique
 
 
@@ -134,6 +135,7 @@ def _seal(place: Place, state: InstanceState[Any], connection: Connection, value
         ciphertext = binding.in_flush(lambda: cipher.encrypt(value, record=record, tenant=tenant), cipher, tenant)
         if ciphertext is not None:
             box = Encrypted(ciphertext, cipher, record=record, tenant=tenant)
+            note_sealed(connection, box, whose_is(record, tenant))
         if place.field.indexes and value is not None:
             indexes = binding.in_flush(lambda: cipher.index_values(value, tenant=tenant), cipher, tenant)
     if box is None and place.tokens is not None:

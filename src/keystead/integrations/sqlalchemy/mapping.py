@@ -6,7 +6,7 @@ insert; the table of a token index; and the mapper's events that seal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -22,9 +22,12 @@ from keystead.integrations.sqlalchemy.attribute import (
     EncryptedProperty,
     HashProperty,
     PlaintextProperty,
+    box_again,
 )
+from keystead.integrations.sqlalchemy.guard import watch
 from keystead.integrations.sqlalchemy.held import kind_of
-from keystead.integrations.sqlalchemy.place import INFO, Place
+from keystead.integrations.sqlalchemy.misuse import watch_uses
+from keystead.integrations.sqlalchemy.place import INFO, Place, places_of
 from keystead.integrations.sqlalchemy.tokens import token_table
 from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
 from keystead.integrations.sqlalchemy.window import look_again, open_window, refuse_assignment
@@ -37,7 +40,9 @@ _MOVES: Final = {"onupdate": ("CASCADE", "SET NULL", "SET DEFAULT"), "ondelete":
 
 
 def prepare(class_: type[Any]) -> None:
-    """Let a class that is being declared encrypt once it is mapped."""
+    """Let a class that is being declared encrypt once it is mapped, and no engine write past that."""
+    watch()
+    watch_uses()
     for name, action in _ACTIONS.items():
         if not event.contains(class_, name, action):
             event.listen(class_, name, action, raw=name in _OF_STATES, propagate=name != "after_mapper_constructed")
@@ -161,9 +166,13 @@ def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
             if place.window is not None:
                 mapper.attrs[place.window.key].__class__ = PlaintextProperty
                 event.listen(mapper.class_manager[place.window.key], "set", refuse_assignment, raw=True)
-                event.listen(class_, "refresh", _refreshed(place), raw=True)
+            for key in filter(None, (*place.record_keys, place.tenant_key)):
+                # As the ORM does for primary keys: what a row was before is needed to read what is bound to that.
+                mapper.class_manager[key].impl.active_history = True
             places.append(place)
     mapper.class_manager.info[INFO] = tuple(places)
+    if places:
+        event.listen(class_, "refresh", _refreshed, raw=True)
     keys = {place.key for place in places}
     for composite in mapper.composites:
         if members := keys & {each.key for each in composite.props}:
@@ -173,11 +182,10 @@ def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
             )
 
 
-def _refreshed(place: Place) -> Callable[[InstanceState[Any], object, Iterable[str] | None], None]:
-    def refreshed(state: InstanceState[Any], context: object, attributes: Iterable[str] | None) -> None:
+def _refreshed(state: InstanceState[Any], context: object, attributes: Iterable[str] | None) -> None:
+    for place in places_of(state.mapper):
+        box_again(place, state, attributes)
         look_again(place, state, attributes)
-
-    return refreshed
 
 
 _ACTIONS: Final[dict[str, Any]] = {

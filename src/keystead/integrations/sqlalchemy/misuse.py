@@ -18,6 +18,7 @@ from sqlalchemy import (
     Engine,
     Exists,
     FromClause,
+    Insert,
     Label,
     Select,
     TypeCoerce,
@@ -43,6 +44,7 @@ from sqlalchemy.sql.selectable import CompoundSelect, GenerativeSelect, ScalarSe
 from keystead.errors import InvalidInputError
 from keystead.fields import Field
 from keystead.integrations.sqlalchemy.binding import as_itself
+from keystead.integrations.sqlalchemy.guard import refuse_nested
 from keystead.integrations.sqlalchemy.type import EncryptedBytes
 
 _THROUGH: Final = (BindParameter, ColumnClause, Exists, Grouping, Label, ScalarSelect, TypeCoerce, _label_reference)
@@ -66,14 +68,14 @@ _DISTINCT: Final = "select the whole entity, or the primary key along, or compar
 _looked_at: Final[WeakSet[SQLCompiler]] = WeakSet()
 
 
-def watch_uses(engine: Engine) -> None:
-    """Look at every statement of an engine."""
-    if not event.contains(engine, "before_cursor_execute", _look):
-        event.listen(engine, "before_cursor_execute", _look)
+def watch_uses() -> None:
+    """Look at every statement of every engine."""
+    if not event.contains(Engine, "before_cursor_execute", _look):
+        event.listen(Engine, "before_cursor_execute", _look)
 
 
 def refuse_misuse(statement: ClauseElement) -> None:
-    """Raise ``InvalidInputError`` where a statement works on the ciphertext of a column."""
+    """Raise ``InvalidInputError`` where a statement works on ciphertexts, or one within it writes them."""
     seen: dict[int, ClauseElement] = {}
     waiting: list[Any] = [statement]
     while waiting:
@@ -84,6 +86,9 @@ def refuse_misuse(statement: ClauseElement) -> None:
         seen[id(element)] = element
         if isinstance(element, GenerativeSelect | Update | Delete):
             _check_clauses(element)
+        if isinstance(element, Insert | Update):
+            if element is not statement:
+                refuse_nested(element)
         elif isinstance(element, ColumnElement):
             _check_operands(element)
         waiting.extend(element.get_children())

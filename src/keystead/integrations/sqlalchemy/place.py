@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, FromClause, Table
+from sqlalchemy import Alias, Column, FromClause, Join, Table
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.base import LoaderCallableStatus
 
@@ -74,15 +74,33 @@ class Place:
         return _value(state, self.record_keys[0], committed)
 
 
-def column_named(table: Table, name: str) -> Column[Any]:
+def column_named(table: FromClause, name: str) -> Column[Any]:
     """Return a table's column by its name, whatever its key."""
-    return next(column for column in table.c if column.name == name)
+    return next(column for column in table.c if isinstance(column, Column) and column.name == name)
+
+
+def names_of(column: Column[Any]) -> tuple[str, ...]:
+    """Return the names that a statement may call a column by: the encrypted attribute's, and its own."""
+    place = getattr(column.type, "place", None)
+    own = (column.key, column.name)
+    return (place.key, *own) if isinstance(place, Place) else own
 
 
 def places_of(mapper: Mapper[Any]) -> tuple[Place, ...]:
     """Return the encrypted columns of a mapped class."""
     found: tuple[Place, ...] = mapper.class_manager.info.get(INFO, ())
     return found
+
+
+def tables_of(target: FromClause) -> Iterator[Table]:
+    """Return the tables that a statement writes by a name that stands for them: itself, an alias, or a join."""
+    if isinstance(target, Table):
+        yield target
+    elif isinstance(target, Join):
+        yield from tables_of(target.left)
+        yield from tables_of(target.right)
+    elif isinstance(target, Alias) and isinstance(target.element, FromClause):
+        yield from tables_of(target.element)
 
 
 def encrypted_columns(table: FromClause) -> list[tuple[Column[Any], Field]]:
