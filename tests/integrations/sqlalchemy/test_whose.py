@@ -118,6 +118,19 @@ def test_a_listener_moves_no_row_that_is_updated(
         assert session.scalars(select(Paper)).one().body == "secret"
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_tenant_that_is_assigned_to_an_expired_object_is_sealed_for(papers: Engine, is_read: bool) -> None:
+    with Session(papers) as session:
+        session.add(paper := Paper(org="acme", body="secret"))
+        session.commit()
+        paper.org = "umbra"
+        if is_read:
+            assert paper.body == "secret"
+        session.commit()
+        box, key = session.execute(select(PAPERS.c.body, PAPERS.c.id)).one()
+        assert box.decrypt(record=key, tenant="umbra") == paper.body == "secret"
+
+
 Write = Callable[[Session, Any, Any], Any]
 TAKEN: dict[str, Write] = {
     "update": lambda s, a, b: s.execute(update(Paper).where(Paper.key == b.key).values(pin=a.pin)),

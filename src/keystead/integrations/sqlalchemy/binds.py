@@ -15,11 +15,11 @@ from keystead.errors import ConfigurationError, DataKeyNotLoadedError, Decryptio
 from keystead.fields import Encrypted, Field
 from keystead.integrations.sqlalchemy.binding import Binding, remember
 from keystead.integrations.sqlalchemy.commit import watch_commits
-from keystead.integrations.sqlalchemy.emptied import watch_rollbacks
+from keystead.integrations.sqlalchemy.emptied import watch_savepoints
 from keystead.integrations.sqlalchemy.guard import watch
 from keystead.integrations.sqlalchemy.misuse import watch_uses
+from keystead.integrations.sqlalchemy.notes import watch_ends
 from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
-from keystead.integrations.sqlalchemy.whose import watch_sealed
 from keystead.manager.manager import KeyManager
 
 _Columns = list[tuple[Column[Any], Field]]
@@ -103,8 +103,8 @@ def _attach(engine: Engine, binding: Binding) -> None:
     while isinstance(engine, OptionEngine):
         engine = engine._proxied
     watch_commits(engine)
-    watch_rollbacks(engine)
-    watch_sealed(engine)
+    watch_savepoints(engine)
+    watch_ends(engine)
 
 
 def _declared(sources: Iterable[Any]) -> list[tuple[Column[Any], Field]]:

@@ -7,32 +7,32 @@ from typing import Final
 from sqlalchemy import Connection, Engine, event
 
 from keystead.fields import Field
+from keystead.integrations.sqlalchemy.notes import notes_of
 
-_EMPTIED: Final = "keystead.emptied"
+_EMPTIED: Final = "emptied"
 
 
 def begin_emptying(connection: Connection, field: Field) -> None:
     """Remember that a flush is about to write NULL into a field's column."""
-    connection.info.setdefault(_EMPTIED, set()).add(field.id)
+    notes_of(connection, _EMPTIED)[field.id] = True
 
 
 def end_emptying(connection: Connection, field: Field) -> None:
     """Forget it, once the words are deleted."""
-    connection.info.get(_EMPTIED, set()).discard(field.id)
+    notes_of(connection, _EMPTIED).pop(field.id, None)
 
 
 def is_in_flush(connection: Connection, field: Field) -> bool:
     """Return whether a flush is writing NULL into a field's column."""
-    return field.id in connection.info.get(_EMPTIED, ())
+    return field.id in notes_of(connection, _EMPTIED)
 
 
-def watch_rollbacks(engine: Engine) -> None:
-    """Forget what a flush that failed was emptying."""
-    if not event.contains(engine, "begin", _forget):
-        event.listen(engine, "begin", _forget)
-        event.listen(engine, "rollback", _forget)
+def watch_savepoints(engine: Engine) -> None:
+    """Forget what a flush that failed was emptying, where it takes no transaction along."""
+    if not event.contains(engine, "rollback_savepoint", _forget):
         event.listen(engine, "rollback_savepoint", _forget)
 
 
 def _forget(connection: Connection, *savepoint: object) -> None:
-    connection.info.pop(_EMPTIED, None)
+    if not connection.invalidated:
+        notes_of(connection, _EMPTIED).clear()

@@ -81,8 +81,18 @@ def follow_update(mapper: Mapper[Any], connection: Connection, state: InstanceSt
             require_unique(place, connection, state)
 
 
+def load_records(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
+    """Load what the words of an object that is about to be deleted name it by."""
+    for place in places_of(mapper):
+        if place.tokens is not None:
+            place.record_held(state, committed=True)
+
+
 def delete_tokens(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
-    """Delete the words of an object that is about to be deleted, where no foreign key does it."""
+    """Delete the words of an object that was deleted, where no foreign key does it.
+
+    After its row, as an update does: two that lock a row and its words in another order would wait for each other.
+    """
     for place in places_of(mapper):
         if place.tokens is not None:
             write_tokens(connection, place.tokens, place.record_held(state, committed=True), [])

@@ -195,6 +195,7 @@ _ACTIONS: Final[dict[str, Any]] = {
     "before_update": flush.seal_changed,
     "after_insert": flush.follow_insert,
     "after_update": flush.follow_update,
-    "before_delete": flush.delete_tokens,
+    "before_delete": flush.load_records,
+    "after_delete": flush.delete_tokens,
 }
-_OF_STATES: Final = frozenset({"before_insert", "before_update", "after_insert", "after_update", "before_delete"})
+_OF_STATES: Final = frozenset(_ACTIONS) - {"after_mapper_constructed", "mapper_configured"}

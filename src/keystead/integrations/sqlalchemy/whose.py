@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from sqlalchemy import Column, Connection, Engine, event
+from sqlalchemy import Column, Connection
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.dml import Update, ValuesBase
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ClauseElement
@@ -18,12 +18,13 @@ from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted, Field
 from keystead.fields.field import record_text
 from keystead.integrations.sqlalchemy.held import as_held, kind_of
+from keystead.integrations.sqlalchemy.notes import notes_of
 from keystead.integrations.sqlalchemy.place import column_named, names_of
 
 Whose = tuple[tuple[str, ...], str | None]
 """A record, as the text of each of its columns, and a tenant."""
 
-_SEALED: Final = "keystead.sealed"
+_SEALED: Final = "sealed"
 _CURE: Final = (
     "assign the value in a session, or prepare the rows: sealed_rows(engine, Model, rows) for INSERT, sealed_updates "
     "for UPDATE"
@@ -70,14 +71,7 @@ def whose_is(record: object, tenant: str | None) -> Whose:
 
 def note_sealed(connection: Connection, box: Encrypted[Any], whose: Whose) -> None:
     """Remember whose value a flush sealed, until the next transaction begins."""
-    connection.info.setdefault(_SEALED, {})[id(box)] = (box, whose)
-
-
-def watch_sealed(engine: Engine) -> None:
-    """Forget what was sealed in a transaction that is over."""
-    for name in ("begin", "begin_twophase"):
-        if not event.contains(engine, name, _forget):
-            event.listen(engine, name, _forget)
+    notes_of(connection, _SEALED)[id(box)] = (box, whose)
 
 
 def require_own(
@@ -94,7 +88,7 @@ def require_own(
     if is_prepared:
         record, tenant = value.whose
     elif isinstance(value, Encrypted):
-        _, whose = connection.info.get(_SEALED, {}).get(id(value), (None, None))
+        _, whose = notes_of(connection, _SEALED).get(id(value), (None, None))
         if whose is None:
             raise InvalidInputError(f"field {field.id} takes no value out of a row, which opens there alone; {_CURE}")
         record, tenant = whose
@@ -139,7 +133,3 @@ def _equal_to(column: Column[Any], criteria: Any) -> Iterator[Any]:
             for own, other in ((each.left, each.right), (each.right, each.left)):
                 if isinstance(other, BindParameter) and hash(own) == hash(column):
                     yield other
-
-
-def _forget(connection: Connection, *xid: object) -> None:
-    connection.info.pop(_SEALED, None)
