@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keystead import blocking
-from keystead.errors import InvalidInputError, KeyInUseError, KeyNotFoundError
+from keystead.errors import InvalidInputError, KeyInUseError, KeyNotFoundError, StoreUnavailableError
 from keystead.fields import Exact, Field
 from keystead.fields.places import locate
 from keystead.ports import AuditEvent, FieldRecord, KeyUse, UnitOfWork
@@ -212,6 +212,17 @@ async def test_a_destroy_finds_the_ciphertexts_in_a_registered_column(world: Wor
         await handle.rotate()
         destruction = (await km.session()).lifecycle.destruction
         with pytest.raises(KeyInUseError, match=r"field:people\.email"):
+            await destruction.schedule(old.id, wait=timedelta(days=7))
+
+
+async def test_a_destroy_names_the_place_that_it_cannot_look_through(world: World, tmp_path: Path) -> None:
+    async with world.open() as km:
+        await km.register_field(EMAIL, f"sqlite:///{tmp_path}/moved.db")
+        handle = await km.keyring("people")
+        old = (await handle.versions())[0]
+        await handle.rotate(promote="now")
+        destruction = (await km.session()).lifecycle.destruction
+        with pytest.raises(StoreUnavailableError, match=r"'field:people\.email' .*moved\.db.*keystead field forget"):
             await destruction.schedule(old.id, wait=timedelta(days=7))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from keystead.config import is_production
-from keystead.errors import ConfigurationError
+from keystead.errors import ConfigurationError, StorageOperationError
 from keystead.lifecycle.destruction import Destruction
 from keystead.lifecycle.index_rotation import IndexRotation
 from keystead.lifecycle.live_keyrings import LiveKeyrings
@@ -59,6 +59,7 @@ class SourceScan:
 
         Raises:
             ConfigurationError: an application source this process does not have.
+            StorageOperationError: the source, or a part of it, is absent or cannot be read.
         """
         scheme, _, name = use.locator.partition(":")
         if scheme == "app":
@@ -70,7 +71,13 @@ class SourceScan:
             return await self._sources[name](use, key_ids)
         from keystead.stores.sources import scan
 
-        return await scan(use.locator, key_ids)
+        try:
+            return await scan(use.locator, key_ids)
+        except StorageOperationError as exc:
+            raise type(exc)(
+                f"the data source {use.name!r} ({use.locator}) cannot be looked through: {exc}. If its data is gone, "
+                "`keystead field forget` or `keystead key uses remove` takes it back"
+            ) from exc
 
 
 def guard_all(providers: Mapping[str, KmsProvider], clock: Clock, *, deadline_s: float) -> dict[str, GuardedProvider]:
