@@ -134,6 +134,16 @@ def test_a_model_that_stands_deep_where_anything_may_is_refused(km: blocking.Key
         seal(km, Kind(SECRET, more), record=1)
 
 
+@pytest.mark.parametrize("more", [range(10**15), bytearray(b"text"), memoryview(b"text"), "text"])
+def test_a_long_sequence_of_numbers_is_not_looked_through(km: blocking.KeyManager, more: object) -> None:
+    @dataclass
+    class Kind:
+        email: Annotated[str, EMAIL]
+        more: Any
+
+    assert seal(km, Kind(SECRET, more), record=1)["more"] is more
+
+
 def test_a_value_that_contains_itself_is_looked_through_once(km: blocking.KeyManager) -> None:
     @dataclass
     class Kind:

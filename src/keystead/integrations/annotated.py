@@ -17,6 +17,7 @@ searched for, ``km.field(f).index_values(value)`` gives what the index columns h
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 T = TypeVar("T")
+_SIMPLE: Final = (str, bytes, bytearray, memoryview, array, range, int, float, NoneType)
+"""Values that hold no object, though some are sequences, and may be long."""
 _PATTERN: Final = r"^ks1\.[A-Za-z0-9_-]+$"
 
 
@@ -268,7 +271,7 @@ def _holds_model(value: object) -> bool:
     waiting, seen = [value], set[int]()
     while waiting:
         each = waiting.pop()
-        if id(each) in seen or isinstance(each, str | bytes | int | float | NoneType):
+        if id(each) in seen or isinstance(each, _SIMPLE):
             continue
         seen.add(id(each))
         kind: Any = type(each)
