@@ -126,3 +126,16 @@ async def test_a_value_that_has_no_hash_is_not_missed(
         app.fill(f"UPDATE people SET email = :a{nothing} WHERE row = 3", [(sealed,)])
         report = await reencrypt(km, app.url, field, batch_rows=3)
         assert (report.passed_by, report.indexed_version, report.is_complete) == (0, 1, True)
+
+
+async def test_a_none_that_is_to_be_hidden_is_counted(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = replace(PLAIN, encrypt_null=True)
+    async with world.open() as km:
+        await fill(app, km, PLAIN)
+        app.run("UPDATE people SET email = NULL WHERE row IN (1, 20)")
+        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        first = await reencrypt(km, app.url, field, batch_rows=3)
+        assert (first.rewritten, first.passed_by, first.is_complete) == (1, 1, False)
+        assert (await reencrypt(km, app.url, field, batch_rows=3)).is_complete

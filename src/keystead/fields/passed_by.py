@@ -32,7 +32,7 @@ def look(
         single = [index for index in field.indexes if not index.many]
         columns = [index.column(field.column, parity) for index in single for parity in parities]
         found, after = 0, None
-        while rows := table.read_unfinished(columns, after, PAGE_ROWS):
+        while rows := table.read_unfinished(columns, after, PAGE_ROWS, is_null_sealed=field.encrypt_null):
             tokens = table.read_tokens([row[table.layout.record[0]] for row in rows]) if sealer.has_tokens else None
             # Some are as they should be: a text without a word, and a None that is encrypted, have no hash.
             work = sealer.work_on(rows, tokens)

@@ -83,7 +83,7 @@ class RowSealer:
         self._sized = [(parity, index.size) for index in self._field.indexes if not index.many for parity in (0, 1)]
         self._tokens = self._field.token_index
         self._record_of = _record_reader(self._field, layout)
-        self._is_plain = not self._sized and self._tokens is None and layout.plaintext is None
+        self._is_plain = not (self._sized or self._tokens or layout.plaintext is not None or self._field.encrypt_null)
 
     @property
     def has_tokens(self) -> bool:
@@ -189,11 +189,11 @@ class RowSealer:
         if blob is not None:
             blob = _binary(blob)
         guard = None if at.guard is None else row[at.guard]
-        is_new = blob is None and guard is not None
+        is_new = blob is None and (guard is not None or self._field.encrypt_null)
         is_stale = blob is not None and blob[:10] != tenant.current
         found: _Indexes = row[at.indexes]
         suspects = (self._sized or self._tokens) and (is_new or not self._is_indexed(blob, found, live))
-        if not (is_stale or suspects or guard is not None):
+        if not (is_new or is_stale or suspects or guard is not None):
             work.skipped += 1
             return
         plaintext, context = b"", b""
@@ -226,9 +226,11 @@ class RowSealer:
             work.skipped += 1
 
     def _plaintext_of(self, row: Row) -> bytes:
-        """Return the typed plaintext of a value that stands in clear."""
+        """Return the typed plaintext of a value that stands in clear, or of none."""
         kind, at = self._field.value_type, self._at
-        value = from_json(row[at.guard or 0]) if kind is ValueType.JSON else from_column(row[at.plaintext or 0], kind)
+        if at.guard is None or row[at.guard] is None:
+            return self._cipher.typed(None)
+        value = from_json(row[at.guard]) if kind is ValueType.JSON else from_column(row[at.plaintext or 0], kind)
         # None is what stands for nothing in JSON.
         return encode_value(None, kind) if value is None else self._cipher.typed(value)
 

@@ -83,11 +83,13 @@ class ApplicationRows(Protocol):
     def read_keys(self, keys: Collection[RowKey]) -> list[Row]:
         """Return the rows with these keys that are still there, in order."""
 
-    def read_unfinished(self, hashes: Collection[str], after: RowKey | None, limit: int) -> list[Row]:
+    def read_unfinished(
+        self, hashes: Collection[str], after: RowKey | None, limit: int, *, is_null_sealed: bool
+    ) -> list[Row]:
         """Return rows by key, after one, that may need something still.
 
         Those with a plaintext, and those with a ciphertext that have NULL in one of the columns of ``hashes``, or no
-        token row where the field has a token index.
+        token row where the field has a token index; with ``is_null_sealed`` those without a ciphertext as well.
         """
 
     def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:

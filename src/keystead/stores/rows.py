@@ -146,9 +146,11 @@ class RowTable:
             found += self._all(*self._statements.read_keys(part))
         return found
 
-    def read_unfinished(self, hashes: Collection[str], after: RowKey | None, limit: int) -> list[Row]:
+    def read_unfinished(
+        self, hashes: Collection[str], after: RowKey | None, limit: int, *, is_null_sealed: bool
+    ) -> list[Row]:
         """Return rows by key, after one, that may need something still."""
-        statement = self._statements.read_unfinished(hashes, after)
+        statement = self._statements.read_unfinished(hashes, after, is_null_sealed=is_null_sealed)
         return [] if statement is None else self._all(statement, (*(after or ()), limit))
 
     def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:
