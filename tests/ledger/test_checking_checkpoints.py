@@ -122,6 +122,16 @@ def test_a_checkpoint_may_follow_later_where_it_was_announced(tmp_path: Path) ->
     assert kinds(check(tmp_path, other)) == ["checkpoint"]
 
 
+def test_a_checkpoint_that_took_its_time_vouches_for_no_less(tmp_path: Path) -> None:
+    sealer = Sealer(STREAM, session("one"), session_key("one"))
+    log = sealer.file(1, START) + sealer.seal(payloads(3), START)
+    slow = sealer.checkpoint()
+    log += sealer.control(Kind.CUT, {}, START) + checkpointed(sealer)
+    log += sealer.control(Kind.CHECKPOINT, {"note": sign(slow)}, START)
+    report = check(tmp_path, log)
+    assert (report.errors, report.vouched) == ([], 5)
+
+
 def _at(sealer: Sealer, log: bytes, kind: Kind, payload: dict[str, str]) -> bytes:
     """Return a record that follows the last one of a log which the sealer has written further."""
     last = parse_line(lines_of(log)[-1][:-1])

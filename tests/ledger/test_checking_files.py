@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import pytest
+
 from keystead.crypto.merkle import Frontier
 from keystead.ledger.format.records import Kind, parse_line
 from keystead.ledger.writing.sealer import Sealer
@@ -14,6 +16,7 @@ from tests.ledger.logs import (
     check,
     kinds,
     lines_of,
+    payloads,
     roots_of,
     session,
     session_key,
@@ -63,6 +66,51 @@ def test_a_file_that_was_removed_on_purpose_is_not_missing(tmp_path: Path) -> No
     report = check(tmp_path, second, third, fourth, is_whole=True)
     assert report.errors == []
     assert kinds(check(tmp_path, third, fourth, is_whole=True)) == ["missing"]
+
+
+def with_the_second_removed(first: int, last: int) -> list[bytes]:
+    """Return three files, of which the third says that the second was removed, with such records."""
+    sealer = Sealer(STREAM, session("one"), session_key("one"))
+    files = []
+    for number in range(1, 4):
+        content = sealer.file(number, START)
+        if number == 3:
+            told = {"files": [{"file": 2, "first": first, "last": last}], "reason": "too many"}
+            content += sealer.control(Kind.RETENTION, told, START)
+        files.append(content + sealer.seal(payloads(3), START) + sealer.control(Kind.CLOSE, {}, START))
+    return files
+
+
+def test_what_is_cut_before_a_file_that_was_removed_is_found(tmp_path: Path) -> None:
+    first, second, third = with_the_second_removed(5, 9)
+    assert check(tmp_path, first, second, third, is_whole=True).errors == []
+    assert check(tmp_path, first, third, is_whole=True).errors == []
+    cut = b"".join(lines_of(first)[:-2])
+    report = check(tmp_path, cut, third, is_whole=True)
+    assert [(error.error_type, error.message.split(",")[0]) for error in report.errors] == [
+        ("missing", "records from 3 on")
+    ]
+
+
+@pytest.mark.parametrize("span", [(6, 9), (4, 9), (5, 8), (5, 10)])
+def test_a_file_that_was_removed_had_all_records_that_are_not_here(tmp_path: Path, span: tuple[int, int]) -> None:
+    first, _, third = with_the_second_removed(*span)
+    assert kinds(check(tmp_path, first, third)) == ["missing"]
+
+
+def test_a_stream_begins_with_its_first_record(tmp_path: Path) -> None:
+    sealer = Sealer(STREAM, session("one"), session_key("one"))
+    sealer.file(1, START)
+    later = sealer.file(1, START) + sealer.seal(payloads(3), START)
+    assert kinds(check(tmp_path, later, is_whole=True)) == ["missing"]
+
+
+def test_a_file_that_the_one_before_it_names_is_missed(tmp_path: Path) -> None:
+    first, second, _ = two_files()
+    report = check(tmp_path, first, second, is_whole=True)
+    assert (report.errors, report.closed) == ([], False)
+    assert "goes on in file 3, which is not here" in report.warnings[-1]
+    assert not any("file 2" in each for each in check(tmp_path, first).warnings)
 
 
 def test_a_compressed_file_is_read_as_it_is(tmp_path: Path) -> None:

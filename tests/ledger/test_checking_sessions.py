@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from keystead.crypto.merkle import Frontier
-from keystead.ledger.format.records import Kind
+from keystead.ledger.format.records import MAX_LINE_BYTES, Kind
+from keystead.ledger.reading.lines import _FIRST_BYTES, BLOCK_BYTES
 from keystead.ledger.writing.sealer import Sealer
 from tests.ledger.logs import (
     START,
@@ -109,6 +110,21 @@ def crashed(torn: bytes, *, claimed: bytes | None = None, end: bytes = b"\n") ->
 def test_what_a_crash_left_is_no_false_alarm(tmp_path: Path, torn: bytes) -> None:
     report = check(tmp_path, crashed(torn))
     assert (report.errors, report.size, report.sessions) == ([], 14, 2)
+
+
+def test_what_is_left_of_a_line_too_long_for_a_record_tells_of_no_crash(tmp_path: Path) -> None:
+    sealer = Sealer(STREAM, session("one"), session_key("one"))
+    log = sealer.file(1, START) + sealer.seal(payloads(1), START)
+    number = sealer.number
+    changed = sealer.seal(payloads(1), START).replace(b"words", b"other")
+    told = sealer.resume(session("two"), session_key("two"), START)
+    told = told.replace(b'{"n":%d,' % (number + 1), b'{"n":%d,' % number)
+    begin = len(log + changed)
+    end, size = 0, _FIRST_BYTES
+    while end - begin <= MAX_LINE_BYTES:  # there a reader's piece of the line ends
+        end, size = end + size, min(2 * size, BLOCK_BYTES)
+    report = check(tmp_path, log + changed + b"x" * (end - begin) + told)
+    assert kinds(report) == ["modified"]
 
 
 def test_what_a_crash_left_cannot_be_changed_or_made_up(tmp_path: Path) -> None:

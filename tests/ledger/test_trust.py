@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidInputError, KeyNotFoundError
 from keystead.ledger import ErrorType, SealedFile, TrustPolicy, Validity, Verifier
-from keystead.ledger.format.records import parse_line
+from keystead.ledger.format.records import Kind, parse_line
 from keystead.ledger.format.tags import SessionKey
 from keystead.ledger.reading import checking
 from keystead.ledger.tlog.cosignature import WitnessSigner
@@ -86,6 +86,18 @@ def test_a_policy_is_on_disk_when_it_was_saved_and_the_one_before_until_then(
     with pytest.raises(ConfigurationError, match="cannot be written: No space"):
         dataclasses.replace(policy, signers=()).save(file)
     assert (len(synced), TrustPolicy.load(file)) == (1, policy)
+
+
+def test_a_chain_is_not_closed_by_a_checkpoint_that_nobody_is_asked_to_have_signed(path: Path, kms: FakeKMS) -> None:
+    with opened(path, kms) as log:
+        log.append(b"1")
+        policy = dataclasses.replace(log.trust_policy(), signers=(), algorithms=("HMAC-SHA256", "SHA-256"))
+    assert verified(path, kms, policy, expect_closed=True).errors == []
+    forger = Sealer(STREAM, chained("forged"), None)
+    forged = forger.file(1, 0) + forger.seal([b'"forged"'], 1) + forger.control(Kind.CLOSE, {}, 1)
+    path.write_bytes(forged + forger.control(Kind.CHECKPOINT, {"note": "anybody's"}, 1))
+    report = verified(path, kms, policy)
+    assert (kinds(report), report.closed) == (["untrusted"], False)
 
 
 def witnessed(policy: TrustPolicy) -> TrustPolicy:

@@ -144,3 +144,24 @@ def test_a_file_that_vanishes_while_its_folder_is_listed_is_passed_over(
     path.with_name("app.log.old").symlink_to("gone")
     monkeypatch.setattr(Path, "is_file", lambda file: True)
     assert verified(path.parent, kms, policy).errors == []
+
+
+def test_a_file_that_has_ended_and_begins_as_no_log_is_malformed(path: Path, policy: TrustPolicy, kms: FakeKMS) -> None:
+    ended = path.with_name(NAMES[0])
+    ended.write_bytes(b"not a log\n")
+    assert kinds(verified(ended, kms, policy)) == ["malformed"]
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_may_be_one_of_the_log(
+    path: Path, policy: TrustPolicy, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = Path.open
+
+    def refused(file: Path, *given: object, **named: object) -> object:
+        if file.name == NAMES[1]:
+            raise PermissionError(13, "Permission denied")
+        return opening(file, *given, **named)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(CouldNotVerifyError, match="Permission denied"):
+        verified(path.parent, kms, policy)

@@ -45,8 +45,8 @@ class Controls:
         self._close_number = 0
         self._told = 0
         self._first_file = 1
-        self._gaps: list[tuple[range, int]] = []
-        self._removed: dict[int, int] = {}
+        self._gaps: list[tuple[range, int, int]] = []
+        self._removed: dict[int, tuple[int, int, int]] = {}
         self._cuts: dict[int, bytes | None] = {}
 
     @property
@@ -58,11 +58,12 @@ class Controls:
         """Note which file is the first one read."""
         self._first_file = file
 
-    def gap(self, files: range, number: int) -> None:
-        """Note files that are not there, before a file that begins at record ``number``."""
-        if not files:
+    def gap(self, files: range, before: int, number: int) -> None:
+        """Note files that are not there, between the records below ``before`` and a file that begins at ``number``."""
+        if files:
+            self._gaps.append((files, before, number))
+        else:
             self._checker.find(ErrorType.REORDERED, "the file does not come after the one before it")
-        self._gaps.append((files, number))
 
     def begin_file(self) -> None:
         """Begin a file."""
@@ -145,15 +146,13 @@ class Controls:
         checker = self._checker
         report = checker.report
         checker_has_files = report.files > 0
-        is_vouched = report.vouched > self._close_number or self._asks_for_no_checkpoint
+        # Without signers tags alone say who closed it: a key's, and not anybody's.
+        is_vouched_by_tags = self._asks_for_no_checkpoint and not checker.has_unproven
+        is_vouched = report.vouched > self._close_number or is_vouched_by_tags
         report.closed = self._is_closed and is_vouched and checker.losses.junk is None
-        removed = sorted(file for file, at in self._removed.items() if at < report.vouched or at == _PROVEN)
         if is_whole and checker_has_files:
-            self._gaps.append((range(1, self._first_file), report.first))
-        for files, number in self._gaps:
-            for gap in _without(files, removed):
-                told = f"file {gap[0]}" if gap[0] == gap[-1] else f"files {gap[0]} to {gap[-1]}"
-                checker.find(ErrorType.MISSING, f"{told}, before record {number}: not here")
+            self._gaps.append((range(1, self._first_file), 0, report.first))
+        self._tell_gaps()
         if checker.losses.junk is not None:
             size = checker.losses.junk.end - checker.losses.junk.offset
             report.warnings.append(
@@ -173,6 +172,30 @@ class Controls:
             report.warnings.append(
                 f"the stream is open: from record {report.vouched} on nothing vouches that none is missing at its end"
             )
+        if is_whole and self._closed:
+            report.warnings.append(
+                f"the stream goes on in file {self._closed}, which is not here: it was removed, or never begun"
+            )
+
+    def _tell_gaps(self) -> None:
+        """Say which files are not here, but for those that were removed with all records between what is here."""
+        checker = self._checker
+        vouched = checker.report.vouched
+        removed = {
+            file: (first, last) for file, (at, first, last) in self._removed.items() if at < vouched or at == _PROVEN
+        }
+        for files, before, number in self._gaps:
+            gaps = list(_without(files, sorted(removed)))
+            for gap in gaps:
+                told = f"file {gap[0]}" if gap[0] == gap[-1] else f"files {gap[0]} to {gap[-1]}"
+                checker.find(ErrorType.MISSING, f"{told}, before record {number}: not here")
+            at = before
+            for first, last in [] if gaps else [*(removed[file] for file in files), (number, number)]:
+                if first != at:
+                    told = f"records from {at} on, before record {number}: not here, and in no file that was removed"
+                    checker.find(ErrorType.MISSING, told)
+                    break
+                at = last + 1
 
     def _follow(self, kind: Kind, record: Record) -> None:
         checker, payload = self._checker, parse_payload(record.payload)
@@ -198,8 +221,8 @@ class Controls:
             # Where anybody could have made the tag, a checkpoint has to be over it.
             is_proven = checker.session is not None and checker.session.is_keyed
             for each in files:
-                at = _PROVEN if is_proven else record.number
-                self._removed[each["file"]] = min(at, self._removed.get(each["file"], at))
+                said = (_PROVEN if is_proven else record.number, each["first"], each["last"])
+                self._removed[each["file"]] = min(said, self._removed.get(each["file"], said))
         elif kind is Kind.CLOSE:
             following = closing(payload)
             self._closed = 0 if following is None else following

@@ -121,18 +121,22 @@ class LogFile:
     def lines_from(self, offset: int) -> Iterator[tuple[int, bytes]]:
         """Yield the lines from an offset on, each with its own; the last one only if it has an end.
 
-        A line that is longer than any record comes in pieces. Errors as ``batches``.
+        Of a line that is longer than any record pieces come, each so long too. Errors as ``batches``.
         """
-        rest, size = b"", _FIRST_BYTES
+        rest, size, is_within = b"", _FIRST_BYTES, False
         with self._open() as file:
             file.seek(offset)
             while block := self._read(file, size):
                 size = min(2 * size, BLOCK_BYTES)
                 *lines, rest = (rest + block).split(b"\n")
                 for line in lines:
-                    yield offset, line
+                    # What is left of a long line may read as a record, and is none.
+                    if not is_within:
+                        yield offset, line
+                    is_within = False
                     offset += len(line) + 1
                 if len(rest) > MAX_LINE_BYTES:
+                    is_within = True
                     yield offset, rest
                     offset += len(rest)
                     rest = b""
