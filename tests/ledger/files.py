@@ -38,8 +38,8 @@ def killed(log: SealedFile, *, between_files: int | None = None) -> None:
     """Leave a log as a process does that is killed, for instance just before it begins file ``between_files``."""
     with log._log._lock:
         log._log._is_closing = True
-        log._log._lock.notify_all()
-        log._log._due.notify_all()
+        log._log._written_due.notify_all()
+        log._log._signed_due.notify_all()
     for thread in log._log._threads:
         thread.join()
     if between_files is not None:

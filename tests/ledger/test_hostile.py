@@ -153,7 +153,7 @@ def test_epochs_go_on_while_a_next_file_cannot_begin_and_nothing_spins(
             log.rotate()
         clock.advance(150)
         with log._log._lock:
-            log._log._lock.notify_all()
+            log._log._written_due.notify_all()
         until(lambda: log._log._writer.sealer.session.epoch == 2)
         begun = len(settled)
         time.sleep(0.05)
@@ -201,7 +201,7 @@ def test_a_file_is_retired_although_it_is_being_compressed(path: Path, kms: Fake
             log.append(b"1")
             log.rotate()
         log.retire(range(1, 9), "too many")
-        with log._log._compressing:
+        with log._log._ended._turn:
             assert list(path.parent.glob("app.log.0*")) == []
     assert verified(path, kms, policy, expect_closed=True).errors == []
 

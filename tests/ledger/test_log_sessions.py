@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,11 @@ import pytest
 from keystead.errors import (
     ProviderConnectionError,
 )
+from keystead.ledger.format.records import MAX_EPOCHS, Session
+from keystead.ledger.format.session_source import KmsSessions
 from keystead.ledger.reading.policy import TrustedKey, TrustedSigner, TrustPolicy
 from keystead.ledger.writing.sealed_file import SealedFile
+from keystead.model import SecretBytes
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
 from tests.ledger.files import STREAM, opened, until, verified
@@ -134,3 +137,76 @@ def test_the_writers_key_never_stands_on_disk(path: Path, kms: FakeKMS) -> None:
     log.close()
     assert all(key not in each.read_bytes() for each in path.parent.iterdir())
     assert key not in bytes(log._log._writer.sealer._key._key)  # type: ignore[union-attr]
+
+
+class SteppedClock(FakeClock):
+    """A clock that is set by an hour as somebody looks at it, at a time that a test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks_left = 0
+        self.step_s = 0
+
+    def now(self) -> datetime:
+        self.looks_left -= 1
+        if self.looks_left == 0:
+            self.set(super().now() + timedelta(seconds=self.step_s))
+        return super().now()
+
+    def monotonic(self) -> float:
+        self.looks_left -= 1
+        if self.looks_left == 0:
+            self.set(super().now() + timedelta(seconds=self.step_s))
+        return super().monotonic()
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600])
+@pytest.mark.parametrize("look", range(1, 8))
+def test_a_clock_that_is_set_while_it_is_looked_at_is_no_alarm(
+    path: Path, kms: FakeKMS, look: int, step_s: int
+) -> None:
+    clock = SteppedClock()
+    with opened(path, kms, clock=clock, epoch_s=900) as log:
+        policy = log.trust_policy()
+        log.append(b"1")
+        log.flush()
+        clock.advance(880)
+        clock.looks_left, clock.step_s = look, step_s
+        log.append(b"2")
+        log.flush()
+        log.append(b"3")
+    assert verified(path, kms, policy, expect_closed=True).errors == []
+
+
+def test_a_kms_that_takes_longer_than_an_epoch_is_no_alarm(path: Path, kms: FakeKMS, clock: FakeClock) -> None:
+    class SlowSessions(KmsSessions):
+        def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, SecretBytes]:
+            drawn = super().draw(stream, epoch_s=epoch_s, start_ms=start_ms)
+            clock.advance(9)
+            return drawn
+
+        def has_rotated(self) -> bool:
+            return True
+
+    for _ in range(2):
+        with SealedFile(path, stream=STREAM, kms=SlowSessions(kms, "audit"), clock=clock, epoch_s=5) as log:
+            policy = log.trust_policy()
+            log.append(b"1")
+            log.checkpoint()
+            log.append(b"2")
+    report = verified(path, kms, policy, expect_closed=True)
+    assert (report.errors, report.sessions) == ([], 4)
+    assert b'"k":"clock"' not in path.read_bytes()
+
+
+def test_a_log_that_is_idle_for_longer_than_its_session_has_epochs_is_no_alarm(
+    path: Path, kms: FakeKMS, clock: FakeClock
+) -> None:
+    with opened(path, kms, clock=clock, epoch_s=1) as log:
+        policy = log.trust_policy()
+        log.append(b"1")
+        log.flush()
+        clock.advance(MAX_EPOCHS + 100)
+        log.append(b"2")
+        log.flush()
+    assert verified(path, kms, policy, expect_closed=True).errors == []

@@ -91,7 +91,7 @@ def checkpoints(log: LogWriter) -> None:
 
 
 def hands_over(log: LogWriter) -> None:
-    log.rekey(session(NAMES[2]), session_key(NAMES[2]))
+    log.rekey(session(NAMES[2]), session_key(NAMES[2]), 0.0)
 
 
 def ends_its_file(log: LogWriter) -> None:

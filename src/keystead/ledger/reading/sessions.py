@@ -73,4 +73,6 @@ class OpenSession:
             self.low_ms, self.high_ms = 0, _ALWAYS
             return
         begins = told.start + told.steps + told.epoch * told.epoch_s * 1000
-        self.low_ms, self.high_ms = begins - TOLERANCE_MS, begins + told.epoch_s * 1000 + TOLERANCE_MS
+        is_last = told.epoch == MAX_EPOCHS - 1
+        self.low_ms = begins - TOLERANCE_MS
+        self.high_ms = _ALWAYS if is_last else begins + told.epoch_s * 1000 + TOLERANCE_MS

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from keystead.crypto.merkle import BATCH
-from keystead.errors import InvalidInputError, KMSError, StorageOperationError, SystemShutdownError
+from keystead.errors import KMSError, StorageOperationError, SystemShutdownError
 from keystead.ledger.format.records import Kind
 from keystead.ledger.format.session_source import SessionSource
 from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner, LocalSigner, name_for
+from keystead.ledger.writing.ended_files import EndedFiles
 from keystead.ledger.writing.options import LogOptions
-from keystead.ledger.writing.resuming import span_of
-from keystead.ledger.writing.retaining import merged, removals_in
 from keystead.ledger.writing.sealer import require_payloads
 from keystead.ledger.writing.sessions import LogSessions
 from keystead.ledger.writing.signed_writer import SignedWriter
+from keystead.ledger.writing.turns import Turn
 from keystead.ledger.writing.witnessing import Witnesses
 from keystead.ledger.writing.writer import LogWriter, require_room
 
@@ -44,6 +44,7 @@ class OpenLog:
             Nothing is lost by that: whoever takes them says first that the next record has to tell of itself, and is
             there once more when the log is closed.
         is_told: the thread that writes knows of them; otherwise who appends calls ``tell``.
+        is_over: it has let go of the stream.
     """
 
     def __init__(
@@ -54,20 +55,17 @@ class OpenLog:
         self.stream = stream
         self._sessions = LogSessions(source, path, stream, options)
         self._options = options
-        mutex = threading.Lock()
-        self._lock = threading.Condition(mutex)
-        self._due = threading.Condition(mutex)
-        self._signing = threading.Lock()
-        self._compressing = threading.Lock()
+        self._turn, self._signs = Turn(path.name, breaks=True), Turn(path.name, breaks=False)
+        self._lock, self._signing = self._turn.lock, self._signs.lock
+        self._written_due, self._signed_due = threading.Condition(self._lock), threading.Condition(self._lock)
         self.fresh: list[bytes] = []
         self.most_fresh, self.is_told = BATCH - 1, False
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._waits_since = self._writes_at = self._signs_at = 0.0
-        self._is_closing = self._is_final = self._wants_rotation = self._wants_checkpoint = False
-        self._ended: list[Path] = []
+        self._waits_since = self._writes_at = self._signs_at = self._asks_again_at = self._rests_until = 0.0
+        self._is_closing = self._is_final = self._is_done = self.is_over = self._wants_rotation = False
+        self._wants_checkpoint = False
         self._checkpoint_at = time.monotonic() + options.checkpoint_s
-        self._asks_again_at = self._rests_until = 0.0
         self._files.lock()
         try:
             self.signer = signer or LocalSigner.from_file(f"{path}.key", name_for(stream))
@@ -79,11 +77,9 @@ class OpenLog:
             self._files.unlock()
             raise
         self._signed = SignedWriter(
-            self._writer, self.signer, self.witnesses, self._lock, stream=stream, syncs=options.fsync != "never"
+            self._writer, self.signer, self.witnesses, self._turn, self._written_due, syncs=options.fsync != "never"
         )
-        if options.compress:
-            # What an earlier process had no time for.
-            self._ended = [each for each in self._files.ended().values() if each.suffix != ".gz"]
+        self._ended = EndedFiles(self._files, stream, compresses=options.compress)
         self._threads = [self._begin(self._keep_written, "writes"), self._begin(self._keep_signed, "signs")]
 
     @property
@@ -94,26 +90,37 @@ class OpenLog:
     def append_many(self, records: list[bytes]) -> None:
         """Append records, all or none of them."""
         require_payloads(records)
+        self._turn.settle()
         with self._lock:
             self._require_open()
-            self._take_fresh()
-            self._waiting += records
-            self._waiting_bytes += sum(map(len, records))
-            try:
-                self._drain()
-            except StorageOperationError:
-                # Taken all the same: it is sealed, and written by a later attempt.
-                self._lock.notify_all()
+            if self._turn.is_interrupted:
+                # What is being sealed just now must not be touched; who does that, or the thread that writes, goes on.
+                self.fresh += records
+                self.tell()
+                return
+            with self._turn:
+                self._take_fresh()
+                self._waiting += records
+                self._waiting_bytes += sum(map(len, records))
+                try:
+                    self._drain()
+                except StorageOperationError:
+                    # Taken all the same: it is sealed, and written by a later attempt.
+                    self._written_due.notify_all()
 
     def flush(self, *, waits: bool = True) -> bool:
         """Write what waits, and put it on disk; return whether that was possible.
 
         Where nothing but checkpoints says who wrote, one is signed.
         """
+        if not waits and (self._turn.is_interrupted or self._signs.is_interrupted):
+            self._turn.settle()
+            self._signs.settle()
+            return False
         while not self._is_written_out():
             if not waits:
                 return False
-            with self._signing:
+            with self._signing, self._signs:
                 self._go_on()
         with self._lock:
             number, writer = self._writer.sealer.number, self._writer
@@ -121,7 +128,7 @@ class OpenLog:
                 return True
             if not waits:
                 self._wants_checkpoint = True
-                self._due.notify_all()
+                self._signed_due.notify_all()
                 return False
         self._vouch(number)
         return True
@@ -129,9 +136,9 @@ class OpenLog:
     def checkpoint(self) -> bytes:
         """Sign the log as it is, and return the checkpoint."""
         self._is_written_out()
-        with self._signing:
+        with self._signing, self._signs:
             self._go_on()
-            self._rekey_if_due()
+            self._signed.rekey_if_due(self._sessions)
             note = self._signed.checkpoint()
         self.witnesses.require_one_history()
         return note
@@ -139,52 +146,58 @@ class OpenLog:
     def rotate(self) -> Path:
         """Begin the next file, and return the one that has ended."""
         self._is_written_out()
-        with self._signing:
+        with self._signing, self._signs:
+            self._require_not_closed()
             return self._rotate()
 
     def retire(self, files: Iterable[int], reason: str) -> None:
         """Remove files that have ended, once that is written and signed."""
         numbers = sorted(set(files))
-        with self._compressing:
-            ended = self._files.ended()
-            if not numbers or not reason or any(number not in ended for number in numbers):
-                raise InvalidInputError(f"a removal names files that have ended ({list(ended)}), and its reason")
-            going = [ended[number] for number in numbers]
-            removals = removals_in(going, self.stream, self.signer.keys)
-            spans = [span_of(file, self.stream) for file in going]
-        told = [{"file": number, **span} for number, span in zip(numbers, spans, strict=True)]
-        removals.setdefault(reason, []).extend(told)
+        told = self._ended.removals(numbers, reason, self.signer.keys)
         self._is_written_out()
-        with self._signing:
+        with self._signing, self._signs:
             self._go_on()
-            self._signed.say(Kind.RETENTION, merged(removals))
+            self._signed.say(Kind.RETENTION, told)
             self._signed.checkpoint()
         # A witness that has not seen what follows could never be shown that the log has only grown.
         self.witnesses.require_all()
-        with self._compressing, self._files.failing("be removed"):
-            for number in numbers:
-                self._files.remove(number)
-            self._files.sync_folder()
+        self._ended.remove(numbers)
 
     def close(self) -> None:
         """Sign the stream as closed, and let go of it. After a failure it can be called again."""
+        for turn in (self._turn, self._signs):
+            turn.settle()
+            turn.require_not_interrupted()
         with self._lock:
             self._is_closing, self.is_told, self.most_fresh = True, False, 0
-            self._lock.notify_all()
-            self._due.notify_all()
+            self._written_due.notify_all()
+            self._signed_due.notify_all()
         for thread in self._threads:
             thread.join()
-        with self._signing:
-            if not self._is_final:
-                self._go_on()
-            with self._lock:
+        try:
+            self._end()
+        finally:
+            if self._is_done or self.is_broken:
+                self._writer.close()
+                self._files.unlock()
+                self.is_over = True
+
+    def _end(self) -> None:
+        with self._signing, self._signs:
+            if not self._is_final and self._signed.is_ended:
+                self._rotate()
+            with self._lock, self._turn:
                 self._drain()
             self._is_final = True
             self._signed.end(None)
-            with self._lock:
+            with self._lock, self._turn:
                 self._signed.put()
-        self._writer.close()
-        self._files.unlock()
+            self._is_done = True
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it takes nothing any more, and has to be opened anew."""
+        return self._turn.is_broken or self._writer.is_lost
 
     def forget(self) -> None:
         """Let go of everything without a word, in a child of the process whose log it is."""
@@ -194,7 +207,9 @@ class OpenLog:
 
     def _is_written_out(self) -> bool:
         """Write what waits and put it on disk; return False where it has to wait for the next file."""
-        with self._lock:
+        self._turn.settle()
+        self._signs.settle()
+        with self._lock, self._turn:
             self._require_open()
             if self._signed.is_ended:
                 return False
@@ -205,7 +220,7 @@ class OpenLog:
     def _vouch(self, number: int) -> None:
         """Sign the log, unless a checkpoint is over the records before ``number`` already."""
         try:
-            with self._signing:
+            with self._signing, self._signs:
                 self._go_on()
                 if self._writer.checkpointed < number:
                     self._signed.checkpoint()
@@ -218,16 +233,17 @@ class OpenLog:
             log.warning("a log's checkpoint is not signed: %s", exc.code, extra={"stream": self.stream})
 
     def _go_on(self) -> None:
-        """Begin the next file, where one has ended and an earlier attempt could not."""
+        """Begin the next file, where one has ended and an earlier attempt could not; a close may have come before."""
+        self._require_not_closed()
         if self._signed.is_ended:
             self._rotate()
 
     def _rotate(self) -> Path:
         ended = self._signed.rotate()
-        with self._lock:
+        with self._lock, self._turn:
             self._wants_rotation = False
-            self._ended.append(ended)
-            self._due.notify_all()
+            self._ended.add(ended)
+            self._signed_due.notify_all()
             self._drain()
             self._signed.put()
         return ended
@@ -235,20 +251,25 @@ class OpenLog:
     def tell(self) -> None:
         """See that a record that was appended without the lock is written in its time."""
         with self._lock:
-            if self._is_closing:
-                raise self._closed()
+            self._require_taking()
             self.is_told, self._waits_since = True, time.monotonic()
             if self._waits_since + self._options.buffer_s < self._writes_at:
-                self._lock.notify_all()
+                self._written_due.notify_all()
 
-    def _closed(self) -> SystemShutdownError:
-        return SystemShutdownError(f"the log {self.path.name} was closed")
+    def _require_not_closed(self) -> None:
+        if self._is_closing:
+            raise SystemShutdownError(f"the log {self.path.name} was closed")
+
+    def _require_taking(self) -> None:
+        self._require_not_closed()
+        self._turn.require_whole()
+        self._writer.require_kept()
 
     # With the lock held.
 
     def _require_open(self) -> None:
-        if self._is_closing:
-            raise self._closed()
+        if self._is_closing or self.is_broken:
+            self._require_taking()
         require_room(self._writer, self._waiting_bytes)
 
     def _take_fresh(self) -> None:
@@ -276,9 +297,9 @@ class OpenLog:
         limit = self._options.max_bytes
         if limit is not None and self._writer.size >= limit and not self._wants_rotation:
             self._wants_rotation = True
-            self._due.notify_all()
+            self._signed_due.notify_all()
         if self._is_checkpoint_due() or self._checkpoint_at < self._signs_at:
-            self._due.notify_all()
+            self._signed_due.notify_all()
 
     def _is_checkpoint_due(self) -> bool:
         now, waiting = time.monotonic(), self._writer.sealer.number - self._writer.checkpointed
@@ -296,7 +317,7 @@ class OpenLog:
                     now = time.monotonic()
                     pause_s = self._pause_s(now)
                     self._writes_at = now + pause_s
-                    self._lock.wait(pause_s)
+                    self._written_due.wait(pause_s)
                 if self._is_closing:
                     return
                 failure = self._settle()
@@ -306,17 +327,21 @@ class OpenLog:
 
     def _settle(self) -> KMSError | None:
         """Go forward and write; return what that failed with."""
-        if self._signed.may_advance:
-            self._writer.advance()
-        if self.is_told and time.monotonic() < self._waits_since + self._options.buffer_s:
-            return None
         try:
-            self._drain()
+            with self._turn:
+                if self._signed.may_advance:
+                    self._writer.advance()
+                if not self.is_told or time.monotonic() >= self._waits_since + self._options.buffer_s:
+                    self._drain()
         except StorageOperationError as exc:
+            # Who appends is to hear of it.
+            self.most_fresh = 0 if self.is_broken else self.most_fresh
             return exc
         return None
 
     def _pause_s(self, now: float) -> float:
+        if self.is_broken:
+            return _IDLE_S
         ends = [_IDLE_S, self._writer.epoch_ends_in_s() if self._signed.may_advance else None]
         if self.is_told:
             ends.append(self._waits_since + self._options.buffer_s - now)
@@ -334,7 +359,7 @@ class OpenLog:
                     now = time.monotonic()
                     pause_s = self._signing_pause_s(now)
                     self._signs_at = now + pause_s
-                    self._due.wait(pause_s)
+                    self._signed_due.wait(pause_s)
                 if self._is_closing:
                     return
             try:
@@ -348,10 +373,9 @@ class OpenLog:
                     self._asks_again_at = now + _RETRY_S
 
     def _is_due(self) -> bool:
-        if time.monotonic() < self._rests_until:
+        if self.is_broken or time.monotonic() < self._rests_until:
             return False
-        has_work = self._wants_rotation or self._signed.is_ended or (self._options.compress and self._ended)
-        return bool(has_work) or self._is_checkpoint_due()
+        return self._wants_rotation or self._signed.is_ended or self._ended.has_work or self._is_checkpoint_due()
 
     def _signing_pause_s(self, now: float) -> float:
         at = now + _IDLE_S
@@ -360,32 +384,15 @@ class OpenLog:
         return max(0.001, self._rests_until - now, at - now if now >= self._rests_until else 0.0)
 
     def _look_after(self) -> None:
-        with self._signing:
+        with self._signing, self._signs:
             if self._wants_rotation or self._signed.is_ended:
                 self._rotate()
             elif self._is_checkpoint_due():
                 self._wants_checkpoint = False
-                self._rekey_if_due()
+                self._signed.rekey_if_due(self._sessions)
                 self._signed.checkpoint()
                 self._checkpoint_at = time.monotonic() + self._options.checkpoint_s
-        while self._options.compress and self._ended:
-            with self._compressing:
-                path = self._ended.pop()
-                # Unless it was retired meanwhile.
-                if path.exists():
-                    self._files.compress(path)
-
-    def _rekey_if_due(self) -> None:
-        """Begin another session where it is time for one; the log goes on in its own where the KMS gives none."""
-        try:
-            following = self._sessions.following(self._writer)
-            if following is not None:
-                with self._lock:
-                    self._writer.rekey(*following)
-        except StorageOperationError:
-            raise
-        except KMSError as exc:
-            log.warning("a log goes on in its session: %s", exc.code, extra={"stream": self.stream})
+        self._ended.compress()
 
     def _begin(self, work: Callable[[], None], name: str) -> threading.Thread:
         thread = threading.Thread(target=work, name=f"keystead-log-{self.path.name}-{name}", daemon=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +26,7 @@ from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
 from keystead.ledger.writing.open_log import OpenLog
 from keystead.ledger.writing.options import Fsync, LogOptions
 from keystead.ledger.writing.sealer import BEGINNINGS
+from keystead.ledger.writing.turns import Turn
 from keystead.ledger.writing.witnessing import require_quorum, witness_keys
 from keystead.ports import Clock, KmsProvider
 from keystead.providers.guard import GuardedProvider
@@ -115,7 +115,7 @@ class SealedFile:
         self._quorum = require_quorum(quorum, self._options.witnesses)
         self._source = source_of(kms, key_id)
         self._is_closed = self._is_child = False
-        self._opening = threading.Lock()
+        self._opens = Turn(Path(path).name, breaks=False)
         self._own_signer = KmsCheckpointSigner.open(signer, name_for(stream)) if isinstance(signer, str) else None
         signs = signer if not isinstance(signer, str) else self._own_signer
         try:
@@ -201,7 +201,9 @@ class SealedFile:
                 own client may call.
 
         Raises:
-            StorageOperationError: the disk does not take it. It is kept, and written by a later attempt.
+            StorageOperationError: the disk does not take it. It is kept, and written by a later attempt, unless the
+                disk failed to keep what it took (fsync), or an exception of a signal's handler left sealing halfway:
+                then the log is broken, takes no more, and has to be closed and opened anew.
             KMSError: records are sealed without a key, and the signing key's KMS does not sign.
         """
         return self._live().flush(waits=waits)
@@ -244,14 +246,20 @@ class SealedFile:
         """Write everything, sign that the stream is closed, erase the key; idempotent.
 
         Raises:
-            StorageOperationError: the disk does not take it; it can be called again.
+            StorageOperationError: the disk does not take it; it can be called again. Or the log is broken, and let go
+                of: what had not been flushed may be lost, and opening it anew says so in the log.
         """
         if self._is_closed:
             return
-        if not self._is_child:
+        if self._is_child:
+            self._is_closed, self._ready = True, None
+            return
+        try:
             self._log.close()
-            self._give_back()
-        self._is_closed, self._ready = True, None
+        finally:
+            if self._log.is_over:
+                self._is_closed, self._ready = True, None
+                self._give_back()
 
     def _give_back(self) -> None:
         self._source.close()
@@ -262,7 +270,8 @@ class SealedFile:
         if self._is_closed:
             raise SystemShutdownError(f"the log {self._log.path.name} was closed")
         if self._is_child:
-            with self._opening:
+            self._opens.settle()
+            with self._opens.lock, self._opens:
                 self._open_own()
         return self._log
 
@@ -277,7 +286,7 @@ class SealedFile:
     def _in_child(self) -> None:
         # Nothing of the parent's is written here: neither what waited there, nor into its files.
         self._log.forget()
-        self._opening = threading.Lock()
+        self._opens = Turn(self._log.path.name, breaks=False)
         self._is_child, self._ready = True, None
 
 

@@ -58,8 +58,10 @@ class LogSessions:
             log.warning("a log is sealed without a key: %s", exc.code, extra={"stream": self._stream})
             return ChainedSessions().draw(self._stream, epoch_s=0, start_ms=start_ms)
 
-    def following(self, writer: LogWriter) -> tuple[Session, bytes | None] | None:
+    def following(self, writer: LogWriter) -> tuple[Session, bytes | None, float] | None:
         """Return another session, where the KMS key was rotated, or the writer's has no key or no further epoch.
+
+        With it, and its key, what the monotonic clock said where it starts.
 
         Raises:
             KMSError: the KMS gives none, or does not say whether its key was rotated.
@@ -67,7 +69,8 @@ class LogSessions:
         is_chained = self.is_fallback and writer.sealer.session.key is None
         if not (is_chained or writer.needs_rekey or self._has_rotated()):
             return None
-        return self._draw(int(self._options.clock.now().timestamp() * 1000))
+        start_ms, started_s = writer.moment()
+        return *self._draw(start_ms), started_s
 
     def _require_kek(self, before: Session) -> None:
         """Refuse to go on under another KEK: under two of one name no reader can open all sessions."""

@@ -16,6 +16,8 @@ from keystead.errors import KMSError, StorageOperationError
 from keystead.ledger.format.records import Kind
 from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner
 from keystead.ledger.tlog.note import Note
+from keystead.ledger.writing.sessions import LogSessions
+from keystead.ledger.writing.turns import Turn
 from keystead.ledger.writing.witnessing import Witnesses
 from keystead.ledger.writing.writer import LogWriter
 
@@ -27,10 +29,11 @@ CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class SignedWriter:
-    """One caller at a time, but for what is said to be called with the log's lock held.
+    """One caller at a time, but for what is said to be called with the log's turn taken.
 
     Args:
-        lock: the log's.
+        turn: the log's, which is taken for all that is sealed.
+        ended_is_signed: what waits for the end of a file to be signed; a condition of its lock.
         syncs: whether what is written is put on disk.
 
     Attributes:
@@ -42,17 +45,19 @@ class SignedWriter:
         writer: LogWriter,
         signer: CheckpointSigner,
         witnesses: Witnesses,
-        lock: Condition,
+        turn: Turn,
+        ended_is_signed: Condition,
         *,
-        stream: str,
         syncs: bool,
     ) -> None:
         self.writer = writer
         self.signer = signer
         self.witnesses = witnesses
         self.is_ended = False
-        self._lock = lock
-        self._stream = stream
+        self._lock = turn.lock
+        self._turn = turn
+        self._ended_is_signed = ended_is_signed
+        self._stream = writer.sealer.stream
         self._syncs = syncs
         self._is_end_done = False
 
@@ -62,7 +67,7 @@ class SignedWriter:
         return not self.is_ended or self._is_end_done
 
     def put(self) -> None:
-        """Write what is sealed, and put it on disk; the lock is held."""
+        """Write what is sealed, and put it on disk; the turn is taken."""
         if self._syncs:
             self.writer.sync()
         else:
@@ -75,21 +80,37 @@ class SignedWriter:
             KMSError: the signing key's KMS does not sign.
             StorageOperationError: the disk does not take it.
         """
-        with self._lock:
+        with self._lock, self._turn:
             if not self.signer.is_remote and not self.witnesses:
                 note = self.writer.checkpoint_now(self._signed)
                 self.put()
                 return note
             announced = self.writer.cut()
         note = self.witnesses.cosigned(self._signed(announced.text()), WITNESS_TIMEOUT_S)
-        with self._lock:
+        with self._lock, self._turn:
             self.writer.checkpoint(announced, note)
             self.put()
         return note
 
+    def rekey_if_due(self, sessions: LogSessions) -> None:
+        """Begin another session where it is time for one; the log goes on in its own where the KMS gives none.
+
+        Raises:
+            StorageOperationError: the disk does not take it.
+        """
+        try:
+            following = sessions.following(self.writer)
+            if following is not None:
+                with self._lock, self._turn:
+                    self.writer.rekey(*following)
+        except StorageOperationError:
+            raise
+        except KMSError as exc:
+            log.warning("a log goes on in its session: %s", exc.code, extra={"stream": self._stream})
+
     def say(self, kind: Kind, payloads: Iterable[Mapping[str, Any]]) -> None:
         """Seal records of the log's own; errors as ``checkpoint``."""
-        with self._lock:
+        with self._lock, self._turn:
             for payload in payloads:
                 self.writer.control(kind, payload)
 
@@ -102,7 +123,7 @@ class SignedWriter:
         if self.witnesses and not self.is_ended:
             self._checkpoint_before_end()
         self.end(self.writer.number + 1)
-        with self._lock:
+        with self._lock, self._turn:
             ended = self.writer.next_file()
             self.is_ended = self._is_end_done = False
         return ended
@@ -112,7 +133,7 @@ class SignedWriter:
 
         What the disk refused is sealed all the same: another attempt goes on from there.
         """
-        with self._lock:
+        with self._lock, self._turn:
             if not self.is_ended:
                 self.is_ended = True
                 self.writer.end_file(following)
@@ -123,7 +144,7 @@ class SignedWriter:
             note = self._signed(text)
             if following is None:
                 note = self.witnesses.cosigned(note, CLOSE_TIMEOUT_S)
-            with self._lock:
+            with self._lock, self._turn:
                 self._is_end_done = True
                 self.writer.last_checkpoint(note)
         except StorageOperationError:
@@ -134,7 +155,7 @@ class SignedWriter:
         finally:
             with self._lock:
                 # An epoch that ended meanwhile has waited for this.
-                self._lock.notify_all()
+                self._ended_is_signed.notify_all()
 
     def _checkpoint_before_end(self) -> None:
         """Have what is there cosigned: for the end itself no record waits until witnesses have answered."""

@@ -33,6 +33,9 @@ Draw = Callable[[int, Session | None], tuple[Session, "bytes | None"]]
 class LogWriter:
     """Opens a log where it ended, or anew, and goes on.
 
+    Attributes:
+        is_lost: what was written may not have come to the disk; it takes no more.
+
     Raises:
         ConfigurationError: the file is no log, of another stream, or sealed under another KEK.
         StorageOperationError: it cannot be read or written.
@@ -46,6 +49,7 @@ class LogWriter:
         self._fsync_always = fsync_always
         self._unwritten = bytearray()
         self._is_synced = True
+        self.is_lost = False
         self._pending: int | None = None
         self.number = 1
         self.size = 0
@@ -63,8 +67,10 @@ class LogWriter:
                 )
         elif ended:
             state = last_state(ended[max(ended)], stream)
-        session, key = draw(self._now_ms(), None if state is None else state.session)
-        self._begin_clock(session)
+        # Before the key is drawn, which may take longer than an epoch.
+        start_ms, self._started_s = self.moment()
+        session, key = draw(start_ms, None if state is None else state.session)
+        self._start_ms = session.start
         if state is None:
             self.sealer = Sealer(stream, session, key)
             self._new_file(1)
@@ -84,15 +90,17 @@ class LogWriter:
         Raises:
             StorageOperationError: the disk takes them not; they are sealed, and written by a later attempt.
         """
-        self._take(self._advanced() + self.sealer.seal(payloads, self._now_ms()))
+        lines, now_ms = self._advanced()
+        self._take(lines + self.sealer.seal(payloads, now_ms))
 
     def control(self, kind: Kind, payload: Mapping[str, Any]) -> None:
         """Seal one of the log's own records and write it; errors as ``seal``."""
-        self._take(self._advanced() + self.sealer.control(kind, payload, self._now_ms()))
+        lines, now_ms = self._advanced()
+        self._take(lines + self.sealer.control(kind, payload, now_ms))
 
     def advance(self) -> None:
         """End the epochs whose time is over, and erase their keys. Nothing is written."""
-        self.sealer.end_epochs(self._epoch())
+        self._end_epochs(self._elapsed_s())
 
     def epoch_ends_in_s(self) -> float | None:
         """Return when the next epoch begins; None where there are none."""
@@ -106,17 +114,27 @@ class LogWriter:
         """Whether half of the session's epochs are over: behind the last one no record would have its time."""
         return self.sealer.session.epoch >= MAX_EPOCHS // 2
 
-    def rekey(self, session: Session, key: bytes | None) -> None:
-        """Hand over to another session; errors as ``seal``."""
-        lines = self._advanced() + self.sealer.rekey(session, key, self._now_ms())
-        self._begin_clock(session)
+    def moment(self) -> tuple[int, float]:
+        """Return what the clocks say for a session to start: milliseconds, and seconds of the monotonic one."""
+        return self._now_ms(), self._clock.monotonic()
+
+    def rekey(self, session: Session, key: bytes | None, started_s: float) -> None:
+        """Hand over to another session; errors as ``seal``.
+
+        Args:
+            started_s: what the monotonic clock said where the session starts.
+        """
+        lines, now_ms = self._advanced()
+        lines += self.sealer.rekey(session, key, now_ms)
+        self._start_ms, self._started_s = session.start, started_s
         self._take(lines)
 
     def cut(self) -> Checkpoint:
         """Announce a checkpoint over all records so far, and return what is to be signed; errors as ``seal``."""
-        self._take(self._advanced())
+        lines, now_ms = self._advanced()
+        self._take(lines)
         checkpoint = self.sealer.checkpoint()
-        self._take(self.sealer.control(Kind.CUT, {}, self._now_ms()))
+        self._take(self.sealer.control(Kind.CUT, {}, now_ms))
         return checkpoint
 
     def checkpoint(self, checkpoint: Checkpoint, note: bytes) -> None:
@@ -128,7 +146,7 @@ class LogWriter:
 
     def checkpoint_now(self, signed: Callable[[str], bytes]) -> bytes:
         """Sign and write a checkpoint over all records so far, and return it as a note; errors as ``seal``."""
-        self._take(self._advanced())
+        self._take(self._advanced()[0])
         note = signed(self.sealer.checkpoint().text())
         self.last_checkpoint(note)
         return note
@@ -167,20 +185,17 @@ class LogWriter:
     def sync(self) -> None:
         """Write what is sealed, and put it on disk; errors as ``seal``."""
         self.write()
-        if not self._is_synced and self._file is not None:
-            with self._files.failing("be put on disk"):
-                os.fsync(self._file.fileno())
-            self._is_synced = True
+        self._put_on_disk()
 
     def write(self) -> None:
         """Write what is sealed; errors as ``seal``."""
+        if self.is_lost:
+            self.require_kept()
         while self._unwritten and self._file is not None:
             written = self._write_some(self._file, memoryview(self._unwritten)[:_CHUNK_BYTES].tobytes())
             del self._unwritten[:written]
-        if self._fsync_always and not self._is_synced and self._file is not None:
-            with self._files.failing("be put on disk"):
-                os.fsync(self._file.fileno())
-            self._is_synced = True
+        if self._fsync_always:
+            self._put_on_disk()
 
     def close(self) -> None:
         """Erase the key and close the file."""
@@ -189,7 +204,26 @@ class LogWriter:
             self._file.close()
             self._file = None
 
+    def _put_on_disk(self) -> None:
+        if self._is_synced or self._file is None:
+            return
+        # After a failure the system may forget what it could not write, and say of the next attempt that all is well.
+        self.is_lost = True
+        with self._files.failing("be put on disk, and has to be opened anew"):
+            os.fsync(self._file.fileno())
+        self._is_synced, self.is_lost = True, False
+
+    def require_kept(self) -> None:
+        """Raise ``StorageOperationError`` where the disk failed to keep what was written."""
+        if self.is_lost:
+            raise StorageOperationError(
+                f"the log {self._files.path} takes no more, since its disk failed to keep what was written: see to the "
+                "disk, and open it anew"
+            )
+
     def _take(self, lines: bytes) -> None:
+        if self.is_lost:
+            self.require_kept()
         self.size += len(lines)
         if self._unwritten or self._file is None:
             self._unwritten += lines
@@ -199,8 +233,10 @@ class LogWriter:
             try:
                 written = self._write_some(self._file, lines)
             finally:
-                self._unwritten += memoryview(lines)[written:]
-        self.write()
+                if written < len(lines):
+                    self._unwritten += memoryview(lines)[written:]
+        if self._unwritten or self._fsync_always:
+            self.write()
 
     def _write_some(self, file: IO[bytes], content: bytes) -> int:
         with self._files.failing("be written"):
@@ -211,8 +247,9 @@ class LogWriter:
     def _new_file(self, number: int) -> None:
         if self._pending is None:
             # Sealed once: should the disk refuse it, another attempt writes the same line.
-            self.advance()
-            self._unwritten += self.sealer.file(number, self._expected_ms())
+            elapsed_s = self._elapsed_s()
+            self._end_epochs(elapsed_s)
+            self._unwritten += self.sealer.file(number, self._expected_ms(elapsed_s))
             self._pending = number
         content = bytes(self._unwritten)
         self._file = self._files.create(content)
@@ -236,36 +273,39 @@ class LogWriter:
         self._file = self._files.open()
         self.size = state.size
         lines = b"" if state.has_end else b"\n"
-        lines += self.sealer.resume(session, key, self._now_ms())
+        # Both in the session's first epoch, which may be over by now.
+        lines += self.sealer.resume(session, key, session.start)
         if not state.is_closed:
             size, digest = state.torn
-            lines += self.sealer.control(Kind.RECOVERY, {"bytes": size, "sha256": digest}, self._now_ms())
+            lines += self.sealer.control(Kind.RECOVERY, {"bytes": size, "sha256": digest}, session.start)
         self._take(lines)
         self.sync()
 
-    def _advanced(self) -> bytes:
-        """Return the lines that come before the next record: of an epoch that began, of a clock that was set."""
-        self.advance()
-        lines = self.sealer.epoch(self._expected_ms()) if self.sealer.is_in_new_epoch else b""
-        step = self._now_ms() - self._expected_ms()
-        if self.sealer.session.epoch_s and abs(step) > CLOCK_STEP_MS:
-            lines += self.sealer.clock_step(step, self._now_ms())
-        return lines
+    def _advanced(self) -> tuple[bytes, int]:
+        """Return the lines that come before the next record, of an epoch that began and a clock that was set; its time.
 
-    def _begin_clock(self, session: Session) -> None:
-        self._started_s = self._clock.monotonic()
-        self._start_ms = session.start
+        The clocks are read once: one that is set between two readings would put a record into an epoch of other times.
+        """
+        elapsed_s, now_ms = self._elapsed_s(), self._now_ms()
+        self._end_epochs(elapsed_s)
+        expected_ms = self._expected_ms(elapsed_s)
+        lines = self.sealer.epoch(expected_ms) if self.sealer.is_in_new_epoch else b""
+        step = now_ms - expected_ms
+        if self.sealer.session.epoch_s and abs(step) > CLOCK_STEP_MS:
+            lines += self.sealer.clock_step(step, now_ms)
+        return lines, now_ms
+
+    def _end_epochs(self, elapsed_s: float) -> None:
+        epoch_s = self.sealer.session.epoch_s
+        if epoch_s:
+            self.sealer.end_epochs(int(elapsed_s // epoch_s))
 
     def _elapsed_s(self) -> float:
         return self._clock.monotonic() - self._started_s
 
-    def _epoch(self) -> int:
-        epoch_s = self.sealer.session.epoch_s
-        return int(self._elapsed_s() // epoch_s) if epoch_s else 0
-
-    def _expected_ms(self) -> int:
+    def _expected_ms(self, elapsed_s: float) -> int:
         """Return the time by the monotonic clock, from where the session started and the clock was set since."""
-        return self._start_ms + self.sealer.session.steps + int(self._elapsed_s() * 1000)
+        return self._start_ms + self.sealer.session.steps + int(elapsed_s * 1000)
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
