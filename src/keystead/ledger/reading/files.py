@@ -78,22 +78,28 @@ class LogFiles:
             ConflictError: another process is.
             ConfigurationError: the folder cannot be written to.
         """
-        import fcntl
-
         path = f"{self.path}.lock"
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise ConfigurationError(f"the log's folder cannot be written to: {exc.strerror}: {path}") from None
         try:
+            self._claim(file)
+        except BaseException:
+            os.close(file)
+            raise
+        self._lock = file
+
+    def _claim(self, file: int) -> None:
+        import fcntl
+
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(file)
             raise ConflictError(
                 f"{self.path} is being written by another process or object; one log has one writer: give each its own "
                 "stream and file"
             ) from None
-        self._lock = file
 
     def unlock(self) -> None:
         """Let others write; idempotent."""
@@ -112,6 +118,7 @@ class LogFiles:
             file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
             opened = os.fdopen(file, "ab", buffering=0)
             try:
+                self._claim(file)
                 write_all(opened, content)
                 os.fsync(file)
                 os.replace(staged, self.path)
@@ -122,9 +129,26 @@ class LogFiles:
             return opened
 
     def open(self) -> IO[bytes]:
-        """Open the file that is written, to append to it."""
+        """Open the file that is written, to append to it; its name is on disk when this returns.
+
+        It is locked itself, too: somebody may have deleted the file that is the lock.
+
+        Raises:
+            ConflictError: another process writes it.
+            StorageOperationError: it cannot be opened.
+        """
         with self.failing("be opened"):
-            return self.path.open("ab", buffering=0)
+            # Whoever made it may have been stopped before its name was.
+            self.sync_folder()
+            # A pipe in its place must not hold anybody up.
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK)
+            opened = os.fdopen(file, "ab", buffering=0)
+        try:
+            self._claim(file)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     def end(self, number: int) -> Path:
         """Give the file that was written the name of one that has ended; on disk when this returns."""
@@ -144,7 +168,10 @@ class LogFiles:
         target = path.with_name(f"{path.name}.gz")
         staged = Path(f"{target}.new")
         with self.failing("be compressed"):
-            with path.open("rb") as plain, staged.open("wb") as raw:
+            # Whoever may read the one may read the other, and nobody else.
+            made = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(made, "wb") as raw, path.open("rb") as plain:
+                os.fchmod(made, os.fstat(plain.fileno()).st_mode & 0o777)
                 with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
                     shutil.copyfileobj(plain, packed, 1 << 20)
                 raw.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,8 @@ def _make(path: str, make: Callable[[], Any]) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     content: bytes = make().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    staged = f"{path}.{os.getpid()}.new"
+    # Of a name that no crash has left: a process of a container may have the same number each time.
+    staged = f"{path}.{secrets.token_hex(8)}.new"
     file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(file, "wb") as opened:

@@ -12,6 +12,7 @@ from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.tlog.note import NoteKey
 from keystead.ledger.writing.resuming import span_of
 from keystead.ledger.writing.retaining import merged, removals_in
+from keystead.ledger.writing.sealer import require_control
 
 
 class EndedFiles:
@@ -67,7 +68,10 @@ class EndedFiles:
             spans = [span_of(file, self._stream) for file in going]
         told = [{"file": number, **span} for number, span in zip(numbers, spans, strict=True)]
         removals.setdefault(reason, []).extend(told)
-        return merged(removals)
+        payloads = merged(removals)
+        for payload in payloads:
+            require_control(payload)
+        return payloads
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove files, once that is written and signed.

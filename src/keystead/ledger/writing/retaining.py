@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from keystead.errors import CouldNotVerifyError, InvalidInputError
 from keystead.ledger.format.records import Kind, MalformedRecordError, Session, parse_line, parse_payload, retained
@@ -16,6 +16,9 @@ from keystead.ledger.reading.checking import StreamChecker
 from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.tlog.checkpoint import SignedCheckpoint, verify_checkpoint
 from keystead.ledger.tlog.note import NoteKey
+
+MOST_FILES: Final = 16_384
+"""Files that one record tells of at most."""
 
 Removals = dict[str, list[dict[str, int]]]
 """Files that were removed, by the reason."""
@@ -51,14 +54,16 @@ def removals_in(files: Iterable[Path], stream: str, keys: Sequence[NoteKey]) -> 
 
 
 def merged(removals: Removals) -> list[dict[str, Any]]:
-    """Return the payloads that say it, each file once."""
+    """Return the payloads that say it, each file once, and in each as many as fit into a record."""
     told: set[int] = set()
     payloads = []
     for reason, files in removals.items():
         each_once = {file["file"]: file for file in files if file["file"] not in told}
         told |= set(each_once)
         if each_once:
-            payloads.append({"files": [each_once[number] for number in sorted(each_once)], "reason": reason})
+            removed = [each_once[number] for number in sorted(each_once)]
+            for begin in range(0, len(removed), MOST_FILES):
+                payloads.append({"files": removed[begin : begin + MOST_FILES], "reason": reason})
     return payloads
 
 

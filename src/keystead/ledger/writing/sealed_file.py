@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from keystead.config import is_production
-from keystead.errors import InvalidInputError, KMSError, SystemShutdownError
-from keystead.ledger.format.records import LINE_END, NUL, require_stream_name
+from keystead.errors import ConfigurationError, InvalidInputError, KMSError, SystemShutdownError
+from keystead.ledger.format.records import LINE_END, NUL, is_stream_name, require_stream_name
 from keystead.ledger.format.session_source import ChainedSessions, KmsSessions, SessionSource
 from keystead.ledger.reading.policy import TrustPolicy
 from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner, name_for
@@ -206,6 +206,8 @@ class SealedFile:
                 then the log is broken, takes no more, and has to be closed and opened anew.
             KMSError: records are sealed without a key, and the signing key's KMS does not sign.
         """
+        if self._is_child and not self._is_closed:
+            return True  # nothing was appended here: what is the parent's is written there
         return self._live().flush(waits=waits)
 
     def checkpoint(self) -> bytes:
@@ -279,8 +281,14 @@ class SealedFile:
         """Begin the log of a child of a fork, unless another thread has."""
         if self._is_child:
             name, parent = secrets.token_hex(4), self._log
+            stream = f"{parent.stream}/{name}"
+            if not is_stream_name(stream):
+                raise ConfigurationError(
+                    f"the log of a forked worker is named after its parent's, and {stream} is longer than the 255 "
+                    "bytes that a name may have: give the log a shorter one"
+                )
             path = parent.path.with_name(f"{parent.path.stem}-{name}{parent.path.suffix}")
-            self._log = OpenLog(path, f"{parent.stream}/{name}", self._source, parent.signer, self._options)
+            self._log = OpenLog(path, stream, self._source, parent.signer, self._options)
             self._is_child, self._ready = False, self._log
 
     def _in_child(self) -> None:

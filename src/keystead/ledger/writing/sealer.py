@@ -187,6 +187,20 @@ class Sealer:
         self._tree.extend(leaves)
 
 
+def require_control(payload: Mapping[str, Any]) -> None:
+    """Refuse what a record of the log's own cannot say.
+
+    Raises:
+        InvalidInputError: it is too long, or no text.
+    """
+    try:
+        size = len(to_payload(payload))
+    except UnicodeEncodeError:
+        raise InvalidInputError("what the log is to say has half a character in it, which is no text") from None
+    if size > MAX_PAYLOAD_BYTES:
+        raise InvalidInputError(f"what the log is to say is longer than a record can be: {MAX_PAYLOAD_BYTES} bytes")
+
+
 def require_payload(payload: bytes) -> None:
     """Refuse what is no JSON value on one line, as far as can be told without parsing it.
 

@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 from keystead.errors import ConfigurationError, StorageOperationError
 from keystead.ledger.format.records import MAX_EPOCHS, Kind, Session
 from keystead.ledger.reading.files import LogFiles
+from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.writing.resuming import LastState, last_state
 from keystead.ledger.writing.sealer import Sealer
@@ -37,7 +38,8 @@ class LogWriter:
         is_lost: what was written may not have come to the disk; it takes no more.
 
     Raises:
-        ConfigurationError: the file is no log, of another stream, or sealed under another KEK.
+        ConfigurationError: the file is no log, of another stream, compressed, or sealed under another KEK.
+        ConflictError: another process writes it.
         StorageOperationError: it cannot be read or written.
         KMSError: the KMS gives no session.
     """
@@ -55,10 +57,25 @@ class LogWriter:
         self.size = 0
         self.checkpointed = 0
         self._file: IO[bytes] | None = None
+        self.sealer: Sealer
+        try:
+            self._begin(draw)
+        except BaseException:
+            if self._file is not None:
+                self._file.close()
+            raise
+        self.checkpointed = self.sealer.number
+
+    def _begin(self, draw: Draw) -> None:
+        files, stream = self._files, self._stream
         current = files.path.exists()
         ended = files.ended()
         state = None
         if current:
+            # Before it is looked at: from here on nobody else writes it.
+            self._file = files.open()
+            if LogFile(files.path).is_compressed:
+                raise ConfigurationError(f"{files.path} is compressed; put it back as it was: run gunzip on it")
             state = last_state(files.path, stream)
             if ended and max(ended) >= state.file:
                 raise ConfigurationError(
@@ -76,8 +93,7 @@ class LogWriter:
             self._new_file(1)
         else:
             self.sealer = Sealer(stream, session, key, tree=state.tree, tag=state.tag, time_ms=state.time_ms)
-            self._resume(state, session, key, is_current=current)
-        self.checkpointed = self.sealer.number
+            self._resume(state, session, key)
 
     @property
     def unwritten(self) -> int:
@@ -257,20 +273,21 @@ class LogWriter:
         self._pending = None
         self.number, self.size, self._is_synced = number, len(content), True
 
-    def _resume(self, state: LastState, session: Session, key: bytes | None, *, is_current: bool) -> None:
+    def _resume(self, state: LastState, session: Session, key: bytes | None) -> None:
         self.number = state.file
-        if not is_current and not state.goes_on:
+        if self._file is None and not state.goes_on:
             raise ConfigurationError(
                 f"{self._files.path} is gone, and the file before it did not end: put it back; a log is ended by "
                 "rotate() or max_bytes, not by moving it away"
             )
         if state.goes_on:
             # The file ended, and the process with it before the next one began.
-            if is_current:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
                 self._files.end(state.file)
             self._new_file(state.file + 1)
             return
-        self._file = self._files.open()
         self.size = state.size
         lines = b"" if state.has_end else b"\n"
         # Both in the session's first epoch, which may be over by now.
