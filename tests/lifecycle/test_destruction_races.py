@@ -80,3 +80,26 @@ async def test_a_clock_that_is_set_back_after_a_key_was_found_due_keeps_the_key(
         with pytest.raises(KeyStateError, match="set back"):
             await (await destruction_of(km)).run_due()
         assert (await world.rows("default"))[0].state is S.PENDING_DESTROY
+
+
+async def test_a_source_that_is_declared_while_the_others_are_looked_through_keeps_the_key(
+    world: World, clock: FakeClock
+) -> None:
+    async def looked_through(use: KeyUse, key_ids: Collection[int], /) -> Mapping[int, int]:
+        async with world.store.transaction() as work:
+            for declared in sources:
+                await work.declare_use(declared)
+        return {}
+
+    sources: list[KeyUse] = []
+    async with world.open(key_sources={"people": looked_through}) as km:
+        async with world.store.transaction() as work:
+            await work.declare_use(KeyUse("people", "default", "app:people"))
+        key = await replaced(km, world)
+        await (await destruction_of(km)).schedule(key.id)
+        clock.advance(31 * DAY)
+        sources.append(KeyUse("archive", "default", "app:people"))
+        with pytest.raises(KeyStateError, match="declared meanwhile"):
+            await (await destruction_of(km)).run_due()
+        assert (await world.rows("default"))[0].state is S.PENDING_DESTROY
+        assert len(await (await destruction_of(km)).run_due()) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -110,7 +110,7 @@ class Destruction:
                 async with self._s.store.reading() as work:
                     uses = await work.key_uses(key.keyring)
                 await self._require_unused(key, uses)
-                destroyed.append(await self.destroy_now(key, if_due=True))
+                destroyed.append(await self.destroy_now(key, scanned=uses))
             except KMSError as exc:
                 log.warning("a data key was not destroyed: %s", exc.code, extra={"data_key_id": key.id})
                 failure = exc
@@ -129,19 +129,20 @@ class Destruction:
                 after = page[-1].id
         return due
 
-    async def destroy_now(self, key: KeyRecord, *, if_due: bool = False) -> KeyRecord:
+    async def destroy_now(self, key: KeyRecord, *, scanned: Sequence[KeyUse] | None = None) -> KeyRecord:
         """Erase the wrapped key of a row and leave its tombstone, remembered outside the database as well.
 
         Args:
-            if_due: only if its wait is over by the store's clock, and the store is not restored.
+            scanned: the sources that were looked through. Then it is destroyed only if its wait is over by the store's
+                clock, no other source of it is declared, and the store is not restored.
 
         Raises:
-            KeyStateError: the row changed since ``key`` was read, or it is not due.
+            KeyStateError: the row changed since ``key`` was read, or must not be destroyed any more.
             KeyInUseError: it is a WRAP key that still wraps others.
         """
         allowed = (key.state,)
         return await self._change(
-            key.id, DataKeyState.DESTROYED, "key.destroy", allowed, read=key, if_due=if_due, wrapped_key=None
+            key.id, DataKeyState.DESTROYED, "key.destroy", allowed, read=key, scanned=scanned, wrapped_key=None
         )
 
     async def _change(
@@ -152,7 +153,7 @@ class Destruction:
         allowed: tuple[DataKeyState, ...],
         *,
         read: KeyRecord | None = None,
-        if_due: bool = False,
+        scanned: Sequence[KeyUse] | None = None,
         **columns: object,
     ) -> KeyRecord:
         async with self._s.store.transaction() as work:
@@ -163,10 +164,8 @@ class Destruction:
                 require_transition(key, target)
             elif key.published_epoch != read.published_epoch:
                 raise KeyStateError(f"data key {key_id} was changed meanwhile; look again and decide anew")
-            if if_due and ((await work.state()).restored or not _is_due(key, await store_time(work))):
-                raise KeyStateError(
-                    f"data key {key_id} is not destroyed now: meanwhile the store was restored, or its clock set back"
-                )
+            if scanned is not None:
+                await _require_still_due(work, key, scanned)
             if key.purpose is KeyringPurpose.INDEX and target is DataKeyState.DECRYPT_ONLY:
                 raise KeyStateError(
                     f"data key {key_id} is an index key that was replaced: rows are no longer hashed under it; "
@@ -228,6 +227,17 @@ _WRAPPED: Final = frozenset(set(DataKeyState) - {DataKeyState.DESTROYED})
 async def store_time(work: UnitOfWork) -> datetime:
     """Return the time by the clock that every process of the store shares, aware UTC."""
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=await work.now_ms())
+
+
+async def _require_still_due(work: UnitOfWork, key: KeyRecord, scanned: Sequence[KeyUse]) -> None:
+    if (await work.state()).restored or not _is_due(key, await store_time(work)):
+        raise KeyStateError(
+            f"data key {key.id} is not destroyed now: meanwhile the store was restored, or its clock set back"
+        )
+    if any(use not in scanned for use in await work.key_uses(key.keyring)):
+        raise KeyStateError(
+            f"data key {key.id} is not destroyed now: a data source of keyring {key.keyring!r} was declared meanwhile"
+        )
 
 
 def _is_due(key: KeyRecord, now: datetime) -> bool:
