@@ -154,3 +154,31 @@ def test_many_gaps_are_shared_out_among_entries() -> None:
     told = [acknowledged(event.details) for event in events]
     assert [sum(map(len, gaps.values())) for _, gaps in filter(None, told)] == [10_000, 10_000, 5_001]
     assert {record for record, _ in filter(None, told)} == {7}
+
+
+async def test_the_status_tells_what_nobody_has_acknowledged(place: Place) -> None:
+    async with place.open(audit=options()) as km:
+        await seal(km)
+    place.execute("DELETE FROM audit_state")
+    async with place.open(audit=options()) as km:
+        forge(place, 3)
+        await seal(km)
+        status = await km.audit.status()
+        assert (status.rejected, status.found) == (3, "altered")
+        await km.audit.acknowledge(await last_record(km), reason="a test of ours")
+        await seal(km)
+        status = await km.audit.status()
+        assert (status.rejected, status.found, status.found_in) == (0, None, None)
+        forge(place, 2)
+        await seal(km)
+        assert (await km.audit.status()).rejected == 2
+
+
+async def test_an_acknowledgement_that_says_nothing_leaves_the_status_as_it_was(place: Place) -> None:
+    async with place.open(audit=options()) as km:
+        forge(place)
+        await seal(km)
+        await auditing_of(km).trail.tell(AuditEvent(ACKNOWLEDGE, details={"record": "all of it", "reason": "none"}))
+        await seal(km)
+        place.execute("INSERT INTO audit_log (seq, line, action) VALUES (?, ?, ?)", 2**62, b"no line", ACKNOWLEDGE)
+        assert (await km.audit.status()).rejected == 1

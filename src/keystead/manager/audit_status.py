@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keystead.config.durations import age_text
 from keystead.errors import ConfigurationError
+from keystead.ledger.audit.acknowledging import ACKNOWLEDGE, acknowledged
 from keystead.ledger.audit.chain import FOUND, TrailState
 from keystead.ledger.audit.entries import Entry, split_payload
+from keystead.ledger.audit.examining import REJECTED
 from keystead.ledger.audit.looking import LEASE
 from keystead.ledger.audit.mark import turning
 from keystead.ledger.format.records import parse_line
 from keystead.model.counts import counted
-from keystead.ports import AuditEntryRow, AuditFilter, AuditLogRow, AuditStateRow, KeyStore
+from keystead.ports import AuditEntryRow, AuditFilter, AuditLogRow, AuditStateRow, KeyStore, UnitOfWork
 
 if TYPE_CHECKING:
     from keystead.manager.core import ManagerCore
@@ -28,7 +30,7 @@ class AuditStatus:
     ``is_marked`` says whether the store itself says that it keeps a trail; who takes that away has not ended it.
     ``sealed_by`` is the node that sealed last, and ``is_sealing`` whether it is there still; ``rejected`` entries were
     not authentic; ``found`` is what the last entry ``audit.state`` tells, such as ``rolled_back``, and ``found_in`` its
-    record.
+    record. What was acknowledged is in neither.
     """
 
     is_on: bool
@@ -101,7 +103,13 @@ async def status_of(store: KeyStore, *, known: int = 0) -> AuditStatus:
         waiting, oldest = await work.count_audit_entries()
         turns = [] if is_marked else await turning(work)
         lease, now_ms = await work.find_lease(LEASE), await work.now_ms()
-        told = await work.audit_records(where=AuditFilter(action=FOUND), newest_first=True, limit=1)
+        looked_into = await _acknowledged(work)
+        after = -1 if looked_into is None else looked_into
+        told = await work.audit_records(after=after, where=AuditFilter(action=FOUND), newest_first=True, limit=1)
+        size, where = 0 if row is None else row.size, AuditFilter(action=REJECTED)
+        rejected = await work.count_audit_records(after=after, before=size, where=where)
+        if row is not None and looked_into is None:
+            rejected = max(rejected, row.rejected)  # some may have been moved away
     if row is None:
         return AuditStatus(has_trace or known > 0, is_marked, waiting=waiting)
     state = _parsed(row, turns)
@@ -118,7 +126,7 @@ async def status_of(store: KeyStore, *, known: int = 0) -> AuditStatus:
         waiting=waiting,
         # An id begins with the milliseconds of its making.
         oldest_waiting_s=None if oldest is None else age_s(int.from_bytes(oldest[:6], "big")),
-        rejected=row.rejected,
+        rejected=rejected,
         sealed_by=None if lease is None else lease.owner or None,
         is_sealing=lease is not None and bool(lease.owner) and lease.until_ms > now_ms,
         checkpoint_records=row.checkpoint_size,
@@ -141,9 +149,22 @@ def _parsed(row: AuditStateRow, turns: Sequence[AuditEntryRow]) -> TrailState | 
     return state
 
 
+async def _acknowledged(work: UnitOfWork) -> int | None:
+    """Return the last record that somebody has looked into; None where nobody has."""
+    rows = await work.audit_records(where=AuditFilter(action=ACKNOWLEDGE), newest_first=True)
+    told = [(row.seq, acknowledged(details)) for row in rows if (details := _details(row)) is not None]
+    return max((min(each[0], seq - 1) for seq, each in told if each is not None), default=None)
+
+
 def _found(row: AuditLogRow) -> str:
+    details = _details(row)
+    return "malformed" if details is None else str(details.get("found"))
+
+
+def _details(row: AuditLogRow) -> Mapping[str, Any] | None:
+    """Return the details of the entry in a record; None where it holds none."""
     try:
         parts = split_payload(parse_line(row.line).payload)
-        return "malformed" if parts is None else str(Entry.parse(parts[0]).details.get("found"))
+        return None if parts is None else Entry.parse(parts[0]).details
     except ValueError:
-        return "malformed"
+        return None

@@ -187,11 +187,14 @@ class AuditRows(Protocol):
     ) -> list[AuditLogRow]:
         """Return a page of records between two numbers, both excluded, filtered by the search columns."""
 
+    async def count_audit_records(self, *, after: int, before: int, where: AuditFilter) -> int:
+        """Return how many records there are between two numbers, both excluded, filtered by the search columns."""
+
     async def audit_controls(self, kind: str, *, newest_first: bool = False, limit: int = 1000) -> list[AuditLogRow]:
         """Return records of the log's own, of a kind."""
 
-    async def recorded_entries(self, ids: Collection[bytes]) -> set[bytes]:
-        """Return which of these entries are in the log already."""
+    async def listed_entries(self, ids: Collection[bytes]) -> list[AuditLogRow]:
+        """Return the records that are listed under the ids of these entries, whether or not they hold them."""
 
     async def audit_size(self, *, before: int | None = None) -> int:
         """Return the number after the highest one in the log, or after the highest one before a number."""

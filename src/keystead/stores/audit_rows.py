@@ -184,19 +184,25 @@ class AuditRows(KeyWriteRows):
         order = audit_log.c.seq.desc() if newest_first else audit_log.c.seq
         return [_log_row(row) for row in await self._tuples(query.order_by(order).limit(limit))]
 
+    async def count_audit_records(self, *, after: int, before: int, where: AuditFilter) -> int:
+        """Return how many records there are between two numbers, both excluded, filtered by the search columns."""
+        query = select(func.count()).select_from(audit_log).where(audit_log.c.seq > after, audit_log.c.seq < before)
+        [(count,)] = await self._tuples(_filtered(query, where))
+        return int(count)
+
     async def audit_controls(self, kind: str, *, newest_first: bool = False, limit: int = 1000) -> list[AuditLogRow]:
         """Return records of the log's own, of a kind."""
         order = audit_log.c.seq.desc() if newest_first else audit_log.c.seq
         query = select(audit_log).where(audit_log.c.kind == kind).order_by(order).limit(limit)
         return [_log_row(row) for row in await self._tuples(query)]
 
-    async def recorded_entries(self, ids: Collection[bytes]) -> set[bytes]:
-        """Return which of these entries are in the log already."""
-        found: set[bytes] = set()
+    async def listed_entries(self, ids: Collection[bytes]) -> list[AuditLogRow]:
+        """Return the records that are listed under the ids of these entries, whether or not they hold them."""
+        found: list[AuditLogRow] = []
         wanted = list(ids)
         for at in range(0, len(wanted), _AT_ONCE):
-            query = select(audit_log.c.entry_id).where(audit_log.c.entry_id.in_(wanted[at : at + _AT_ONCE]))
-            found |= {bytes(row["entry_id"]) for row in await self._all(query)}
+            query = select(audit_log).where(audit_log.c.entry_id.in_(wanted[at : at + _AT_ONCE]))
+            found += [_log_row(row) for row in await self._tuples(query)]
         return found
 
     async def audit_size(self, *, before: int | None = None) -> int:

@@ -9,7 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -19,6 +19,7 @@ from keystead.errors import DecryptionError, KMSError
 from keystead.ledger.audit.entries import Entry, has_code, rejected_payload, sealed_payload
 from keystead.ledger.audit.sessions import is_in_time, open_session, wrapped_by
 from keystead.ledger.audit.told_sessions import told_sessions
+from keystead.ledger.format.records import MalformedRecordError, parse_line
 from keystead.ledger.format.tags import Tagger
 from keystead.ports import AuditEntryRow, AuditLogRow, AuditSessionRow, KeyStore
 
@@ -54,18 +55,50 @@ class KnownSession:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """An entry, its record's payload, and why it is not authentic (None: it is)."""
+    """An entry, its record's payload, and why it is not authentic (None: it is).
+
+    Another row may be listed under its id already, without holding it: then its own record is not (``is_listed``).
+    """
 
     row: AuditEntryRow
     payload: bytes
     entry: Entry | None
     reason: Reason | None = None
+    is_listed: bool = True
 
     def columns(self, seq: int, line: bytes) -> AuditLogRow:
         """Return its record as the table has it."""
         if self.entry is None:
             return AuditLogRow(seq, line, action=REJECTED)
-        return columns_of(seq, line, self.entry)
+        columns = columns_of(seq, line, self.entry)
+        return columns if self.is_listed else replace(columns, entry_id=None)
+
+
+class Listing:
+    """Which entries that wait are in the log, and which have a row listed under their id that does not hold them.
+
+    Args:
+        listed: the rows that are listed under the ids of ``waiting``. Nobody authenticates what they are listed under.
+        size: how many records the log has; a row of a higher number is none of it.
+    """
+
+    def __init__(
+        self, waiting: Iterable[AuditEntryRow] = (), listed: Iterable[AuditLogRow] = (), *, size: int = 0
+    ) -> None:
+        payloads = {row.id: sealed_payload(row.entry, row.code) for row in waiting}
+        self.recorded: set[bytes] = set()
+        self.taken: set[bytes] = set()
+        for row in listed:
+            if row.entry_id is not None:
+                is_recorded = row.seq < size and _payload_in(row.line) == payloads[row.entry_id]
+                (self.recorded if is_recorded else self.taken).add(row.entry_id)
+
+
+def _payload_in(line: bytes) -> bytes | None:
+    try:
+        return parse_line(line).payload
+    except MalformedRecordError:
+        return None
 
 
 def columns_of(seq: int, line: bytes, entry: Entry) -> AuditLogRow:
@@ -177,7 +210,7 @@ class SessionKeys:
 def examine(
     rows: Iterable[AuditEntryRow],
     known: Mapping[str, KnownSession],
-    recorded: Collection[bytes],
+    listing: Listing,
     *,
     horizon: int = 0,
 ) -> list[Examined]:
@@ -185,14 +218,17 @@ def examine(
 
     Args:
         known: the sessions that they say they are of.
-        recorded: ids of those that are in the log already.
+        listing: which of them are in the log already.
         horizon: sessions that began before are over, and their records may have been moved away.
     """
     examined: list[Examined] = []
     for row in rows:
-        entry, reason = _looked_at(row, known[row.session], recorded, horizon)
+        entry, reason = _looked_at(row, known[row.session], listing.recorded, horizon)
         if reason is None:
-            examined.append(Examined(row, sealed_payload(row.entry, row.code), entry))
+            is_listed = row.id not in listing.taken
+            if not is_listed:
+                log.error("a row of the audit trail is listed as an entry that it is not", extra={"row": row.id.hex()})
+            examined.append(Examined(row, sealed_payload(row.entry, row.code), entry, is_listed=is_listed))
             continue
         log.error("an entry of the audit trail is not authentic: %s", reason.value, extra={"row": row.id.hex()})
         examined.append(Examined(row, rejected_payload(reason, row.id, row.entry), None, reason))

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from keystead.ledger.audit.chain import BEGIN, END, FOUND, TrailState
-from keystead.ledger.audit.examining import SessionKeys, examine
+from keystead.ledger.audit.examining import Listing, SessionKeys, examine
 from keystead.ledger.audit.keys import StateKeys
 from keystead.ledger.audit.looking import all_waiting
 from keystead.ledger.audit.standing import size_beside, vouched_state
@@ -83,10 +83,11 @@ class MarkReader:
                 return Mark(store.epoch, store.audited, has_log, state)
             waiting = await turning(work)
             sessions = await work.audit_sessions({each.session for each in waiting})
-            recorded = await work.recorded_entries([each.id for each in waiting])
+            listed = await work.listed_entries([each.id for each in waiting])
         # A session that cannot be opened now tells nothing: the trail then counts as kept.
         known = await self.sessions.known({each.session for each in waiting}, sessions)
-        for each in examine([each for each in waiting if each.session in known], known, recorded):
+        listing = Listing(waiting, listed, size=state.size)
+        for each in examine([each for each in waiting if each.session in known], known, listing):
             if each.entry is not None:
                 state = state.after(each.entry.members)
         return Mark(store.epoch, store.audited, has_log, state)

@@ -19,7 +19,7 @@ from keystead.errors import ConflictError, KMSError
 from keystead.ledger.audit.chain import FOUND, Chain
 from keystead.ledger.audit.checkpoints import Checkpoints, Made
 from keystead.ledger.audit.entries import Entry
-from keystead.ledger.audit.examining import Examined, KnownSession, SessionKeys, examine
+from keystead.ledger.audit.examining import Examined, KnownSession, Listing, SessionKeys, examine
 from keystead.ledger.audit.exporting import Exporter
 from keystead.ledger.audit.keys import StateKeys, StreamSessions, told_keys
 from keystead.ledger.audit.looking import LEASE, LEASE_MS, LONGEST_LEASE_MS, Looked, Lookout
@@ -265,11 +265,12 @@ class Sequencer:
         entries: Sequence[AuditEntryRow],
         known: Mapping[str, KnownSession],
     ) -> None:
-        recorded: set[bytes] = set()
+        listing = Listing()
         if lead.conflicts:
             async with self._store.reading() as work:
-                recorded = await work.recorded_entries([row.id for row in entries])
-        examined = examine(entries, known, recorded, horizon=lead.chain.horizon)
+                listed = await work.listed_entries([row.id for row in entries])
+            listing = Listing(entries, listed, size=lead.chain.size)
+        examined = examine(entries, known, listing, horizon=lead.chain.horizon)
         chain = lead.chain.copy()
         made: Made | None = None
         if chain.needs_new_file and entries:
@@ -319,8 +320,9 @@ class Sequencer:
         key_id, key = self._state_keys.active()
         state = chain.state
         row = AuditStateRow(state.size, state.content(), state.code(key, self._trail.store_id), key_id)
-        if (before := lead.row) is not None:
-            row = replace(row, rejected=before.rejected + rejected)
+        before = lead.row
+        row = replace(row, rejected=rejected + (0 if before is None else before.rejected))
+        if before is not None:
             row = replace(row, checkpoint_size=before.checkpoint_size, checkpoint_ms=before.checkpoint_ms)
         if made is not None and made.note is not None:
             row = replace(row, checkpoint_size=made.checkpoint.size, checkpoint_ms=looked.now_ms)
