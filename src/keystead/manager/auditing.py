@@ -236,6 +236,9 @@ class Auditing:
         except (KMSError, TimeoutError) as exc:
             log.warning("the audit trail was not sealed at the end: %s", getattr(exc, "code", "time"))
         finally:
+            # A task that began before may still be at work.
+            self.trail.is_over = self.trail.is_on
+            self.trail.is_refusing |= self.trail.is_over
             self.trail.is_on = False
             self.trail.wipe()
             if self._sequencer is not None:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from keystead import telemetry
 from keystead.crypto.keyring import Keyring
-from keystead.errors import ConfigurationError, ConflictError, KMSError, NotInitializedError
+from keystead.errors import ConfigurationError, ConflictError, KMSError, NotInitializedError, SystemShutdownError
 from keystead.ledger.audit.actor import Told, current_actor
 from keystead.ledger.audit.batches import Batches
 from keystead.ledger.audit.entries import EntryIds, entry_bytes
@@ -67,7 +67,7 @@ class Trail:
         self.store_id = ""
         self.is_on = False
         self.is_refusing = self.is_wanted_elsewhere = False
-        self.is_begun = False
+        self.is_begun = self.is_over = False
         self.is_kept_elsewhere = False
         self.joins: Callable[[], Awaitable[None]] | None = None
         self.opening = Opening()
@@ -380,6 +380,8 @@ class Trail:
         return (is_rewrapped or session.is_over(self._clock)) and self._clock.monotonic() >= self._retry_at
 
     def _refuse_if(self, *, is_audited: bool) -> None:
+        if self.is_over:
+            raise SystemShutdownError("the key manager is closed, and records nothing in the audit trail; open another")
         if (is_audited or self.is_kept_elsewhere) and self.joins is None:
             raise ConfigurationError(
                 "this store's audit trail was begun meanwhile, and this manager has one of its own"
