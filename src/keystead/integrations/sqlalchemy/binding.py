@@ -30,11 +30,15 @@ _bindings: Final[WeakKeyDictionary[Dialect, Binding]] = WeakKeyDictionary()
 
 
 class Binding:
-    """An engine's encrypted fields, and the manager whose keys they are under."""
+    """An engine's encrypted fields, and the manager whose keys they are under.
+
+    ``sources`` says for each field that is registered where its rows are looked for.
+    """
 
     def __init__(self, km: Manager, fields: tuple[Field, ...]) -> None:
         self.km = km
         self.fields = fields
+        self.sources: dict[str, str] = {}
         self._ciphers = {field.id: km.field(field) for field in fields}
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from keystead.integrations.sqlalchemy.binding import Binding, remember
 from keystead.integrations.sqlalchemy.commit import watch_commits
 from keystead.integrations.sqlalchemy.emptied import watch_savepoints
 from keystead.integrations.sqlalchemy.guard import watch
+from keystead.integrations.sqlalchemy.located import source_of
 from keystead.integrations.sqlalchemy.misuse import watch_uses
 from keystead.integrations.sqlalchemy.notes import watch_ends
 from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
@@ -27,11 +28,13 @@ _Probe = tuple[Field, Encrypted[Any], object, str | None]
 
 
 @overload
-def bind(engine: Engine, km: blocking.KeyManager, *sources: Any) -> Binding: ...
+def bind(engine: Engine, km: blocking.KeyManager, *sources: Any, database: str | None = None) -> Binding: ...
 @overload
-def bind(engine: Engine | AsyncEngine, km: KeyManager, *sources: Any) -> Awaitable[Binding]: ...
 def bind(
-    engine: Engine | AsyncEngine, km: KeyManager | blocking.KeyManager, *sources: Any
+    engine: Engine | AsyncEngine, km: KeyManager, *sources: Any, database: str | None = None
+) -> Awaitable[Binding]: ...
+def bind(
+    engine: Engine | AsyncEngine, km: KeyManager | blocking.KeyManager, *sources: Any, database: str | None = None
 ) -> Binding | Awaitable[Binding]:
     """Give an engine the keys of its encrypted columns, once, when the application starts; awaited if ``km`` is async.
 
@@ -42,10 +45,12 @@ def bind(
         engine: every engine that reads or writes encrypted columns is bound.
         km: an initialised manager: ``keystead.KeyManager``, or ``keystead.blocking.KeyManager`` for a sync engine.
         sources: declarative bases, mapped classes, or MetaData.
+        database: where other processes find the tables, where the engine does not tell: a URL, or ``app:<name>``; see
+            ``km.register_field``. A database in memory needs none, and is not registered.
 
     Raises:
-        ConfigurationError: no encrypted columns there, two of one id, an async engine with a blocking manager, or a row
-            that does not open.
+        ConfigurationError: no encrypted columns there, two of one id, an async engine with a blocking manager, a row
+            that does not open, or a database whose place is not certain.
         KMSError: as ``km.load_fields`` and ``km.register_field``.
     """
     configure_mappers()
@@ -54,15 +59,19 @@ def bind(
     if isinstance(km, blocking.KeyManager):
         if isinstance(engine, AsyncEngine):
             raise ConfigurationError("an async engine takes a keystead.KeyManager, which never blocks the event loop")
-        return _bind(engine, km, binding, columns)
-    return _bind_async(engine, km, binding, columns)
+        return _bind(engine, km, binding, columns, database)
+    return _bind_async(engine, km, binding, columns, database)
 
 
-def _bind(engine: Engine, km: blocking.KeyManager, binding: Binding, columns: _Columns) -> Binding:
+def _bind(
+    engine: Engine, km: blocking.KeyManager, binding: Binding, columns: _Columns, database: str | None
+) -> Binding:
     km.load_fields(*binding.fields)
+    with engine.connect() as connection:
+        _locate(connection, binding, columns, database)
     for field in binding.fields:
-        if (source := _source(engine)) is not None:
-            km.register_field(field, source)
+        if field.id in binding.sources:
+            km.register_field(field, binding.sources[field.id])
     _attach(engine, binding)
     with engine.connect() as connection:
         for probe in _probes(connection, binding, columns):
@@ -70,12 +79,20 @@ def _bind(engine: Engine, km: blocking.KeyManager, binding: Binding, columns: _C
     return binding
 
 
-async def _bind_async(engine: Engine | AsyncEngine, km: KeyManager, binding: Binding, columns: _Columns) -> Binding:
+async def _bind_async(
+    engine: Engine | AsyncEngine, km: KeyManager, binding: Binding, columns: _Columns, database: str | None
+) -> Binding:
     await km.load_fields(*binding.fields)
     own = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    if isinstance(engine, AsyncEngine):
+        async with engine.connect() as async_connection:
+            await async_connection.run_sync(_locate, binding, columns, database)
+    else:
+        with engine.connect() as connection:
+            _locate(connection, binding, columns, database)
     for field in binding.fields:
-        if (source := _source(own)) is not None:
-            await km.register_field(field, source)
+        if field.id in binding.sources:
+            await km.register_field(field, binding.sources[field.id])
     _attach(own, binding)
     if isinstance(engine, AsyncEngine):
         async with engine.connect() as async_connection:
@@ -133,12 +150,12 @@ def _declared(sources: Iterable[Any]) -> list[tuple[Column[Any], Field]]:
     return list(found.values())
 
 
-def _source(engine: Engine) -> str | None:
-    """Return the URL by which other processes find the database, or None where they cannot."""
-    backend, database = engine.url.get_backend_name(), engine.url.database
-    if backend == "postgresql" or (backend == "sqlite" and database and not database.startswith((":memory:", "file:"))):
-        return engine.url.render_as_string(hide_password=True)
-    return None
+def _locate(connection: Connection, binding: Binding, columns: _Columns, database: str | None) -> None:
+    """Note in a binding where the rows of each field are looked for, for those that can be."""
+    for column, field in columns:
+        source = database or source_of(connection, column)
+        if source is not None:
+            binding.sources[field.id] = source
 
 
 def _probes(connection: Connection, binding: Binding, columns: _Columns) -> list[_Probe]:

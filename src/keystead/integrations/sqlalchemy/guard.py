@@ -23,6 +23,7 @@ from keystead.fields import Field
 from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
 from keystead.integrations.sqlalchemy.commit import note_indexes
 from keystead.integrations.sqlalchemy.emptied import is_in_flush
+from keystead.integrations.sqlalchemy.located import require_here
 from keystead.integrations.sqlalchemy.place import Place, column_named, encrypted_columns, names_of, tables_of
 from keystead.integrations.sqlalchemy.type import EncryptedBytes
 from keystead.integrations.sqlalchemy.whose import Assignment, SealedCiphertext, bound_to, require_own
@@ -73,6 +74,8 @@ def _refuse(
         ]
         place = getattr(column.type, "place", None)
         _note_indexes(connection, column, field, rows)
+        if any(row.find(column) is not None for row in rows):
+            require_here(connection, column, field, options)
         for row in rows:
             if isinstance(place, Place) and place.window is not None:
                 _check_window(statement, field, place.window, keys, row)
