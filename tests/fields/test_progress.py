@@ -53,6 +53,7 @@ def test_the_time_left_is_told_from_the_pace_of_this_run() -> None:
         (ValueType.UUID, NAME.hex, NAME),
         (ValueType.BOOL, 1, True),
         (ValueType.FLOAT, 3, 3.0),
+        (ValueType.FLOAT, 1.5, 1.5),
     ],
 )
 def test_a_column_is_read_as_the_type_of_the_field(kind: ValueType, given: object, value: object) -> None:

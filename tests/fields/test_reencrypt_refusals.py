@@ -69,3 +69,12 @@ async def test_a_rotation_does_not_end_over_an_index_that_the_job_leaves_out(
         with pytest.raises(InvalidInputError, match="leaves out"):
             await reencrypt(km, app.url, INDEXED)
         assert (await reencrypt(km, app.url, whole)).finished_rotation
+
+
+async def test_a_table_of_the_application_is_not_taken_for_an_index_by_its_name(world: World, app: Application) -> None:
+    async with world.open() as km:
+        await fill(app, km, INDEXED)
+        await reencrypt(km, app.url, INDEXED)
+        app.run(f"CREATE TABLE {INDEXED.token_table} (id BIGINT PRIMARY KEY, token TEXT, sent_at TEXT)")
+        await km.rotate_index_key()
+        assert (await reencrypt(km, app.url, INDEXED)).finished_rotation

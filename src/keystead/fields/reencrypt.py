@@ -184,7 +184,7 @@ class Place:
         field = self.field
         with contextlib.closing(self.table()) as table:
             found = hash_columns(field.column, table.layout.columns) - {*field.index_columns}
-            if field.token_index is None and table.has_table(field.token_table):
+            if field.token_index is None and table.has_tokens(field.token_table):
                 found.add(field.token_table)
         if found:
             raise InvalidInputError(

@@ -62,8 +62,8 @@ class ApplicationRows(Protocol):
             InvalidInputError: two rows may have one key, or a row has NULL in it.
         """
 
-    def has_table(self, name: str) -> bool:
-        """Return whether there is another table of that name beside this one."""
+    def has_tokens(self, name: str) -> bool:
+        """Return whether there is a table of that name beside this one, and it is one of token rows."""
 
     def count(self) -> int:
         """Return how many rows there are."""

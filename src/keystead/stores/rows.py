@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import CHAR, Connection, Engine, NullPool, create_engine, inspect
-from sqlalchemy.exc import NoSuchTableError
 
 from keystead.errors import InvalidInputError, StorageOperationError
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
@@ -105,12 +104,12 @@ class RowTable:
                 "value, or name columns that are never NULL with key_column= (--key)"
             )
 
-    def has_table(self, name: str) -> bool:
-        """Return whether there is another table of that name beside this one."""
+    def has_tokens(self, name: str) -> bool:
+        """Return whether there is a table of that name beside this one, and it is one of token rows."""
         with ours_only(), self._busy():
-            found = inspect(self._connected()).has_table(name, self._names.schema)
+            columns = self._columns_of(self._connected(), name)
         self.close()
-        return found
+        return {column for column, _, _ in columns} == {"record", "token"}
 
     def count(self) -> int:
         """Return how many rows there are."""
@@ -237,26 +236,13 @@ class RowTable:
     def _reflect(self, connection: Connection) -> None:
         """Ask the database for types and key, and prepare the statements."""
         names, quote = self._names, connection.dialect.identifier_preparer.quote
-        kinds: dict[str, str] = {}
-        perhaps_uuids: set[str] = set()
-        try:
-            if self._is_sqlite:
-                found = {each["name"]: each for each in inspect(connection).get_columns(names.table, names.schema)}
-                nullable = {name: bool(each["nullable"]) for name, each in found.items()}
-                perhaps_uuids = {name for name, each in found.items() if _may_hold_uuids(each["type"])}
-            else:
-                # As a value, where a percent sign that quoting doubles stands for itself.
-                table = names.qualified(names.table, quote).replace("%%", "%")
-                rows = connection.exec_driver_sql(POSTGRES_COLUMNS, (table,)).all()
-                nullable = {name: not is_never_null for name, _, is_never_null in rows}
-                kinds = {name: kind for name, kind, _ in rows}
-            if not nullable:
-                raise NoSuchTableError
-            key = names.key or tuple(
-                inspect(connection).get_pk_constraint(names.table, names.schema)["constrained_columns"]
-            )
-        except NoSuchTableError:
-            raise InvalidInputError(f"the database has no table {names.table!r}; check the URL and the name") from None
+        found = self._columns_of(connection, names.table)
+        if not found:
+            raise InvalidInputError(f"the database has no table {names.table!r}; check the URL and the name")
+        nullable = {name: is_nullable for name, _, is_nullable in found}
+        key = names.key or tuple(
+            inspect(connection).get_pk_constraint(names.table, names.schema)["constrained_columns"]
+        )
         if not key:
             raise InvalidInputError(
                 f"table {names.table!r} has no primary key; name columns that are unique together with key_column="
@@ -275,6 +261,7 @@ class RowTable:
             plaintext, guard = len(columns), len(columns) + 1
         end = len(columns) + (0 if plaintext is None else 2)
         record = tuple(columns.index(name) for name in names.record)
+        kinds = {name: str(kind) for name, kind, _ in found}
         self._sql = (
             SqliteStatements(names, columns, quote)
             if self._is_sqlite
@@ -289,9 +276,22 @@ class RowTable:
             plaintext=plaintext,
             guard=guard,
             indexes=slice(end, end + len(names.indexes)),
-            perhaps_uuids=frozenset(perhaps_uuids),
+            perhaps_uuids=frozenset(name for name, kind, _ in found if self._is_sqlite and _may_hold_uuids(kind)),
             columns=frozenset(nullable),
         )
+
+    def _columns_of(self, connection: Connection, table: str) -> list[tuple[str, object, bool]]:
+        """Return name, type and whether it may be NULL of a table's columns; of a table that is not there, none."""
+        if self._is_sqlite:
+            looking = inspect(connection)
+            found = (
+                looking.get_columns(table, self._names.schema) if looking.has_table(table, self._names.schema) else []
+            )
+            return [(each["name"], each["type"], bool(each["nullable"])) for each in found]
+        # As a value, where a percent sign that quoting doubles stands for itself.
+        name = self._names.qualified(table, connection.dialect.identifier_preparer.quote).replace("%%", "%")
+        rows = connection.exec_driver_sql(POSTGRES_COLUMNS, (name,)).all()
+        return [(column, kind, not is_never_null) for column, kind, is_never_null in rows]
 
 
 def _sqlite_engine(url: StoreUrl) -> Engine:
