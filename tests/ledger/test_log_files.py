@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keystead.errors import ConfigurationError, ConflictError, InvalidInputError
+from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, StorageOperationError
 from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.tlog.key_file import ed25519_key
 from keystead.ledger.writing.retaining import MOST_FILES, merged
@@ -137,3 +137,25 @@ def test_a_forked_child_that_appends_nothing_begins_no_log(path: Path, kms: Fake
     assert in_a_child(child) == 7
     log.close()
     assert list(path.parent.glob("app-*")) == []
+
+
+def test_a_log_whose_file_was_deleted_acknowledges_nothing_more(path: Path, kms: FakeKMS) -> None:
+    log = opened(path, kms)
+    path.unlink()
+    log.append(b"1")
+    with pytest.raises(StorageOperationError, match="deleted"):
+        log.flush()
+    with pytest.raises(StorageOperationError, match="deleted"):
+        log.close()
+    assert log.is_closed
+
+
+def test_the_file_that_another_writer_is_about_to_begin_is_not_emptied(path: Path) -> None:
+    mine, other = LogFiles(path), LogFiles(path)
+    staged = Path(f"{path}.new")
+    staged.write_bytes(b"the first line")
+    with staged.open("ab") as file:
+        other._claim(file.fileno())
+        with pytest.raises(ConflictError):
+            mine.create(b"another")
+    assert staged.read_bytes() == b"the first line"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from keystead.errors import (
+    ConfigurationError,
     ProviderConnectionError,
 )
 from keystead.ledger.format.records import MAX_EPOCHS, Session
@@ -210,3 +213,30 @@ def test_a_log_that_is_idle_for_longer_than_its_session_has_epochs_is_no_alarm(
         log.append(b"2")
         log.flush()
     assert verified(path, kms, policy, expect_closed=True).errors == []
+
+
+@pytest.mark.parametrize("fault", ["a short key", "no key", "another id"])
+def test_a_source_that_gives_what_is_no_session_breaks_no_log(path: Path, kms: FakeKMS, fault: str) -> None:
+    class FaultySessions(KmsSessions):
+        is_faulty = False
+
+        def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, SecretBytes]:
+            session, key = super().draw(stream, epoch_s=epoch_s, start_ms=start_ms)
+            if self.is_faulty and fault == "another id":
+                session = replace(session, id="one")
+            short: Any = SecretBytes(b"short") if fault == "a short key" else None
+            return session, short if self.is_faulty and fault != "another id" else key
+
+        def has_rotated(self) -> bool:
+            return self.is_faulty
+
+    source = FaultySessions(kms, "audit")
+    with SealedFile(path, stream=STREAM, kms=source) as log:
+        policy = log.trust_policy()
+        source.is_faulty = True
+        log.append(b"1")
+        log.checkpoint()
+        log.append(b"2")
+    assert verified(path, kms, policy, expect_closed=True).errors == []
+    with pytest.raises(ConfigurationError):
+        SealedFile(path, stream=STREAM, kms=source)

@@ -115,10 +115,12 @@ class LogFiles:
         """
         staged = f"{self.path}.new"
         with self.failing("be made"):
-            file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             opened = os.fdopen(file, "ab", buffering=0)
             try:
+                # Before what is there is emptied: it might be another writer's.
                 self._claim(file)
+                os.ftruncate(file, 0)
                 write_all(opened, content)
                 os.fsync(file)
                 os.replace(staged, self.path)

@@ -105,6 +105,8 @@ class OpenLog:
                 try:
                     self._drain()
                 except StorageOperationError:
+                    if self.is_broken:
+                        raise
                     # Taken all the same: it is sealed, and written by a later attempt.
                     self._written_due.notify_all()
 
@@ -268,8 +270,7 @@ class OpenLog:
     # With the lock held.
 
     def _require_open(self) -> None:
-        if self._is_closing or self.is_broken:
-            self._require_taking()
+        self._require_taking()
         require_room(self._writer, self._waiting_bytes)
 
     def _take_fresh(self) -> None:
@@ -334,7 +335,6 @@ class OpenLog:
                 if not self.is_told or time.monotonic() >= self._waits_since + self._options.buffer_s:
                     self._drain()
         except StorageOperationError as exc:
-            # Who appends is to hear of it.
             self.most_fresh = 0 if self.is_broken else self.most_fresh
             return exc
         return None

@@ -8,9 +8,10 @@ import warnings
 from pathlib import Path
 from typing import Final
 
-from keystead.errors import KekMismatchError, KMSError
-from keystead.ledger.format.records import Session
+from keystead.errors import ConfigurationError, KekMismatchError, KMSError
+from keystead.ledger.format.records import MalformedRecordError, Session
 from keystead.ledger.format.session_source import ChainedSessions, KmsSessions, SessionSource
+from keystead.ledger.format.tags import SESSION_KEY_SIZE
 from keystead.ledger.writing.options import LogOptions
 from keystead.ledger.writing.writer import LogWriter
 from keystead.model import EncryptedData
@@ -97,4 +98,20 @@ class LogSessions:
             raise
 
     def _draw(self, start_ms: int) -> tuple[Session, bytes | None]:
-        return self._source.draw(self._stream, epoch_s=self._options.epoch_s, start_ms=start_ms)
+        session, key = self._source.draw(self._stream, epoch_s=self._options.epoch_s, start_ms=start_ms)
+        _require_possible(session, key)
+        return session, key
+
+
+def _require_possible(session: Session, key: bytes | None) -> None:
+    """Refuse a session that no reader would take, before anything is sealed in it.
+
+    Raises:
+        ConfigurationError: the source is at fault.
+    """
+    try:
+        Session.of(session.as_dict())
+    except MalformedRecordError:
+        raise ConfigurationError("what gives this log its sessions gave one that the format has not") from None
+    if (session.key is None) != (key is None) or (key is not None and len(key) != SESSION_KEY_SIZE):
+        raise ConfigurationError(f"what gives this log its sessions gave one whose key is not {SESSION_KEY_SIZE} bytes")

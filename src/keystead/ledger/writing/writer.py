@@ -6,6 +6,7 @@ follows is sealed behind it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -227,14 +228,16 @@ class LogWriter:
         self.is_lost = True
         with self._files.failing("be put on disk, and has to be opened anew"):
             os.fsync(self._file.fileno())
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, "its file was deleted")
         self._is_synced, self.is_lost = True, False
 
     def require_kept(self) -> None:
         """Raise ``StorageOperationError`` where the disk failed to keep what was written."""
         if self.is_lost:
             raise StorageOperationError(
-                f"the log {self._files.path} takes no more, since its disk failed to keep what was written: see to the "
-                "disk, and open it anew"
+                f"the log {self._files.path} takes no more, since its disk failed to keep what was written, or its "
+                "file was deleted: see to that, and open it anew"
             )
 
     def _take(self, lines: bytes) -> None:
