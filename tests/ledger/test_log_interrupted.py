@@ -48,6 +48,29 @@ def test_a_record_that_interrupts_the_sealing_of_another_is_written_too(
     assert verified(path, kms, policy, expect_closed=True).valid
 
 
+def test_a_record_that_interrupts_the_disk_is_written_too(
+    path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(path, kms)
+    policy, fsync, told = log.trust_policy(), os.fsync, list[bool]()
+
+    def interrupted(file: int) -> None:
+        if not told:
+            told.append(True)
+            log.append_many([b'"meanwhile"'])
+        fsync(file)
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    log.append(b'"first"')
+    work = threading.Thread(target=log.flush, daemon=True)
+    work.start()
+    work.join(60)
+    assert not work.is_alive(), "it waits for itself"
+    log.close()
+    assert payloads(path) == ["first", "meanwhile"]
+    assert verified(path, kms, policy, expect_closed=True).valid
+
+
 def test_a_record_that_interrupts_a_checkpoint_is_written_too(
     path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch
 ) -> None:

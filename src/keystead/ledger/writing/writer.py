@@ -224,13 +224,16 @@ class LogWriter:
     def _put_on_disk(self) -> None:
         if self._is_synced or self._file is None:
             return
-        # After a failure the system may forget what it could not write, and say of the next attempt that all is well.
-        self.is_lost = True
-        with self._files.failing("be put on disk, and has to be opened anew"):
-            os.fsync(self._file.fileno())
-            if os.fstat(self._file.fileno()).st_nlink == 0:
-                raise FileNotFoundError(errno.ENOENT, "its file was deleted")
-        self._is_synced, self.is_lost = True, False
+        try:
+            with self._files.failing("be put on disk, and has to be opened anew"):
+                os.fsync(self._file.fileno())
+                if os.fstat(self._file.fileno()).st_nlink == 0:
+                    raise FileNotFoundError(errno.ENOENT, "its file was deleted")
+        except StorageOperationError:
+            # The system may forget what it could not write, and say of the next attempt that all is well.
+            self.is_lost = True
+            raise
+        self._is_synced = True
 
     def require_kept(self) -> None:
         """Raise ``StorageOperationError`` where the disk failed to keep what was written."""
