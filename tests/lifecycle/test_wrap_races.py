@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from keystead.errors import KeyInUseError, KeyStateError
+from keystead.errors import KeyInUseError, KeyStateError, StoreRestoredError
 from keystead.model import WRAP_KEYRING, DataKeyState
 from keystead.stores.schema import migrate
 from keystead.stores.sql import SqlKeyStore
-from tests.fakes.world import World, session_of
+from tests.fakes.world import World, polled, session_of
 from tests.lifecycle.index_keys import prepare
 
 
@@ -168,3 +168,32 @@ async def test_a_destruction_that_is_being_put_off_is_not_carried_out(postgres: 
         with pytest.raises(KeyStateError, match="changed meanwhile"):
             await destroying
         assert (await postgres.rows("default"))[0].wrapped_key is not None
+
+
+async def test_no_keyring_is_made_in_a_store_that_is_being_marked_as_restored(
+    postgres: World, postgres_url: str
+) -> None:
+    async with postgres.open() as km:
+        async with postgres.store.transaction() as work:
+            await work.set_restored(True)
+            making = asyncio.create_task(km.keyring("people"))
+            await until_it_waits(postgres_url, making)
+        with pytest.raises(StoreRestoredError):
+            await making
+        assert await postgres.rows("people") == []
+
+
+async def test_no_version_is_promoted_in_a_store_that_is_being_marked_as_restored(
+    postgres: World, postgres_url: str
+) -> None:
+    async with postgres.open() as km, postgres.open() as other:
+        await polled(km, other)
+        waiting = await km.rotate_data_key()
+        assert waiting.state is DataKeyState.PRE_ACTIVE
+        async with postgres.store.transaction() as work:
+            await work.set_restored(True)
+            promoting = asyncio.create_task((await session_of(km)).lifecycle.rotation.promote("default", force=True))
+            await until_it_waits(postgres_url, promoting)
+        with pytest.raises(StoreRestoredError):
+            await promoting
+        assert (await postgres.rows("default"))[-1].state is DataKeyState.PRE_ACTIVE
