@@ -27,8 +27,7 @@ async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRe
             raise InvalidInputError(f"keyring {keyring.name!r} exists and wraps no keys; use another name")
         if (active := await work.find_active(keyring.name)) is not None:
             return active, None
-        if (await work.state()).restored:
-            raise restored_error()
+        await require_writable(work, lock=False)
     row, key = await s.wrapper.draw(store_id, s.new_row(keyring, known.next_version if known else 1), s.kek)
     async with s.store.transaction() as work:
         winner = await _claim(s, work, keyring)
@@ -66,13 +65,13 @@ async def _claim(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord) -> K
     return await work.find_active(keyring.name)
 
 
-async def require_writable(work: UnitOfWork) -> None:
-    """Raise if the store is restored, and let nobody mark it so until the transaction ends.
+async def require_writable(work: UnitOfWork, *, lock: bool = True) -> None:
+    """Raise if the store is restored; with ``lock`` nobody marks it so before the transaction ends.
 
     Raises:
         StoreRestoredError: it must be recovered first.
     """
-    if (await work.state(lock=True)).restored:
+    if (await work.state(lock=lock)).restored:
         raise restored_error()
 
 

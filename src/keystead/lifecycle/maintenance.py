@@ -134,11 +134,12 @@ class Maintenance:
         """Return the active versions due by age, and by use where the policy limits it."""
         policy = self._s.policy
         active = {DataKeyState.ACTIVE}
+        limits_use = policy.enabled and (policy.max_messages is not None or policy.max_bytes is not None)
         async with self._s.store.reading() as work:
-            due = {row.id: row for row in await all_keys(work, states=active, due_before=self._s.clock.now())}
-            if policy.enabled and (policy.max_messages is not None or policy.max_bytes is not None):
-                due |= {row.id: row for row in await all_keys(work, states=active, only=self._is_used_up)}
-        return [row for row in due.values() if row.purpose is KeyringPurpose.ENCRYPT]
+            due = await all_keys(work, states=active, due_before=self._s.clock.now())
+            used_up = await all_keys(work, states=active, only=self._is_used_up) if limits_use else []
+        by_id = {row.id: row for row in [*due, *used_up]}
+        return [row for row in by_id.values() if row.purpose is KeyringPurpose.ENCRYPT]
 
     def _is_used_up(self, row: KeyRecord) -> bool:
         return (self.uses_ratio(row) or 0.0) >= ROTATION_FRACTION
