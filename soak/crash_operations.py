@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,20 +14,11 @@ from keystead.errors import InvalidInputError, KMSError
 from keystead.manager import backup
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState
-from keystead.runtime.clock import SystemClock
 from soak.places import Place
 
 PLAINTEXT_SIZE: Final = 16
 RECORD_SIZE: Final = PLAINTEXT_SIZE * 2 + 54
 KEYRINGS: Final = ("north", "south")
-
-
-class LaterClock(SystemClock):
-    """The machine's clock, eight days ahead: what was scheduled for a week is due."""
-
-    def now(self) -> datetime:
-        """Return the wall time in eight days."""
-        return datetime.now(UTC) + timedelta(days=8)
 
 
 @dataclass(slots=True)
@@ -135,7 +126,12 @@ async def _schedule(stage: Stage) -> None:
     first = await stage.km.rotate_data_key()
     await stage.km.rotate_data_key()
     session = await stage.km.session()
-    await session.lifecycle.destruction.schedule(first.id, wait=timedelta(days=7), without_sources=True)
+    row = await session.lifecycle.destruction.schedule(first.id, wait=timedelta(days=7), without_sources=True)
+    assert row.destroy_after is not None
+    async with session.surroundings.store.transaction() as work:
+        # Due by the store's clock, which is nobody's to set.
+        epoch, over = await work.bump_epoch(), row.destroy_after - timedelta(days=8)
+        await work.change_key(row.id, row.state, destroy_after=over, published_epoch=epoch)
 
 
 async def _destroy(stage: Stage) -> object:
@@ -176,7 +172,7 @@ OPERATIONS: Final = (
     Operation("rewrap data keys", _rotate_wrap, _rewrap_data),
     Operation("rewrap WRAP keys", _keyrings, _rewrap_wraps, options={"default_provider": "newer"}),
     Operation("rewrap everything", _keyrings, _rewrap_all, options={"default_provider": "newer"}),
-    Operation("destroy", _schedule, _destroy, options={"clock": LaterClock()}),
+    Operation("destroy", _schedule, _destroy),
     Operation("import", _export, _import, opens=False, repeat_first=True),
     Operation("recover", _mark_restored, recover),
 )
