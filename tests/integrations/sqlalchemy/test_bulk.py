@@ -8,14 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Engine, ForeignKey, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from keystead import KeyManager
+from keystead import KeyManager, blocking
 from keystead.blocking import reencrypt
 from keystead.errors import InvalidInputError, KeyringNotLoadedError, StaleViewError
-from keystead.integrations.sqlalchemy import bind, encrypted, sealed_inserts, sealed_rows, sealed_updates
+from keystead.integrations.sqlalchemy import Exact, bind, encrypted, sealed_inserts, sealed_rows, sealed_updates
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Base, Cat, Customer, Letter, Member, Order, Person
 
@@ -33,6 +33,27 @@ class Place(Own):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     org: Mapped[str] = mapped_column(default="public")
     body: Mapped[str] = encrypted(tenant="org")
+
+
+class Vehicle(Own):
+    __tablename__ = "vehicles"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    owner: Mapped[str] = encrypted(indexes=[Exact()])
+
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "vehicle"}  # noqa: RUF012
+
+
+class Truck(Vehicle):
+    """In a table of its own."""
+
+    __tablename__ = "trucks"
+
+    id: Mapped[int] = mapped_column(ForeignKey("vehicles.id"), primary_key=True)
+    cargo: Mapped[str] = encrypted()
+
+    __mapper_args__ = {"polymorphic_identity": "truck"}  # noqa: RUF012
 
 
 def insert_all(session: Session, model: type[Any], rows: list[dict[str, Any]]) -> None:
@@ -196,6 +217,28 @@ def test_an_update_draws_no_record_and_no_tenant(
 ) -> None:
     with pytest.raises(InvalidInputError, match=f"a row that gives it a value leaves out its {missing}$"):
         sealed_updates(app.engine, model, [row])
+
+
+def test_a_class_in_several_tables_is_updated_by_what_was_sealed_for_its_rows(
+    engine: Engine, km: blocking.KeyManager
+) -> None:
+    Own.metadata.create_all(engine)
+    bind(engine, km, Own)
+    with Session(engine) as session:
+        session.add_all([one := Truck(owner="ada", cargo="tea"), two := Truck(owner="bob", cargo="ice")])
+        session.commit()
+        key: Any = {"id": one.id, "keystead_row": one.keystead_row, "keystead_row_trucks": one.keystead_row_trucks}  # type: ignore[attr-defined]
+        [row] = sealed_updates(engine, Truck, [key | {"owner": "cyd", "cargo": "oil"}])
+        for changed in ({"keystead_row": uuid4()}, {"keystead_row_trucks": uuid4()}):
+            with pytest.raises(InvalidInputError, match="another row"):
+                session.execute(update(Truck), [row | changed])
+            with pytest.raises(InvalidInputError, match="changes alone"):
+                session.execute(update(Truck), [{"id": one.id} | changed])
+            session.rollback()
+        session.execute(update(Truck), [row])
+        session.expire_all()
+        assert [(one.owner, one.cargo), (two.owner, two.cargo)] == [("cyd", "oil"), ("bob", "ice")]
+        assert session.scalars(select(Truck).where(Truck.owner == "cyd")).one() is one
 
 
 def test_an_update_of_words_is_refused_and_one_beside_them_is_not(app: Application) -> None:

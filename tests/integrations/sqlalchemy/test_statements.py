@@ -203,6 +203,29 @@ def test_a_column_is_emptied_together_with_its_hashes(app: Application) -> None:
         assert session.scalars(select(Letter.mood)).all() == [None]
 
 
+def test_a_value_is_written_together_with_its_hashes(app: Application) -> None:
+    with app.session() as session:
+        session.add(Letter(id=ROWS[0]["id"], body=b"as it was"))
+        session.commit()
+        [row] = sealed_updates(app.engine, Letter, ROWS[:1])
+        for values in ({"content": row["body"]}, {"content": bytes(row["body"]), "content_exact_1": b"x"}):
+            with pytest.raises(InvalidInputError, match="has to write content_exact_0, content_exact_1 too"):
+                session.execute(update(TABLE).where(TABLE.c.id == row["id"]).values(values))
+        [new] = sealed_rows(app.engine, Letter, ROWS[1:2])
+        for hashes in ({}, {"content_exact_0": None, "content_exact_1": None}):
+            with pytest.raises(InvalidInputError, match="has to write content_exact_0 or content_exact_1 too"):
+                session.execute(insert(TABLE), {"id": new["id"], "content": new["body"], **hashes})
+
+
+def test_a_value_with_words_is_not_changed_by_a_statement(app: Application) -> None:
+    with app.session() as session:
+        session.add(person := Person(email="ada@example.org", note="green tea"))
+        session.commit()
+        sealed = app.binding.cipher(Person.note).encrypt("tea", record=person.keystead_row)  # type: ignore[attr-defined]
+        with pytest.raises(InvalidInputError, match="leaves the rows of its words; load the objects"):
+            session.execute(update(Person).where(Person.id == person.id).values(note=sealed))
+
+
 def test_words_are_not_left_by_a_statement_that_empties_their_column(app: Application) -> None:
     with app.session() as session:
         session.add(person := Person(email="ada@example.org", note="green tea"))
@@ -241,8 +264,15 @@ def test_an_object_that_is_emptied_loses_its_words(app: Application) -> None:
 
 
 def test_no_statement_shows_a_null_that_is_encrypted(app: Application) -> None:
+    for statement in (
+        update(Order).values(remark=None, remark_exact_0=None, remark_exact_1=None),
+        insert(Order).values(shop="s", number=1, remark=None),
+        insert(ORDERS).values([{"shop": "s", "number": 1, "remark": null()}]),
+    ):
+        with app.session() as session, pytest.raises(InvalidInputError, match="encrypts its NULLs too"):
+            session.execute(statement)
     with app.session() as session, pytest.raises(InvalidInputError, match="encrypts its NULLs too"):
-        session.execute(update(Order).values(remark=None, remark_exact_0=None, remark_exact_1=None))
+        session.execute(insert(Order), [{"shop": "s", "number": at, "remark": None} for at in (1, 2)])
 
 
 def test_an_engine_that_was_not_bound_gives_nothing_and_takes_nothing(app: Application) -> None:

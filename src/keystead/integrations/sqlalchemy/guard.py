@@ -30,6 +30,7 @@ from keystead.integrations.sqlalchemy.whose import Assignment, SealedCiphertext,
 from keystead.integrations.sqlalchemy.window import Window
 
 _IN_SESSION = "load the objects and change them in a session"
+_SHOWS_NULL = "encrypts its NULLs too, and this statement would show one"
 _CURE = f"{_IN_SESSION}, or prepare the rows: sealed_rows(engine, Model, rows) for INSERT, sealed_updates for UPDATE"
 
 
@@ -67,42 +68,72 @@ def _refuse(
 ) -> None:
     if not isinstance(statement, Insert | Update):
         return
-    for column, field in _columns(statement):
-        keys = set(names_of(column))
-        rows = [
-            Assignment({**sent, **row}, sent) for row in _given(statement) for sent in multiparams or (params or {},)
-        ]
-        place = getattr(column.type, "place", None)
-        _note_indexes(connection, column, field, rows)
-        if any(row.find(column) is not None for row in rows):
+    columns = _columns(statement)
+    if not columns:
+        return
+    sent = [*multiparams] or [params or {}]
+    rows = [Assignment({**each, **row} if row else each, each) for row in _given(statement) for each in sent]
+    for column, field in columns:
+        names = names_of(column)
+        _check_rows(connection, statement, column, field, rows)
+        written = [row.find(names) for row in rows]
+        if any(value is not None for value in written):
             require_here(connection, column, field, options)
-        for row in rows:
-            if isinstance(place, Place) and place.window is not None:
-                _check_window(statement, field, place.window, keys, row)
-            if any(_is_expression(value) for name, value in row.values.items() if name in keys):
-                _raise(field, "takes ciphertext, not an SQL expression")
-            if isinstance(statement, Update):
-                _check_update(connection, statement, column, field, row)
-            require_own(connection, statement, column, field, row)
+            _note_indexes(connection, field, written)
+            require_own(connection, statement, column, field, rows)
         if isinstance(statement, Insert):
-            if keys.intersection(map(_name, statement._select_names or ())):
+            if set(names).intersection(map(_name, statement._select_names or ())):
                 _raise(field, "cannot be inserted from a SELECT: each ciphertext belongs to its row")
-            if keys & _set_by_upsert(statement):
+            if set(names) & _set_by_upsert(statement):
                 _raise(field, "cannot be set by an upsert, which does not know the row it meets")
             _check_owner(column.table, field, _set_by_upsert(statement))
 
 
-def _check_update(
-    connection: Connection, statement: Update, column: Column[Any], field: Field, row: Assignment
+def _check_rows(
+    connection: Connection, statement: Insert | Update, column: Column[Any], field: Field, rows: Sequence[Assignment]
 ) -> None:
-    """Refuse what leaves a value, or something of it, that does not belong to the row any more."""
-    if not row.values.keys() & set(names_of(column)):
-        _check_owner(column.table, field, row.values.keys())
-        return
-    written = row.find(column)
-    if isinstance(written, SealedCiphertext) and not written.is_update:
-        _raise(field, "was sealed for an INSERT, with defaults that an UPDATE would write over what is there")
-    _check_emptied(connection, column, field, row)
+    """Refuse expressions, values in clear, and what leaves something behind that does not belong to its row."""
+    names = names_of(column)
+    place = getattr(column.type, "place", None)
+    for row in rows:
+        if isinstance(place, Place) and place.window is not None:
+            _check_window(statement, field, place.window, set(names), row)
+        if any(_is_expression(row.values[name]) for name in names if name in row.values):
+            _raise(field, "takes ciphertext, not an SQL expression")
+        is_given, value = any(name in row.values for name in names), row.find(names)
+        if isinstance(statement, Insert):
+            is_meant = is_given or not (isinstance(place, Place) and place.is_of_subclass)
+            if field.encrypt_null and is_meant and (value is None or isinstance(value, Null)):
+                _raise(field, _SHOWS_NULL)
+            if _is_ciphertext(value) and not field.encrypt_null:
+                _check_hashed(column, field, row)
+            continue
+        if not is_given:
+            _check_owner(column.table, field, row.values.keys())
+            continue
+        if isinstance(value, SealedCiphertext) and not value.is_update:
+            _raise(field, "was sealed for an INSERT, with defaults that an UPDATE would write over what is there")
+        if value is None or isinstance(value, Null):
+            _check_emptied(connection, column, field, row)
+        elif _is_ciphertext(value):
+            _check_index(column, field, row)
+
+
+def _check_hashed(column: Column[Any], field: Field, row: Assignment) -> None:
+    """Refuse to insert a value that no search would find, and that could be there twice."""
+    present = {name for name, value in row.values.items() if not _is_null(value, row.sent)}
+    for index in field.indexes:
+        columns = [] if index.many else [index.column(field.column, parity) for parity in (0, 1)]
+        if columns and not present & _named(column.table, columns):
+            _raise(field, f"is inserted by this statement, which has to write {' or '.join(columns)} too")
+
+
+def _check_index(column: Column[Any], field: Field, row: Assignment) -> None:
+    """Refuse to change a value where the hashes or the words of the former one would stay."""
+    if field.token_index is not None:
+        _raise(field, "is changed by this statement, which leaves the rows of its words", _IN_SESSION)
+    if not all(row.values.keys() & _named(column.table, (each,)) for each in field.index_columns):
+        _raise(field, f"is changed by this statement, which has to write {', '.join(field.index_columns)} too")
 
 
 def _check_owner(table: FromClause, field: Field, names: AbstractSet[str]) -> None:
@@ -117,21 +148,21 @@ def _check_emptied(connection: Connection, column: Column[Any], field: Field, ro
     if not empty & set(names_of(column)):
         return
     if field.encrypt_null:
-        _raise(field, "encrypts its NULLs too, and this statement would show one")
+        _raise(field, _SHOWS_NULL)
     if field.token_index is not None and not is_in_flush(connection, field):
         _raise(field, "is emptied by this statement, which leaves the rows of its words", _IN_SESSION)
     if not all(empty & _named(column.table, (each,)) for each in field.index_columns):
         _raise(field, f"is emptied by this statement, which has to set {', '.join(field.index_columns)} to NULL too")
 
 
-def _note_indexes(connection: Connection, column: Column[Any], field: Field, rows: Sequence[Assignment]) -> None:
+def _note_indexes(connection: Connection, field: Field, written: Sequence[Any]) -> None:
     """Remember under which index keys rows were hashed that come as bytes, and not as the boxes of a flush."""
-    values = [value for value in (row.find(column) for row in rows) if _is_ciphertext(value)]
+    values = [value for value in written if _is_ciphertext(value)]
     if not values:
         return
     cipher = binding_of(connection.dialect).cipher(field)
     if field.indexes:
-        versions = [value.versions for value in values if isinstance(value, SealedCiphertext)]
+        versions = {value.versions for value in values if isinstance(value, SealedCiphertext)}
         note_indexes(connection, cipher, frozenset.intersection(*versions) if versions else None)
 
 
@@ -149,7 +180,7 @@ def _check_window(
 
 
 def _columns(statement: ValuesBase) -> list[tuple[Column[Any], Field]]:
-    return [each for table in tables_of(statement.table) for each in encrypted_columns(table)]
+    return [each for table in tables_of(statement) for each in encrypted_columns(table)]
 
 
 def _named(table: FromClause, columns: Iterable[str]) -> set[str]:

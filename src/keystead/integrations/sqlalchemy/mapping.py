@@ -95,7 +95,7 @@ def _place(
                 mapper.add_property(name, HashProperty(own, deferred=True))
     window = None if declared.plaintext is None else open_window(table, column, field, declared.plaintext)
     sqltype.field = field
-    sqltype.place = Place(field, table, column, sqltype.is_boxed, kinds, tenant_kind, tokens, window)
+    sqltype.place = Place(field, table, column, sqltype.is_boxed, kinds, tenant_kind, tokens, window, mapper.single)
 
 
 def _require_still(field: Field, column: Column[Any]) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Final
 from sqlalchemy import Alias, Column, FromClause, Join, Table
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.base import LoaderCallableStatus
+from sqlalchemy.sql.dml import ValuesBase
 
+from keystead.errors import ConfigurationError
 from keystead.fields import Field
 from keystead.integrations.sqlalchemy.held import as_held
 from keystead.integrations.sqlalchemy.window import Window
@@ -31,6 +33,8 @@ class Place:
     tenant_kind: type | None
     tokens: Table | None
     window: Window | None = None
+    is_of_subclass: bool = False
+    """Whether other classes have rows in its table that have no such attribute."""
     key: str = ""
     record_keys: tuple[str, ...] = ()
     tenant_key: str | None = None
@@ -75,8 +79,15 @@ class Place:
 
 
 def column_named(table: FromClause, name: str) -> Column[Any]:
-    """Return a table's column by its name, whatever its key."""
-    return next(column for column in table.c if isinstance(column, Column) and column.name == name)
+    """Return a table's column by its name, whatever its key.
+
+    Raises:
+        ConfigurationError: a table that was declared without it.
+    """
+    for column in table.c:
+        if isinstance(column, Column) and column.name == name:
+            return column
+    raise ConfigurationError(f"table {table} is declared without column {name!r}, which an encrypted column needs")
 
 
 def names_of(column: Column[Any]) -> tuple[str, ...]:
@@ -92,15 +103,21 @@ def places_of(mapper: Mapper[Any]) -> tuple[Place, ...]:
     return found
 
 
-def tables_of(target: FromClause) -> Iterator[Table]:
-    """Return the tables that a statement writes by a name that stands for them: itself, an alias, or a join."""
+def tables_of(statement: ValuesBase) -> Iterator[Table]:
+    """Return the tables that a statement writes, whatever stands for them in it."""
+    # Of a bulk statement on a class in several tables the ORM makes one for each, and says in a note for which.
+    notes = statement._annotations
+    yield from _tables(notes.get("_emit_update_table", notes.get("_emit_insert_table", statement.table)))
+
+
+def _tables(target: FromClause) -> Iterator[Table]:
     if isinstance(target, Table):
         yield target
     elif isinstance(target, Join):
-        yield from tables_of(target.left)
-        yield from tables_of(target.right)
+        yield from _tables(target.left)
+        yield from _tables(target.right)
     elif isinstance(target, Alias) and isinstance(target.element, FromClause):
-        yield from tables_of(target.element)
+        yield from _tables(target.element)
 
 
 def encrypted_columns(table: FromClause) -> list[tuple[Column[Any], Field]]:

@@ -5,9 +5,8 @@ One that would not open there is refused before it is sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import Column, Connection
 from sqlalchemy.sql import operators
@@ -48,20 +47,41 @@ class SealedCiphertext(bytes):
         return made
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """What a statement writes into one row: values by the names of columns, and the parameters sent along."""
 
     values: Mapping[str, Any]
     sent: Mapping[str, Any]
 
-    def find(self, column: Column[Any]) -> Any:
-        """Return what a column is given; None where it is given nothing."""
-        return next((self.resolved(self.values[name]) for name in names_of(column) if name in self.values), None)
+    def find(self, names: tuple[str, ...]) -> Any:
+        """Return what the column of these names is given; None where it is given nothing."""
+        for name in names:
+            if name in self.values:
+                return self.resolved(self.values[name])
+        return None
 
     def resolved(self, value: Any) -> Any:
         """Return a value, or what a parameter stands for."""
         return self.sent.get(value.key, value.effective_value) if isinstance(value, BindParameter) else value
+
+
+class Bound(NamedTuple):
+    """A column that ciphertexts are bound to, as one statement names it."""
+
+    name: str
+    names: tuple[str, ...]
+    kind: type
+    pinned: tuple[BindParameter[Any], ...]
+    """What it has to be equal to in the rows that an UPDATE changes."""
+
+    def seen(self, row: Assignment) -> str | None:
+        """Return the text of what the column holds once the row is written, or None where no one can see."""
+        value = row.find(self.names)
+        if value is None and self.pinned:
+            value = row.resolved(self.pinned[0])
+        if value is None or isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+            return None
+        return record_text(as_held(self.kind, value))
 
 
 def whose_is(record: object, tenant: str | None) -> Whose:
@@ -74,57 +94,65 @@ def note_sealed(connection: Connection, box: Encrypted[Any], whose: Whose) -> No
     notes_of(connection, _SEALED)[id(box)] = (box, whose)
 
 
+def _bounds(statement: ValuesBase, column: Column[Any], field: Field) -> list[Bound]:
+    """Return the columns that a field's ciphertexts are bound to: those of the record, then the tenant's."""
+    criteria = statement._where_criteria if isinstance(statement, Update) else ()
+    found = []
+    for name in bound_to(field):
+        own = column_named(column.table, name)
+        found.append(Bound(name, names_of(own), kind_of(column, own), tuple(_equal_to(own, criteria))))
+    return found
+
+
+def bound_to(field: Field) -> tuple[str, ...]:
+    """Return the names of the columns that a field's ciphertexts are bound to."""
+    return (*field.record_columns, *filter(None, (field.tenant,)))
+
+
 def require_own(
-    connection: Connection, statement: ValuesBase, column: Column[Any], field: Field, row: Assignment
+    connection: Connection, statement: ValuesBase, column: Column[Any], field: Field, rows: Sequence[Assignment]
 ) -> None:
-    """Refuse a ciphertext that would not open in the row it is written into.
+    """Refuse values that would not open in the rows they are written into.
 
     Raises:
-        InvalidInputError: it is of another record or tenant; or it was taken from a row, or is for one that the
+        InvalidInputError: one is of another record or tenant; or it was taken from a row, or is for one that the
             statement does not name.
     """
-    value = row.find(column)
+    names, bounds = names_of(column), None
+    for row in rows:
+        value = row.find(names)
+        if isinstance(value, SealedCiphertext | Encrypted):
+            bounds = bounds or _bounds(statement, column, field)
+            _require(connection, field, bounds, value, row)
+
+
+def _require(
+    connection: Connection, field: Field, bounds: list[Bound], value: SealedCiphertext | Encrypted[Any], row: Assignment
+) -> None:
     is_prepared = isinstance(value, SealedCiphertext)
-    if is_prepared:
+    if isinstance(value, SealedCiphertext):
         record, tenant = value.whose
-    elif isinstance(value, Encrypted):
+    else:
         _, whose = notes_of(connection, _SEALED).get(id(value), (None, None))
         if whose is None:
             raise InvalidInputError(f"field {field.id} takes no value out of a row, which opens there alone; {_CURE}")
         record, tenant = whose
-    else:
-        return
-    seen = {name: _seen(statement, column_named(column.table, name), row) for name in bound_to(field)}
-    if is_prepared and None in seen.values():
-        raise InvalidInputError(
-            f"a value of field {field.id} was sealed for one row, which this statement does not name: give "
-            f"{', '.join(seen)}, as values or by == in WHERE"
-        )
-    wanted = dict(zip(bound_to(field), (*record, *filter(None, (tenant,))), strict=True))
-    if any(each not in (None, wanted[name]) for name, each in seen.items()):
-        raise InvalidInputError(
-            f"a value of field {field.id} was sealed for another row than this statement writes it into. Seal it for "
-            "this one; or, where a listener changes a record or tenant during the flush, let it run before the "
-            "sealing: event.listen(..., insert=True), or before_flush"
-        )
+    for bound, wanted in zip(bounds, record if tenant is None else (*record, tenant), strict=True):
+        seen = bound.seen(row)
+        if seen is None and is_prepared:
+            raise InvalidInputError(
+                f"a value of field {field.id} was sealed for one row, which this statement does not name: give "
+                f"{', '.join(bound_to(field))} along, as values or by == in WHERE"
+            )
+        if seen not in (None, wanted):
+            raise InvalidInputError(
+                f"a value of field {field.id} was sealed for another row than this statement writes it into. Seal it "
+                "for this one; or, where a listener changes a record or tenant during the flush, let it run before the "
+                "sealing: event.listen(..., insert=True), or before_flush"
+            )
 
 
-def bound_to(field: Field) -> tuple[str, ...]:
-    """Return the columns that a field's ciphertexts are bound to: those of the record, and the tenant's."""
-    return (*field.record_columns, *filter(None, (field.tenant,)))
-
-
-def _seen(statement: ValuesBase, column: Column[Any], row: Assignment) -> str | None:
-    """Return the text of what a column of the row holds once it is written, or None where no one can see."""
-    value = row.find(column)
-    if value is None and isinstance(statement, Update):
-        value = next((row.resolved(each) for each in _equal_to(column, statement._where_criteria)), None)
-    if value is None or isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
-        return None
-    return record_text(as_held(kind_of(column, column), value))
-
-
-def _equal_to(column: Column[Any], criteria: Any) -> Iterator[Any]:
+def _equal_to(column: Column[Any], criteria: Any) -> Iterator[BindParameter[Any]]:
     """Return the parameters that a column has to be equal to."""
     for each in criteria:
         if isinstance(each, BooleanClauseList) and each.operator is operators.and_:
