@@ -7,13 +7,28 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import LargeBinary, bindparam, func, insert, literal, null, select, text, type_coerce, update
+from sqlalchemy import (
+    Column,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    text,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import CompileError, IntegrityError
 from sqlalchemy.orm import Session
 
 from keystead.errors import ConfigurationError, InvalidInputError
-from keystead.integrations.sqlalchemy import sealed_inserts, sealed_rows, sealed_updates
+from keystead.integrations.sqlalchemy import EncryptedBytes, sealed_inserts, sealed_rows, sealed_updates
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Cat, Letter, Member, Order, Person
 
@@ -299,3 +314,15 @@ def test_a_value_is_never_written_into_a_statements_text() -> None:
         (Person.email == "secret").compile(compile_kwargs={"literal_binds": True})
     assert "secret" not in str(caught.value)
     assert "secret" not in str(select(Person).where(Person.email == "secret").compile().params)
+
+
+def test_the_type_alone_is_guarded_too(app: Application) -> None:
+    field = app.binding.cipher(Letter.body).field
+    table = Table(
+        "notes", MetaData(), Column("key", String, primary_key=True), Column("content", EncryptedBytes(field))
+    )
+    with app.engine.connect() as connection, pytest.raises(InvalidInputError, match="not an SQL expression"):
+        connection.execute(update(table).values(content=literal(b"secret", LargeBinary)))
+    [row] = sealed_rows(app.engine, Letter, [{"body": b"x"}])
+    with app.engine.connect() as connection, pytest.raises(ConfigurationError, match="declared without column"):
+        connection.execute(insert(table).values(key="a", content=row["body"]))

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from keystead.errors import StaleViewError
+from keystead.errors import InvalidInputError, StaleViewError
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Letter, Person
 
@@ -112,3 +113,15 @@ def test_words_of_an_object_that_was_expired_go_with_it(app: Application) -> Non
         session.delete(person)
         session.commit()
         assert session.execute(text("SELECT count(*) FROM people_note_tokens")).scalar() == 0
+
+
+def test_a_savepoint_that_failed_lets_no_later_statement_empty_a_column(app: Application) -> None:
+    with app.session() as session:
+        session.add_all([Person(email="ada@example.org", note="green tea"), Person(email="bob@example.org")])
+        session.flush()
+        ada = session.scalars(select(Person).where(Person.note.has_token("tea"))).one()
+        with pytest.raises(IntegrityError), session.begin_nested():
+            ada.note, ada.email = None, "bob@example.org"
+            session.flush()
+        with pytest.raises(InvalidInputError, match="leaves the rows of its words"):
+            session.execute(update(Person).values(note=None))
