@@ -11,17 +11,25 @@ _MAX_DEPTH: Final = 100
 _MAX_BITS: Final = 4096
 
 
-def plain(value: object, depth: int = 0) -> Any:
-    """Return a value that JSON holds; what it has no form for stands as text, and what raises as its type's name."""
-    if depth > _MAX_DEPTH:
+def plain(value: object) -> Any:
+    """Return a value that JSON holds; what it has no form for stands as text, and what raises as its type's name.
+
+    What holds itself, or is too deep, stands as ``...`` there.
+    """
+    return _plain(value, frozenset())
+
+
+def _plain(value: object, around: frozenset[int]) -> Any:
+    """Return a value within containers of the ids ``around``; of one that holds itself twice none sees the end."""
+    if len(around) > _MAX_DEPTH or id(value) in around:
         return "..."
     try:
-        return _held(value, depth)
+        return _held(value, around)
     except Exception:
         return f"<{type(value).__name__}>"
 
 
-def _held(value: object, depth: int) -> Any:
+def _held(value: object, around: frozenset[int]) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -31,9 +39,9 @@ def _held(value: object, depth: int) -> Any:
     if isinstance(value, float):
         return float(value) if isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {_text(key): plain(member, depth + 1) for key, member in value.items()}
+        return {_text(key): _plain(member, around | {id(value)}) for key, member in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(member, depth + 1) for member in value]
+        return [_plain(member, around | {id(value)}) for member in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return {"base64": base64.b64encode(bytes(value)).decode()}
     return _text(value)

@@ -327,6 +327,17 @@ def test_whatever_an_application_adds_becomes_json(value: object, held: object) 
     assert (json.loads(text)["extra"]["thing"], is_json_object(text)) == (held, True)
 
 
+def test_values_that_hold_one_another_are_each_written_once() -> None:
+    parent: dict[str, Any] = {"children": []}
+    parent["children"] += [{"name": name, "parent": parent} for name in "ab"]
+    record = logging.makeLogRecord({"msg": "family", "parent": parent, "twice": [both := ["x"], both]})
+    told = [{"name": name, "parent": "..."} for name in "ab"]
+    assert json.loads(JsonFormatter().format(record))["extra"] == {
+        "parent": {"children": told},
+        "twice": [["x"], ["x"]],
+    }
+
+
 def test_a_value_that_says_nothing_of_itself_loses_no_record() -> None:
     class Mute:
         def __str__(self) -> str:
