@@ -17,6 +17,7 @@ from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.reading.report import VerifyReport
 from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.writing.resuming import last_state
 from keystead.ledger.writing.writer import LogWriter
 from tests.ledger.logs import START, STREAM, TestTrust, kinds, session, session_key, sign
 
@@ -184,6 +185,16 @@ def test_a_line_that_was_torn_at_its_very_end_is_still_a_record(path: Path) -> N
     assert log.sealer.number == number + 2  # a session and a recovery
     log.close()
     assert checked(path).valid
+
+
+def test_a_last_line_of_any_content_is_looked_at_once(path: Path) -> None:
+    """What stands at the end may be anybody's: it must not keep a log from being opened for hours."""
+    content, _ = begun(path)
+    number = content.count(b"\n")
+    line = b'{"n":%d,"t":%d,"d":["%b,"m":"%b"}' % (number, START, b'\\"' * (1 << 18), b"A" * 43)
+    path.write_bytes(content + line)
+    state = last_state(path, STREAM)
+    assert (state.tree.size, state.torn[0]) == (number, len(line))
 
 
 def test_records_that_were_acknowledged_and_vouched_for_are_missed_wherever_a_file_is_cut(path: Path) -> None:

@@ -29,7 +29,9 @@ from keystead.ledger.format.records import (
 from keystead.ledger.format.tags import NO_TAG
 from keystead.ledger.reading.lines import LogFile
 
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Neither goes back over what it has read: the end of a log may be anything, and as long as a record.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_WHOLE_STRINGS: Final = re.compile(rb'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,5 +212,7 @@ def _is_complete(payload: bytes) -> bool:
 
     The beginning of a line may read as a line: what an application writes may hold what looks like the end of one.
     """
+    if _WHOLE_STRINGS.fullmatch(payload) is None:
+        return False
     rest = _STRING.sub(b"", payload)
-    return b'"' not in rest and sum(map(rest.count, (b"{", b"["))) == sum(map(rest.count, (b"}", b"]")))
+    return sum(map(rest.count, (b"{", b"["))) == sum(map(rest.count, (b"}", b"]")))
