@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -230,6 +231,17 @@ def test_a_disk_that_failed_to_keep_what_was_written_is_not_believed_the_next_ti
 
 def _fails(file: int) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_log_that_is_broken_keeps_no_thread_busy(path: Path, kms: FakeKMS, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = opened(path, kms, checkpoint_s=0.001, buffer_s=60)
+    monkeypatch.setattr("os.fsync", _fails)
+    with pytest.raises(StorageOperationError):
+        log.append_many([b'"lost"'])
+        log.flush()
+    assert log._log._signing_pause_s(time.monotonic() + 1) > 1
+    with pytest.raises(StorageOperationError, match="open it anew"):
+        log.close()
 
 
 @pytest.mark.parametrize("what", ["flush", "checkpoint", "rotate", "retire"])

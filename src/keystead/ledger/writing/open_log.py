@@ -378,6 +378,8 @@ class OpenLog:
         return self._wants_rotation or self._signed.is_ended or self._ended.has_work or self._is_checkpoint_due()
 
     def _signing_pause_s(self, now: float) -> float:
+        if self.is_broken:
+            return _IDLE_S
         at = now + _IDLE_S
         if self._writer.sealer.number > self._writer.checkpointed:
             at = min(at, max(self._checkpoint_at, self._asks_again_at))
