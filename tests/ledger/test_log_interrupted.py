@@ -95,6 +95,30 @@ def test_a_record_that_interrupts_a_checkpoint_is_written_too(
     assert (payloads(path), verified(path, kms, policy, expect_closed=True).valid) == (["meanwhile"], True)
 
 
+def test_what_interrupts_a_thread_that_has_the_lock_waits_for_none_that_needs_it(path: Path, kms: FakeKMS) -> None:
+    log = opened(path, kms)
+    policy, outcomes = log.trust_policy(), list[object]()
+
+    def interrupting() -> None:
+        # As between the taking of the lock and the turn.
+        with log._log._lock:
+            log.append_many([b'"meanwhile"'])
+            outcomes.append(log.flush(waits=False))
+            for refused in (log.flush, log.checkpoint, log.rotate, log.close):
+                try:
+                    refused()
+                except StorageOperationError as exc:
+                    outcomes.append("in use" in str(exc))
+
+    work = threading.Thread(target=interrupting, daemon=True)
+    work.start()
+    work.join(60)
+    assert not work.is_alive(), "it waits for a thread that waits for it"
+    assert outcomes == [False, True, True, True, True]
+    log.close()
+    assert (payloads(path), verified(path, kms, policy, expect_closed=True).valid) == (["meanwhile"], True)
+
+
 class Interrupting:
     """Raises ``KeyboardInterrupt`` at one step of what runs within, as the handler of a signal does.
 

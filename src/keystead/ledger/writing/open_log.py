@@ -115,9 +115,7 @@ class OpenLog:
 
         Where nothing but checkpoints says who wrote, one is signed.
         """
-        if not waits and (self._turn.is_interrupted or self._signs.is_interrupted):
-            self._turn.settle()
-            self._signs.settle()
+        if not waits and (self._turn.is_locked_here or self._signs.is_locked_here):
             return False
         while not self._is_written_out():
             if not waits:
@@ -167,9 +165,8 @@ class OpenLog:
 
     def close(self) -> None:
         """Sign the stream as closed, and let go of it. After a failure it can be called again."""
-        for turn in (self._turn, self._signs):
-            turn.settle()
-            turn.require_not_interrupted()
+        self._turn.require_free()
+        self._signs.require_free()
         with self._lock:
             self._is_closing, self.is_told, self.most_fresh = True, False, 0
             self._written_due.notify_all()
@@ -209,8 +206,8 @@ class OpenLog:
 
     def _is_written_out(self) -> bool:
         """Write what waits and put it on disk; return False where it has to wait for the next file."""
-        self._turn.settle()
         self._signs.settle()
+        self._turn.require_free()
         with self._lock, self._turn:
             self._require_open()
             if self._signed.is_ended:
@@ -378,10 +375,8 @@ class OpenLog:
         return self._wants_rotation or self._signed.is_ended or self._ended.has_work or self._is_checkpoint_due()
 
     def _signing_pause_s(self, now: float) -> float:
-        if self.is_broken:
-            return _IDLE_S
         at = now + _IDLE_S
-        if self._writer.sealer.number > self._writer.checkpointed:
+        if not self.is_broken and self._writer.sealer.number > self._writer.checkpointed:
             at = min(at, max(self._checkpoint_at, self._asks_again_at))
         return max(0.001, self._rests_until - now, at - now if now >= self._rests_until else 0.0)
 

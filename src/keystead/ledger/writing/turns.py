@@ -41,10 +41,12 @@ class Turn:
 
     def settle(self) -> None:
         """End a turn that this thread was interrupted in while leaving it: called before the lock is taken."""
-        if self._holder is not None and self.is_interrupted and not self._is_held():
+        if self.is_interrupted and not self.is_locked_here:
             self._holder, self.is_broken = None, self._breaks
 
-    def _is_held(self) -> bool:
+    @property
+    def is_locked_here(self) -> bool:
+        """Whether this thread has the lock already."""
         try:
             self._held.notify(0)
         except RuntimeError:
@@ -60,7 +62,8 @@ class Turn:
         if self._breaks:
             _require_depth(_DEPTH)
         if self._holder is not None:
-            self.require_not_interrupted()
+            if self.is_interrupted:
+                raise self._in_use()
             # Who had it is gone from there, and was interrupted while leaving.
             self.is_broken = self._breaks
         if self.is_broken:
@@ -74,13 +77,20 @@ class Turn:
             self.is_broken = True
         self._holder = None
 
-    def require_not_interrupted(self) -> None:
-        """Raise ``StorageOperationError`` where this code interrupted a turn of its own thread."""
-        if self.is_interrupted:
-            raise StorageOperationError(
-                f"the log {self._name} is in use by what was interrupted here, as by a signal's handler: append to it, "
-                "and do anything else when that has returned"
-            )
+    def require_free(self) -> None:
+        """Settle, and raise ``StorageOperationError`` where this code interrupted its own thread with the lock taken.
+
+        Called before another thread is waited for: that one may need the lock to go on, and would never get it.
+        """
+        self.settle()
+        if self.is_locked_here:
+            raise self._in_use()
+
+    def _in_use(self) -> StorageOperationError:
+        return StorageOperationError(
+            f"the log {self._name} is in use by what was interrupted here, as by a signal's handler: append to it, "
+            "and do anything else when that has returned"
+        )
 
     def require_whole(self) -> None:
         """Raise ``StorageOperationError`` where a turn was left halfway."""
