@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, StorageOperationError
+from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, KMSError, StorageOperationError
 from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.tlog.key_file import ed25519_key
 from keystead.ledger.writing.retaining import MOST_FILES, merged
 from keystead.ledger.writing.sealed_file import SealedFile
+from keystead.runtime.loop import background_loop
 from keystead.testing import FakeKMS
-from tests.ledger.files import opened, until, verified
+from tests.ledger.files import opened, payloads, until, verified
 
 
 def test_a_log_has_one_writer_although_the_file_of_its_lock_was_deleted(path: Path, kms: FakeKMS) -> None:
@@ -137,6 +138,30 @@ def test_a_forked_child_that_appends_nothing_begins_no_log(path: Path, kms: Fake
     assert in_a_child(child) == 7
     log.close()
     assert list(path.parent.glob("app-*")) == []
+
+
+def test_what_the_loop_of_a_forked_child_logs_is_kept_until_its_log_is_open(path: Path, kms: FakeKMS) -> None:
+    log = opened(path, kms)
+
+    async def logs() -> None:
+        log.append(b'"kept"')
+        with pytest.raises(InvalidInputError):
+            log.append(b"not JSON")
+
+    def child() -> int:
+        background_loop.run(logs())
+        was_flushed = log.flush(waits=False)
+        kms.fail_always()
+        with pytest.raises(KMSError):
+            log.close()
+        kms.heal()
+        log.close()
+        return 7 if log.is_closed and not was_flushed else 0
+
+    assert in_a_child(child) == 7
+    log.close()
+    (own,) = (each for each in path.parent.glob("app-*") if each.suffix == ".log")
+    assert payloads(own) == ["kept"]
 
 
 def test_a_log_whose_file_was_deleted_acknowledges_nothing_more(path: Path, kms: FakeKMS) -> None:

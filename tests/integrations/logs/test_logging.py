@@ -7,6 +7,7 @@ import json
 import logging
 import logging.config
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,6 +256,30 @@ def test_a_child_waits_for_no_opening_of_its_parents(path: Path, kms: FakeKMS, l
     handler.open()
     handler.flush()
     assert [entry["message"] for entry in entries(path)] == ["of the child", "of the parent"]
+
+
+def test_a_kms_that_logs_while_a_child_opens_its_log_does_not_wait_for_it(
+    path: Path, kms: FakeKMS, logger: logging.Logger
+) -> None:
+    class Talking(Asking):
+        async def encrypt(self, *given: Any, **named: Any) -> Any:
+            await asyncio.to_thread(logger.error, "asked by another thread")
+            return await super().encrypt(*given, **named)
+
+    log = SealedFile(path, stream=STREAM, kms=Talking(kms, logger), key_id="audit")
+    logger.addHandler(SealedHandler(log))
+    child = os.fork()
+    if not child:
+        signal.alarm(60)  # ends a child that waits for itself
+        try:
+            logger.info("first")
+            log.close()
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    log.close()
+    (own,) = path.parent.glob("app-*.log")
+    assert [entry["message"] for entry in entries(own)] == ["asked by another thread", "asked", "first"]
 
 
 def test_the_logs_own_troubles_are_not_written_into_it(path: Path, kms: FakeKMS) -> None:

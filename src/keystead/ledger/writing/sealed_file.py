@@ -23,6 +23,7 @@ from keystead.ledger.format.session_source import ChainedSessions, KmsSessions, 
 from keystead.ledger.reading.policy import TrustPolicy
 from keystead.ledger.tlog.checkpoint_signers import CheckpointSigner, name_for
 from keystead.ledger.tlog.checkpoint_signers_kms import KmsCheckpointSigner
+from keystead.ledger.writing.early_records import EarlyRecords
 from keystead.ledger.writing.open_log import OpenLog
 from keystead.ledger.writing.options import Fsync, LogOptions
 from keystead.ledger.writing.sealer import BEGINNINGS
@@ -34,6 +35,7 @@ from keystead.providers.registry import open_provider
 from keystead.providers.uri import ProviderSettings
 from keystead.runtime import fork
 from keystead.runtime.clock import SystemClock
+from keystead.runtime.loop import background_loop
 
 _LARGE_BYTES: Final = 1 << 12
 """A record of this size takes the log's lock, and everything before it to the disk."""
@@ -115,7 +117,7 @@ class SealedFile:
         self._quorum = require_quorum(quorum, self._options.witnesses)
         self._source = source_of(kms, key_id)
         self._is_closed = self._is_child = False
-        self._opens = Turn(Path(path).name, breaks=False)
+        self._opens, self._early = Turn(Path(path).name, breaks=False), EarlyRecords()
         self._own_signer = KmsCheckpointSigner.open(signer, name_for(stream)) if isinstance(signer, str) else None
         signs = signer if not isinstance(signer, str) else self._own_signer
         try:
@@ -170,8 +172,13 @@ class SealedFile:
             InvalidInputError: it cannot be a record; ``append_text`` takes any text.
             StorageOperationError: the disk has taken nothing for too long; the record was not taken.
             SystemShutdownError: the log was closed.
+            KMSError: in a child of a fork, whose log this begins, the KMS gives no session key. While another thread
+                opens it, and on the loop that calls the KMS, a record is kept instead, for whoever opens it.
         """
-        log = self._ready or self._live()
+        log = self._ready
+        if log is None:
+            self.append_many([record])
+            return
         # Here and not in the log: another call would cost as much as all of this.
         is_small = record.__class__ is bytes and 0 < len(record) < _LARGE_BYTES and len(log.fresh) < log.most_fresh
         if is_small and record[0] in BEGINNINGS and LINE_END not in record and NUL not in record:
@@ -183,7 +190,7 @@ class SealedFile:
 
     def append_many(self, records: Iterable[bytes]) -> None:
         """Append JSON values, all or none of them; errors as ``append``."""
-        self._live().append_many(list(records))
+        self._appends().append_many(list(records))
 
     def append_text(self, text: str) -> None:
         """Append any text, as a JSON string; errors as ``append``."""
@@ -206,8 +213,9 @@ class SealedFile:
                 then the log is broken, takes no more, and has to be closed and opened anew.
             KMSError: records are sealed without a key, and the signing key's KMS does not sign.
         """
-        if self._is_child and not self._is_closed:
-            return True  # nothing was appended here: what is the parent's is written there
+        if self._is_child and not self._is_closed and (self._early.is_empty or not waits):
+            # What is the parent's is written there. Where records wait for a log, it is opened for them.
+            return self._early.is_empty
         return self._live().flush(waits=waits)
 
     def checkpoint(self) -> bytes:
@@ -253,9 +261,10 @@ class SealedFile:
         """
         if self._is_closed:
             return
-        if self._is_child:
+        if self._is_child and self._early.is_empty:
             self._is_closed, self._ready = True, None
             return
+        self._live()
         try:
             self._log.close()
         finally:
@@ -267,6 +276,11 @@ class SealedFile:
         self._source.close()
         if self._own_signer is not None:
             self._own_signer.close()
+
+    def _appends(self) -> OpenLog | EarlyRecords:
+        """Return what takes records: the log, or what keeps them where this thread must not wait for a log to open."""
+        is_kept = self._is_child and not self._is_closed and (self._early.is_awaited or background_loop.is_here)
+        return self._early if is_kept else self._live()
 
     def _live(self) -> OpenLog:
         if self._is_closed:
@@ -288,13 +302,18 @@ class SealedFile:
                     "bytes that a name may have: give the log a shorter one"
                 )
             path = parent.path.with_name(f"{parent.path.stem}-{name}{parent.path.suffix}")
-            self._log = OpenLog(path, stream, self._source, parent.signer, self._options)
-            self._is_child, self._ready = False, self._log
+            self._early.is_awaited = True
+            try:
+                log = OpenLog(path, stream, self._source, parent.signer, self._options)
+            finally:
+                self._early.is_awaited = False
+            self._early.hand_over(log)
+            self._log, self._is_child, self._ready = log, False, log
 
     def _in_child(self) -> None:
         # Nothing of the parent's is written here: neither what waited there, nor into its files.
         self._log.forget()
-        self._opens = Turn(self._log.path.name, breaks=False)
+        self._opens, self._early = Turn(self._log.path.name, breaks=False), EarlyRecords()
         self._is_child, self._ready = True, None
 
 
