@@ -38,7 +38,27 @@ def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_before_the_call_r
     replace_file(path, b"new", mode=0o600)
     assert path.read_bytes() == b"new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert calls == [("sync", f"kept.{os.getpid()}.new"), ("replace", "kept"), ("sync", tmp_path.name)]
+    staged = calls[0][1]
+    assert staged.startswith("kept.")
+    assert staged.endswith(".new")
+    assert calls == [("sync", staged), ("replace", "kept"), ("sync", tmp_path.name)]
+
+
+def test_a_file_that_two_replace_at_once_is_one_of_theirs_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync = tmp_path / "kept", os.fsync
+
+    def overtaken(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        replace_file(path, b"overtakes, and is longer")
+        assert path.read_bytes() == b"overtakes, and is longer"
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", overtaken)
+    replace_file(path, b"was overtaken")
+    assert path.read_bytes() == b"was overtaken"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_that_cannot_be_replaced_stays_and_leaves_nothing_beside_it(

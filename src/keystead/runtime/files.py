@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes, *, mode: int = 0o666) -> None:
     """Put a file in the place of another, or of none. A crash leaves one of the two, whole; errors as of the disk.
 
+    Of several who do so at once the last one's file stays.
+
     Args:
         mode: of the new file, less what the process masks.
     """
     target = Path(path)
-    staged = target.with_name(f"{target.name}.{os.getpid()}.new")
+    # Of a name of its own: another thread, or a process of another container, may have the same number.
+    staged = target.with_name(f"{target.name}.{secrets.token_hex(8)}.new")
     try:
-        file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(file, "wb") as opened:
             opened.write(content)
             opened.flush()
