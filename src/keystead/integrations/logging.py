@@ -162,12 +162,15 @@ class SealedHandler(logging.Handler):
             return
         try:
             text = self.format(record)
-            if self._is_early(record, text):
-                return
-            self.open()
-            # Unless another thread opens it just now.
-            if not self._is_early(record, text):
-                self._seal(self.log, record, text)
+            # Once it is open it stays so, and nobody waits for anything.
+            if self._log is None:
+                if self._is_early(record, text):
+                    return
+                self.open()
+                # Unless another thread opens it just now.
+                if self._is_early(record, text):
+                    return
+            self._seal(self.log, record, text)
         except Exception:
             if self._raises:
                 raise
@@ -182,13 +185,14 @@ class SealedHandler(logging.Handler):
         """Close the log, if the handler opened it. Each record that waited for one that never opened is an error."""
         is_settled = self._opening.acquire(timeout=CLOSE_WITHIN_S)
         try:
-            for record, _ in self._taken():
-                self._tell(record, SystemShutdownError("the log could not be opened, and this record is not sealed"))
             if self._path is not None and self._log is not None:
                 self._log.close()
         finally:
             if is_settled:
                 self._opening.release()
+            # From here on none is kept any more, unless the log is opened after all.
+            for record, _ in self._taken():
+                self._tell(record, SystemShutdownError("the log could not be opened, and this record is not sealed"))
             super().close()
 
     def _is_early(self, record: logging.LogRecord, text: str) -> bool:

@@ -211,6 +211,29 @@ def test_records_that_waited_for_a_log_that_was_never_opened_are_told_of(
     assert capsys.readouterr().err == ""
 
 
+def test_what_is_logged_while_a_log_that_never_opened_is_closed_is_told_of(
+    path: Path,
+    kms: FakeKMS,
+    logger: logging.Logger,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kms.fail_always()
+    handler = handler_for(path, kms)
+    logger.addHandler(handler)
+    taken = handler._taken
+
+    def overtaken() -> list[tuple[logging.LogRecord, str]]:
+        found = taken()
+        monkeypatch.undo()
+        logger.info("late")
+        return found
+
+    monkeypatch.setattr(handler, "_taken", overtaken)
+    handler.close()
+    assert "Message: 'late'" in capsys.readouterr().err
+
+
 def test_one_early_record_that_cannot_be_sealed_does_not_take_the_others_with_it(
     path: Path, kms: FakeKMS, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
