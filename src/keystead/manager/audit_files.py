@@ -30,6 +30,7 @@ from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.model import utc_text
 from keystead.model.counts import counted
 from keystead.ports import AuditFilter, AuditLogRow, KeyStore, UnitOfWork
+from keystead.runtime.files import sync_folder
 
 NAME: Final = "audit.log"
 PAGE: Final = 2000
@@ -294,11 +295,7 @@ def _settle(staged: Path, path: Path, digest: bytes, *, compress: bool) -> None:
             if there.exists() and not _is_of(there, digest):
                 raise _occupied(there)
     os.replace(staged, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _digest(path: Path, *, compress: bool) -> bytes:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keystead.errors import ConfigurationError
+from keystead.runtime.files import sync_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -94,11 +96,7 @@ def _make(path: str, make: Callable[[], Any]) -> bytes:
             os.link(staged, path)
         except FileExistsError:
             return _read(path) or content
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(Path(path).parent)
     finally:
         os.unlink(staged)
     return content

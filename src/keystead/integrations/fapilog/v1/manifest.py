@@ -23,6 +23,7 @@ from keystead.integrations.fapilog.v1.records import (
     parse_object,
     shown,
 )
+from keystead.runtime.files import replace_file
 
 VERSION: Final = "1.0"
 MAX_BYTES: Final = 1 << 20
@@ -159,12 +160,7 @@ def write_manifest(
         manifest["continues_from"] = before
     manifest["signature"] = b64url_encode(_signature(signed_bytes(manifest), key, algo))
     target = Path(f"{os.fspath(path)}{SUFFIX}")
-    staged = target.with_name(f"{target.name}.new")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(manifest))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, target)
+    replace_file(target, json.dumps(manifest).encode())
     return target
 
 
