@@ -204,8 +204,8 @@ class SealedFile:
         Where records are sealed without a key, a checkpoint is signed over them before it returns.
 
         Args:
-            waits: False returns False where a signature by a KMS would have to be waited for: for code that the KMS's
-                own client may call.
+            waits: False returns False where a signature by a KMS would have to be waited for, or the log of a forked
+                child to be opened, or this code has interrupted the log: for code that the KMS's own client may call.
 
         Raises:
             StorageOperationError: the disk does not take it. It is kept, and written by a later attempt, unless the
