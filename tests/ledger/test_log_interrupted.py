@@ -15,6 +15,7 @@ import pytest
 
 from keystead.errors import StorageOperationError, SystemShutdownError
 from keystead.ledger import SealedFile
+from keystead.ledger.writing.turns import Turn
 from keystead.testing import FakeKMS
 from tests.ledger.files import opened, payloads, verified
 
@@ -117,6 +118,17 @@ def test_what_interrupts_a_thread_that_has_the_lock_waits_for_none_that_needs_it
     assert outcomes == [False, True, True, True, True]
     log.close()
     assert (payloads(path), verified(path, kms, policy, expect_closed=True).valid) == (["meanwhile"], True)
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_no_turn_is_taken_within_itself(breaks: bool) -> None:
+    turn = Turn("app.log", breaks=breaks)
+    with turn.lock, turn:
+        with turn.lock, pytest.raises(StorageOperationError, match="in use by what was interrupted"), turn:
+            pytest.fail("it was taken")
+        assert turn.is_interrupted
+    turn.require_free()
+    turn.require_whole()
 
 
 class Interrupting:
