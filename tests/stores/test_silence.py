@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 
 import pytest
 from sqlalchemy import URL, make_url
@@ -78,7 +79,10 @@ async def line(postgres_url: str) -> AsyncIterator[tuple[Line, str]]:
     await network.close()
 
 
-@pytest.mark.parametrize(("where", "is_writing"), [("before", False), ("within", False), ("at the end", True)])
+@pytest.mark.parametrize(
+    ("where", "is_writing"),
+    [("before", False), ("within", False), ("at a part", True), ("within a part", True), ("at the end", True)],
+)
 async def test_a_server_that_does_not_answer_is_unavailable(
     line: tuple[Line, str], monkeypatch: pytest.MonkeyPatch, where: str, is_writing: bool
 ) -> None:
@@ -94,7 +98,10 @@ async def test_a_server_that_does_not_answer_is_unavailable(
             if where == "within":
                 network.go_silent()
                 await work.state()
-            network.go_silent()
+            if where == "at a part":
+                network.go_silent()
+            async with work.savepoint() if "part" in where else nullcontext():
+                network.go_silent()
     await store.aclose()
 
 

@@ -189,16 +189,19 @@ class Statements:
         if self._failure is not None:
             raise self._failure
         with ours_only():
-            nested = await self._connection.begin_nested()
+            async with _patience(self._connection):
+                nested = await self._connection.begin_nested()
         try:
             yield
         except BaseException:
             with ours_only():
-                await nested.rollback()
+                async with _patience(self._connection):
+                    await nested.rollback()
             self._failure = None
             raise
         with ours_only():
-            await nested.commit()
+            async with _patience(self._connection):
+                await nested.commit()
 
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         return postgresql.insert(table) if self._connection.dialect.name == "postgresql" else sqlite.insert(table)
