@@ -21,6 +21,7 @@ from keystead.errors import StorageOperationError, StoreFullError
 from keystead.model import utc_text
 from keystead.ports import SeenState
 from keystead.runtime import fork
+from keystead.runtime.files import sync_folder
 
 log = logging.getLogger("keystead.stores")
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -123,7 +124,7 @@ class FileJournal:
         finally:
             os.close(descriptor)
         if is_new:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         self._catch_up(store_id)
 
     def _catch_up(self, store_id: str) -> None:
@@ -168,12 +169,3 @@ class FileJournal:
 
 def _unusable(exc: OSError) -> StorageOperationError:
     return StorageOperationError(f"the state folder cannot be used ({type(exc).__name__}); check its path and rights")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the name of a new file in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
