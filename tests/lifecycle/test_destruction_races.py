@@ -103,3 +103,18 @@ async def test_a_source_that_is_declared_while_the_others_are_looked_through_kee
             await (await destruction_of(km)).run_due()
         assert (await world.rows("default"))[0].state is S.PENDING_DESTROY
         assert len(await (await destruction_of(km)).run_due()) == 1
+
+
+async def test_the_days_until_a_destruction_are_counted_from_when_its_sources_have_been_looked_through(
+    world: World, clock: FakeClock
+) -> None:
+    async def looked_through(use: KeyUse, key_ids: Collection[int], /) -> Mapping[int, int]:
+        clock.advance(DAY)
+        return {}
+
+    async with world.open(key_sources={"people": looked_through}) as km:
+        async with world.store.transaction() as work:
+            await work.declare_use(KeyUse("people", "default", "app:people"))
+        key = await replaced(km, world)
+        pending = await (await destruction_of(km)).schedule(key.id, wait=7 * DAY)
+        assert pending.destroy_after == clock.now() + 7 * DAY

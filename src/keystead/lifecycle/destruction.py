@@ -16,6 +16,7 @@ from keystead.errors import (
     KeyStateError,
     KMSError,
 )
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.states import require_transition
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, utc_text
@@ -75,7 +76,7 @@ class Destruction:
             key = await _get(work, key_id)
             require_transition(key, DataKeyState.PENDING_DESTROY)
             await self._require_seen_by_all(work, key)
-            uses, now = await work.key_uses(key.keyring), await store_time(work)
+            uses = await work.key_uses(key.keyring)
         if key.legacy_version is not None and not without_sources:
             raise KeyStateError(
                 f"data key {key.id} was imported, and what it encrypted names {key.legacy_version!r} instead of its "
@@ -92,7 +93,7 @@ class Destruction:
             DataKeyState.PENDING_DESTROY,
             "key.schedule_destroy",
             (DataKeyState.DECRYPT_ONLY, DataKeyState.DISABLED),
-            destroy_after=now + wait,
+            wait=wait,
         )
 
     async def run_due(self) -> list[KeyRecord]:
@@ -119,15 +120,11 @@ class Destruction:
         return destroyed
 
     async def _due(self) -> list[KeyRecord]:
-        due: list[KeyRecord] = []
         async with self._s.store.reading() as work:
             if (await work.state()).restored:
                 return []
-            now, after = await store_time(work), 0
-            while page := await work.keys(states={DataKeyState.PENDING_DESTROY}, after_id=after):
-                due += [key for key in page if _is_due(key, now)]
-                after = page[-1].id
-        return due
+            now = await store_time(work)
+            return await all_keys(work, states={DataKeyState.PENDING_DESTROY}, only=lambda key: _is_due(key, now))
 
     async def destroy_now(self, key: KeyRecord, *, scanned: Sequence[KeyUse] | None = None) -> KeyRecord:
         """Erase the wrapped key of a row and leave its tombstone, remembered outside the database as well.
@@ -154,6 +151,7 @@ class Destruction:
         *,
         read: KeyRecord | None = None,
         scanned: Sequence[KeyUse] | None = None,
+        wait: timedelta | None = None,
         **columns: object,
     ) -> KeyRecord:
         async with self._s.store.transaction() as work:
@@ -176,7 +174,9 @@ class Destruction:
             if key.purpose is KeyringPurpose.WRAP and target is not DataKeyState.DECRYPT_ONLY:
                 await self._require_wraps_nothing(work, key)
             details: dict[str, Detail] = {"version": key.version}
-            if isinstance(due := columns.get("destroy_after"), datetime):
+            if wait is not None:
+                # From now, and not from when its sources began to be looked through.
+                due = columns["destroy_after"] = await store_time(work) + wait
                 details["destroy_after"] = utc_text(due)
             await self._s.audit.record(work, AuditEvent(action, key.keyring, key.id, details))
             changed = await work.change_key(key_id, key.state, state=target, published_epoch=epoch, **columns)
