@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from keystead.errors import InvalidInputError, KeyNotFoundError, KeyStateError
 from keystead.lifecycle.destruction import DEFAULT_WAIT
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.rewrap import RewrapReport
 from keystead.manager.handle import KeyringHandle
 from keystead.manager.manager import STREAM_ALGORITHM, KeyManager
@@ -120,7 +121,7 @@ async def find_key(km: KeyManager, reference: str) -> DataKeyInfo:
     async with session.surroundings.store.reading() as work:
         if slash:
             await _get_keyring(work, keyring)
-            rows = [row for row in await _all_keys(work, keyring) if row.version == int(version)]
+            rows = await all_keys(work, keyring=keyring, only=lambda row: row.version == int(version))
             row = rows[0] if rows else None
         else:
             row = await work.find_key(int(reference)) if int(reference) < 2**63 else None
@@ -275,7 +276,7 @@ async def store_status(km: KeyManager) -> StoreStatus:
         state = await work.state()
         nodes = await work.live_nodes()
         keyrings = await _all_keyrings(work)
-        rows = await _all_keys(work, None)
+        rows = await all_keys(work)
     wraps = [row for row in rows if row.purpose is KeyringPurpose.WRAP and row.state is not DataKeyState.DESTROYED]
     keks = Counter((row.kek_provider or "", row.kek_key_id or "", row.kek_version) for row in wraps)
     pending = [row for row in rows if row.state is DataKeyState.PENDING_DESTROY]
@@ -324,15 +325,6 @@ async def _get_keyring(work: UnitOfWork, name: str) -> KeyringRecord:
     if record is None:
         raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
     return record
-
-
-async def _all_keys(work: UnitOfWork, keyring: str | None) -> list[KeyRecord]:
-    rows: list[KeyRecord] = []
-    while True:
-        page = await work.keys(keyring=keyring, after_id=rows[-1].id if rows else 0, limit=PAGE)
-        rows += page
-        if len(page) < PAGE:
-            return rows
 
 
 async def _all_keyrings(work: UnitOfWork) -> list[KeyringRecord]:

@@ -7,15 +7,15 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from keystead.errors import KMSError
 from keystead.ledger.audit.keys import KeyringSigner, StateKeys
 from keystead.ledger.audit.verifying import TrailReader
 from keystead.ledger.reading.policy import TrustedKey, TrustedSigner
+from keystead.lifecycle.key_pages import all_keys
 from keystead.manager.assembly import provider_from_uri
 from keystead.model import WRAP_KEYRING, KeyRecord
-from keystead.ports import UnitOfWork
 
 if TYPE_CHECKING:
     from keystead.manager.auditing import Auditing
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from keystead.manager.session import Session
 
 log = logging.getLogger("keystead.audit")
-
-PAGE: Final = 1000
 
 
 @asynccontextmanager
@@ -51,7 +49,7 @@ async def trail_reader(manager: ManagerCore, auditing: Auditing, archive: Sequen
 
 async def _load_all(session: Session) -> list[KeyRecord]:
     async with session.surroundings.store.reading() as work:
-        rows = await _wrap_rows(work)
+        rows = await all_keys(work, keyring=WRAP_KEYRING)
     for row in rows:
         if row.state.can_decrypt:
             try:
@@ -59,13 +57,6 @@ async def _load_all(session: Session) -> list[KeyRecord]:
             except KMSError as exc:
                 log.warning("a WRAP key that entries may be under does not open: %s", exc.code)
     await session.live.uses.loaded(WRAP_KEYRING)
-    return rows
-
-
-async def _wrap_rows(work: UnitOfWork) -> list[KeyRecord]:
-    rows: list[KeyRecord] = []
-    while page := await work.keys(keyring=WRAP_KEYRING, after_id=rows[-1].id if rows else 0, limit=PAGE):
-        rows += page
     return rows
 
 

@@ -19,6 +19,7 @@ from keystead.errors import (
     SchemaVersionError,
     StoreNotFoundError,
 )
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.surroundings import NoJournal
 from keystead.lifecycle.wrapping import KekWrapper
 from keystead.manager.audit_status import status_of
@@ -28,7 +29,6 @@ from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, StoreState, 
 from keystead.model.counts import counted
 from keystead.ports import Clock, KeyStore, NodeRecord, StateJournal
 
-PAGE: Final = 1000
 AT_ONCE: Final = 8
 """How many WRAP keys are unwrapped at the same time."""
 TOLD: Final = 5
@@ -106,15 +106,10 @@ class StoreExamination:
         await self._it.store.open()
 
     async def _contents(self) -> _Contents:
-        rows: list[KeyRecord] = []
         async with self._it.store.reading() as work:
             state, nodes = await work.state(), await work.live_nodes()
-            while True:
-                page = await work.keys(after_id=rows[-1].id if rows else 0, limit=PAGE)
-                rows += page
-                if len(page) < PAGE:
-                    break
-        return _Contents(state, [row for row in rows if row.state is not DataKeyState.DESTROYED], nodes)
+            rows = await all_keys(work, only=lambda row: row.state is not DataKeyState.DESTROYED)
+        return _Contents(state, rows, nodes)
 
     async def _examine(self, contents: _Contents) -> None:
         if contents.state.restored:

@@ -29,13 +29,14 @@ from keystead.ledger.audit.audited_store import AuditedStore
 from keystead.ledger.audit.trail import Trail
 from keystead.lifecycle.creation import restored_error
 from keystead.lifecycle.kek_watch import KekWatch
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import Lifecycle
 from keystead.manager.audit_mark import AuditMark
 from keystead.manager.auditing import Auditing, AuditWish
-from keystead.model import DataKeyInfo, KeyRecord, KeyringPurpose
+from keystead.model import DataKeyInfo, KeyringPurpose
 from keystead.ports import SourceScanner
 
 log = logging.getLogger("keystead.manager")
@@ -307,10 +308,8 @@ class Session:
 
     async def versions(self, name: str) -> list[DataKeyInfo]:
         """Return every version of a keyring, oldest first."""
-        rows: list[KeyRecord] = []
         async with self._s.store.reading() as work:
-            while page := await work.keys(keyring=name, after_id=rows[-1].id if rows else 0):
-                rows += page
+            rows = await all_keys(work, keyring=name)
         return sorted((DataKeyInfo.from_record(row) for row in rows), key=lambda info: info.version)
 
     def index_key(self) -> bytes:
