@@ -146,8 +146,9 @@ class KeyReadRows(Statements):
 class KeyWriteRows(KeyReadRows):
     """Changes keyrings and data keys; ``keystead.ports.KeyWrites``.
 
-    The epoch's row stays locked from its first bump to the end of the transaction. Lock a keyring before that, never
-    after, or two transactions may wait for each other; the database then ends one with ``ConflictError``.
+    The epoch's row stays locked from its first bump, or ``state(lock=True)``, to the end of the transaction. Lock a
+    keyring before that, never after, or two transactions may wait for each other; the database then ends one with
+    ``ConflictError``.
     """
 
     def __init__(self, connection: AsyncConnection, *, is_writing: bool) -> None:
