@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from keystead.errors import KeyInUseError, KeyStateError, StoreRestoredError
+from keystead.manager import admin
 from keystead.model import WRAP_KEYRING, DataKeyState
 from keystead.stores.schema import migrate
 from keystead.stores.sql import SqlKeyStore
@@ -168,6 +169,19 @@ async def test_a_destruction_that_is_being_put_off_is_not_carried_out(postgres: 
         with pytest.raises(KeyStateError, match="changed meanwhile"):
             await destroying
         assert (await postgres.rows("default"))[0].wrapped_key is not None
+
+
+async def test_no_source_is_declared_while_a_destruction_that_has_looked_at_them_is_being_committed(
+    postgres: World, postgres_url: str
+) -> None:
+    async with postgres.open() as km:
+        async with postgres.store.transaction() as work:
+            await work.bump_epoch()
+            assert await work.key_uses("default") == []
+            declaring = asyncio.create_task(admin.declare_use(km, "default", "people", "app:people"))
+            await until_it_waits(postgres_url, declaring)
+            assert not declaring.done()
+        await declaring
 
 
 async def test_no_keyring_is_made_in_a_store_that_is_being_marked_as_restored(

@@ -182,7 +182,7 @@ class KeyUseRows(Protocol):
         """Return the declared sources of a keyring, or of all."""
 
     async def declare_use(self, use: KeyUse) -> None:
-        """Declare or change a source."""
+        """Declare or change a source, once nobody is in the midst of destroying a key."""
 
     async def drop_use(self, keyring: str, name: str) -> bool:
         """Remove a declaration; False when absent."""

@@ -8,7 +8,7 @@ from keystead.errors import KeyNotFoundError
 from keystead.model.patterns import TENANT_PLACE, covers, is_pattern
 from keystead.ports import KeyUse
 from keystead.stores.records import as_record
-from keystead.stores.tables import key_uses, keyrings
+from keystead.stores.tables import key_uses, keyrings, store_state
 from keystead.stores.transaction import Statements
 
 
@@ -32,9 +32,12 @@ class KeyUseRows(Statements):
     async def declare_use(self, use: KeyUse) -> None:
         """Declare or change a source; its keyring is a pattern, or exists.
 
+        Waits for a transaction that is changing keys: it may be a destruction that has looked at the sources already.
+
         Raises:
             KeyNotFoundError: no such keyring.
         """
+        await self._first(select(store_state.c.epoch).with_for_update(read=True))
         if not is_pattern(use.keyring):
             named = select(keyrings.c.name).where(keyrings.c.name == use.keyring)
             if await self._first(named) is None:
