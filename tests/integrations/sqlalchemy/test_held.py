@@ -216,3 +216,24 @@ def test_a_value_that_its_column_would_hold_in_another_form_names_no_record_and_
                 sealed_rows(sqlite, model, [{**row, "body": "secret"}])
             assert session.execute(text("SELECT count(*) FROM papers")).scalar() == 0
         model.metadata.drop_all(sqlite)
+
+
+def test_a_row_key_stands_in_for_a_primary_key_that_names_no_record(engine: Engine, km: blocking.KeyManager) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Paper(Base):
+        __tablename__ = "papers"
+        key = Column(Prefixed, primary_key=True, autoincrement=False)
+        body: Mapped[str] = encrypted(record="keystead_row")
+        note: Mapped[str] = encrypted(record="keystead_row")
+
+    with pytest.raises(ConfigurationError, match="record='keystead_row' adds one"):
+        mapped(record=Prefixed)
+    with started(engine, km, Paper) as session:
+        session.add(paper := Paper(key="u1", body="secret", note="other"))
+        session.commit()
+        assert (paper.body, paper.note) == ("secret", "other")
+        found: Any = session.execute(select(Paper.body, Paper.keystead_row)).one()  # type: ignore[attr-defined]
+        assert isinstance(found.keystead_row, UUID)
+        assert found.body.decrypt(record=found.keystead_row) == "secret"

@@ -86,7 +86,7 @@ def encrypted(
         keyring, former_keyrings, index_keyring, encrypt_null, allow_envelopes: as in ``Field``.
         tenant: the column that says whose row it is.
         record: the column or columns that say which record a row is: the primary key where that is known before the
-            insert, else a random row key in a column ``keystead_row`` that is added.
+            insert, else a random row key in a column ``keystead_row`` that is added, as ``record="keystead_row"`` does.
         id: the name in the ciphertext, ``table.column`` unless given. Keep it when table or column are renamed.
         plaintext: the column of the same class that still holds values in clear, while a table is being encrypted:
             where there is no ciphertext it is read instead. Drop it when ``keystead.fields.reencrypt`` has come to its

@@ -60,7 +60,8 @@ def kind_of(encrypted: Column[Any], column: Column[Any]) -> type:
             if isinstance(plain, sqltype):
                 return kind
     raise ConfigurationError(
-        f"encrypted column {encrypted} is bound to {column}, which {trouble}; or name another by record= or tenant="
+        f"encrypted column {encrypted} is bound to {column}, which {trouble}; or name another by record= or tenant=. "
+        "record='keystead_row' adds one for the record, of random UUIDs"
     )
 
 

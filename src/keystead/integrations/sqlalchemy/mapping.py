@@ -63,7 +63,9 @@ def _constructed(mapper: Mapper[Any], class_: type[Any]) -> None:
 def _place(
     mapper: Mapper[Any], table: Table, column: Column[Any], sqltype: EncryptedBytes, declared: Declaration
 ) -> None:
-    record = declared.record or _primary_key(mapper, table) or (_row_key(mapper, table),)
+    record = declared.record or _primary_key(mapper, table) or (ROW_KEY,)
+    if record == (ROW_KEY,):
+        _add_row_key(mapper, table)
     columns = {each.name: each for each in table.c}
     for name in (*record, *filter(None, (declared.tenant,))):
         if name not in columns:
@@ -144,14 +146,14 @@ def _is_known(mapper: Mapper[Any], table: Table, column: Column[Any]) -> bool:
     return True
 
 
-def _row_key(mapper: Mapper[Any], table: Table) -> str:
+def _add_row_key(mapper: Mapper[Any], table: Table) -> None:
+    """Give a table its row key, unless it has one."""
     if ROW_KEY not in {column.name for column in table.c}:
         own = Column(ROW_KEY, Uuid, nullable=False, index=True, unique=True, default=uuid4)
         is_taken = mapper.inherits is not None and mapper.has_property(ROW_KEY)
         own.key = f"{ROW_KEY}_{table.name}" if is_taken else ROW_KEY
         table.append_column(own)
         mapper.add_property(own.key, own)
-    return ROW_KEY
 
 
 def _configured(mapper: Mapper[Any], class_: type[Any]) -> None:
