@@ -23,7 +23,7 @@ from keystead.integrations.sqlalchemy.commit import note_indexes
 from keystead.integrations.sqlalchemy.emptied import begin_emptying, end_emptying
 from keystead.integrations.sqlalchemy.place import Place, column_named, places_of
 from keystead.integrations.sqlalchemy.tokens import write_tokens
-from keystead.integrations.sqlalchemy.whose import note_sealed, whose_is
+from keystead.integrations.sqlalchemy.whose import forget_sealed, note_sealed, whose_is
 from keystead.integrations.sqlalchemy.window import clear_value, require_unique
 
 
@@ -62,6 +62,7 @@ def seal_changed(mapper: Mapper[Any], connection: Connection, state: InstanceSta
 def follow_insert(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
     """Write the words of an object that was inserted, and see that it is unique."""
     for place in places_of(mapper):
+        forget_sealed(connection, state.dict.get(place.key))
         if place.tokens is not None and place.key in state.dict:
             _write_tokens(place, connection, state)
             end_emptying(connection, place.field)
@@ -71,6 +72,7 @@ def follow_insert(mapper: Mapper[Any], connection: Connection, state: InstanceSt
 def follow_update(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
     """Replace the words of an object that was updated, and see that it is unique."""
     for place in places_of(mapper):
+        forget_sealed(connection, state.dict.get(place.key))
         if place.tokens is not None and place.key in state.committed_state:
             former = place.record_held(state, committed=True)
             if former != place.record_held(state, committed=False):

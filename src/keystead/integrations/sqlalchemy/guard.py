@@ -32,6 +32,10 @@ from keystead.integrations.sqlalchemy.window import Window
 _IN_SESSION = "load the objects and change them in a session"
 _SHOWS_NULL = "encrypts its NULLs too, and this statement would show one"
 _CURE = f"{_IN_SESSION}, or prepare the rows: sealed_rows(engine, Model, rows) for INSERT, sealed_updates for UPDATE"
+_OWNER_CURE = (
+    f"{_IN_SESSION}, or give the field's value along with sealed_updates; a statement that is only to find its rows by "
+    "that names it in WHERE, and not among the values"
+)
 
 
 def watch() -> None:
@@ -95,6 +99,7 @@ def _check_rows(
     """Refuse expressions, values in clear, and what leaves something behind that does not belong to its row."""
     names = names_of(column)
     place = getattr(column.type, "place", None)
+    hashes: list[tuple[list[str], set[str]]] = []
     for row in rows:
         if isinstance(place, Place) and place.window is not None:
             _check_window(statement, field, place.window, set(names), row)
@@ -106,7 +111,9 @@ def _check_rows(
             if field.encrypt_null and is_meant and (value is None or isinstance(value, Null)):
                 _raise(field, _SHOWS_NULL)
             if _is_ciphertext(value) and not field.encrypt_null:
-                _check_hashed(column, field, row)
+                # Once for all rows, but not for a table that is declared without them and gets no ciphertext.
+                hashes = hashes or _hash_columns(column, field)
+                _check_hashed(field, hashes, row)
             continue
         if not is_given:
             _check_owner(column.table, field, row.values.keys())
@@ -119,12 +126,16 @@ def _check_rows(
             _check_index(column, field, row)
 
 
-def _check_hashed(column: Column[Any], field: Field, row: Assignment) -> None:
+def _hash_columns(column: Column[Any], field: Field) -> list[tuple[list[str], set[str]]]:
+    """Return the two columns of each index that has any, and what a statement may call them."""
+    found = [[index.column(field.column, parity) for parity in (0, 1)] for index in field.indexes if not index.many]
+    return [(columns, _named(column.table, columns)) for columns in found]
+
+
+def _check_hashed(field: Field, hashes: Sequence[tuple[list[str], set[str]]], row: Assignment) -> None:
     """Refuse to insert a value that no search would find, and that could be there twice."""
-    present = {name for name, value in row.values.items() if not _is_null(value, row.sent)}
-    for index in field.indexes:
-        columns = [] if index.many else [index.column(field.column, parity) for parity in (0, 1)]
-        if columns and not present & _named(column.table, columns):
+    for columns, names in hashes:
+        if not any(name in row.values and not _is_null(row.values[name], row.sent) for name in names):
             _raise(field, f"is inserted by this statement, which has to write {' or '.join(columns)} too")
 
 
@@ -139,7 +150,7 @@ def _check_index(column: Column[Any], field: Field, row: Assignment) -> None:
 def _check_owner(table: FromClause, field: Field, names: AbstractSet[str]) -> None:
     """Refuse to change a record or a tenant under a ciphertext that stays."""
     if changed := [name for name in bound_to(field) if names & _named(table, (name,))]:
-        _raise(field, f"is bound to {', '.join(changed)}, which this statement changes alone")
+        _raise(field, f"is bound to {', '.join(changed)}, which this statement changes alone", _OWNER_CURE)
 
 
 def _check_emptied(connection: Connection, column: Column[Any], field: Field, row: Assignment) -> None:
@@ -210,6 +221,8 @@ def _name(column: Any) -> str:
 
 
 def _is_ciphertext(value: Any) -> bool:
+    if isinstance(value, SealedCiphertext):
+        return True
     return isinstance(value, bytes | bytearray | memoryview) and is_envelope(bytes(value))
 
 

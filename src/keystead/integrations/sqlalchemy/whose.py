@@ -79,9 +79,13 @@ class Bound(NamedTuple):
         value = row.find(self.names)
         if value is None and self.pinned:
             value = row.resolved(self.pinned[0])
-        if value is None or isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+        if value is None:
             return None
-        return record_text(as_held(self.kind, value))
+        if value.__class__ is not self.kind:
+            if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
+                return None
+            value = as_held(self.kind, value)
+        return record_text(value)
 
 
 def whose_is(record: object, tenant: str | None) -> Whose:
@@ -90,8 +94,13 @@ def whose_is(record: object, tenant: str | None) -> Whose:
 
 
 def note_sealed(connection: Connection, box: Encrypted[Any], whose: Whose) -> None:
-    """Remember whose value a flush sealed, until the next transaction begins."""
+    """Remember whose value a flush sealed, until its row is written or the next transaction begins."""
     notes_of(connection, _SEALED)[id(box)] = (box, whose)
+
+
+def forget_sealed(connection: Connection, box: object) -> None:
+    """Forget it, once its row is written: a transaction may write more rows than memory holds."""
+    notes_of(connection, _SEALED).pop(id(box), None)
 
 
 def _bounds(statement: ValuesBase, column: Column[Any], field: Field) -> list[Bound]:
