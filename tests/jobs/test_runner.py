@@ -14,7 +14,7 @@ from keystead.stores.memory import MemoryKeyStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import CountingStore
 
-TTL_S = 0.3
+TTL_S = 1.0
 
 
 @pytest.fixture
