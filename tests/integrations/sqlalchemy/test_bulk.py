@@ -276,3 +276,19 @@ def test_rows_that_are_sealed_in_mid_rotation_are_found_at_its_end(fresh: Applic
     assert fresh.binding.cipher(Person.email).index_versions == (2,)
     with fresh.session() as session:
         check(session)
+
+
+def test_a_statement_names_a_row_by_its_row_key_without_writing_it(app: Application) -> None:
+    people: Any = Person
+    with app.session() as session:
+        session.add(person := people(name="Ada", email="ada@example.org"))
+        session.commit()
+        given = {"id": person.id, "keystead_row": person.keystead_row, "profile": {"a": 1}}
+        (row,) = sealed_updates(app.engine, Person, [given])
+        with pytest.raises(InvalidInputError, match=r"is bound to keystead_row, .*that names it in WHERE"):
+            session.execute(update(Person), [row])
+        session.rollback()
+        found = update(Person).where(people.keystead_row == row["keystead_row"])
+        session.execute(found.values(profile=row["profile"]))
+        session.commit()
+        assert (person.email, person.profile) == ("ada@example.org", {"a": 1})

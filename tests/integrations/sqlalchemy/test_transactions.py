@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from keystead.errors import InvalidInputError, StaleViewError
+from keystead.integrations.sqlalchemy.notes import notes_of
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Letter, Person
 
@@ -125,3 +126,13 @@ def test_a_savepoint_that_failed_lets_no_later_statement_empty_a_column(app: App
             session.flush()
         with pytest.raises(InvalidInputError, match="leaves the rows of its words"):
             session.execute(update(Person).values(note=None))
+
+
+def test_nothing_is_kept_of_the_rows_that_a_flush_wrote(app: Application) -> None:
+    with app.session() as session:
+        session.add(letter := Letter(body=b"x"))
+        session.flush()
+        letter.body = b"y"
+        session.flush()
+        assert letter.body == b"y"
+        assert notes_of(session.connection(), "sealed") == {}
