@@ -13,7 +13,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 from keystead import blocking
 from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.integrations.sqlalchemy import Encrypted, bind, encrypted, sealed_rows, sealed_updates
-from keystead.integrations.sqlalchemy.notes import notes_of
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Base, Letter, Order, Person
 
@@ -387,27 +386,3 @@ def test_what_was_sealed_is_not_inserted_by_an_engine_without_keys(app: Applicat
             connection.execute(insert(LETTERS), {"id": row["id"], "content": content, "content_exact_1": b"x"})
     with Session(unbound) as session:
         session.execute(update(Person).values(name="x"))
-
-
-def test_nothing_is_kept_of_the_rows_that_a_flush_wrote(papers: Engine) -> None:
-    with Session(papers) as session:
-        session.add(paper := Paper(org="acme", body="secret", pin="1"))
-        session.flush()
-        paper.body = "other"
-        session.flush()
-        assert paper.body == "other"
-        assert notes_of(session.connection(), "sealed") == {}
-
-
-def test_a_statement_names_a_row_by_its_tenant_without_writing_it(papers: Engine) -> None:
-    with Session(papers) as session:
-        session.add(paper := Paper(org="acme", body="secret", pin="1"))
-        session.commit()
-        (row,) = sealed_updates(papers, Paper, [{"key": paper.key, "org": "acme", "body": "other"}])
-        with pytest.raises(InvalidInputError, match=r"field papers\.pin is bound to org, .*that names it in WHERE"):
-            session.execute(update(Paper), [row])
-        session.rollback()
-        found = update(Paper).where(Paper.key == row["key"], Paper.org == "acme")
-        session.execute(found.values(body=row["body"]))
-        session.commit()
-        assert (paper.body, paper.pin and paper.pin.decrypt()) == ("other", "1")
