@@ -13,6 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
+import stamina
+
 from keystead.manager import backup
 from soak import report
 from soak.figures import Figure, Setting
@@ -34,6 +36,8 @@ def main() -> int:
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     # What goes wrong on purpose is no news; what goes wrong otherwise is a figure.
     logging.disable(logging.CRITICAL)
+    # stamina tells structlog, where that is installed, and structlog writes between the figures.
+    stamina.instrumentation.set_on_retry_hooks([])
 
     outcomes = []
     with databases() as made, tempfile.TemporaryDirectory(prefix="ks-soak-") as first:

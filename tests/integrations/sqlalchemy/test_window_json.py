@@ -10,6 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from keystead import blocking
 from keystead.integrations.sqlalchemy import bind, encrypted
+from tests.integrations.sqlalchemy.windowed import before
 
 
 class Base(DeclarativeBase):
@@ -30,7 +31,7 @@ def test_a_value_in_clear_is_read_as_it_is(engine: Engine, km: blocking.KeyManag
     table = Note.__table__
     assert isinstance(table, Table)
     with engine.begin() as connection:
-        connection.execute(insert(table), [{"id": "a", "doc_plain": value}])
+        connection.execute(insert(before(table)), [{"id": "a", "doc_plain": value}])
     bind(engine, km, Base)
     with Session(engine) as session:
         held = session.scalars(select(Note)).one()
