@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from keystead.fields import Field
 from keystead.manager.manager import KeyManager
+from keystead.ports.rows import RowChange, RowKey
 from keystead.stores.engines import sync_engine
+from keystead.stores.rows import RowTable
 from keystead.stores.urls import parse_url
 
 EMAIL = Field("people", "email")
@@ -65,3 +68,15 @@ class Application:
 def address(number: int) -> str:
     """Return the e-mail address of a row."""
     return f"person{number}@example.org"
+
+
+def before_the_write(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Do ``action`` once, after the first batch was read and before it is written; later rows have not been read."""
+    waiting, write = [action], RowTable.swap
+
+    def swap(self: RowTable, changes: Sequence[RowChange], **how: Any) -> set[RowKey]:
+        if waiting:
+            waiting.pop()()
+        return write(self, changes, **how)
+
+    monkeypatch.setattr(RowTable, "swap", swap)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from keystead.fields import Exact, Field, Tokens, reencrypt
 from keystead.manager.manager import KeyManager
-from keystead.ports.rows import RowChange, RowKey
-from keystead.stores.rows import RowTable
 from tests.fakes.world import World
-from tests.fields.application import Application, address
+from tests.fields.application import Application, address, before_the_write
 
 PLAIN = Field("people", "email", record="row")
 INDEXED = replace(PLAIN, indexes=(Exact(),))
 MOVE = "UPDATE people SET id = 0 WHERE id = 20"
-SWAP = RowTable.swap
 
 
 async def fill(app: Application, km: KeyManager, field: Field, *, plaintext: bool = False) -> None:
@@ -45,18 +40,6 @@ async def fill(app: Application, km: KeyManager, field: Field, *, plaintext: boo
     )
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
-    """Do ``action`` once, while the first rows are about to be written and the last have not been read."""
-    waiting = [action]
-
-    def swap(self: RowTable, changes: Sequence[RowChange], **how: Any) -> set[RowKey]:
-        if waiting:
-            waiting.pop()()
-        return SWAP(self, changes, **how)
-
-    monkeypatch.setattr(RowTable, "swap", swap)
-
-
 async def test_a_rotation_of_the_index_key_does_not_end_over_a_row_whose_key_moved(
     world: World, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +47,7 @@ async def test_a_rotation_of_the_index_key_does_not_end_over_a_row_whose_key_mov
         await fill(app, km, INDEXED)
         await km.register_field(INDEXED, app.url)
         await km.rotate_index_key()
-        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        before_the_write(monkeypatch, lambda: app.run(MOVE))
         first = await reencrypt(km, app.url, INDEXED, batch_rows=3)
         assert (first.passed_by, first.indexed_version, first.finished_rotation) == (1, None, False)
         assert not first.is_complete
@@ -79,7 +62,7 @@ async def test_a_row_whose_key_moved_is_not_told_to_be_under_the_active_version(
     async with world.open() as km:
         await fill(app, km, PLAIN)
         await km.rotate_data_key(promote="now")
-        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        before_the_write(monkeypatch, lambda: app.run(MOVE))
         first = await reencrypt(km, app.url, PLAIN, batch_rows=3)
         assert (first.rewritten, first.passed_by, first.is_complete) == (19, 1, False)
         second = await reencrypt(km, app.url, PLAIN, batch_rows=3)
@@ -91,7 +74,7 @@ async def test_a_row_that_stayed_in_clear_is_counted(
 ) -> None:
     async with world.open() as km:
         await fill(app, km, PLAIN, plaintext=True)
-        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        before_the_write(monkeypatch, lambda: app.run(MOVE))
         first = await reencrypt(km, app.url, PLAIN, batch_rows=3, plaintext_column="plain")
         assert (first.rewritten, first.passed_by, first.is_complete) == (19, 1, False)
         assert (await reencrypt(km, app.url, PLAIN, plaintext_column="plain")).is_complete
@@ -104,7 +87,7 @@ async def test_a_row_without_token_rows_is_counted(
     field = replace(PLAIN, indexes=(Tokens(),))
     async with world.open() as km:
         await fill(app, km, field)
-        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        before_the_write(monkeypatch, lambda: app.run(MOVE))
         assert (await reencrypt(km, app.url, field, batch_rows=3)).passed_by == 1
         assert (await reencrypt(km, app.url, field, batch_rows=3)).is_complete
 
@@ -135,7 +118,7 @@ async def test_a_none_that_is_to_be_hidden_is_counted(
     async with world.open() as km:
         await fill(app, km, PLAIN)
         app.run("UPDATE people SET email = NULL WHERE row IN (1, 20)")
-        meanwhile(monkeypatch, lambda: app.run(MOVE))
+        before_the_write(monkeypatch, lambda: app.run(MOVE))
         first = await reencrypt(km, app.url, field, batch_rows=3)
         assert (first.rewritten, first.passed_by, first.is_complete) == (1, 1, False)
         assert (await reencrypt(km, app.url, field, batch_rows=3)).is_complete

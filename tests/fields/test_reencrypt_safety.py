@@ -8,22 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from keystead.fields import reencrypt, reencryptions
 from keystead.manager.manager import KeyManager
-from keystead.ports.rows import RowChange, RowKey
-from keystead.stores.rows import RowTable
 from tests.fakes.world import World
-from tests.fields.application import EMAIL, Application, address
+from tests.fields.application import EMAIL, Application, address, before_the_write
 from tests.fields.reencrypt_process import BATCH_ROWS, manager
 
 ROOT = Path(__file__).resolve().parents[2]
-SWAP = RowTable.swap
 
 
 def write(app: Application, km: KeyManager, number: int, value: str) -> None:
@@ -32,25 +27,13 @@ def write(app: Application, km: KeyManager, number: int, value: str) -> None:
     app.fill("UPDATE people SET email = :a, updated_at = 'now' WHERE id = :b", [(sealed, number)])
 
 
-def interfere(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
-    """Do ``action`` once, after a batch was read and before it is written."""
-    waiting = [action]
-
-    def swap(self: RowTable, changes: Sequence[RowChange], **how: Any) -> set[RowKey]:
-        if waiting:
-            waiting.pop()()
-        return SWAP(self, changes, **how)
-
-    monkeypatch.setattr(RowTable, "swap", swap)
-
-
 async def test_an_edit_between_reading_and_writing_wins(
     world: World, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world.open() as km:
         app.make_people(km, 10)
         await km.rotate_data_key(promote="now")
-        interfere(monkeypatch, lambda: write(app, km, 4, "edited@example.org"))
+        before_the_write(monkeypatch, lambda: write(app, km, 4, "edited@example.org"))
         report = await reencrypt(km, app.url, EMAIL)
         assert (report.rewritten, report.skipped, report.contended) == (9, 1, 1)
         ((blob, stamp),) = app.rows("SELECT email, updated_at FROM people WHERE id = 4")
@@ -64,7 +47,7 @@ async def test_an_edit_that_restores_an_old_ciphertext_is_brought_over_too(
         app.make_people(km, 10)
         old = km.field(EMAIL).encrypt("from a node that is behind", record=4)
         await km.rotate_data_key(promote="now")
-        interfere(monkeypatch, lambda: app.fill("UPDATE people SET email = :a WHERE id = 4", [(old,)]))
+        before_the_write(monkeypatch, lambda: app.fill("UPDATE people SET email = :a WHERE id = 4", [(old,)]))
         report = await reencrypt(km, app.url, EMAIL)
         assert (report.rewritten, report.contended, report.failed) == (10, 1, 0)
         (blob,) = app.rows("SELECT email FROM people WHERE id = 4")[0]
@@ -78,7 +61,7 @@ async def test_a_row_that_is_deleted_meanwhile_stays_deleted(
     async with world.open() as km:
         app.make_people(km, 10)
         await km.rotate_data_key(promote="now")
-        interfere(monkeypatch, lambda: app.run("DELETE FROM people WHERE id = 4"))
+        before_the_write(monkeypatch, lambda: app.run("DELETE FROM people WHERE id = 4"))
         report = await reencrypt(km, app.url, EMAIL)
         assert (report.rewritten, report.skipped, report.failed) == (9, 1, 0)
         assert app.rows("SELECT count(*) FROM people") == [(9,)]
@@ -100,7 +83,7 @@ async def test_rows_that_somebody_holds_are_left_out_and_come_last(
             holder.execute("UPDATE people SET updated_at = 'held' WHERE id = 4")
             held.start()
 
-        interfere(monkeypatch, hold)
+        before_the_write(monkeypatch, hold)
         report = await reencrypt(km, app.url, EMAIL)
         held.join()
         holder.close()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from keystead.cli.frame import wrong_usage
+from keystead.runtime.files import sync_folder
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -112,11 +113,7 @@ class _Pending:
         if self._name is not None:
             os.replace(self._name, self._target)
             self._name = None
-            folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._target.parent)
 
     def remove(self) -> None:
         """Take an incomplete file away."""

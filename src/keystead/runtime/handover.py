@@ -78,18 +78,29 @@ class Handover(Generic[T]):
 
 async def is_done(work: asyncio.Future[Any], within_s: float) -> bool:
     """Wait for ``work`` without cancelling it, and return whether it is done; ``asyncio.wait`` costs twice as much."""
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
+    waiter = asyncio.get_running_loop().create_future()
 
-    def wake(*given: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
+    def is_over(work: asyncio.Future[Any]) -> None:
+        wake(waiter)
 
-    timer = loop.call_later(within_s, wake)
-    work.add_done_callback(wake)
+    work.add_done_callback(is_over)
+    try:
+        await woken(waiter, within_s)
+    finally:
+        work.remove_done_callback(is_over)
+    return work.done()
+
+
+async def woken(waiter: asyncio.Future[None], within_s: float) -> None:
+    """Wait until somebody wakes ``waiter``, for so many seconds at most."""
+    timer = waiter.get_loop().call_later(within_s, wake, waiter)
     try:
         await waiter
     finally:
         timer.cancel()
-        work.remove_done_callback(wake)
-    return work.done()
+
+
+def wake(waiter: asyncio.Future[None]) -> None:
+    """Let go on who waits, unless it has left."""
+    if not waiter.done():
+        waiter.set_result(None)

@@ -9,6 +9,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
+from keystead.runtime.handover import wake, woken
+
 T = TypeVar("T")
 
 _A_TURN: Final = 4
@@ -81,15 +83,11 @@ class Flight(Generic[T]):
     async def landed(self, within_s: float | None = None) -> bool:
         """Wait for the call without cancelling it, for so many seconds at most, and return whether it is over."""
         if not self.task.done():
-            loop = asyncio.get_running_loop()
-            waiter = loop.create_future()
-            timer = None if within_s is None else loop.call_later(within_s, _wake, waiter)
+            waiter = asyncio.get_running_loop().create_future()
             self._waiting[waiter] = None
             try:
-                await waiter
+                await (waiter if within_s is None else woken(waiter, within_s))
             finally:
-                if timer is not None:
-                    timer.cancel()
                 self._waiting.pop(waiter, None)
         return self.task.done()
 
@@ -97,11 +95,6 @@ class Flight(Generic[T]):
         """Have some of those who wait go on, and the others in the next turns of the loop."""
         for waiter in tuple(islice(self._waiting, _A_TURN)):
             del self._waiting[waiter]
-            _wake(waiter)
+            wake(waiter)
         if self._waiting:
             self.task.get_loop().call_soon(self.wake)
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

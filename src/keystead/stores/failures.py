@@ -57,6 +57,8 @@ _FORBIDDEN: Final = "the store's own rules forbid this change of a key"
 
 _ABSENT: Final = "a table or column that should be there is not"
 
+FORBIDDEN: Final = "42501"
+"""PostgreSQL's state for a right that is missing, and for a query that row-level security would change."""
 _POSTGRESQL: Final[dict[str, tuple[type[KMSError], str]]] = {
     "08": (StoreUnavailableError, _UNREACHABLE),
     "57": (StoreUnavailableError, "the database is stopping, starting or cancelled the statement; try again"),
@@ -70,7 +72,7 @@ _POSTGRESQL: Final[dict[str, tuple[type[KMSError], str]]] = {
     "23": (StorageOperationError, _FORBIDDEN),
     "P0001": (StorageOperationError, _FORBIDDEN),
     "58": (StoreUnavailableError, "the disk under the database fails; check the server"),
-    "42501": (
+    FORBIDDEN: (
         StorageOperationError,
         "the database role lacks a right on the store's tables; `keystead migrate --roles` prints the grants",
     ),

@@ -19,14 +19,12 @@ from keystead.errors import InvalidInputError, StorageOperationError
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 from keystead.stores import rows_arrays
 from keystead.stores.engines import IS_WRITING, begin_explicitly, open_sqlite, sync_engine
-from keystead.stores.failures import ours_only
+from keystead.stores.failures import FORBIDDEN, ours_only
 from keystead.stores.handles import open_handles
 from keystead.stores.rows_sql import POSTGRES_COLUMNS, PostgresStatements, SqliteStatements, Statements, TableNames
 from keystead.stores.urls import StoreUrl, parse_url
 
 _UUID_LENGTH: Final = 32
-_FORBIDDEN: Final = "42501"
-"""PostgreSQL's state for a right that is missing, and for a query that row-level security would change."""
 
 
 class RowTable:
@@ -213,7 +211,7 @@ class RowTable:
                     yield cursor
             except BaseException as failure:
                 self.close()
-                if getattr(failure, "sqlstate", None) == _FORBIDDEN:
+                if getattr(failure, "sqlstate", None) == FORBIDDEN:
                     raise StorageOperationError(
                         f"the database role may not read and write every row of table {self._names.table!r}: grant it "
                         "SELECT and UPDATE, and BYPASSRLS where the table has row-level security"

@@ -50,7 +50,7 @@ from keystead.crypto.envelope import (
 )
 from keystead.errors import InvalidInputError, StorageOperationError
 from keystead.stores.engines import sync_engine
-from keystead.stores.failures import ours_only
+from keystead.stores.failures import FORBIDDEN, ours_only
 from keystead.stores.handles import open_handles
 from keystead.stores.urls import parse_url
 
@@ -62,7 +62,6 @@ _TOKEN: Final = re.compile(rb"(?=%s([A-Za-z0-9_-]{14}))" % re.escape(TEXT_PREFIX
 _LONGEST_MATCH: Final = 18
 _CHUNK_BYTES: Final = 1 << 20
 _KEYS_PER_QUERY: Final = 20
-_FORBIDDEN: Final = "42501"
 _NAME: Final = re.compile(r"[^\W\d][\w$ -]*")
 
 
@@ -191,7 +190,7 @@ def _read(connection: Connection, query: Executable) -> Row[Any]:
     try:
         return connection.execute(query).one()
     except ProgrammingError as failure:
-        if getattr(failure.orig, "sqlstate", None) == _FORBIDDEN:
+        if getattr(failure.orig, "sqlstate", None) == FORBIDDEN:
             raise StorageOperationError(
                 "the database role may not read every row of the source: grant it SELECT, and BYPASSRLS where the "
                 "table has row-level security"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
-from typing import Any, overload
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar, overload
 
 from sqlalchemy import Column, Connection, Engine, FromClause, LargeBinary, MetaData, inspect, select, type_coerce
 from sqlalchemy.engine.base import OptionEngine
@@ -23,6 +23,7 @@ from keystead.integrations.sqlalchemy.notes import watch_ends
 from keystead.integrations.sqlalchemy.place import column_named, encrypted_columns
 from keystead.manager.manager import KeyManager
 
+T = TypeVar("T")
 _Columns = list[tuple[Column[Any], Field]]
 _Probe = tuple[Field, Encrypted[Any], object, str | None]
 
@@ -83,24 +84,12 @@ async def _bind_async(
     engine: Engine | AsyncEngine, km: KeyManager, binding: Binding, columns: _Columns, database: str | None
 ) -> Binding:
     await km.load_fields(*binding.fields)
-    own = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-    if isinstance(engine, AsyncEngine):
-        async with engine.connect() as async_connection:
-            await async_connection.run_sync(_locate, binding, columns, database)
-    else:
-        with engine.connect() as connection:
-            _locate(connection, binding, columns, database)
+    await _connected(engine, lambda connection: _locate(connection, binding, columns, database))
     for field in binding.fields:
         if field.id in binding.sources:
             await km.register_field(field, binding.sources[field.id])
-    _attach(own, binding)
-    if isinstance(engine, AsyncEngine):
-        async with engine.connect() as async_connection:
-            probes = await async_connection.run_sync(_probes, binding, columns)
-    else:
-        with engine.connect() as connection:
-            probes = _probes(connection, binding, columns)
-    for probe in probes:
+    _attach(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, binding)
+    for probe in await _connected(engine, lambda connection: _probes(connection, binding, columns)):
         field, box, _, tenant = probe
         if tenant is not None:
             await km.load_fields(field, tenants=[tenant])
@@ -110,6 +99,15 @@ async def _bind_async(
             raise _unreadable(field) from exc
         _check(probe)
     return binding
+
+
+async def _connected(engine: Engine | AsyncEngine, work: Callable[[Connection], T]) -> T:
+    """Return what ``work`` does with a connection of an engine of either kind."""
+    if isinstance(engine, AsyncEngine):
+        async with engine.connect() as connection:
+            return await connection.run_sync(work)
+    with engine.connect() as own:
+        return work(own)
 
 
 def _attach(engine: Engine, binding: Binding) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from keystead.errors import (
@@ -31,6 +32,7 @@ from keystead.model import SecretBytes, utc_text
 from keystead.ports import Random
 from keystead.providers.local.kek import KEY_SIZE, MAX_VERSION, KekVersion
 from keystead.providers.private_file import read_content, require_private
+from keystead.runtime.files import sync_folder
 
 LOCK_WAIT_S: Final = 10.0
 
@@ -228,7 +230,7 @@ def _write(path: str, versions: Sequence[KekVersion], *, is_new: bool) -> None:
         with suppress(OSError):
             os.unlink(staged)
         raise
-    _sync_folder(path)
+    sync_folder(Path(path).parent)
 
 
 def _publish_new(staged: str, path: str) -> None:
@@ -244,14 +246,6 @@ def _publish_new(staged: str, path: str) -> None:
         os.replace(staged, path)
         return
     os.unlink(staged)
-
-
-def _sync_folder(path: str) -> None:
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _confirm(path: str, written: Sequence[KekVersion], allow_group_read: bool = False) -> tuple[KekVersion, ...]:
@@ -283,7 +277,7 @@ def _read(fd: int, path: str, allow_group_read: bool) -> bytes:
     # A version that another process has renamed into place may not be on disk yet; it is before we wrap under it.
     with suppress(OSError):
         os.fsync(fd)
-        _sync_folder(path)
+        sync_folder(Path(path).parent)
     return read_content(fd, _MAX_FILE_SIZE)
 
 
