@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sysconfig
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ def facts() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "system": _system(),
         "load when the run began": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "Python": _python(),
         "Keystead": keystead.__version__,
         "cryptography": f"{version('cryptography')}, {backend.openssl_version_text()}",
     }
@@ -34,6 +35,13 @@ def _system() -> str:
         return f"{system}, {platform.freedesktop_os_release()['PRETTY_NAME']}"
     except OSError:
         return system
+
+
+def _python() -> str:
+    """Return the interpreter, and what it says of how it was optimised; that of a distribution says nothing, and is."""
+    options = str(sysconfig.get_config_var("CONFIG_ARGS"))
+    named = [option for option in ("--enable-optimizations", "--with-lto") if option in options]
+    return ", ".join((f"{platform.python_implementation()} {platform.python_version()}", *named))
 
 
 def _cpu_model() -> str:

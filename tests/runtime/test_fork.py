@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from keystead.runtime import fork
+from keystead.runtime.callbacks import Callbacks
 
 
 class Renewed:
@@ -55,7 +56,7 @@ def test_no_registration_is_lost_between_threads() -> None:
 
 
 def test_none_is_lost_that_comes_while_garbage_is_collected() -> None:
-    callbacks = fork._Callbacks()
+    callbacks = Callbacks()
     kept: list[Renewed] = []
 
     def add() -> None:
@@ -86,7 +87,7 @@ class Broken:
 
 
 def test_one_that_fails_keeps_none_of_the_others_from_being_told() -> None:
-    callbacks, broken, others = fork._Callbacks(), Broken(), [Renewed(), Renewed()]
+    callbacks, broken, others = Callbacks(), Broken(), [Renewed(), Renewed()]
     callbacks.add(others[0].renew)
     callbacks.add(broken.renew)
     callbacks.add(others[1].renew)

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from keystead.runtime.off_loop import OFF_LOOP_BYTES, compute
+from keystead.runtime.off_loop import OFF_LOOP_BYTES, compute, in_thread
 
 FIRST_CALL = """
 import asyncio, sys, threading
@@ -49,3 +49,24 @@ def test_the_first_call_loads_the_primitives_off_the_loop(provider: str) -> None
     program = FIRST_CALL.format(provider=PROVIDERS[provider])
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+async def test_where_no_thread_is_to_be_had_the_call_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(call: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr("asyncio.to_thread", refuse)
+    assert await in_thread(threading.current_thread) is threading.current_thread()
+
+
+async def test_an_error_of_the_call_itself_is_its_callers() -> None:
+    made: list[int] = []
+
+    def fail() -> None:
+        made.append(threading.get_ident())
+        raise RuntimeError("its own")
+
+    with pytest.raises(RuntimeError, match="its own"):
+        await in_thread(fail)
+    assert len(made) == 1
+    assert made != [threading.get_ident()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
 import weakref
@@ -12,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar
 
 from keystead.errors import SystemShutdownError
-from keystead.runtime import fork
+from keystead.runtime import exits, fork
 from keystead.runtime.handover import Handover
 
 T = TypeVar("T")
@@ -77,7 +76,9 @@ class _Pool:
         self._waiting: deque[Handover[Any]] = deque()
         # Collecting garbage may call ``close`` in the midst of anything.
         self._lock = threading.RLock()
+        self._is_left_alone = False
         self.is_over = is_over
+        exits.to_end(self._leave)
 
     def take(self, handover: Handover[Any]) -> None:
         """Give a call to an idle thread, or to the first that will be.
@@ -96,7 +97,6 @@ class _Pool:
                 return
             if not self._here:
                 self._start(self._work_first)
-                atexit.register(self._leave)
             self._waiting.append(handover)
 
     def close(self) -> None:
@@ -110,9 +110,11 @@ class _Pool:
 
     def forget(self) -> None:
         """Leave the pool alone at this process's exit."""
-        atexit.unregister(self._leave)
+        self._is_left_alone = True
 
     def _leave(self) -> None:
+        if self._is_left_alone:
+            return
         self.close()
         give_up_at = time.monotonic() + EXIT_WAIT_S
         for thread in list(self._here):
@@ -138,8 +140,6 @@ class _Pool:
             del handover  # what it holds may be secret, and the next one may be long in coming
         with self._lock:
             self._here.remove(threading.current_thread())
-            if not self._here:
-                self.forget()
 
     def _sit_down(self, desk: Desk) -> Handover[Any] | None:
         """Return a call that waits; where there is none, the next comes to the desk."""

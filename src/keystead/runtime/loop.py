@@ -7,7 +7,6 @@ closes what asked for that, cancels what is left, and ends.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import threading
 import weakref
@@ -16,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeAlias, TypeVar
 
 from keystead.errors import InvalidInputError, SystemShutdownError
-from keystead.runtime import fork
+from keystead.runtime import exits, fork
 
 T = TypeVar("T")
 Closing: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -35,7 +34,7 @@ class BackgroundLoop:
         self._closings: list[weakref.WeakMethod[Closing]] = []
         self._is_exiting = False
         fork.in_child(self._forget)
-        atexit.register(self._exit)
+        exits.to_close(self._exit)
 
     @property
     def is_here(self) -> bool:

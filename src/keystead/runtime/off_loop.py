@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 OFF_LOOP_BYTES: Final = 256 * 1024
@@ -19,4 +20,21 @@ async def compute(size: int, call: Callable[[], T]) -> T:
     So it does where ``call`` is the first to load the primitives, which takes tens of milliseconds.
     """
     is_quick = size < OFF_LOOP_BYTES and _PRIMITIVES in sys.modules
-    return call() if is_quick else await asyncio.to_thread(call)
+    return call() if is_quick else await in_thread(call)
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Run ``call`` in a worker thread. Where there is none to be had, as at the interpreter's exit, run it here."""
+    has_begun = False
+
+    def run() -> T:
+        nonlocal has_begun
+        has_begun = True
+        return call(*args, **options)
+
+    try:
+        return await asyncio.to_thread(run)
+    except RuntimeError:
+        if has_begun:
+            raise
+        return run()

@@ -9,6 +9,7 @@ log.trust_policy().save("app.policy.json")       # for the reader: keep it away 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,9 +34,11 @@ from keystead.ports import Clock, KmsProvider
 from keystead.providers.guard import GuardedProvider
 from keystead.providers.registry import open_provider
 from keystead.providers.uri import ProviderSettings
-from keystead.runtime import fork
+from keystead.runtime import exits, fork
 from keystead.runtime.clock import SystemClock
 from keystead.runtime.loop import background_loop
+
+logger = logging.getLogger("keystead.ledger")
 
 _LARGE_BYTES: Final = 1 << 12
 """A record of this size takes the log's lock, and everything before it to the disk."""
@@ -45,8 +48,8 @@ class SealedFile:
     """One stream, written by one process at a time. Synchronous and thread-safe; appending never waits for a KMS.
 
     Opening it draws a session key through the KMS, and goes on where the files end: after a crash what is left of a
-    line is marked, and nothing is lost that ``flush`` had returned for. A child of a fork writes a stream and files of
-    its own, named after its parent's.
+    line is marked, and nothing is lost that ``flush`` had returned for. One that nobody closed is closed when the
+    interpreter exits. A child of a fork writes a stream and files of its own, named after its parent's.
 
     Args:
         path: the file that is written. Those that have ended stand beside it: ``app.log.000001``.
@@ -127,6 +130,7 @@ class SealedFile:
             raise
         self._ready: OpenLog | None = self._log
         fork.in_child(self._in_child)
+        exits.to_write(self._end)
 
     def __repr__(self) -> str:
         state = "closed " if self._is_closed else ""
@@ -271,6 +275,13 @@ class SealedFile:
             if self._log.is_over:
                 self._is_closed, self._ready = True, None
                 self._give_back()
+
+    def _end(self) -> None:
+        """Close the log at the interpreter's exit, where nobody did."""
+        try:
+            self.close()
+        except KMSError as exc:
+            logger.critical("log %s was not closed at the exit, and may lack its end: %s", self._log.path.name, exc)
 
     def _give_back(self) -> None:
         self._source.close()

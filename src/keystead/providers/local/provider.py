@@ -13,7 +13,6 @@ docs/spec/local-kek-v1.md, docs/spec/key-material-v1.md.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from keystead.providers.local.kek_material import kek_of_key
 from keystead.providers.local.kek_source import DerivedKek, FileKek, KekSource, VariableKek
 from keystead.providers.uri import ProviderSettings, ProviderUri
 from keystead.runtime.clock import SystemClock
-from keystead.runtime.off_loop import compute
+from keystead.runtime.off_loop import compute, in_thread
 
 DEFAULT_FILE: Final = "keystead.kek"
 DEFAULT_KEY_ID: Final = "default"
@@ -216,10 +215,8 @@ class LocalKMSProvider:
         """
         from keystead.crypto.legacy import fraiseql_local_aads
 
-        kek = await asyncio.to_thread(self._source.peek)
-        return await asyncio.to_thread(
-            kek.open_unversioned, encrypted.ciphertext, list(fraiseql_local_aads(encrypted.context))
-        )
+        kek = await in_thread(self._source.peek)
+        return await in_thread(kek.open_unversioned, encrypted.ciphertext, list(fraiseql_local_aads(encrypted.context)))
 
     async def generate_data_key(
         self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
@@ -252,7 +249,7 @@ class LocalKMSProvider:
         Raises:
             KeyNotFoundError: the KEK file is missing; describing never makes it.
         """
-        kek = await asyncio.to_thread(self._source.peek)
+        kek = await in_thread(self._source.peek)
         created_at = kek.created[min(kek.created)]
         return KeyDescription(
             key_reference=self._reference(kek, key_id, created_at),
@@ -267,7 +264,7 @@ class LocalKMSProvider:
             KeyRotationError: the KEK is no file, or the file could not be written; every version is still there.
         """
         encode_key_id(key_id)
-        kek = await asyncio.to_thread(self._source.rotate)
+        kek = await in_thread(self._source.rotate)
         return self._reference(kek, key_id, kek.created[kek.newest])
 
     async def retire_version(self, version: int, *, superseded_for_s: float = 300.0) -> None:
@@ -281,12 +278,12 @@ class LocalKMSProvider:
             KeyStateError: it is the newest, or was replaced too recently.
             KeyRotationError: the KEK is no file, or the file could not be written.
         """
-        await asyncio.to_thread(self._source.retire, version, superseded_for_s=superseded_for_s)
+        await in_thread(self._source.retire, version, superseded_for_s=superseded_for_s)
 
     async def get_rotation_policy(self, key_id: str) -> RotationPolicy:
         """Return a disabled policy: a local KEK rotates when told. ``last_rotation`` is its newest version's age."""
         encode_key_id(key_id)
-        kek = await asyncio.to_thread(self._source.peek)
+        kek = await in_thread(self._source.peek)
         last = kek.created[kek.newest] if kek.newest > 1 else None
         return RotationPolicy(enabled=False, rotation_period=timedelta(0), last_rotation=last)
 
@@ -298,11 +295,11 @@ class LocalKMSProvider:
     async def aclose(self) -> None:
         """Overwrite the keys in memory. A later call reads them again; a random KEK is gone for good."""
         # It waits for whoever is reading or writing the file.
-        await asyncio.to_thread(self._source.wipe)
+        await in_thread(self._source.wipe)
 
     async def _kek(self, version: int | None) -> LocalKek:
         kek = self._source.find(version)
-        return kek if kek is not None else await asyncio.to_thread(self._source.load, version)
+        return kek if kek is not None else await in_thread(self._source.load, version)
 
     async def _seal(
         self, kek: LocalKek, plaintext: bytes, key_id: str, context: Mapping[str, str] | None

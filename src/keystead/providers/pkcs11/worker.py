@@ -7,7 +7,6 @@ runs in the module's thread, one after the other, for every provider of the proc
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import threading
 import time
@@ -16,7 +15,7 @@ from queue import SimpleQueue
 from typing import Final, NoReturn, Protocol, TypeVar
 
 from keystead.errors import ProviderConnectionError
-from keystead.runtime import fork
+from keystead.runtime import exits, fork
 from keystead.runtime.handover import Handover, is_done
 
 T = TypeVar("T")
@@ -51,7 +50,7 @@ class ModuleWorker:
         self._renew()
         fork.in_child(self._forget)
         fork.around(self._before_fork, self._after_fork)
-        atexit.register(self._exit)
+        exits.to_end(self._exit)
 
     @property
     def has_begun(self) -> bool:
