@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keystead.crypto.blind_index import (
@@ -149,6 +149,17 @@ def test_normalising_twice_changes_nothing(text: str, normaliser: Normaliser) ->
     once = normalise(text, normaliser)
 
     assert normalise(once, normaliser) == once
+
+
+@given(st.text("0019+() :-/\u0660\uff10", max_size=12))
+@example("0:0")
+@example("\u0660\u06601")
+@example("(0)049")
+@example("0+0")
+def test_normalising_a_telephone_number_twice_changes_nothing(text: str) -> None:
+    once = normalise(text, Normaliser.PHONE)
+
+    assert normalise(once, Normaliser.PHONE) == once
 
 
 @pytest.mark.parametrize("text", ["", "n/a", "+", "00"])

@@ -16,6 +16,8 @@ from unicodedata import ucd_3_2_0
 _SPACE: Final = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _SPACES: Final = re.compile(f"[{_SPACE}]+")
 _TRUNK_ZERO: Final = "(0)"
+_INTERNATIONAL: Final = re.compile(r"[()]*(?:\+|0[()+]*0)")
+_NO_DIGIT: Final = re.compile("[^0-9]")
 
 
 class Normaliser(IntEnum):
@@ -31,8 +33,8 @@ def normalise(text: str, normaliser: Normaliser = Normaliser.CASE_AND_SPACE) -> 
 
     CASE_AND_SPACE folds case and compatibility forms, makes each run of white space one space and trims both ends.
     EMAIL does the same and removes white space altogether. PHONE keeps ASCII digits (of any script's digits, their
-    ASCII ones) behind one ``+`` where the number begins with ``+`` or ``00``; a trunk zero written ``(0)`` behind it
-    goes. No country code is ever guessed.
+    ASCII ones) behind one ``+`` where the number begins with ``+`` or ``00``, whatever stands before or between them; a
+    trunk zero written ``(0)`` behind it goes. No country code is ever guessed.
     """
     folded = _SPACES.sub(" ", _fold(text)).strip(" ")
     if normaliser is Normaliser.EMAIL:
@@ -71,11 +73,9 @@ def _is_word(character: str) -> bool:
 
 
 def _phone(folded: str) -> str:
-    compact = folded.replace(" ", "")
-    if compact.startswith("00"):
-        compact = "+" + compact[2:]
-    sign = ""
-    if compact.startswith("+"):
-        sign, compact = "+", compact.replace(_TRUNK_ZERO, "", 1)
-    digits = (ucd_3_2_0.decimal(character, None) for character in compact)
-    return sign + "".join(str(digit) for digit in digits if digit is not None)
+    digits = ((c, ucd_3_2_0.decimal(c, None)) for c in folded)
+    kept = "".join(c if c in "+()" else str(digit) for c, digit in digits if c in "+()" or digit is not None)
+    international = _INTERNATIONAL.match(kept)
+    if international is None:
+        return _NO_DIGIT.sub("", kept)
+    return "+" + _NO_DIGIT.sub("", kept[international.end() :].replace(_TRUNK_ZERO, "", 1))
