@@ -306,3 +306,16 @@ def test_a_box_shows_nothing_and_opens_for_its_record() -> None:
         box.bound(2, None).decrypt()
     with pytest.raises(TypeError, match="pass its ciphertext"):
         box.__reduce_ex__(2)
+
+
+def test_a_record_named_by_half_a_character_is_refused() -> None:
+    cipher = cipher_of(EMAIL)
+    blob = cipher.encrypt("x", record="a")
+    calls: list[Callable[[], object]] = [
+        lambda: cipher.encrypt("x", record="\ud800"),
+        lambda: cipher.encrypt_many([("x", "\ud800")]),
+        lambda: cipher.decrypt(blob or b"", record="\ud800"),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInputError, match="lone surrogate"):
+            call()

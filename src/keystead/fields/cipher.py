@@ -280,7 +280,10 @@ class FieldCipher:
 
 def _record(record: object) -> bytes:
     """Return the encoded record, with its length in front."""
-    name = b"%d" % record if record.__class__ is int else record_text(record).encode()
+    try:
+        name = b"%d" % record if record.__class__ is int else record_text(record).encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError("a record's name has a lone surrogate, which UTF-8 cannot encode") from None
     return (_LENGTHS[len(name)] if len(name) < 256 else _u32(len(name))) + name
 
 

@@ -70,7 +70,10 @@ async def registration_of(work: UnitOfWork, field_id: str, locator: str) -> str:
     from the place. Two locators that tell only the user or the way to the database apart name one place.
     """
     place = _place(locator)
-    other = f"{field_id}@{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+    try:
+        other = f"{field_id}@{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"the place of field {field_id} has a lone surrogate: name it by UTF-8") from None
     first = await work.find_field(field_id)
     if first is None or _place(first.locator) == place:
         return other if await work.find_field(other) is not None else field_id

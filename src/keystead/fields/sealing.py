@@ -277,8 +277,10 @@ class RowSealer:
 
     def _name_of(self, given: object) -> str | None:
         """Return the tenant that a column's value names; None for none, and for what names none."""
-        with contextlib.suppress(InvalidInputError):
-            return self._field.read_tenant(given)
+        with contextlib.suppress(InvalidInputError, UnicodeEncodeError):
+            name = self._field.read_tenant(given)
+            # SQLite holds text that is none, which names no keyring.
+            return name if name is None or name.encode() else None
         return None
 
     def _tenant_of(self, row: Row, tenants: dict[object, _Tenant | str]) -> _Tenant | str:

@@ -211,6 +211,11 @@ class RowTable:
                     yield cursor
             except BaseException as failure:
                 self.close()
+                if isinstance(failure, UnicodeEncodeError):
+                    raise StorageOperationError(
+                        f"a row of table {self._names.table!r} has text in its key that is not UTF-8, and cannot be "
+                        "named by it: write the key anew"
+                    ) from None
                 if getattr(failure, "sqlstate", None) == FORBIDDEN:
                     raise StorageOperationError(
                         f"the database role may not read and write every row of table {self._names.table!r}: grant it "
@@ -227,8 +232,12 @@ class RowTable:
         if self._connection is None:
             self._generation = open_handles.generation
             self._connection = self._engine.connect()
-            if not self._is_sqlite:
-                rows_arrays.register(self._connection.connection.driver_connection)
+            driver: Any = self._connection.connection.driver_connection
+            if self._is_sqlite:
+                # SQLite holds text that is none. Of it one row fails, and not the batch that it is read with.
+                driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+            else:
+                rows_arrays.register(driver)
         return self._connection
 
     def _reflect(self, connection: Connection) -> None:
