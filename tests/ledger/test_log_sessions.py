@@ -20,7 +20,7 @@ from keystead.ledger.writing.sealed_file import SealedFile
 from keystead.model import SecretBytes
 from keystead.testing import FakeKMS
 from tests.fakes.clock import FakeClock
-from tests.ledger.files import STREAM, opened, until, verified
+from tests.ledger.files import STREAM, killed, opened, payloads, until, verified
 from tests.ledger.logs import kinds
 
 
@@ -181,18 +181,39 @@ def test_a_clock_that_is_set_while_it_is_looked_at_is_no_alarm(
     assert verified(path, kms, policy, expect_closed=True).errors == []
 
 
+class SlowSessions(KmsSessions):
+    """A KMS that takes longer than an epoch, and whose key is another one whenever it is looked at."""
+
+    def __init__(self, kms: FakeKMS, clock: FakeClock) -> None:
+        super().__init__(kms, "audit")
+        self._clock = clock
+
+    def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, SecretBytes]:
+        drawn = super().draw(stream, epoch_s=epoch_s, start_ms=start_ms)
+        self._clock.advance(9)
+        return drawn
+
+    def has_rotated(self) -> bool:
+        return True
+
+
+def test_a_kms_that_is_slow_where_a_file_begins_with_a_session_is_no_alarm(
+    path: Path, kms: FakeKMS, clock: FakeClock
+) -> None:
+    log = opened(path, kms, clock=clock, epoch_s=5)
+    policy = log.trust_policy()
+    log.append(b"1")
+    log.flush()
+    killed(log, between_files=2)
+    with SealedFile(path, stream=STREAM, kms=SlowSessions(kms, clock), clock=clock, epoch_s=5) as log:
+        log.append(b"2")
+    report = verified(path, kms, policy, expect_closed=True)
+    assert (report.errors, report.files, payloads(path)) == ([], 2, [2])
+
+
 def test_a_kms_that_takes_longer_than_an_epoch_is_no_alarm(path: Path, kms: FakeKMS, clock: FakeClock) -> None:
-    class SlowSessions(KmsSessions):
-        def draw(self, stream: str, *, epoch_s: int, start_ms: int) -> tuple[Session, SecretBytes]:
-            drawn = super().draw(stream, epoch_s=epoch_s, start_ms=start_ms)
-            clock.advance(9)
-            return drawn
-
-        def has_rotated(self) -> bool:
-            return True
-
     for _ in range(2):
-        with SealedFile(path, stream=STREAM, kms=SlowSessions(kms, "audit"), clock=clock, epoch_s=5) as log:
+        with SealedFile(path, stream=STREAM, kms=SlowSessions(kms, clock), clock=clock, epoch_s=5) as log:
             policy = log.trust_policy()
             log.append(b"1")
             log.checkpoint()

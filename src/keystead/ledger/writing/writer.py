@@ -91,7 +91,7 @@ class LogWriter:
         self._start_ms = session.start
         if state is None:
             self.sealer = Sealer(stream, session, key)
-            self._new_file(1)
+            self._new_file(1, begins=session)
         else:
             self.sealer = Sealer(stream, session, key, tree=state.tree, tag=state.tag, time_ms=state.time_ms)
             self._resume(state, session, key)
@@ -266,12 +266,17 @@ class LogWriter:
         self._is_synced = False
         return written
 
-    def _new_file(self, number: int) -> None:
+    def _new_file(self, number: int, *, begins: Session | None = None) -> None:
         if self._pending is None:
             # Sealed once: should the disk refuse it, another attempt writes the same line.
-            elapsed_s = self._elapsed_s()
-            self._end_epochs(elapsed_s)
-            self._unwritten += self.sealer.file(number, self._expected_ms(elapsed_s))
+            if begins is None:
+                elapsed_s = self._elapsed_s()
+                self._end_epochs(elapsed_s)
+                now_ms = self._expected_ms(elapsed_s)
+            else:
+                # A session follows the record before it by its first epoch, which may be over by now.
+                now_ms = begins.start
+            self._unwritten += self.sealer.file(number, now_ms)
             self._pending = number
         content = bytes(self._unwritten)
         self._file = self._files.create(content)
@@ -292,11 +297,11 @@ class LogWriter:
                 self._file.close()
                 self._file = None
                 self._files.end(state.file)
-            self._new_file(state.file + 1)
+            self._new_file(state.file + 1, begins=session)
             return
         self.size = state.size
         lines = b"" if state.has_end else b"\n"
-        # Both in the session's first epoch, which may be over by now.
+        # Both in the first epoch, as where a file begins by a session.
         lines += self.sealer.resume(session, key, session.start)
         if not state.is_closed:
             size, digest = state.torn
