@@ -56,7 +56,7 @@ def test_no_registration_is_lost_between_threads() -> None:
 
 
 def test_none_is_lost_that_comes_while_garbage_is_collected() -> None:
-    callbacks = Callbacks()
+    callbacks = Callbacks[None]()
     kept: list[Renewed] = []
 
     def add() -> None:
@@ -87,7 +87,7 @@ class Broken:
 
 
 def test_one_that_fails_keeps_none_of_the_others_from_being_told() -> None:
-    callbacks, broken, others = Callbacks(), Broken(), [Renewed(), Renewed()]
+    callbacks, broken, others = Callbacks[None](), Broken(), [Renewed(), Renewed()]
     callbacks.add(others[0].renew)
     callbacks.add(broken.renew)
     callbacks.add(others[1].renew)

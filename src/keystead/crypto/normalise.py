@@ -73,8 +73,7 @@ def _is_word(character: str) -> bool:
 
 
 def _phone(folded: str) -> str:
-    digits = ((c, ucd_3_2_0.decimal(c, None)) for c in folded)
-    kept = "".join(c if c in "+()" else str(digit) for c, digit in digits if c in "+()" or digit is not None)
+    kept = "".join(c if c in "+()" else str(ucd_3_2_0.decimal(c, "")) for c in folded)
     international = _INTERNATIONAL.match(kept)
     if international is None:
         return _NO_DIGIT.sub("", kept)

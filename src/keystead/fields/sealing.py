@@ -279,8 +279,9 @@ class RowSealer:
         """Return the tenant that a column's value names; None for none, and for what names none."""
         with contextlib.suppress(InvalidInputError, UnicodeEncodeError):
             name = self._field.read_tenant(given)
-            # SQLite holds text that is none, which names no keyring.
-            return name if name is None or name.encode() else None
+            if name is not None:
+                name.encode()  # SQLite holds text that is none, which names no keyring
+            return name
         return None
 
     def _tenant_of(self, row: Row, tenants: dict[object, _Tenant | str]) -> _Tenant | str:

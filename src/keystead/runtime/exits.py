@@ -14,9 +14,9 @@ from typing import Final
 
 from keystead.runtime.callbacks import Callbacks
 
-_WRITING: Final = Callbacks()
-_CLOSING: Final = Callbacks()
-_ENDING: Final = Callbacks()
+_WRITING: Final = Callbacks[None]()
+_CLOSING: Final = Callbacks[None]()
+_ENDING: Final = Callbacks[None]()
 
 
 def to_write(callback: Callable[[], None]) -> None:

@@ -8,9 +8,9 @@ from typing import Final
 
 from keystead.runtime.callbacks import Callbacks
 
-_CHILDREN: Final = Callbacks()
-_BEFORE: Final = Callbacks()
-_PARENTS: Final = Callbacks()
+_CHILDREN: Final = Callbacks[None]()
+_BEFORE: Final = Callbacks[None]()
+_PARENTS: Final = Callbacks[None]()
 
 
 def in_child(callback: Callable[[], None]) -> None:

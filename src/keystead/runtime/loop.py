@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final, TypeAlias, TypeVar
 
 from keystead.errors import InvalidInputError, SystemShutdownError
 from keystead.runtime import exits, fork
+from keystead.runtime.callbacks import Callbacks
 
 T = TypeVar("T")
 Closing: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -31,7 +31,7 @@ class BackgroundLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._closings: list[weakref.WeakMethod[Closing]] = []
+        self._closings = Callbacks[Coroutine[Any, Any, None]]()
         self._is_exiting = False
         fork.in_child(self._forget)
         exits.to_close(self._exit)
@@ -66,9 +66,7 @@ class BackgroundLoop:
 
     def at_stop(self, closing: Closing) -> None:
         """Run the bound method ``closing`` before the loop stops, for as long as its object lives."""
-        with self._lock:
-            self._closings = [reference for reference in self._closings if reference() is not None]
-            self._closings.append(weakref.WeakMethod(closing))
+        self._closings.add(closing)
 
     def _exit(self) -> None:
         self._is_exiting = True
@@ -79,10 +77,9 @@ class BackgroundLoop:
         with self._lock:
             loop, self._loop = self._loop, None
             thread, self._thread = self._thread, None
-            closings = [closing for reference in self._closings if (closing := reference()) is not None]
         if loop is None or thread is None:
             return
-        closed = asyncio.run_coroutine_threadsafe(_close(closings), loop)
+        closed = asyncio.run_coroutine_threadsafe(_close(self._closings.alive()), loop)
         # What cannot be closed in time is nothing the exit may wait for.
         with contextlib.suppress(TimeoutError, CancelledError):
             closed.result(STOP_WITHIN_S)

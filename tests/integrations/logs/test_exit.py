@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from keystead.ledger import TrustPolicy, Verifier
-from keystead.ledger.format.records import parse_line
 from keystead.providers.local.kek_file import create_kek_file
+from tests.ledger.files import payloads
 
 LOGGING = """
 handler = SealedHandler(path, stream=STREAM, kms=kms)
@@ -61,15 +59,14 @@ def ended(program: str, tmp_path: Path) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def messages(path: Path) -> list[Any]:
-    records = [parse_line(line) for line in path.read_bytes().splitlines()]
-    return [json.loads(record.payload)["message"] for record in records if record.kind is None]
+def messages(tmp_path: Path) -> list[str]:
+    return [entry["message"] for entry in payloads(tmp_path / "app.log")]
 
 
 @pytest.mark.parametrize("how", PROGRAMS)
 def test_every_record_is_in_a_closed_log(how: str, tmp_path: Path) -> None:
     assert ended(PROGRAMS[how], tmp_path) == (0, "")
-    assert messages(tmp_path / "app.log") == ["first", "last"]
+    assert messages(tmp_path) == ["first", "last"]
     policy = TrustPolicy.load(tmp_path / "policy.json")
     assert Verifier(policy).verify(tmp_path / "app.log", expect_closed=True).valid
 
@@ -83,5 +80,5 @@ def fail():
 log._log.close = fail
 """
     status, errors = ended("from keystead.errors import StoreFullError\n" + program, tmp_path)
-    assert (status, messages(tmp_path / "app.log")) == (0, ["first", "last"])
+    assert (status, messages(tmp_path)) == (0, ["first", "last"])
     assert errors == "log app.log was not closed at the exit, and may lack its end: the disk is full\n"

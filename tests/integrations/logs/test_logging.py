@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import logging.config
 import os
@@ -18,8 +17,8 @@ import pytest
 from keystead.errors import ProviderConnectionError, SystemShutdownError
 from keystead.integrations.logging import SealedHandler
 from keystead.ledger import SealedFile, Verifier
-from keystead.ledger.format.records import parse_line
 from keystead.testing import FakeKMS
+from tests.ledger.files import payloads
 
 STREAM = "example.org/app"
 
@@ -49,11 +48,6 @@ def handler_for(path: Path, kms: FakeKMS, **options: Any) -> SealedHandler:
     return SealedHandler(path, stream=STREAM, kms=kms, key_id="audit", **options)
 
 
-def entries(path: Path) -> list[Any]:
-    records = [parse_line(line) for line in path.read_bytes().splitlines()]
-    return [json.loads(record.payload) for record in records if record.kind is None]
-
-
 def test_records_of_logging_are_sealed(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
     handler = handler_for(path, kms)
     logger.addHandler(handler)
@@ -64,7 +58,7 @@ def test_records_of_logging_are_sealed(path: Path, kms: FakeKMS, logger: logging
         logger.exception("it failed")
     policy = handler.log.trust_policy()
     handler.close()
-    first, second = entries(path)
+    first, second = payloads(path)
     assert (first["message"], first["level"], first["logger"]) == ("user ada logged in", "INFO", "tests.sealed")
     assert first["extra"] == {"user": "ada", "at": "/x"}
     assert "ValueError: no such thing" in second["exception"]
@@ -76,9 +70,9 @@ def test_an_error_is_on_disk_when_the_call_returns(path: Path, kms: FakeKMS, log
     handler.open()
     logger.addHandler(handler)
     logger.info("may wait")
-    assert entries(path) == []
+    assert payloads(path) == []
     logger.error("must not")
-    assert [entry["message"] for entry in entries(path)] == ["may wait", "must not"]
+    assert [entry["message"] for entry in payloads(path)] == ["may wait", "must not"]
 
 
 def test_a_formatter_of_ones_own_is_taken_as_it_is_or_as_text(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
@@ -90,7 +84,7 @@ def test_a_formatter_of_ones_own_is_taken_as_it_is_or_as_text(path: Path, kms: F
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logger.info("in\ntwo lines")
     handler.flush()
-    assert entries(path) == [{"m": "plain"}, '{"m": "with "quotes""}', "INFO: in\ntwo lines"]
+    assert payloads(path) == [{"m": "plain"}, '{"m": "with "quotes""}', "INFO: in\ntwo lines"]
 
 
 def test_a_record_that_cannot_be_sealed_is_never_left_unsealed_in_silence(
@@ -133,7 +127,7 @@ def test_a_kms_that_logs_while_the_log_is_opened_does_not_wait_for_it(
     logger.addHandler(handler)
     logger.info("first")
     handler.flush()
-    assert [entry["message"] for entry in entries(path)] == ["asked by another thread", "asked", "first"]
+    assert [entry["message"] for entry in payloads(path)] == ["asked by another thread", "asked", "first"]
 
 
 class Asking:
@@ -171,7 +165,7 @@ def test_what_another_thread_logs_while_early_records_are_sealed_is_sealed_too(
     logger.addHandler(handler)
     logger.info("first")
     handler.close()
-    assert [entry["message"] for entry in entries(path)] == ["asked", "between", "first"]
+    assert [entry["message"] for entry in payloads(path)] == ["asked", "between", "first"]
 
 
 def test_a_record_that_came_too_late_to_wait_is_sealed_by_the_log_that_was_opened_meanwhile(
@@ -193,7 +187,7 @@ def test_a_record_that_came_too_late_to_wait_is_sealed_by_the_log_that_was_opene
     handler._opening.release()
     handler.open()
     handler.flush()
-    assert [entry["message"] for entry in entries(path)] == ["late"]
+    assert [entry["message"] for entry in payloads(path)] == ["late"]
 
 
 def test_records_that_waited_for_a_log_that_was_never_opened_are_told_of(
@@ -246,7 +240,7 @@ def test_one_early_record_that_cannot_be_sealed_does_not_take_the_others_with_it
     logger.addHandler(handler)
     logger.info("first")
     handler.close()
-    assert [entry["message"] for entry in entries(path)] == ["asked", "first"]
+    assert [entry["message"] for entry in payloads(path)] == ["asked", "first"]
     assert "Message: 'long %s'" in capsys.readouterr().err
 
 
@@ -259,7 +253,7 @@ def test_an_early_error_is_on_disk_once_the_log_is_open(path: Path, kms: FakeKMS
     handler = SealedHandler(path, stream=STREAM, kms=Failing(kms, logger), key_id="audit", buffer_s=60.0)
     logger.addHandler(handler)
     handler.open()
-    assert [entry["message"] for entry in entries(path)] == ["slow"]
+    assert [entry["message"] for entry in payloads(path)] == ["slow"]
 
 
 def test_a_child_waits_for_no_opening_of_its_parents(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
@@ -275,10 +269,10 @@ def test_a_child_waits_for_no_opening_of_its_parents(path: Path, kms: FakeKMS, l
             finally:
                 os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-    assert [entry["message"] for entry in entries(path)] == ["of the child"]
+    assert [entry["message"] for entry in payloads(path)] == ["of the child"]
     handler.open()
     handler.flush()
-    assert [entry["message"] for entry in entries(path)] == ["of the child", "of the parent"]
+    assert [entry["message"] for entry in payloads(path)] == ["of the child", "of the parent"]
 
 
 def test_a_kms_that_logs_while_a_child_opens_its_log_does_not_wait_for_it(
@@ -302,7 +296,7 @@ def test_a_kms_that_logs_while_a_child_opens_its_log_does_not_wait_for_it(
     assert os.waitpid(child, 0)[1] == 0
     log.close()
     (own,) = path.parent.glob("app-*.log")
-    assert [entry["message"] for entry in entries(own)] == ["asked by another thread", "asked", "first"]
+    assert [entry["message"] for entry in payloads(own)] == ["asked by another thread", "asked", "first"]
 
 
 def test_the_logs_own_troubles_are_not_written_into_it(path: Path, kms: FakeKMS) -> None:
@@ -315,7 +309,7 @@ def test_the_logs_own_troubles_are_not_written_into_it(path: Path, kms: FakeKMS)
     finally:
         own.removeHandler(handler)
         handler.close()
-    assert entries(path) == []
+    assert payloads(path) == []
 
 
 def test_a_log_that_is_open_already_is_left_open(path: Path, kms: FakeKMS, logger: logging.Logger) -> None:
@@ -325,7 +319,7 @@ def test_a_log_that_is_open_already_is_left_open(path: Path, kms: FakeKMS, logge
         logger.warning("one")
         handler.close()
         log.append(b"2")
-    assert len(entries(path)) == 2
+    assert len(payloads(path)) == 2
 
 
 def test_it_is_set_up_by_a_dictionary(path: Path, tmp_path: Path) -> None:
@@ -352,4 +346,4 @@ def test_it_is_set_up_by_a_dictionary(path: Path, tmp_path: Path) -> None:
     logger.info("configured")
     logger.removeHandler(handler)
     handler.close()
-    assert entries(path)[0]["message"] == "configured"
+    assert payloads(path)[0]["message"] == "configured"

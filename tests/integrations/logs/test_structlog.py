@@ -11,7 +11,7 @@ import structlog
 from keystead.integrations.structlog import SealedLoggerFactory
 from keystead.ledger import Verifier
 from keystead.testing import FakeKMS
-from tests.integrations.logs.test_logging import entries
+from tests.ledger.files import payloads
 
 STREAM = "example.org/app"
 
@@ -31,7 +31,7 @@ def test_events_are_sealed_as_they_are_rendered(tmp_path: Path) -> None:
     logger.error("failed")
     policy = factory.log.trust_policy()
     factory.close()
-    assert entries(path) == [
+    assert payloads(path) == [
         {"user": "ada", "at": "noon", "event": "logged in"},
         {"user": "ada", "event": "failed"},
     ]
@@ -44,7 +44,7 @@ def test_what_is_rendered_as_text_is_sealed_as_text(tmp_path: Path) -> None:
     structlog.configure(processors=[structlog.processors.KeyValueRenderer()], logger_factory=factory)
     structlog.get_logger().warning("careful", n=1)
     factory.log.flush()
-    assert entries(path) == ["n=1 event='careful'"]
+    assert payloads(path) == ["n=1 event='careful'"]
     factory.close()
 
 
@@ -53,6 +53,6 @@ def test_bytes_are_taken_as_text_of_their_own(tmp_path: Path) -> None:
     factory = SealedLoggerFactory(path, stream=STREAM, kms=FakeKMS(), key_id="audit")
     factory().msg(b'{"a":1}')
     factory().critical("and text")
-    assert entries(path) == [{"a": 1}, "and text"]
+    assert payloads(path) == [{"a": 1}, "and text"]
     assert "SealedLogger" in repr(factory())
     factory.close()
