@@ -219,6 +219,33 @@ def test_a_call_that_hangs_does_not_keep_the_process_alive() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+ABANDONED = """
+import os, signal, sys
+workers = pool.Workers("test")
+asyncio.run(workers.run(lambda: None))
+shared = workers._pool
+del workers
+held = threading.Event()
+def hold():
+    with shared._lock:
+        held.set()
+        time.sleep(2)
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    sys.exit(7)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_childs_exit_does_not_wait_for_a_thread_whose_pool_nobody_has_any_more() -> None:
+    ended = run_program(ABANDONED)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "7\n", "")
+
+
 async def test_a_pool_whose_threads_have_ended_is_let_go() -> None:
     workers = Workers("test-let-go")
     await workers.run(lambda: None)

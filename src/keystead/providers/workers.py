@@ -61,7 +61,6 @@ class Workers:
     def _forget(self) -> None:
         # The parent's pool is not touched: a thread that is not here may hold its lock.
         self._finalizer.detach()
-        self._pool.forget()
         self._open(is_over=self._pool.is_over)
 
 
@@ -79,6 +78,8 @@ class _Pool:
         self._is_left_alone = False
         self.is_over = is_over
         exits.to_end(self._leave)
+        # By the pool itself: its threads may outlive the provider it was for.
+        fork.in_child(self._forget)
 
     def take(self, handover: Handover[Any]) -> None:
         """Give a call to an idle thread, or to the first that will be.
@@ -108,8 +109,7 @@ class _Pool:
             while self._idle:
                 self._idle.pop().put(None)
 
-    def forget(self) -> None:
-        """Leave the pool alone at this process's exit."""
+    def _forget(self) -> None:
         self._is_left_alone = True
 
     def _leave(self) -> None:

@@ -1,16 +1,18 @@
 """How Cloud KMS is called: the SDK's client, one for each event loop, over gRPC or REST; errors mapped.
 
 Forks: gRPC does not work in a child of a process that has a channel open, whatever ``GRPC_ENABLE_FORK_SUPPORT`` says:
-its threads are gone, calls time out, and freeing an inherited channel waits for one of them for ever. So a child of a
-process that had loaded gRPC keeps what it inherited untouched, and uses REST.
+its threads are gone, calls time out, and freeing an inherited channel, a closed one too, waits for one of them for
+ever or ends the process. So a child of a process that had loaded gRPC keeps what it inherited untouched, and uses REST.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import sys
+import weakref
 from typing import Any, Final, Protocol
 
 from keystead.errors import ConfigurationError, KMSError, SystemShutdownError
@@ -51,7 +53,7 @@ class CloudKms:
         self._is_closed = False
         self._messages: Messages | None = None
         fork.in_child(self._leave_grpc)
-        self._connections: PerLoop[_Connection] = PerLoop(self._connect, _close, abandon=_never_free)
+        self._connections: PerLoop[_Connection] = PerLoop(self._connect, _close)
 
     async def messages(self) -> Messages:
         """Return the SDK's messages, loaded off the loop.
@@ -180,6 +182,31 @@ class _HidesPayloads(logging.Filter):
 _FILTER: Final = _HidesPayloads()
 
 
+class _Channels:
+    """Every channel that was made and not freed, open or closed: a child of a fork never frees them."""
+
+    def __init__(self) -> None:
+        self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._is_used = False
+        fork.in_child(self._never_free)
+
+    def keep(self, channel: Any) -> Any:
+        """Return the channel, which is one of them from now on."""
+        self._alive.add(channel)
+        self._is_used = True
+        return channel
+
+    def _never_free(self) -> None:
+        if self._is_used:
+            # What the parent left for its collector is not for this process's to come upon.
+            gc.freeze()
+        for channel in self._alive:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(channel))
+
+
+_CHANNELS: Final = _Channels()
+
+
 def _load() -> Messages:
     service = SDK.load("google.cloud.kms_v1.types.service")
     resources = SDK.load("google.cloud.kms_v1.types.resources")
@@ -192,7 +219,7 @@ def _grpc_client(config: GCPKMSConfig, tls: Any) -> Any:
     import grpc
 
     kms, transports = SDK.load(), SDK.load(_TRANSPORTS)
-    channel = grpc.aio.secure_channel(config.address, tls, options=_CHANNEL_OPTIONS)
+    channel = _CHANNELS.keep(grpc.aio.secure_channel(config.address, tls, options=_CHANNEL_OPTIONS))
     transport = transports.KeyManagementServiceGrpcAsyncIOTransport(channel=channel)
     return kms.KeyManagementServiceAsyncClient(transport=transport)
 
@@ -244,11 +271,6 @@ def _read_authorities(config: GCPKMSConfig) -> bytes | None:
 
 async def _close(connection: _Connection) -> None:
     await connection.close()
-
-
-def _never_free(connection: _Connection) -> None:
-    """Keep a parent's connection, and the channel in it, for as long as this child of a fork lives."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _closed() -> SystemShutdownError:
