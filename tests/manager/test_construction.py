@@ -46,7 +46,9 @@ def test_a_time_that_is_not_above_zero_is_refused(option: str, seconds: float) -
         KeyManager({"a": FakeKMS()}, **options)
 
 
-@pytest.mark.parametrize("name", ["keystead.wrap", "keystead.mine", "", "x" * 201, None])
+@pytest.mark.parametrize(
+    "name", ["keystead.wrap", "keystead.mine", "", "x" * 201, None, "a\nb", "a\ud800b", "a\u202eb"]
+)
 async def test_a_name_that_no_keyring_may_have_is_refused(world: World, name: Any) -> None:
     with pytest.raises(InvalidInputError, match="keyring"):
         KeyManager({"a": FakeKMS()}, keyring=name)

@@ -319,6 +319,14 @@ async def test_a_value_that_postgresql_cannot_hold_is_invalid_input(postgres_url
     await store.aclose()
 
 
+async def test_a_text_that_utf8_cannot_encode_is_invalid_input(durable_url: str) -> None:
+    store = open_store(durable_url)
+    with pytest.raises(InvalidInputError, match="lone surrogate"):
+        async with store.reading() as work:
+            await work.find_keyring("a\ud800b")
+    await store.aclose()
+
+
 async def test_connections_that_all_are_in_use_make_the_store_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

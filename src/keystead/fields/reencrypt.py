@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -223,7 +224,7 @@ async def _begin(km: Manager, field: Field, url: str) -> tuple[FieldCipher, Fiel
         if known is not None and known.index_keyring is not None:
             raise InvalidInputError(
                 f"field {known.id} is registered with indexes, and this declaration has none: declare them, or "
-                f"`keystead field forget {known.id}` if they are gone"
+                f"`keystead field forget {shlex.quote(known.id)}` if they are gone"
             )
     await km.load_fields(field)
     registered = await km.register_field(field, url)

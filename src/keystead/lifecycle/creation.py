@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from keystead.crypto.keyring import Keyring
-from keystead.errors import ConflictError, InvalidInputError, StoreRestoredError
+from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StoreRestoredError
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
 from keystead.model import KeyRecord, KeyringPurpose, KeyringRecord
@@ -54,6 +55,23 @@ async def add_active(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, 
     await s.audit.record(work, AuditEvent("key.create", keyring.name, row.id, {"version": row.version}))
     await work.add_key(row)
     return row
+
+
+async def get_keyring(work: UnitOfWork, name: str) -> KeyringRecord:
+    """Return a keyring that has to be there.
+
+    Raises:
+        KeyNotFoundError: it is not.
+    """
+    keyring = await work.find_keyring(name)
+    if keyring is None:
+        raise no_keyring(name)
+    return keyring
+
+
+def no_keyring(name: str) -> KeyNotFoundError:
+    """Return the error for a keyring that is not there."""
+    return KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {shlex.quote(name)}` makes it")
 
 
 async def _claim(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord) -> KeyRecord | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -167,7 +168,7 @@ class Destruction:
             if key.purpose is KeyringPurpose.INDEX and target is DataKeyState.DECRYPT_ONLY:
                 raise KeyStateError(
                     f"data key {key_id} is an index key that was replaced: rows are no longer hashed under it; "
-                    f"`keystead key rotate-index {key.keyring}` makes a new one"
+                    f"`keystead key rotate-index {shlex.quote(key.keyring)}` makes a new one"
                 )
             if key.state not in allowed:
                 raise KeyStateError(f"data key {key_id} is {key.state}; this takes one that is {' or '.join(allowed)}")

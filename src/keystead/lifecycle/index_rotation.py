@@ -7,6 +7,7 @@ happens by age or by itself. See docs/adr/0020-index-keys-by-parity.md.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -179,7 +180,9 @@ async def _look(work: UnitOfWork, name: str, *, lock: bool = False) -> _Ring:
     if record is None:
         raise KeyNotFoundError(f"no index keyring {name!r} in this store; loading a field with an index makes it")
     if record.purpose is not KeyringPurpose.INDEX:
-        raise KeyStateError(f"keyring {name!r} is of purpose {record.purpose}; `keystead key rotate {name}` rotates it")
+        raise KeyStateError(
+            f"keyring {name!r} is of purpose {record.purpose}; `keystead key rotate {shlex.quote(name)}` rotates it"
+        )
     if (await work.state(lock=lock)).restored:
         raise restored_error()
     rows = sorted(await work.keys(keyring=name, states=_LIVE), key=lambda row: row.version)

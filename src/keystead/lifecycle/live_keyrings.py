@@ -20,11 +20,10 @@ from keystead.crypto.snapshot import LoadedKey
 from keystead.errors import (
     InvalidInputError,
     KeyDecryptionFailError,
-    KeyNotFoundError,
     KMSError,
     StorageOperationError,
 )
-from keystead.lifecycle.creation import create_keyring, restored_error
+from keystead.lifecycle.creation import create_keyring, no_keyring, restored_error
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.noticing import mark_restored
 from keystead.lifecycle.surroundings import SUITES, Surroundings
@@ -137,7 +136,7 @@ class LiveKeyrings(WrapKeyrings):
                 reads = self._reads
                 record, rows, epoch = await self._read(name)
         if record is None:
-            raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
+            raise no_keyring(name)
         _require_kind(record, create)
         keys, failed = await self._unwrap_all(record, rows)
         await self.uses.loaded(name, (key.version for key in keys.values()), failed)

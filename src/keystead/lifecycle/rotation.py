@@ -7,6 +7,7 @@ that died delays a promotion by no more than that.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,13 +16,13 @@ from keystead import telemetry
 from keystead.errors import (
     ConflictError,
     InvalidInputError,
-    KeyNotFoundError,
     KeyRotationError,
     KeyStateError,
     KMSError,
     StorageOperationError,
 )
 from keystead.lifecycle.creation import (
+    get_keyring,
     not_restored_error,
     require_usable_wrap,
     require_writable,
@@ -141,9 +142,7 @@ class Rotation:
 
     async def _look(self, name: str) -> _Before:
         async with self._s.store.reading() as work:
-            keyring = await work.find_keyring(name)
-            if keyring is None:
-                raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
+            keyring = await get_keyring(work, name)
             _refuse_index_keys(keyring)
             if keyring.algorithm == LEGACY_ALGORITHM:
                 raise KeyStateError(f"keyring {name!r} holds imported keys, which only decrypt: it is never rotated")
@@ -227,8 +226,8 @@ def _refuse_index_keys(keyring: KeyringRecord) -> None:
     if keyring.purpose is KeyringPurpose.INDEX:
         raise KeyStateError(
             f"keyring {keyring.name!r} holds index keys, and every row has to be hashed again before one replaces "
-            f"another: `km.rotate_index_key({keyring.name!r})`, or `keystead key rotate-index {keyring.name}`, begins "
-            "that"
+            f"another: `km.rotate_index_key({keyring.name!r})`, or `keystead key rotate-index "
+            f"{shlex.quote(keyring.name)}`, begins that"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from keystead.errors import InvalidInputError, KeyNotFoundError, KeyStateError
+from keystead.lifecycle.creation import get_keyring
 from keystead.lifecycle.destruction import DEFAULT_WAIT
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.rewrap import RewrapReport
@@ -93,7 +95,7 @@ async def list_keys(
     kept: list[KeyRecord] = []
     async with session.surroundings.store.reading() as work:
         if keyring is not None:
-            await _get_keyring(work, keyring)
+            await get_keyring(work, keyring)
         after = 0
         while True:
             page = await work.keys(keyring=keyring, states=states, after_id=after, limit=PAGE)
@@ -120,7 +122,7 @@ async def find_key(km: KeyManager, reference: str) -> DataKeyInfo:
         raise InvalidInputError(f"a data key is named by its id, or as keyring/version: {reference!r} is neither")
     async with session.surroundings.store.reading() as work:
         if slash:
-            await _get_keyring(work, keyring)
+            await get_keyring(work, keyring)
             rows = await all_keys(work, keyring=keyring, only=lambda row: row.version == int(version))
             row = rows[0] if rows else None
         else:
@@ -139,7 +141,9 @@ async def create_keyring(km: KeyManager, name: str, *, is_for_files: bool = Fals
     session = await km.session()
     async with session.surroundings.store.reading() as work:
         if await work.find_keyring(name) is not None:
-            raise InvalidInputError(f"keyring {name!r} exists; `keystead key rotate {name}` gives it a new version")
+            raise InvalidInputError(
+                f"keyring {name!r} exists; `keystead key rotate {shlex.quote(name)}` gives it a new version"
+            )
     handle = await km.keyring(name, algorithm=STREAM_ALGORITHM if is_for_files else MESSAGE_ALGORITHM)
     return (await handle.versions())[-1]
 
@@ -153,7 +157,7 @@ async def open_keyring(km: KeyManager, name: str) -> KeyringHandle:
     """
     session = await km.session()
     async with session.surroundings.store.reading() as work:
-        record = await _get_keyring(work, name)
+        record = await get_keyring(work, name)
     if record.purpose is not KeyringPurpose.ENCRYPT:
         verb = "rewrap" if record.purpose is KeyringPurpose.WRAP else "rotate-index"
         raise KeyStateError(
@@ -233,7 +237,7 @@ async def declare_use(km: KeyManager, keyring: str, name: str, locator: str) -> 
     session = await km.session()
     async with session.surroundings.store.transaction() as work:
         if not is_pattern(keyring):
-            await _get_keyring(work, keyring)
+            await get_keyring(work, keyring)
         details: dict[str, Detail] = {"name": name, "locator": use.locator}
         await session.surroundings.audit.record(work, AuditEvent("use.declare", keyring, details=details))
         await work.declare_use(use)
@@ -245,7 +249,7 @@ async def list_uses(km: KeyManager, keyring: str | None = None) -> list[KeyUse]:
     session = await km.session()
     async with session.surroundings.store.reading() as work:
         if keyring is not None and not is_pattern(keyring):
-            await _get_keyring(work, keyring)
+            await get_keyring(work, keyring)
         return await work.key_uses(keyring)
 
 
@@ -318,13 +322,6 @@ def _lasting_locator(locator: str) -> str:
 
 def _place(row: KeyRecord) -> tuple[str, int]:
     return row.keyring, row.version
-
-
-async def _get_keyring(work: UnitOfWork, name: str) -> KeyringRecord:
-    record = await work.find_keyring(name)
-    if record is None:
-        raise KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {name}` makes it")
-    return record
 
 
 async def _all_keyrings(work: UnitOfWork) -> list[KeyringRecord]:

@@ -374,9 +374,12 @@ class ManagerCore:
 
 
 def check_keyring_name(name: str) -> None:
-    """Refuse a name that is no text, empty, too long, or Keystead's own."""
-    if not isinstance(name, str) or not name or len(name) > 200:
-        raise InvalidInputError("a keyring's name is a text of 1 to 200 characters")
+    """Refuse a name that is no text, empty, too long, or Keystead's own.
+
+    What cannot be printed is refused as well: names are read in tables, errors and audit entries.
+    """
+    if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable():
+        raise InvalidInputError("a keyring's name is a printable text of 1 to 200 characters")
     if name.startswith("keystead."):
         raise InvalidInputError('keyring names beginning with "keystead." are reserved; use another name')
 

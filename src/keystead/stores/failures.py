@@ -114,6 +114,8 @@ def _driver(failure: BaseException, *, lost: bool) -> KMSError:
         return _sqlite(failure)
     if isinstance(failure, OSError):
         return _system(failure)
+    if isinstance(failure, UnicodeEncodeError):
+        return InvalidInputError("a text that the store is asked for has a lone surrogate; name it by UTF-8")
     state = getattr(failure, "sqlstate", None)
     if isinstance(state, str):
         for prefix in (state, state[:2]):
