@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from keystead import telemetry
 from keystead.errors import (
     DecryptionError,
     EncryptionError,
@@ -266,3 +267,16 @@ async def test_retiring_and_closing_reach_the_provider(tmp_path: Any) -> None:
 def test_the_repr_names_instance_and_kind(guarded: Guarded) -> None:
     assert repr(guarded) == "GuardedProvider('cloud', fake)"
     assert (guarded.instance, guarded.provider.provider_name) == ("cloud", "fake")
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_a_call_needs_no_thread_of_its_own(loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As at the interpreter's exit, where an application's own hooks may still encrypt.
+    monkeypatch.setattr(telemetry, "is_loaded", lambda: loaded)
+    monkeypatch.setattr(asyncio, "to_thread", _no_thread)
+    guard = GuardedProvider(FakeKMS(), "fake")
+    assert await guard.decrypt(await guard.encrypt(b"value", "key")) == b"value"
+
+
+async def _no_thread(*given: Any) -> None:
+    raise RuntimeError("can't start new thread")

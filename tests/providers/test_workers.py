@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import pytest
 
-from keystead.errors import SystemShutdownError
+from keystead.errors import ProviderConnectionError, SystemShutdownError
 from keystead.providers.workers import Workers
 
 
@@ -163,7 +163,7 @@ async def test_where_no_thread_can_be_started_the_call_fails_and_is_not_made_lat
     workers, made = Workers("test", threads=2), list[str]()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", _no_thread)
-        with pytest.raises(RuntimeError, match="can't start"):
+        with pytest.raises(ProviderConnectionError, match="limit of tasks"):
             await workers.run(lambda: made.append("first"))
     await workers.run(lambda: made.append("second"))
     assert made == ["second"]

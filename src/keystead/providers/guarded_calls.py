@@ -28,6 +28,7 @@ from keystead.model import EncryptedData, KeyReference, Signature
 from keystead.ports import Clock, KmsProvider, Random
 from keystead.providers.retry import RetryBudget, pause_s
 from keystead.runtime.clock import SystemClock
+from keystead.runtime.off_loop import in_thread
 from keystead.runtime.single_flight import SingleFlight
 from keystead.runtime.turnstile import Turnstile
 
@@ -134,7 +135,7 @@ class GuardedCalls:
 
     async def _repeat(self, operation: str, call: Callable[[], Awaitable[T]], attempts: int) -> T:
         if not telemetry.is_loaded():
-            await asyncio.to_thread(telemetry.load)
+            await in_thread(telemetry.load)
         give_up_at = self._clock.monotonic() + self._deadline_s
         repetitions = 0
         while True:

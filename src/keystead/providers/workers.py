@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar
 
-from keystead.errors import SystemShutdownError
+from keystead.errors import ProviderConnectionError, SystemShutdownError
 from keystead.runtime import exits, fork
 from keystead.runtime.handover import Handover
 
@@ -43,6 +44,7 @@ class Workers:
 
         Raises:
             SystemShutdownError: the pool was closed, before the call or while it waited for a thread.
+            ProviderConnectionError: the system has no thread to give.
         """
         handover = Handover(call)
         self._pool.take(handover)
@@ -89,6 +91,7 @@ class _Pool:
 
         Raises:
             SystemShutdownError: after ``close``.
+            ProviderConnectionError: the system has no thread to give.
         """
         with self._lock:
             if self.is_over:
@@ -97,7 +100,7 @@ class _Pool:
                 self._idle.pop().put(handover)
                 return
             if not self._here:
-                self._start(self._work_first)
+                self._start_first()
             self._waiting.append(handover)
 
     def close(self) -> None:
@@ -118,7 +121,8 @@ class _Pool:
         self.close()
         give_up_at = time.monotonic() + EXIT_WAIT_S
         for thread in list(self._here):
-            thread.join(max(0.0, give_up_at - time.monotonic()))
+            with contextlib.suppress(RuntimeError):  # it is about to start, and will find the pool closed
+                thread.join(max(0.0, give_up_at - time.monotonic()))
 
     def _work_first(self) -> None:
         try:
@@ -151,6 +155,15 @@ class _Pool:
         if self.is_over:
             desk.put(None)
         return None
+
+    def _start_first(self) -> None:
+        try:
+            self._start(self._work_first)
+        except RuntimeError:
+            told = f"the provider {self._name} needs a thread, and the system gives none: look at its limit of tasks"
+        else:
+            return
+        raise ProviderConnectionError(told)
 
     def _start(self, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"keystead-{self._name}", daemon=True)

@@ -266,3 +266,30 @@ async def test_a_signature_is_not_checked_as_a_mac(aws: AWSKMSProvider, wire: Aw
     with pytest.raises(InvalidInputError, match="is no MAC"):
         await aws.verify_mac(b"m", signature)
     assert wire.requests == []
+
+
+async def test_an_answer_for_another_key_is_refused_and_not_remembered(aws: AWSKMSProvider, wire: AwsWire) -> None:
+    other = arn("aaaaaaaa-12ab-34cd-56ef-1234567890ab")
+    mac = mac_of(b"m")
+    for action, answer, call in (
+        ("DescribeKey", metadata(Arn=other), lambda: aws.describe(ARN)),
+        ("DescribeKey", metadata(Arn=other), lambda: aws.rotate_key(ARN)),
+        ("GetPublicKey", public(other, "ECDSA_SHA_256"), lambda: aws.public_key(ARN)),
+        (
+            "Sign",
+            {"KeyId": other, "Signature": b"s"},
+            lambda: aws.sign(b"m", ARN, algorithm=SignatureAlgorithm.ECDSA_SHA_256),
+        ),
+        (
+            "GenerateMac",
+            {"KeyId": other, "Mac": b"m"},
+            lambda: aws.mac(b"m", ARN, algorithm=SignatureAlgorithm.HMAC_SHA_256),
+        ),
+        ("VerifyMac", {"KeyId": other, "MacValid": True}, lambda: aws.verify_mac(b"m", mac)),
+    ):
+        wire.answer(action, **answer)
+        with pytest.raises(ProviderConnectionError, match="another key"):
+            await call()
+    assert "RotateKeyOnDemand" not in [request.action for request in wire.requests]
+    wire.answer("GetPublicKey", **public(ARN, "ECDSA_SHA_256"))
+    assert (await aws.public_key(ARN)).key_reference.key_id == ARN

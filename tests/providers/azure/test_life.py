@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -284,3 +285,28 @@ def text_with_frames(error: BaseException) -> str:
     """Return what an error tracker shows: every frame's names with their values, and every error behind this one."""
     own = error.__traceback__.tb_next if error.__traceback__ else None
     return "".join(traceback.TracebackException(type(error), error, own, capture_locals=True).format())
+
+
+async def test_a_login_in_netrc_stands_in_no_requests_way(
+    opening: Opening, cloud: FakeAzure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login anonymous password guest\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    cloud.vault.state.create_key(name := new_name("kek"))
+    provider = opening(allow_unauthenticated_wrap=True)
+    assert await provider.decrypt(await provider.encrypt(b"value", name)) == b"value"
+    assert await provider.service_time() is not None
+
+
+async def test_requests_go_through_the_environments_proxy_except_to_hosts_that_are_excepted(
+    opening: Opening, cloud: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.vault.state.create_key(name := new_name("kek"))
+    # Nobody listens there.
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ProviderConnectionError):
+        await opening(allow_unauthenticated_wrap=True).encrypt(b"value", name)
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    await opening(allow_unauthenticated_wrap=True).encrypt(b"value", name)

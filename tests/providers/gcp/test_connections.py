@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from keystead.model import EncryptedData, KeyReference
 from keystead.providers.gcp.config import GCPKMSConfig
 from keystead.providers.gcp.provider import ALGORITHM, GCPKMSProvider
 from keystead.providers.guard import GuardedProvider
+from tests.fakes import gcp_kms_rest
 from tests.fakes.gcp_kms import FakeCloudKms
 from tests.providers.gcp.conftest import Make
 from tests.providers.subjects.gcp import config_of
@@ -314,3 +317,43 @@ def test_the_fake_is_started_by_hand() -> None:
             process.stdout.close()
     assert process.returncode == 0
     assert not os.path.exists(said["ca"])
+
+
+async def test_a_redirect_is_not_followed_with_what_was_sent(
+    make: Make, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.path)
+
+        def log_message(self, *given: object) -> None:
+            """Print nothing."""
+
+    def redirect(handler: Any, verb: str) -> None:
+        handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        handler.send_response(307)
+        handler.send_header("Location", f"http://127.0.0.1:{server.server_address[1]}/elsewhere")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    monkeypatch.setattr(gcp_kms_rest._Handler, "_serve", redirect)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        with pytest.raises(ProviderConnectionError):
+            await make(transport="rest").encrypt(b"value", key)
+        server.shutdown()
+        serving.join()
+    assert received == []
+
+
+@TRANSPORTS
+async def test_a_login_in_netrc_is_not_sent_in_the_place_of_the_token(
+    transport: str, make: Make, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login anonymous password guest\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    await round_trip(make(transport=transport), key)

@@ -193,3 +193,18 @@ async def test_a_renewal_that_comes_after_closing_does_nothing(making: Making, c
     provider._keeper._begin()
     await provider.renew_login()
     assert making.paths() == []
+
+
+async def test_a_renewal_under_way_in_another_thread_is_not_looked_for_again_and_again(
+    making: Making, clock: FakeClock
+) -> None:
+    provider = making.by_role(making.bao.app_role(token_ttl="1h"), clock=clock)
+    await provider.describe(making.bao.new_key())
+    clock.advance(HOUR * 0.7)
+    with provider._client.login._once.lock:
+        await provider.renew_login()
+        timer = provider._keeper._timer
+        assert timer is not None
+        assert timer.when() > asyncio.get_running_loop().time() + 0.5
+    await provider.renew_login()
+    assert renewals(making) == 1

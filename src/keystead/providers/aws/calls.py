@@ -9,6 +9,7 @@ from keystead.ports import Clock
 from keystead.providers.aws.clients import BOTO3, Answer, AwsClients
 from keystead.providers.aws.config import AWSKMSConfig
 from keystead.providers.aws.errors import Failure
+from keystead.providers.aws.keys import require_same_key
 from keystead.providers.workers import Workers
 
 LARGEST: Final = 4096
@@ -39,6 +40,12 @@ class AwsCalls:
                 raise ProviderConnectionError(
                     f"what answers at the endpoint of AWS KMS left {name} out; is it AWS KMS?"
                 )
+        return answer
+
+    async def _ask_key(self, operation: str, needs: tuple[str, ...], /, **parameters: Any) -> Answer:
+        """Return the answer to one request, which has ``needs`` in it and names the key that ``KeyId`` asks."""
+        answer = await self._ask(operation, ("KeyId", *needs), **parameters)
+        require_same_key(parameters["KeyId"], answer["KeyId"])
         return answer
 
     async def _try(self, operation: str, /, **parameters: Any) -> Answer | Failure:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, Final
 
-from keystead.errors import ConfigurationError, InvalidInputError
+from keystead.errors import ConfigurationError, InvalidInputError, ProviderConnectionError
 from keystead.model import KeyDescription, KeyPurpose, KeyReference, KeyState, SignatureAlgorithm
 
 PROVIDER: Final = "aws"
@@ -123,6 +123,18 @@ def is_same_key(asked: str, answered: str) -> bool:
     if other is None or arn is None:
         return other is not None and other.name == asked
     return asked == answered or (arn.is_multi_region and arn.in_region(other.region) == answered)
+
+
+def require_same_key(asked: str, answered: object) -> None:
+    """Raise unless ``answered`` can be of the key that ``asked`` names: by its ARN, or as emulators do by its bare id.
+
+    Raises:
+        ProviderConnectionError: it is another one's.
+    """
+    arn = Arn.find(asked)
+    is_named = answered == asked or (arn is not None and answered == arn.name)
+    if not is_named and not (isinstance(answered, str) and is_same_key(asked, answered)):
+        raise ProviderConnectionError("the endpoint of AWS KMS answered for another key; is it AWS KMS?")
 
 
 def reference(

@@ -19,6 +19,7 @@ from keystead.providers.aws.keys import (
     describe_metadata,
     is_alias,
     reference,
+    require_same_key,
     signing_algorithms,
 )
 from keystead.providers.inputs import message_bytes
@@ -48,7 +49,9 @@ class AwsSigning(AwsCalls):
             InvalidInputError: the key is for key agreement or encapsulation.
         """
         answer = await self._ask("describe_key", ("KeyMetadata",), KeyId=check_key_id(key_id))
-        return describe_metadata(answer["KeyMetadata"], key_id)
+        metadata = answer["KeyMetadata"]
+        require_same_key(key_id, metadata.get("Arn"))
+        return describe_metadata(metadata, key_id)
 
     async def mac(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
         """Return the HMAC of ``message``, 1 to 4096 bytes, by an HMAC key.
@@ -60,8 +63,8 @@ class AwsSigning(AwsCalls):
         content = _sized(message)
         check_key_id(key_id)
         chosen = algorithm or await self._default(key_id, KeyPurpose.MAC)
-        answer = await self._ask(
-            "generate_mac", ("KeyId", "Mac"), KeyId=key_id, Message=content, MacAlgorithm=_mac_name(chosen)
+        answer = await self._ask_key(
+            "generate_mac", ("Mac",), KeyId=key_id, Message=content, MacAlgorithm=_mac_name(chosen)
         )
         named = reference(answer["KeyId"], key_id, purpose=KeyPurpose.MAC)
         return Signature(bytes(answer["Mac"]), named, chosen)
@@ -77,7 +80,7 @@ class AwsSigning(AwsCalls):
         key_id, name = check_key_id(mac.key_reference.key_id), _mac_name(mac.algorithm)
         if not 1 <= len(mac.value) <= _LARGEST_MAC:
             raise InvalidSignatureError(INVALID)
-        answer = await self._ask("verify_mac", KeyId=key_id, Message=content, MacAlgorithm=name, Mac=mac.value)
+        answer = await self._ask_key("verify_mac", (), KeyId=key_id, Message=content, MacAlgorithm=name, Mac=mac.value)
         if answer.get("MacValid") is not True:
             raise InvalidSignatureError(INVALID)
 
@@ -125,9 +128,9 @@ class AwsSigning(AwsCalls):
         elif not 1 <= len(content) <= LARGEST:
             kind, name, whole = "DIGEST", hash_name, content
             content = await self._workers.run(lambda: hashlib.new(name, whole).digest())
-        return await self._ask(
+        return await self._ask_key(
             "sign",
-            ("KeyId", "Signature"),
+            ("Signature",),
             KeyId=key_id,
             Message=content,
             MessageType=kind,
@@ -135,7 +138,7 @@ class AwsSigning(AwsCalls):
         )
 
     async def _fetched(self, key_id: str) -> PublicKey:
-        answer = await self._ask("get_public_key", ("KeyId", "PublicKey"), KeyId=key_id)
+        answer = await self._ask_key("get_public_key", ("PublicKey",), KeyId=key_id)
         algorithms = signing_algorithms(answer.get("SigningAlgorithms", []))
         if answer.get("KeyUsage") != "SIGN_VERIFY" or not algorithms:
             raise InvalidInputError("the key does not sign, or by algorithms that Keystead does not verify only")

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import os
 import socket
+import urllib.request
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from keystead.errors import ConfigurationError
 from keystead.providers.azure.config import AzureKMSConfig
 from keystead.providers.azure.errors import http_date
 from keystead.providers.sdk import Sdk
+from keystead.runtime.off_loop import in_thread
 
 if TYPE_CHECKING:
     import ssl
@@ -48,9 +51,10 @@ class AzureSession:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=config.max_connections, socket_factory=self._make_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # The SDK decompresses itself; proxies are the environment's, as everywhere in the SDK.
+            # The SDK decompresses itself. Of the environment a proxy counts, which each request is given: aiohttp
+            # would look into ~/.netrc as well, and refuse the request because of what it finds there.
             auto_decompress=False,
-            trust_env=True,
+            trust_env=False,
         )
 
     @classmethod
@@ -60,13 +64,19 @@ class AzureSession:
         Raises:
             MissingDependencyError, ConfigurationError: the SDK or the CA file is missing.
         """
-        return cls(config, await asyncio.to_thread(prepare, config))
+        return cls(config, await in_thread(prepare, config))
 
     def transport(self) -> Any:
         """Return a transport for the SDK's clients, which closes nothing when it is closed."""
         from azure.core.pipeline.transport import AioHttpTransport
 
-        return AioHttpTransport(
+        class Transport(AioHttpTransport):  # type: ignore[misc]  # the SDK has no types
+            """Goes through the environment's proxy, as everywhere in the SDK."""
+
+            async def send(self, request: Any, **options: Any) -> Any:
+                return await super().send(request, proxy=_proxy_for(request.url), **options)
+
+        return Transport(
             session=self._session,
             session_owner=False,
             connection_timeout=self._config.connect_timeout_s,
@@ -81,7 +91,8 @@ class AzureSession:
             sock_connect=self._config.connect_timeout_s, sock_read=self._config.read_timeout_s
         )
         try:
-            async with self._session.get(url, allow_redirects=False, timeout=timeout) as answer:
+            request = self._session.get(url, allow_redirects=False, timeout=timeout, proxy=_proxy_for(url))
+            async with request as answer:
                 return http_date(answer.headers.get("Date"))
         except (aiohttp.ClientError, OSError, ValueError):
             return None
@@ -102,6 +113,12 @@ class AzureSession:
         made = socket.socket(family, kind, protocol)
         self._sockets.add(made)
         return made
+
+
+def _proxy_for(url: str) -> str | None:
+    parts = urlsplit(url)
+    is_direct = parts.hostname is None or urllib.request.proxy_bypass(parts.hostname)
+    return None if is_direct else urllib.request.getproxies().get(parts.scheme)
 
 
 def prepare(config: AzureKMSConfig) -> ssl.SSLContext:

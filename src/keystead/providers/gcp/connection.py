@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from keystead.errors import ConfigurationError, KMSError, SystemShutdownError
 from keystead.providers.gcp.config import GCPKMSConfig
-from keystead.providers.gcp.credentials import Tokens, load_credentials
+from keystead.providers.gcp.credentials import Tokens, load_credentials, without_netrc
 from keystead.providers.gcp.errors import error_of, is_unauthenticated
 from keystead.providers.gcp.messages import Messages, inner
 from keystead.providers.sdk import Sdk
@@ -229,8 +229,13 @@ def _rest_client(config: GCPKMSConfig) -> Any:
     credentials = load_credentials(config)
     transport = transports.KeyManagementServiceRestTransport(host=config.address, credentials=credentials)
     _read_authorities(config)
-    # The transport has no parameters for either.
-    transport._session.mount("https://", _adapter(config))
+    # The transport has no parameters for any of it.
+    session = transport._session
+    session.mount("https://", _adapter(config))
+    # What is sent may be a plaintext: where it is to go to says the configuration, and not who answers.
+    session.max_redirects = 0
+    without_netrc(session)
+    without_netrc(session._auth_request.session)
     return kms.KeyManagementServiceClient(transport=transport)
 
 

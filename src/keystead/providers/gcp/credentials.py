@@ -65,7 +65,9 @@ class Tokens:
 
         self._credentials = credentials
         self._workers = workers
-        self._refresh: Callable[[], None] = partial(credentials.refresh, partial(Request(), timeout=timeout_s))
+        request = Request()
+        without_netrc(request.session)
+        self._refresh: Callable[[], None] = partial(credentials.refresh, partial(request, timeout=timeout_s))
         self._flights: SingleFlight[None] = SingleFlight()
 
     @property
@@ -98,6 +100,18 @@ class Tokens:
             if is_refused or before is not TokenState.STALE:
                 raise
             # It is renewed some minutes before it expires: until then it is as good as ever.
+
+
+def without_netrc(session: Any) -> None:
+    """Keep a session of ``requests`` from sending what ``~/.netrc`` has for a host, or by default, instead of a token.
+
+    Proxies and the rest of the environment count as before.
+    """
+    session.auth = _as_it_is
+
+
+def _as_it_is(request: Any) -> Any:
+    return request
 
 
 def _read(config: GCPKMSConfig) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn, SupportsIndex, TypeVar
@@ -12,6 +11,7 @@ from keystead.ports import Clock, Random
 from keystead.providers.pkcs11.config import PinSource, Pkcs11KMSConfig
 from keystead.providers.pkcs11.token import SDK, Module, OpenToken, TokenName, module_at
 from keystead.runtime.clock import SystemClock
+from keystead.runtime.off_loop import in_thread
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class TokenAccess:
     async def _turn(self, operation: str, job: Callable[[OpenToken], T]) -> T:
         """Return what ``job`` returns, called with the token in a turn of its module."""
         if self._module is None and not self._is_closed:
-            self._module = await asyncio.to_thread(module_at, self._path)
+            self._module = await in_thread(module_at, self._path)
         module = self._module
         if module is None or self._is_closed:
             raise SystemShutdownError("the provider pkcs11 was closed")

@@ -67,6 +67,8 @@ from keystead.runtime.clock import SystemClock
 ROTATIONS: Final = 3
 ROTATE_AGAIN_AFTER_S: Final = 0.3
 """How often, and how soon, a version is made where the server could not store the one before."""
+LOOK_AGAIN_AFTER_S: Final = 1.0
+"""When a token is looked at again that was due, and stayed so: its renewal is under way in another thread."""
 
 
 class VaultKMSProvider(VaultSigning):
@@ -321,7 +323,9 @@ class VaultKMSProvider(VaultSigning):
             await self._workers.run(self._client.login.renew)
         except KMSError:
             return
-        self._keeper.see(self._client.login.due_in_s)
+        due_in_s = self._client.login.due_in_s
+        # Still due: another thread is about it, for as long as the server takes to answer.
+        self._keeper.see(LOOK_AGAIN_AFTER_S if due_in_s == 0 else due_in_s)
 
     def _environment(self) -> Mapping[str, str]:
         return os.environ if self._environ is None else self._environ
