@@ -184,3 +184,17 @@ columns = st.tuples(st.text(min_size=1), st.text(min_size=1))
 @given(columns, columns)
 def test_two_columns_name_no_two_records_alike(one: tuple[str, str], other: tuple[str, str]) -> None:
     assert (record_text(one) == record_text(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda: Field("t", "c", type=[]),  # type: ignore[arg-type]
+        lambda: Field("t", "c", indexes=Exact()),  # type: ignore[arg-type]
+        lambda: record_text(10**5000),
+    ],
+    ids=["type", "indexes", "record"],
+)
+def test_what_cannot_be_declared_is_refused_in_our_words(declare: Callable[[], object]) -> None:
+    with pytest.raises(InvalidInputError):
+        declare()

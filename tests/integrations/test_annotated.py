@@ -37,6 +37,7 @@ from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
 
 SECRET = "ada@example.org"
 EMAIL = keystead.Field("people", "email")
+ACCOUNTS = keystead.Field("people", "accounts", type=dict)
 Email = NewType("Email", str)
 Marked = TypeAliasType("Marked", Annotated[str, EMAIL])
 
@@ -199,6 +200,22 @@ def test_what_a_model_refuses_is_not_shown(km: blocking.KeyManager, kind: type) 
         unseal(km, kind, sealed, record=1)
     assert SECRET not in str(refused.value)
     assert refused.value.__suppress_context__
+
+
+class Accounts(BaseModel):
+    of: Annotated[dict[str, str], ACCOUNTS]
+
+
+class Balances(BaseModel):
+    of: Annotated[dict[str, int], ACCOUNTS]
+
+
+def test_no_key_of_what_was_decrypted_is_shown(km: blocking.KeyManager) -> None:
+    km.load_fields(ACCOUNTS)
+    sealed = seal(km, Accounts(of={SECRET: "much"}), record=1)
+    with pytest.raises(InvalidInputError, match="of: int_parsing") as refused:
+        unseal(km, Balances, sealed, record=1)
+    assert SECRET not in str(refused.value)
 
 
 class Inner(BaseModel):

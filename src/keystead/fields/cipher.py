@@ -21,7 +21,7 @@ from keystead.errors import (
     InvalidInputError,
     KeyringNotLoadedError,
 )
-from keystead.fields.field import Field, record_text
+from keystead.fields.field import Field, record_text, too_many_digits
 from keystead.fields.indexes import Index
 from keystead.fields.keyrings import Keyrings
 
@@ -284,6 +284,10 @@ def _record(record: object) -> bytes:
         name = b"%d" % record if record.__class__ is int else record_text(record).encode()
     except UnicodeEncodeError:
         raise InvalidInputError("a record's name has a lone surrogate, which UTF-8 cannot encode") from None
+    except InvalidInputError:
+        raise
+    except ValueError:
+        raise too_many_digits() from None
     return (_LENGTHS[len(name)] if len(name) < 256 else _u32(len(name))) + name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -89,6 +90,8 @@ class Field:
     def __post_init__(self) -> None:
         if not self.table or not self.column:
             raise InvalidInputError("a field names its table and its column")
+        if not isinstance(self.indexes, Iterable):
+            raise InvalidInputError(f"column {self.column}: indexes is a list, as in indexes=[Exact()]")
         kind, record, indexes = _value_type(self.type), _names(self.record), tuple(self.indexes)
         self._set(type=kind, value_type=kind, record=record, record_columns=record, indexes=indexes)
         self._set(former_keyrings=_names(self.former_keyrings), id=self.id or f"{self.table}.{self.column}")
@@ -202,7 +205,10 @@ def record_text(record: object) -> str:
     if isinstance(record, str):
         return str.__str__(record)
     if isinstance(record, int):
-        return int.__repr__(int(record))
+        try:
+            return int.__repr__(int(record))
+        except ValueError:
+            raise too_many_digits() from None
     if isinstance(record, UUID):
         return str(record)
     if isinstance(record, bytes | bytearray | memoryview):
@@ -212,12 +218,17 @@ def record_text(record: object) -> str:
     raise InvalidInputError(f"a record is named by str, int, UUID, bytes or date, not {type(record).__name__}")
 
 
+def too_many_digits() -> InvalidInputError:
+    """Return the error for a number that Python does not write in decimal."""
+    return InvalidInputError("a record is named by a number of more digits than Python writes; name it by a str")
+
+
 def _value_type(given: type | ValueType | str) -> ValueType:
     if isinstance(given, ValueType):
         kind = given
     elif isinstance(given, str):
         kind = parse_value_type(given)
-    elif given in _TYPES:
+    elif isinstance(given, type) and given in _TYPES:
         kind = _TYPES[given]
     else:
         raise InvalidInputError(f"a field cannot hold {given!r}; use one of {', '.join(t.__name__ for t in _TYPES)}")

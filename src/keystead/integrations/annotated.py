@@ -320,7 +320,8 @@ def _built(kind: type[T], members: Mapping[str, Any]) -> T:
         built: T = kind(**members) if dataclasses.is_dataclass(kind) else _validated(model, members)
     except ValidationError as exc:
         found = exc.errors(include_url=False, include_context=False, include_input=False)
-        reasons = ", ".join(f"{'.'.join(map(str, each['loc']))}: {each['type']}" for each in found)
+        # The member alone: further down a path may go through keys of what was decrypted.
+        reasons = ", ".join(f"{'.'.join(map(str, each['loc'][:1]))}: {each['type']}" for each in found)
         raise InvalidInputError(f"{kind.__name__} refuses what was decrypted ({reasons})") from None
     return built
 

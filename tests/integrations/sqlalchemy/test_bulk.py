@@ -156,9 +156,8 @@ def test_rows_that_a_rotation_overtook_are_sealed_anew(
         sealed = sealed_inserts(fresh.engine, model, [row])
         fresh.km.rotate_index_key()
         fresh.km.run_due()
-        write(session, sealed)
         with pytest.raises(StaleViewError, match="seal rows for bulk statements anew"):
-            session.commit()
+            write(session, sealed)
 
 
 def test_updates_that_a_rotation_overtook_are_sealed_anew(fresh: Application) -> None:
@@ -168,9 +167,18 @@ def test_updates_that_a_rotation_overtook_are_sealed_anew(fresh: Application) ->
         sealed = sealed_updates(fresh.engine, Letter, [{"id": letter.id, "body": b"x"}])
         fresh.km.rotate_index_key()
         fresh.km.run_due()
-        session.execute(update(Letter), sealed)
         with pytest.raises(StaleViewError, match="seal rows for bulk statements anew"):
-            session.commit()
+            session.execute(update(Letter), sealed)
+
+
+def test_a_connection_that_commits_by_itself_writes_no_row_that_a_rotation_overtook(fresh: Application) -> None:
+    sealed = sealed_rows(fresh.engine, Letter, [{"body": b"once"}])
+    fresh.km.rotate_index_key()
+    fresh.km.run_due()
+    with fresh.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with pytest.raises(StaleViewError):
+            connection.execute(insert(Letter), sealed)
+        assert connection.execute(select(Letter.id)).all() == []
 
 
 def test_an_update_seals_what_its_rows_give_and_leaves_everything_else(any_app: Application) -> None:

@@ -26,7 +26,15 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, composite, mapped_column, registry, with_polymorphic
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    composite,
+    mapped_column,
+    registry,
+    with_polymorphic,
+)
 
 from keystead import blocking
 from keystead.errors import ConfigurationError, InvalidInputError

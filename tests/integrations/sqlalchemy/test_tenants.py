@@ -13,9 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from keystead import blocking
-from keystead.errors import InvalidInputError
+from keystead.errors import ConflictError, InvalidInputError
 from keystead.integrations.sqlalchemy import Exact, Normalised, Prefix, Tokens, bind, encrypted
-from tests.integrations.sqlalchemy.models import Member
+from tests.integrations.sqlalchemy.conftest import Application
+from tests.integrations.sqlalchemy.models import Member, Person
 
 NAME = "Eve Adams"
 TENANTS: dict[str, tuple[Any, tuple[Any, Any], tuple[str, str]]] = {
@@ -90,3 +91,40 @@ def test_a_text_that_is_no_uuid_names_no_tenant_that_is_one(name: str) -> None:
 def test_each_search_needs_the_tenant(name: str) -> None:
     with pytest.raises(InvalidInputError, match="for each tenant"):
         SEARCHES[name](Member.email, None)
+
+
+def test_an_object_whose_row_another_session_gave_another_tenant_is_not_saved(any_app: Application) -> None:
+    with any_app.session() as session:
+        session.add(Member(number="1", org_id=1, email="first@example.org"))
+        session.commit()
+    with any_app.session() as late, any_app.session() as early:
+        loaded = late.get_one(Member, "1")
+        early.get_one(Member, "1").org_id = 2
+        early.commit()
+        loaded.email = "second@example.org"
+        with pytest.raises(ConflictError, match="load it again"):
+            late.commit()
+        late.rollback()
+        assert late.get_one(Member, "1").email == "first@example.org"
+        loaded.email = "second@example.org"
+        late.commit()
+        found = select(Member.number).where(Member.email.matches("second@example.org", tenant=2))
+        assert late.scalars(found).all() == ["1"]
+
+
+def test_an_object_whose_key_was_given_to_another_row_is_not_saved(any_app: Application) -> None:
+    with any_app.session() as session:
+        session.add(Person(id=1, email="first@example.org"))
+        session.commit()
+    with any_app.session() as late, any_app.session() as early:
+        loaded = late.get_one(Person, 1)
+        early.delete(early.get_one(Person, 1))
+        early.flush()
+        early.expunge_all()
+        early.add(Person(id=1, email="another@example.org"))
+        early.commit()
+        loaded.email = "second@example.org"
+        with pytest.raises(ConflictError, match="load it again"):
+            late.commit()
+        late.rollback()
+        assert late.get_one(Person, 1).email == "another@example.org"

@@ -28,6 +28,19 @@ def note_indexes(connection: Connection, cipher: FieldCipher, versions: Iterable
     written[cipher.field.id] = (cipher, under)
 
 
+def note_prepared(connection: Connection, cipher: FieldCipher, versions: Iterable[int]) -> None:
+    """Remember under which index keys rows were hashed that were sealed before.
+
+    Raises:
+        StaleViewError: one has become live since, under which they were not. A connection that commits each statement
+            by itself would have written them by the time of a commit.
+    """
+    under = set(versions)
+    if set(cipher.index_versions) - under:
+        raise _error(cipher)
+    note_indexes(connection, cipher, under)
+
+
 def watch_commits(engine: Engine) -> None:
     """Look at every commit of an engine, and at what is prepared to be committed."""
     for name, action in _ACTIONS.items():
@@ -59,13 +72,17 @@ def _stale(connection: Connection) -> KMSError | None:
     written: dict[str, tuple[FieldCipher, set[int]]] = notes_of(connection, _WRITTEN)
     for cipher, versions in written.values():
         if set(cipher.index_versions) - versions:
-            return as_itself(
-                StaleViewError(
-                    f"an index key of field {cipher.field.id} became live during the transaction, whose rows lack its "
-                    "hashes; do the transaction again, and seal rows for bulk statements anew"
-                )
-            )
+            return _error(cipher)
     return None
+
+
+def _error(cipher: FieldCipher) -> KMSError:
+    return as_itself(
+        StaleViewError(
+            f"an index key of field {cipher.field.id} became live during the transaction, or after rows for it were "
+            "sealed, which lack its hashes; do the transaction again, and seal rows for bulk statements anew"
+        )
+    )
 
 
 _ACTIONS: Final[dict[str, Callable[..., None]]] = {

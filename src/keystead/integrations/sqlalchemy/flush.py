@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ClauseElement, Column
+from sqlalchemy import ClauseElement, Column, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.attributes import flag_modified
@@ -16,14 +16,14 @@ from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.sql.schema import Sequence
 
 from keystead.crypto.codec import encode_value
-from keystead.errors import ConfigurationError, InvalidInputError, KMSError
+from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, KMSError
 from keystead.fields import Encrypted
-from keystead.integrations.sqlalchemy.binding import binding_of
+from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
 from keystead.integrations.sqlalchemy.commit import note_indexes
 from keystead.integrations.sqlalchemy.emptied import begin_emptying, end_emptying
 from keystead.integrations.sqlalchemy.place import Place, column_named, places_of
 from keystead.integrations.sqlalchemy.tokens import write_tokens
-from keystead.integrations.sqlalchemy.whose import forget_sealed, note_sealed, whose_is
+from keystead.integrations.sqlalchemy.whose import Whose, bound_to, forget_sealed, note_sealed, whose_is
 from keystead.integrations.sqlalchemy.window import clear_value, require_unique
 
 
@@ -72,7 +72,9 @@ def follow_insert(mapper: Mapper[Any], connection: Connection, state: InstanceSt
 def follow_update(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
     """Replace the words of an object that was updated, and see that it is unique."""
     for place in places_of(mapper):
-        forget_sealed(connection, state.dict.get(place.key))
+        whose = forget_sealed(connection, state.dict.get(place.key))
+        if whose is not None:
+            _require_own(place, mapper, connection, state, whose)
         if place.tokens is not None and place.key in state.committed_state:
             former = place.record_held(state, committed=True)
             if former != place.record_held(state, committed=False):
@@ -189,6 +191,37 @@ def _is_same(place: Place, state: InstanceState[Any], before: Encrypted[Any], va
         return encode_value(before.decrypt()) == encode_value(value)
     except KMSError:
         return False
+
+
+def _require_own(
+    place: Place, mapper: Mapper[Any], connection: Connection, state: InstanceState[Any], whose: Whose
+) -> None:
+    """See that the row is still the one that its object was when it was loaded, now that the update has locked it.
+
+    Raises:
+        ConflictError: another session gave the row another record or tenant, under which the value does not open.
+    """
+    keys = [*place.table.primary_key]
+    bound = [column_named(place.table, name) for name in bound_to(place.field)]
+    if not keys or not {*bound} - {*keys}:
+        return
+    where = [each == _value_of(mapper, state, each) for each in keys]
+    row = connection.execute(select(*bound).where(*where)).first()
+    if row is None:
+        return
+    count = len(place.field.record_columns)
+    tenant = None if place.field.tenant is None else place.read_tenant(row[count])
+    if whose_is(place.read_record(row[:count]), tenant) != whose:
+        raise as_itself(
+            ConflictError(
+                f"a row of field {place.field.id} has another record or tenant by now than the object that was saved; "
+                "load it again, and do the change again"
+            )
+        )
+
+
+def _value_of(mapper: Mapper[Any], state: InstanceState[Any], column: Column[Any]) -> Any:
+    return state.manager[mapper.get_property_by_column(column).key].impl.get(state, state.dict)
 
 
 def _write_tokens(place: Place, connection: Connection, state: InstanceState[Any]) -> None:

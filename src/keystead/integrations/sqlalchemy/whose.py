@@ -98,9 +98,13 @@ def note_sealed(connection: Connection, box: Encrypted[Any], whose: Whose) -> No
     notes_of(connection, _SEALED)[id(box)] = (box, whose)
 
 
-def forget_sealed(connection: Connection, box: object) -> None:
-    """Forget it, once its row is written: a transaction may write more rows than memory holds."""
-    notes_of(connection, _SEALED).pop(id(box), None)
+def forget_sealed(connection: Connection, box: object) -> Whose | None:
+    """Forget it, once its row is written, and return whose it is, None for what was not sealed by this flush.
+
+    A transaction may write more rows than memory holds.
+    """
+    noted: tuple[object, Whose] | None = notes_of(connection, _SEALED).pop(id(box), None)
+    return None if noted is None else noted[1]
 
 
 def _bounds(statement: ValuesBase, column: Column[Any], field: Field) -> list[Bound]:
