@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keystead import KeyManager
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, run_process
 
 PLAIN = b"meet at noon \x00\xff" * 5000
 
@@ -224,3 +224,19 @@ def test_a_message_of_over_64_mib_is_refused_with_the_cure(
 ) -> None:
     monkeypatch.setattr("keystead.manager.payloads.MAX_PLAINTEXT", 10)
     assert "keyring for files" in cli.fails(1, "encrypt", "--text", given=b"x" * 11)
+
+
+@pytest.mark.parametrize("name", ["keystead.kek", "keys.db", "app.log", "app.log.key"])
+@pytest.mark.parametrize(
+    "command",
+    [["encrypt", "plain", "-o"], ["store", "export"], ["log", "checkpoint", "app.log", "-o"], ["audit", "policy"]],
+    ids=" ".join,
+)
+def test_no_answer_takes_the_place_of_keys_of_a_store_or_of_a_log(
+    cli: Cli, folder: Path, name: str, command: list[str]
+) -> None:
+    Path("plain").write_text("value")
+    assert run_process(folder, "log", "seal", "app.log", given=b"a line\n").returncode == 0
+    before = Path(name).read_bytes()
+    assert "is not replaced" in cli.fails(2, *command, name)
+    assert Path(name).read_bytes() == before

@@ -195,3 +195,8 @@ def test_a_gitignore_that_leads_nowhere_is_not_written_through(empty: Path, cli:
     (empty / ".gitignore").symlink_to(empty / "absent")
     assert len(cli.json("init")["unignored"]) == 5
     assert not (empty / "absent").exists()
+
+
+def test_settings_that_it_would_not_make_are_refused(cli: Cli, empty: Path) -> None:
+    assert "keystead.yaml in FOLDER" in cli.fails(2, "init", "--config", "other.yaml")
+    assert list(empty.iterdir()) == []

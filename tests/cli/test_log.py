@@ -388,3 +388,7 @@ def test_sealing_needs_a_kms_and_says_which_settings(empty: Path) -> None:
     assert done.returncode == 1
     assert b"keystead init" in done.stderr
     assert not Path("app.log").exists()
+
+
+def test_a_log_that_is_not_there_is_told_before_a_policy_is_asked_for(cli: Cli, folder: Path) -> None:
+    assert "there is no such file" in cli.fails(4, "log", "verify", "absent.log")

@@ -210,3 +210,36 @@ def test_without_typer_the_message_names_the_extra(folder: Path) -> None:
 
 def test_the_version_is_printed(folder: Path) -> None:
     assert run_process(folder, "--version").stdout.decode().startswith("keystead 0.")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", [["encrypt", "--text"], ["decrypt"]])
+def test_a_process_that_waits_for_its_input_ends_at_once(
+    folder: Path, command: list[str], number: signal.Signals
+) -> None:
+    process = start(command, folder, preexec_fn=hears_signals)
+    assert process.stdin is not None
+    time.sleep(3)
+    process.send_signal(number)
+    # Its input stays open.
+    assert process.wait(30) in (-number, 128 + number)
+    process.communicate(timeout=30)
+
+
+def test_an_answer_that_cannot_be_written_is_told_once_in_json_too(folder: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start(["key", "list", "--json"], folder, stdin=subprocess.DEVNULL, stdout=full)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors == b"error: No space left on device\n"
+
+
+def test_nothing_is_done_whose_answer_has_nowhere_to_go(folder: Path) -> None:
+    def closes_stdout() -> None:
+        os.close(1)
+
+    before = run_process(folder, "key", "list", "--json").stdout
+    process = start(["key", "rotate"], folder, stdin=subprocess.DEVNULL, stdout=None, preexec_fn=closes_stdout)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.startswith(b"error: stdout is closed")) == (2, True)
+    assert run_process(folder, "key", "list", "--json").stdout == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from keystead.cli.audit_verify import SinceCheckpoint, read_kept
 from keystead.cli.frame import Call, duration_option, moment_option, wrong_usage
 from keystead.cli.render import Outcome
+from keystead.cli.targets import require_replaceable
 from keystead.ledger.audit.exporting import keep_in_file
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
@@ -57,6 +59,7 @@ def policy(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to.")],
 ) -> Outcome:
     """Write the trust policy of whoever verifies the trail, as its own entries say it. Keep it elsewhere."""
+    require_replaceable(Path(os.path.realpath(file)))
     found = call.run(lambda km: km.audit.trust_policy())
     found.save(file)
     data = {"output": file, "stream": found.stream, "keys": len(found.keys), "signers": len(found.signers)}

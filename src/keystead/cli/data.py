@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
-from keystead.cli.targets import STDOUT, open_target, refuse_binary_terminal
+from keystead.cli.targets import STDOUT, ended_by_signals, open_target, refuse_binary_terminal
 from keystead.errors import DecryptionError, InvalidCiphertextError
 from keystead.manager import payloads
 
@@ -115,9 +115,12 @@ def open_source(path: str) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
         return
+    if sys.stdin is None:
+        wrong_usage("stdin is closed; name a file")
     if sys.stdin.isatty():
         say("reading from the terminal; Ctrl-D ends the input")
-    yield cast(BinaryIO, sys.stdin.buffer)
+    with ended_by_signals():
+        yield cast(BinaryIO, sys.stdin.buffer)
 
 
 @contextmanager

@@ -46,12 +46,14 @@ def read_people(path: Path | None, personal: list[str] | None) -> People:
     """
     rows, columns = _read(path)
     if not columns or not rows:
-        raise InvalidInputError("the CSV file needs a header line and at least one row")
+        raise InvalidInputError("the CSV file needs a header line and at least two rows")
     chosen = personal or (list(PERSONAL) if path is None else columns[1:] or columns)
     if unknown := [column for column in chosen if column not in columns]:
         raise InvalidInputError(f"the CSV file has no column {unknown[0]!r}; it has {', '.join(columns)}")
     if any(None in row or None in row.values() for row in rows):
         raise InvalidInputError("a row of the CSV file has more or fewer cells than the header")
+    if len(rows) < 2:
+        raise InvalidInputError("the CSV file needs at least two rows, one for each key version of the demonstration")
     return People(columns, chosen, rows)
 
 

@@ -7,6 +7,7 @@ or context, or altered bytes; a log or an audit trail: changed), 4 it could not 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
@@ -216,6 +217,10 @@ class RootGroup(TyperGroup):
         given = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
         is_debug = "--debug" in given
         how["standalone_mode"] = False
+        if sys.stdout is None:
+            # What the command does would be done before its answer proved to have nowhere to go.
+            say("error: stdout is closed, and nothing was done; to do without the answer, send it to /dev/null")
+            sys.exit(WRONG_USAGE)
         with _messages(is_debug):
             try:
                 code = super().main(args, *rest, **how)
@@ -263,7 +268,9 @@ def _report(error: Exception, *, is_json: bool) -> int:
     if message:
         say("error: " + " ".join(message.split()))
     if is_json:
-        show(Outcome({"error": {"code": name, "message": message, "retryable": retryable}}), is_json=True)
+        # Nobody reads it where stdout is what failed.
+        with contextlib.suppress(OSError):
+            show(Outcome({"error": {"code": name, "message": message, "retryable": retryable}}), is_json=True)
     return code
 
 

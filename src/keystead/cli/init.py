@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from keystead.cli.frame import Call, command, say
+from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.config.sources import environment_settings
 from keystead.manager.installation import install
@@ -38,6 +38,8 @@ def init(
 
     Never overwrites anything.
     """
+    if call.config is not None:
+        wrong_usage("init writes keystead.yaml in FOLDER; --config names settings that are there already")
     made = install(Path(folder), store=store, kms=kms)
     for variable in environment_settings():
         say(f"warning: {variable} is set in the environment and wins over keystead.yaml")

@@ -67,6 +67,7 @@ def verify(
         call = with_key_env(call, key_env)
         found = policy_of(policy, paths[0])
         if found is None and key_env is None:
+            _require_there(files)
             wrong_usage(
                 "name the trust policy that `keystead log seal` wrote: --policy FILE; or a shared key: --key-env VAR"
             )
@@ -87,6 +88,13 @@ def _files(paths: list[str]) -> str | list[str]:
     numbers = {path: header.file for path, header in headers.items() if header is not None}
     files = [path for path in headers if path in numbers or not path.endswith(COMPANIONS)]
     return sorted(files, key=numbers.__getitem__) if len(numbers) == len(files) else files
+
+
+def _require_there(files: str | list[str]) -> None:
+    """Raise ``CouldNotVerifyError`` if there is no such log: a policy would not help."""
+    for path in map(Path, [files] if isinstance(files, str) else files):
+        if not path.exists() and not LogFiles(path).ended():
+            raise CouldNotVerifyError(f"{path} cannot be read: there is no such file")
 
 
 def _of_key(call: Call, file: str) -> TrustPolicy:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 STDOUT: Final = "-"
+_NOT_REPLACED: Final = {
+    b"keystead-kek-file": "a KEK file",
+    b"SQLite format 3\0": "a database",
+    b"-----BEGIN PRIVATE KEY": "a private key",
+    b'{"n":': "a log",
+}
+"""How files begin that no answer takes the place of, and what they are."""
 _NO_UNNAMED_FILES: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EPERM})
 
 
@@ -31,22 +38,35 @@ def open_target(path: str | None, *, is_text: bool) -> Iterator[BinaryIO]:
     """Open where the answer goes, None and ``-`` being stdout. A file appears when the block ends well, all at once.
 
     Args:
-        path: a file, replaced if it is there; anything that is no regular file is written to as it is.
+        path: a file, replaced if it is there, unless it is one whose loss would be felt; anything that is no regular
+            file is written to as it is.
         is_text: the output is known to be readable text. ``-`` writes binary to a terminal too.
     """
     if path is not None and path != STDOUT:
         real = Path(os.path.realpath(path))
         if real.is_dir():
             wrong_usage(f"-o {path} is a folder; name a file")
+        require_replaceable(real)
         with _open_special(real) if real.exists() and not real.is_file() else _replace(real) as file:
             yield file
         return
     stdout = cast(BinaryIO, sys.stdout.buffer)
-    if sys.stdout.isatty() and path is None and not is_text:
-        yield cast(BinaryIO, _ReadableOnly(stdout))
-    else:
-        yield stdout
-    stdout.flush()
+    is_guarded = sys.stdout.isatty() and path is None and not is_text
+    with ended_by_signals():
+        yield cast(BinaryIO, _ReadableOnly(stdout)) if is_guarded else stdout
+        stdout.flush()
+
+
+def require_replaceable(path: Path) -> None:
+    """End the command before anything is made, if its output would take the place of keys, of a store or of a log."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(max(map(len, _NOT_REPLACED))) if path.is_file() else b""
+    except OSError:
+        return  # there is none, or the writing says why not
+    for known, what in _NOT_REPLACED.items():
+        if begin.startswith(known):
+            wrong_usage(f"{path} is {what}, which is not replaced: name another file, or remove it first")
 
 
 def refuse_binary_terminal(path: str | None) -> None:
@@ -57,7 +77,7 @@ def refuse_binary_terminal(path: str | None) -> None:
 
 @contextmanager
 def _open_special(path: Path) -> Iterator[BinaryIO]:
-    with path.open("wb") as file:
+    with ended_by_signals(), path.open("wb") as file:
         yield file
 
 
@@ -67,7 +87,7 @@ def _replace(path: Path) -> Iterator[BinaryIO]:
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
     pending = _Pending(path)
     try:
-        with _undone_by_signals(pending):
+        with ended_by_signals(pending):
             try:
                 with pending.open() as file:
                     yield file
@@ -138,12 +158,13 @@ class _Pending:
 
 
 @contextmanager
-def _undone_by_signals(pending: _Pending) -> Iterator[None]:
+def ended_by_signals(pending: _Pending | None = None) -> Iterator[None]:
     """End at once on Ctrl-C and SIGTERM, although a worker thread may be blocked on its input."""
 
     def stop(number: int, frame: object) -> None:
-        pending.remove()
-        os.write(2, b"\nstopped; nothing was written\n")
+        if pending is not None:
+            pending.remove()
+        os.write(2, b"\nstopped\n" if pending is None else b"\nstopped; nothing was written\n")
         os._exit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
