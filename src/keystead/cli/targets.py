@@ -59,11 +59,13 @@ def open_target(path: str | None, *, is_text: bool) -> Iterator[BinaryIO]:
 
 def require_replaceable(path: Path) -> None:
     """End the command before anything is made, if its output would take the place of keys, of a store or of a log."""
+    if not path.is_file():
+        return  # a pipe would hold us up
     try:
         with path.open("rb") as file:
-            begin = file.read(max(map(len, _NOT_REPLACED))) if path.is_file() else b""
+            begin = file.read(max(map(len, _NOT_REPLACED)))
     except OSError:
-        return  # there is none, or the writing says why not
+        return  # the writing says why not
     for known, what in _NOT_REPLACED.items():
         if begin.startswith(known):
             wrong_usage(f"{path} is {what}, which is not replaced: name another file, or remove it first")
