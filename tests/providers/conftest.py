@@ -42,6 +42,15 @@ def guarded(kms: FakeKMS, clock: FakeClock) -> Guarded:
 
 
 @pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login for every host, in the file where programs look for them."""
+    file = tmp_path / "netrc"
+    file.write_text("default login anonymous password guest\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+
+
+@pytest.fixture
 def harness(request: pytest.FixtureRequest) -> Harness:
     """The harness that ``subjects(...)`` chose."""
     name: str = request.node.callspec.params["subject"]

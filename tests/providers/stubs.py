@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from keystead.errors import ProviderConnectionError
@@ -52,6 +52,14 @@ class Hanging(Bare):
             self.cancelled += 1
             raise
         return await super().decrypt(encrypted, context=context)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so, for ten seconds at most; what it was waited for is for the test to assert."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
 
 
 async def settle() -> None:

@@ -160,10 +160,9 @@ class _Pool:
         try:
             self._start(self._work_first)
         except RuntimeError:
-            told = f"the provider {self._name} needs a thread, and the system gives none: look at its limit of tasks"
-        else:
-            return
-        raise ProviderConnectionError(told)
+            raise ProviderConnectionError(
+                f"the provider {self._name} needs a thread, and the system gives none: look at its limit of tasks"
+            ) from None
 
     def _start(self, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"keystead-{self._name}", daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,11 @@ _PARENTS: Final = Callbacks[None]()
 def in_child(callback: Callable[[], None]) -> None:
     """Call the bound method ``callback`` in every child of a fork, for as long as its object lives."""
     _CHILDREN.add(callback)
+
+
+def never_free(thing: object) -> None:
+    """Keep an object for as long as this process lives, its exit included: for what only the parent may let go of."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def around(before: Callable[[], None], after: Callable[[], None]) -> None:

@@ -26,15 +26,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    Session,
-    composite,
-    mapped_column,
-    registry,
-    with_polymorphic,
-)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, composite, mapped_column, registry, with_polymorphic
 
 from keystead import blocking
 from keystead.errors import ConfigurationError, InvalidInputError
@@ -321,6 +313,19 @@ def test_a_declaration_that_cannot_work_is_refused_when_the_class_is_made() -> N
             __tablename__ = "no_type"
             id: Mapped[UUID] = mapped_column(primary_key=True)
             secret: Mapped[complex] = encrypted()
+
+    class User(Base):
+        __tablename__ = "users"
+        id: Mapped[str] = mapped_column(primary_key=True)
+        profile_notes: Mapped[str] = encrypted(indexes=[Tokens()])
+
+    # Whose words would go into one table with those of the field before.
+    with pytest.raises(ConfigurationError, match="rename the table or the column"):
+
+        class Profile(Base):
+            __tablename__ = "users_profile"
+            id: Mapped[str] = mapped_column(primary_key=True)
+            notes: Mapped[str] = encrypted(indexes=[Tokens()])
 
 
 def test_a_key_that_a_sequence_draws_is_drawn_before_the_insert(postgres_url: str, km: blocking.KeyManager) -> None:

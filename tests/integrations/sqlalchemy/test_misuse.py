@@ -25,19 +25,9 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    aliased,
-    joinedload,
-    mapped_column,
-    selectinload,
-    subqueryload,
-    with_polymorphic,
-)
+from sqlalchemy.orm import aliased, joinedload, selectinload, subqueryload, with_polymorphic
 
-from keystead.errors import ConfigurationError, InvalidInputError
-from keystead.integrations.sqlalchemy import Tokens, encrypted
+from keystead.errors import InvalidInputError
 from tests.integrations.sqlalchemy.conftest import Application
 from tests.integrations.sqlalchemy.models import Animal, Cat, Dog, Letter, Person
 
@@ -140,20 +130,3 @@ def test_a_column_is_found_in_a_dictionary_by_its_annotated_form() -> None:
 def test_a_column_is_found_in_a_list_and_another_one_is_not() -> None:
     assert TABLE.c.email in [TABLE.c.note, TABLE.c.email]
     assert TABLE.c.email not in [TABLE.c.note, TABLE.c.name]
-
-
-def test_two_fields_whose_words_would_go_into_one_table_are_refused() -> None:
-    class Own(DeclarativeBase):
-        pass
-
-    class User(Own):
-        __tablename__ = "users"
-        id: Mapped[str] = mapped_column(primary_key=True)
-        profile_notes: Mapped[str] = encrypted(indexes=[Tokens()])
-
-    with pytest.raises(ConfigurationError, match="rename the table or the column"):
-
-        class Profile(Own):
-            __tablename__ = "users_profile"
-            id: Mapped[str] = mapped_column(primary_key=True)
-            notes: Mapped[str] = encrypted(indexes=[Tokens()])

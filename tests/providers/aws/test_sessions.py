@@ -36,6 +36,7 @@ from tests.providers.aws.keys import (
     sealed,
     write_profile,
 )
+from tests.providers.stubs import until
 
 
 async def test_without_a_region_the_first_call_says_which_variable_boto3_reads(files: Path) -> None:
@@ -147,13 +148,6 @@ def own(isolated: None) -> Iterator[AwsWire]:
     with AwsWire() as wire:
         wire.always("DescribeKey", lambda body: metadata())
         yield wire
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
 
 
 async def test_closing_ends_the_connections_that_are_idle(make: Make, own: AwsWire) -> None:

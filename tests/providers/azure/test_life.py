@@ -11,7 +11,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,12 +286,8 @@ def text_with_frames(error: BaseException) -> str:
     return "".join(traceback.TracebackException(type(error), error, own, capture_locals=True).format())
 
 
-async def test_a_login_in_netrc_stands_in_no_requests_way(
-    opening: Opening, cloud: FakeAzure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "netrc").write_text("default login anonymous password guest\n")
-    (tmp_path / "netrc").chmod(0o600)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+@pytest.mark.usefixtures("netrc")
+async def test_a_login_in_netrc_stands_in_no_requests_way(opening: Opening, cloud: FakeAzure) -> None:
     cloud.vault.state.create_key(name := new_name("kek"))
     provider = opening(allow_unauthenticated_wrap=True)
     assert await provider.decrypt(await provider.encrypt(b"value", name)) == b"value"

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -350,10 +349,6 @@ async def test_a_redirect_is_not_followed_with_what_was_sent(
 
 
 @TRANSPORTS
-async def test_a_login_in_netrc_is_not_sent_in_the_place_of_the_token(
-    transport: str, make: Make, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "netrc").write_text("default login anonymous password guest\n")
-    (tmp_path / "netrc").chmod(0o600)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+@pytest.mark.usefixtures("netrc")
+async def test_a_login_in_netrc_is_not_sent_in_the_place_of_the_token(transport: str, make: Make, key: str) -> None:
     await round_trip(make(transport=transport), key)

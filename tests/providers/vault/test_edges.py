@@ -26,6 +26,7 @@ from keystead.providers.vault.keys import KeyInfo, Keys
 from keystead.providers.vault.provider import VaultKMSProvider
 from keystead.testing import FaultProxy
 from tests.fakes.clock import FakeClock
+from tests.providers.stubs import until
 from tests.providers.vault.making import Making, text
 
 JSON = {"Content-Type": "application/json"}
@@ -182,10 +183,7 @@ async def test_a_renewal_that_gives_no_time_is_followed_by_a_login(making: Makin
     await provider.describe(key)
     await provider.describe(key)
     # By the second call, or by the provider itself while that one was made.
-    for _ in range(200):
-        if len(making.paths("login")) == 2:
-            break
-        await asyncio.sleep(0.05)
+    await until(lambda: len(making.paths("login")) == 2)
     assert len(making.paths("login")) == 2
 
 

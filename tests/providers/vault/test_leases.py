@@ -14,6 +14,7 @@ from keystead.errors import ProviderAuthError
 from keystead.providers.vault.config import VaultConfig
 from keystead.providers.vault.provider import VaultKMSProvider
 from tests.fakes.clock import FakeClock
+from tests.providers.stubs import until
 from tests.providers.vault.making import Making
 
 HOUR = 3600.0
@@ -149,10 +150,7 @@ async def test_a_token_is_renewed_while_nobody_calls(making: Making) -> None:
     role = making.bao.app_role(token_ttl="3s", secret_id_num_uses=1)
     provider = making.by_role(role)
     sealed = await provider.encrypt(b"value", making.bao.new_key())
-    for _ in range(200):
-        if renewals(making):
-            break
-        await asyncio.sleep(0.05)
+    await until(lambda: renewals(making))
     assert (renewals(making), logins(making)) == (1, 1)
     assert await provider.decrypt(sealed) == b"value"
 

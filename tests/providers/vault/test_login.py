@@ -12,6 +12,7 @@ import pytest
 from keystead.errors import ProviderAuthError, ProviderConnectionError
 from keystead.providers.guard import GuardedProvider
 from tests.fakes.clock import FakeClock
+from tests.providers.stubs import until
 from tests.providers.vault.making import Making
 from tests.services.kubernetes import Issuer
 from tests.services.kubernetes import TokenReviews as Reviews
@@ -206,16 +207,10 @@ async def test_closing_during_the_first_login_gives_its_token_back(making: Makin
     provider, key = making.by_role(making.bao.app_role()), making.bao.new_key()
     making.proxy.delay_s = 0.2
     call = asyncio.create_task(provider.describe(key))
-    for _ in range(200):
-        if logins(making):
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: logins(making))
     call.cancel()
     await provider.aclose()
-    for _ in range(100):
-        if making.paths("revoke-self"):
-            break
-        await asyncio.sleep(0.02)
+    await until(lambda: making.paths("revoke-self"))
     assert len(making.paths("revoke-self")) == 1
 
 

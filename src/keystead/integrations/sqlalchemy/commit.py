@@ -20,25 +20,20 @@ _WRITTEN: Final = "indexed"
 
 
 def note_indexes(connection: Connection, cipher: FieldCipher, versions: Iterable[int] | None = None) -> None:
-    """Remember under which index keys the transaction writes hashes of a field: the live ones, or those given."""
+    """Remember under which index keys the transaction writes hashes of a field: the live ones, or those given.
+
+    Raises:
+        StaleViewError: rows were sealed before an index key became live. A connection that commits each statement by
+            itself would have written them by the time of a commit.
+    """
+    live = set(cipher.index_versions)
+    under = live if versions is None else set(versions)
+    if live - under:
+        raise _error(cipher)
     written = notes_of(connection, _WRITTEN)
-    under = set(cipher.index_versions if versions is None else versions)
     if cipher.field.id in written:
         under &= written[cipher.field.id][1]
     written[cipher.field.id] = (cipher, under)
-
-
-def note_prepared(connection: Connection, cipher: FieldCipher, versions: Iterable[int]) -> None:
-    """Remember under which index keys rows were hashed that were sealed before.
-
-    Raises:
-        StaleViewError: one has become live since, under which they were not. A connection that commits each statement
-            by itself would have written them by the time of a commit.
-    """
-    under = set(versions)
-    if set(cipher.index_versions) - under:
-        raise _error(cipher)
-    note_indexes(connection, cipher, under)
 
 
 def watch_commits(engine: Engine) -> None:

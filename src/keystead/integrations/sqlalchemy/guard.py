@@ -21,7 +21,7 @@ from keystead.crypto.envelope import is_envelope
 from keystead.errors import InvalidInputError
 from keystead.fields import Field
 from keystead.integrations.sqlalchemy.binding import as_itself, binding_of
-from keystead.integrations.sqlalchemy.commit import note_indexes, note_prepared
+from keystead.integrations.sqlalchemy.commit import note_indexes
 from keystead.integrations.sqlalchemy.emptied import is_in_flush
 from keystead.integrations.sqlalchemy.located import require_here
 from keystead.integrations.sqlalchemy.place import Place, column_named, encrypted_columns, names_of, tables_of
@@ -174,10 +174,7 @@ def _note_indexes(connection: Connection, field: Field, written: Sequence[Any]) 
     cipher = binding_of(connection.dialect).cipher(field)
     if field.indexes:
         versions = {value.versions for value in values if isinstance(value, SealedCiphertext)}
-        if versions:
-            note_prepared(connection, cipher, frozenset.intersection(*versions))
-        else:
-            note_indexes(connection, cipher)
+        note_indexes(connection, cipher, frozenset.intersection(*versions) if versions else None)
 
 
 def _check_window(

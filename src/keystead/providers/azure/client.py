@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from keystead.providers.azure.credentials import make_credential
 from keystead.providers.azure.errors import Asked, is_token_refused, translate
 from keystead.providers.azure.keys import FoundKey, read_key
 from keystead.providers.azure.session import AzureSession
+from keystead.runtime import fork
 from keystead.runtime.single_flight import SingleFlight
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class AzureConnection:
 
         Freed, it would take its sockets out of the selector that the parent waits with.
         """
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+        fork.never_free(self)
 
     async def key(self, key_id: AzureKeyId) -> FoundKey:
         """Return a version, the newest where ``key_id`` names none, as it was up to ``key_max_age_s`` ago.

@@ -8,7 +8,6 @@ ever or ends the process. So a child of a process that had loaded gRPC keeps wha
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import sys
@@ -201,7 +200,7 @@ class _Channels:
             # What the parent left for its collector is not for this process's to come upon.
             gc.freeze()
         for channel in self._alive:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(channel))
+            fork.never_free(channel)
 
 
 _CHANNELS: Final = _Channels()
