@@ -36,13 +36,13 @@ def field_file(envelope: Callable[..., Case]) -> Case:
         sealed.append({**case, "field_id": column, "record": record, "tenant": tenant, "value": "ada@example.org"})
     key = known_bytes("index key")
     exact = []
-    for kind, value, content in [
-        ("text", "ada@example.org", b"ada@example.org"),
-        ("bytes", "00ff", b"\x00\xff"),
-        ("integer", "258", b"\x03\x01\x02"),
-        ("bool", "true", b"\x08\x01"),
-        ("date", "2024-02-29", b"\x062024-02-29"),
-        ("uuid", "12345678-1234-5678-1234-567812345678", b"\x07" + bytes.fromhex("12345678" * 4)),
+    for version, kind, value, content in [
+        (1, "text", "ada@example.org", b"ada@example.org"),
+        (2, "bytes", "00ff", b"\x00\xff"),
+        (3, "integer", "258", b"\x03\x01\x02"),
+        (255, "bool", "true", b"\x08\x01"),
+        (256, "date", "2024-02-29", b"\x062024-02-29"),
+        (1003, "uuid", "12345678-1234-5678-1234-567812345678", b"\x07" + bytes.fromhex("12345678" * 4)),
     ]:
         data = u32(b"users.email") + u32(b"acme") + b"\x01\x00" + content
         index = hmac.digest(key, data, "sha256").hex()
@@ -54,6 +54,9 @@ def field_file(envelope: Callable[..., Case]) -> Case:
                 "type": kind,
                 "value": value,
                 "index": index,
+                "version": version,
+                "column": f"email_exact_{version % 2}",
+                "stored": (version % 256).to_bytes(1, "big").hex() + index,
             }
         )
     return {

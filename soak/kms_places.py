@@ -25,6 +25,11 @@ KEY: Final = bytes(range(32))
 CONTEXT: Final = {"keystead.purpose": "wrap", "tenant": "north"}
 NEAR_S: Final = 0.04
 FAR_S: Final = 0.4
+_MOTO: Final = (
+    "import sys; from werkzeug.serving import WSGIRequestHandler as handler; handler.protocol_version = 'HTTP/1.1'; "
+    "from moto.server import main; main(sys.argv[1:])"
+)
+"""moto's own command, which would close each connection after one answer: AWS keeps them open."""
 Call = Callable[[], Awaitable[object]]
 
 
@@ -141,7 +146,8 @@ async def _aws(folder: Path, late_s: float) -> AsyncIterator[KmsPlace]:
 
     port = free_port()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(running("moto", "moto_server", ["-H", "127.0.0.1", "-p", str(port)], port, {}))
+        arguments = ["-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)]
+        stack.enter_context(running("moto", "python", arguments, port, {}))
         address = stack.enter_context(relay(f"127.0.0.1:{port}", late_s))
         secrets = {"aws_access_key_id": "TESTKEY", "aws_secret_access_key": "a test secret"}
         client = boto3.session.Session(**secrets).client("kms", "us-east-1", endpoint_url=f"http://127.0.0.1:{port}")

@@ -71,6 +71,7 @@ class PostgresServer:
             return
         options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self._folder}"]
         options += ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
+        options += ["-c", "max_prepared_transactions=8"]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", "data", *options],

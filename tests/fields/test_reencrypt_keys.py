@@ -54,6 +54,36 @@ async def test_rows_are_read_by_any_columns_that_are_kept_apart(
         assert (await reencrypt(km, app.url, EMAIL, key_column=key, batch_rows=7)).rewritten == ROWS
 
 
+@pytest.mark.parametrize(
+    ("column", "index", "is_kept_apart"),
+    [
+        ("NOCASE", "BINARY", False),
+        ("RTRIM", "BINARY", False),
+        ("NOCASE", "NOCASE", True),
+        ("BINARY", "NOCASE", True),
+        ("BINARY", "BINARY", True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["CREATE UNIQUE INDEX", "PRIMARY KEY"])
+async def test_an_index_keeps_rows_apart_if_it_compares_as_the_column_does(
+    world: World, sqlite_app: Application, column: str, index: str, kind: str, *, is_kept_apart: bool
+) -> None:
+    apart = f"code COLLATE {index}"
+    is_primary = kind == "PRIMARY KEY"
+    async with world.open() as km:
+        sqlite_app.run(
+            f"CREATE TABLE people (id BIGINT, code TEXT NOT NULL COLLATE {column}, email BLOB"
+            + (f", PRIMARY KEY ({apart}))" if is_primary else ")")
+        )
+        if not is_primary:
+            sqlite_app.run(f"CREATE UNIQUE INDEX by_code ON people ({apart})")
+        if is_kept_apart:
+            assert (await reencrypt(km, sqlite_app.url, EMAIL, key_column="code")).is_complete
+        else:
+            with pytest.raises(InvalidInputError, match="may have the same code"):
+                await reencrypt(km, sqlite_app.url, EMAIL, key_column="code")
+
+
 @pytest.mark.parametrize("table", NOT_KEPT_APART.values(), ids=NOT_KEPT_APART)
 async def test_a_key_that_two_rows_may_share_is_refused_before_anything_is_written(
     world: World, app: Application, table: str

@@ -8,6 +8,7 @@ import pytest
 
 from keystead.fields import Exact, Field, Tokens, reencrypt
 from keystead.manager.manager import KeyManager
+from tests.fakes.prepared import prepared
 from tests.fakes.world import World
 from tests.fields.application import Application, address, before_the_write
 
@@ -54,6 +55,72 @@ async def test_a_rotation_of_the_index_key_does_not_end_over_a_row_whose_key_mov
         second = await reencrypt(km, app.url, INDEXED, batch_rows=3)
         assert (second.passed_by, second.finished_rotation, second.is_complete) == (0, True, True)
         assert app.rows(f"SELECT count(*) FROM people WHERE {INDEXED.index_columns[0]} IS NULL") == [(0,)]
+
+
+async def test_a_row_with_the_hash_of_the_version_before_the_last_is_not_taken_for_one_with_its_own(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.open() as km:
+        await fill(app, km, INDEXED)
+        await km.register_field(INDEXED, app.url)
+        await km.rotate_index_key()
+        assert (await reencrypt(km, app.url, INDEXED)).finished_rotation
+        # Version 3 goes into the column in which the hashes of version 1 still are.
+        await km.rotate_index_key()
+        before_the_write(monkeypatch, lambda: app.run(MOVE))
+        first = await reencrypt(km, app.url, INDEXED, batch_rows=3)
+        assert (first.passed_by, first.finished_rotation, first.is_complete) == (1, False, False)
+        assert (await reencrypt(km, app.url, INDEXED, batch_rows=3)).finished_rotation
+        [index] = INDEXED.indexes
+        column = index.column("email", 1)
+        found = {bytes(value) for (value,) in app.rows(f"SELECT {column} FROM people")}
+        assert found == {km.field(INDEXED).query_values(index, address(n))[1] for n in range(1, 21)}
+
+
+async def test_rows_that_have_the_hashes_of_a_rotation_are_not_written_again(world: World, app: Application) -> None:
+    async with world.open() as km:
+        await fill(app, km, INDEXED)
+        assert (await reencrypt(km, app.url, INDEXED)).rewritten == 0
+        await km.rotate_index_key()
+        cipher = km.field(INDEXED)
+        hashes = [(*cipher.index_values(address(n)).values(), n) for n in range(1, 11)]
+        first, second = INDEXED.index_columns
+        app.fill(f"UPDATE people SET {first} = :a, {second} = :b WHERE row = :c", hashes)
+        report = await reencrypt(km, app.url, INDEXED)
+        assert (report.rewritten, report.skipped, report.finished_rotation) == (10, 10, True)
+
+
+async def test_a_row_whose_words_are_hashed_under_the_old_key_alone_is_counted(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = replace(PLAIN, indexes=(Tokens(),))
+    async with world.open() as km:
+        await fill(app, km, field)
+        assert (await reencrypt(km, app.url, field)).is_complete
+        await km.rotate_index_key()
+        before_the_write(monkeypatch, lambda: app.run(MOVE))
+        first = await reencrypt(km, app.url, field, batch_rows=3)
+        assert (first.passed_by, first.finished_rotation) == (1, False)
+        assert (await reencrypt(km, app.url, field, batch_rows=3)).finished_rotation
+
+
+async def test_a_prepared_transaction_keeps_a_rotation_from_ending(world: World, postgres_url: str) -> None:
+    app = Application(postgres_url)
+    async with world.open() as km:
+        await fill(app, km, INDEXED)
+        await reencrypt(km, app.url, INDEXED)
+        cipher = km.field(INDEXED)
+        columns = ("email", *INDEXED.index_columns)
+        values = (cipher.encrypt(address(21), record=21), *cipher.index_values(address(21)).values())
+        marks = ", ".join("%s" for _ in columns)
+        insert = f"INSERT INTO people (id, row, {', '.join(columns)}) VALUES (21, 21, {marks})"
+        with prepared(postgres_url, insert, values) as commit:
+            await km.rotate_index_key()
+            first = await reencrypt(km, app.url, INDEXED)
+            assert (first.passed_by, first.finished_rotation) == (1, False)
+            commit()
+        second = await reencrypt(km, app.url, INDEXED)
+        assert (second.rewritten, second.passed_by, second.finished_rotation) == (1, 0, True)
 
 
 async def test_a_row_whose_key_moved_is_not_told_to_be_under_the_active_version(

@@ -11,7 +11,7 @@ from keystead.fields import Field, reencrypt
 from keystead.manager import admin
 from keystead.manager.manager import KeyManager
 from tests.fakes.world import World
-from tests.fields.application import Application, address
+from tests.fields.application import Application, address, before_the_write
 
 TENANTED = Field("people", "email", tenant="org", keyring="people-{tenant}")
 
@@ -44,6 +44,31 @@ async def fill_tenants(km: KeyManager, app: Application) -> None:
     cipher = km.field(TENANTED)
     sealed = [(n, org, cipher.encrypt(address(n), record=n, tenant=org)) for n, org in orgs.items()]
     app.fill("INSERT INTO people VALUES (:a, :b, :c)", sealed)
+
+
+@pytest.mark.parametrize("encrypts_null", [False, True])
+async def test_a_row_in_clear_that_another_tenant_got_meanwhile_is_sealed_for_that_one(
+    world: World, app: Application, monkeypatch: pytest.MonkeyPatch, *, encrypts_null: bool
+) -> None:
+    field = replace(TENANTED, record="row", encrypt_null=encrypts_null)
+    async with world.open() as km:
+        await km.load_fields(field, tenants=["acme", "ACME"])
+        collation = "COLLATE NOCASE" if app.is_sqlite else ""
+        app.run(f"CREATE TABLE people (id BIGINT PRIMARY KEY, row BIGINT, org TEXT {collation}, email BYTES, t TEXT)")
+        app.fill(
+            "INSERT INTO people VALUES (:a, :a, 'acme', NULL, :b)",
+            [(n, None if encrypts_null else address(n)) for n in range(1, 5)],
+        )
+
+        def move() -> None:
+            app.run("UPDATE people SET org = 'ACME' WHERE id = 2", "UPDATE people SET row = 9 WHERE id = 3")
+
+        before_the_write(monkeypatch, move)
+        report = await reencrypt(km, app.url, field, plaintext_column="t")
+        assert (report.rewritten, report.contended, report.failed) == (4, 2, 0)
+        cipher = km.field(field)
+        for n, row, org, blob in app.rows("SELECT id, row, org, email FROM people"):
+            assert cipher.decrypt(blob, record=row, tenant=org) == (None if encrypts_null else address(n))
 
 
 async def test_a_tenants_version_is_destroyed_only_once_no_row_is_under_it(world: World, app: Application) -> None:

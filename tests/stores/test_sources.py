@@ -13,6 +13,7 @@ import pytest
 from keystead.errors import InvalidInputError, KMSError, StorageOperationError
 from keystead.stores import sources
 from keystead.stores.sources import scan
+from tests.fakes.prepared import prepared
 
 KEY, OTHER, ABSENT = 0x1122334455667788, 2**63 - 1, 7
 
@@ -158,6 +159,18 @@ async def test_a_column_in_a_postgresql_schema_is_reached(postgres_url: str) -> 
         _columns(server, "bytea", "%s")
     assert (await hits(f"sql:{postgres_url}#app.people.sealed"))[KEY] == 3
     assert (await hits(f"sql:{postgres_url}&schema=app#people.sealed"))[KEY] == 3
+
+
+async def test_a_prepared_transaction_whose_rows_nobody_sees_is_an_error(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as server:
+        _columns(server, "bytea", "%s")
+        server.execute("CREATE TABLE others (sealed bytea)")
+    with prepared(postgres_url, "INSERT INTO people VALUES (6, %s, NULL)", (envelope(KEY),)) as commit:
+        assert (await hits(f"sql:{postgres_url}#others.sealed"))[KEY] == 0
+        with pytest.raises(StorageOperationError, match="pg_prepared_xacts"):
+            await hits(f"sql:{postgres_url}#people.sealed")
+        commit()
+    assert (await hits(f"sql:{postgres_url}#people.sealed"))[KEY] == 4
 
 
 async def test_a_source_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from keystead.errors import (
     KeyringNotLoadedError,
 )
 from keystead.fields.field import Field, record_text, too_many_digits
-from keystead.fields.indexes import Index
+from keystead.fields.indexes import Index, version_mark
 from keystead.fields.keyrings import Keyrings
 
 _u32: Final = Struct(">I").pack
@@ -189,20 +189,24 @@ class FieldCipher:
             if not index.many:
                 for version, key in keys:
                     column = index.column(self.field.column, version % 2)
-                    [columns[column]] = index.hashes(key, self.field.id, tenant or "", value, self._type)
+                    [digest] = index.hashes(key, self.field.id, tenant or "", value, self._type)
+                    columns[column] = version_mark(version) + digest
         return columns
 
     def token_values(self, index: Index, value: object, *, tenant: str | None = None) -> list[bytes]:
-        """Return every hash a token index must hold for a row with ``value``, under every live index key."""
+        """Return what a token index must hold for a row with ``value``: its words' hashes under each live index key."""
         self.field.require_tenant(tenant)
         self.keyrings.require_current_view()
         if value is None:
             return []
-        keys = self._index_keys()
-        return [one for _, key in keys for one in index.hashes(key, self.field.id, tenant or "", value, self._type)]
+        return [
+            version_mark(version) + digest
+            for version, key in self._index_keys()
+            for digest in index.hashes(key, self.field.id, tenant or "", value, self._type)
+        ]
 
     def query_values(self, index: Index, value: object, *, tenant: str | None = None) -> dict[int, bytes]:
-        """Return the hash to look for under each live index key, by the version's parity.
+        """Return the stored hash to look for under each live index key, by the version's parity.
 
         Raises:
             InvalidInputError: a value the index cannot look for, or a tenant missing, too many or not as text.
@@ -210,7 +214,7 @@ class FieldCipher:
         """
         self.field.require_tenant(tenant)
         return {
-            version % 2: index.query(key, self.field.id, tenant or "", value, self._type)
+            version % 2: version_mark(version) + index.query(key, self.field.id, tenant or "", value, self._type)
             for version, key in self._index_keys()
         }
 

@@ -16,6 +16,8 @@ from keystead.crypto.codec import ValueType, encode_value
 from keystead.crypto.normalise import Normaliser
 from keystead.errors import InvalidInputError
 
+VERSION_SIZE: Final = 1
+"""What is stored of a hash begins with the last byte of its key's version."""
 SURE_SIZE: Final = 16
 """From so many bytes on, an index finds no value by chance; a shorter one gives candidates."""
 
@@ -46,6 +48,10 @@ class Index(Protocol):
         """Bytes of a hash."""
 
     @property
+    def stored_size(self) -> int:
+        """Bytes of what is stored of a hash."""
+
+    @property
     def is_sure(self) -> bool:
         """Whether an equal hash is an equal value."""
 
@@ -56,7 +62,7 @@ class Index(Protocol):
         """Raise ``InvalidInputError`` where values of that type cannot be indexed so."""
 
     def hashes(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
-        """Return the hashes of a value to store: one, or for a token index one for each token."""
+        """Return the hashes of a value: one, or for a token index one for each token."""
 
     def query(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
         """Return the hash to look for."""
@@ -74,6 +80,11 @@ class _Sized:
             raise InvalidInputError(f"an index has 1 to {INDEX_SIZE} bytes")
         if self.unique and not self.is_sure:
             raise InvalidInputError(f"a unique index has at least {SURE_SIZE} bytes: shorter ones collide by chance")
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of what is stored of a hash."""
+        return VERSION_SIZE + self.size
 
     @property
     def is_sure(self) -> bool:
@@ -205,6 +216,14 @@ class Tokens(_Sized):
         if len(found) != 1:
             raise InvalidInputError("a token index finds one word at a time; combine several with and_() or or_()")
         return found[0]
+
+
+def version_mark(version: int) -> bytes:
+    """Return what stands in front of every stored hash under a version of the index keyring.
+
+    By it a hash of an older version is told from one of this, with which it may share a column.
+    """
+    return (version & 0xFF).to_bytes(VERSION_SIZE, "big")
 
 
 def hash_columns(column: str, names: Iterable[str]) -> set[str]:

@@ -33,8 +33,8 @@ class Target:
     """What a job brings rows to, and how: a job with another one cannot be gone on with.
 
     The active data key (of a field with one keyring), the live index versions, the columns by which rows are read, and
-    the declaration of the field. ``verify`` says that every index is computed: which of those that are there are of
-    older keys cannot be seen.
+    the declaration of the field. ``verify`` says that every index is computed: nobody knows yet that those that are
+    there are of this index keyring.
     """
 
     active: int | None
@@ -73,8 +73,7 @@ def target_of(cipher: FieldCipher, registered: FieldRecord, plaintext: str | Non
     ring = None if field.has_keyring_per_tenant else cipher.keyrings.find(field.keyring)
     active = None if ring is None else ring.snapshot.active
     versions = cipher.index_versions
-    verify = bool(versions) and (len(versions) > 1 or registered.indexed_version != versions[-1])
-    return Target(active, versions, verify, plaintext, key, field)
+    return Target(active, versions, bool(versions) and registered.indexed_version is None, plaintext, key, field)
 
 
 async def job_for(

@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from keystead.fields.field import Field
+from keystead.fields.indexes import version_mark
 from keystead.fields.sealing import RowSealer
 from keystead.model import DataKeyState
 from keystead.model.patterns import covers
 from keystead.ports import UnitOfWork
-from keystead.ports.rows import ApplicationRows
+from keystead.ports.rows import ApplicationRows, Unfinished
 
 PAGE_ROWS: Final = 2000
 
@@ -25,14 +26,17 @@ def look(
 ) -> tuple[int, Mapping[bytes | None, int]]:
     """Return how many rows are in clear or lack a hash of a version, and how many are under each data key; blocks.
 
-    A hash that is there is not computed again: one of a version before the last, which was never emptied, is not seen.
+    A transaction that wrote to the table and is prepared counts as a row that lacks something: it cannot be seen.
     """
     with contextlib.closing(table):
-        versions, parities = table.versions(), sorted({version % 2 for version in index_versions})
+        found = table.prepared()
+        versions = table.versions()
+        marks = {version % 2: version_mark(version) for version in index_versions}
         single = [index for index in field.indexes if not index.many]
-        columns = [index.column(field.column, parity) for index in single for parity in parities]
-        found, after = 0, None
-        while rows := table.read_unfinished(columns, after, PAGE_ROWS, is_null_sealed=field.encrypt_null):
+        columns = {index.column(field.column, parity): marks[parity] for index in single for parity in marks}
+        wanted = Unfinished(columns, tuple(marks.values()), is_null_sealed=field.encrypt_null)
+        after = None
+        while rows := table.read_unfinished(wanted, after, PAGE_ROWS):
             tokens = table.read_tokens([row[table.layout.record[0]] for row in rows]) if sealer.has_tokens else None
             # Some are as they should be: a text without a word, and a None that is encrypted, have no hash.
             work = sealer.work_on(rows, tokens)

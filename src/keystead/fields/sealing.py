@@ -21,6 +21,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import DecryptionError, InvalidInputError, KeyStateError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
+from keystead.fields.indexes import version_mark
 from keystead.fields.plaintext import from_column, from_json
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 
@@ -80,7 +81,8 @@ class RowSealer:
         self._loads = loads
         self._verify = verify
         self._absent: set[bytes] = set()
-        self._sized = [(parity, index.size) for index in self._field.indexes if not index.many for parity in (0, 1)]
+        indexes = [index for index in self._field.indexes if not index.many]
+        self._sized = [(parity, index.stored_size) for index in indexes for parity in (0, 1)]
         self._tokens = self._field.token_index
         self._record_of = _record_reader(self._field, layout)
         self._is_plain = not (self._sized or self._tokens or layout.plaintext is not None or self._field.encrypt_null)
@@ -158,7 +160,7 @@ class RowSealer:
     ) -> None:
         """Add to ``work`` what rows need that have indexes or a plaintext."""
         place, width = self._at.tenant, self._at.key
-        live = {version % 2 for version in self._cipher.index_versions}
+        live = {version % 2: version_mark(version) for version in self._cipher.index_versions}
         for row in rows:
             tenant = tenants.get(None if place is None else row[place]) or self._tenant_of(row, tenants)
             try:
@@ -180,7 +182,7 @@ class RowSealer:
         self,
         row: Row,
         tenant: _Tenant,
-        live: set[int],
+        live: Mapping[int, bytes],
         tokens: Mapping[object, set[bytes]] | None,
         work: Work,
     ) -> None:
@@ -217,7 +219,8 @@ class RowSealer:
                 indexes = None
             if marks is not None and tokens is not None and set(marks) == tokens.get(record, set()):
                 marks = None
-        change = RowChange(key, blob, blob, indexes, guard, record, marks)
+        bound = tuple(row[place] for place in at.bound) if is_new else ()
+        change = RowChange(key, blob, blob, indexes, guard, record, marks, bound)
         if is_new or is_stale:
             tenant.waiting.append((change, plaintext, context))
         elif indexes is not None or marks is not None or guard is not None:
@@ -234,14 +237,16 @@ class RowSealer:
         # None is what stands for nothing in JSON.
         return encode_value(None, kind) if value is None else self._cipher.typed(value)
 
-    def _is_indexed(self, blob: bytes | None, found: _Indexes, live: set[int]) -> bool:
-        """Return whether the indexes look complete: a hash of the right size where one must be, nothing elsewhere."""
+    def _is_indexed(self, blob: bytes | None, found: _Indexes, live: Mapping[int, bytes]) -> bool:
+        """Return whether the indexes look complete: a hash of each live version of the right size, nothing else."""
         if self._verify or self._tokens is not None:
             return False
         if blob is None:
             return not any(found)
         return all(
-            (isinstance(value, bytes) and len(value) == size) if parity in live else value is None
+            (isinstance(value, bytes) and len(value) == size and value.startswith(live[parity]))
+            if parity in live
+            else value is None
             for value, (parity, size) in zip(found, self._sized, strict=True)
         )
 

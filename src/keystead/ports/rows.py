@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -16,7 +16,8 @@ Row: TypeAlias = tuple[Any, ...]
 class RowLayout:
     """Where the columns stand in a row that was read; the key comes first, of ``key`` columns named ``key_columns``.
 
-    ``guard`` is the plaintext column in the form by which it is compared when the row is written. ``perhaps_uuids``
+    ``guard`` is the plaintext column in the form by which it is compared when the row is written. ``bound`` are those
+    columns of record and tenant that are not in the key. ``perhaps_uuids``
     names columns of text whose type is what UUIDs are kept in where the database has no type for them; ``columns``
     are all that the table has.
     """
@@ -29,14 +30,29 @@ class RowLayout:
     plaintext: int | None
     guard: int | None
     indexes: slice
+    bound: tuple[int, ...] = ()
     perhaps_uuids: frozenset[str] = frozenset()
     columns: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What makes a row one that may need something still.
+
+    ``hashes`` are columns of single hashes and what each hash there begins with; ``tokens`` what some token row of each
+    record has to begin with, where the field has them. ``is_null_sealed``: a row without a ciphertext is one as well.
+    """
+
+    hashes: Mapping[str, bytes]
+    tokens: Sequence[bytes]
+    is_null_sealed: bool
 
 
 class RowChange(NamedTuple):
     """What becomes of one row, if its ciphertext is still ``old`` (and its plaintext column still ``guard``).
 
     ``indexes`` are the values of every index column, None to leave them; ``tokens`` the hashes of its token rows.
+    ``bound`` is whose the row was, where there was no ciphertext to say so: it has to be the same one's still.
     """
 
     key: RowKey
@@ -46,6 +62,7 @@ class RowChange(NamedTuple):
     guard: object = None
     record: object = None
     tokens: Sequence[bytes] | None = None
+    bound: tuple[Any, ...] = ()
 
 
 class ApplicationRows(Protocol):
@@ -65,6 +82,9 @@ class ApplicationRows(Protocol):
     def has_tokens(self, name: str) -> bool:
         """Return whether there is a table of that name beside this one, and it is one of token rows."""
 
+    def prepared(self) -> int:
+        """Return how many transactions wrote to the table and are prepared: what they wrote may come to be any time."""
+
     def count(self) -> int:
         """Return how many rows there are."""
 
@@ -83,13 +103,11 @@ class ApplicationRows(Protocol):
     def read_keys(self, keys: Collection[RowKey]) -> list[Row]:
         """Return the rows with these keys that are still there, in order."""
 
-    def read_unfinished(
-        self, hashes: Collection[str], after: RowKey | None, limit: int, *, is_null_sealed: bool
-    ) -> list[Row]:
+    def read_unfinished(self, wanted: Unfinished, after: RowKey | None, limit: int) -> list[Row]:
         """Return rows by key, after one, that may need something still.
 
-        Those with a plaintext, and those with a ciphertext that have NULL in one of the columns of ``hashes``, or no
-        token row where the field has a token index; with ``is_null_sealed`` those without a ciphertext as well.
+        Those with a plaintext, and those with a ciphertext that lack a hash or a token row; with ``is_null_sealed``
+        those without a ciphertext as well.
         """
 
     def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:

@@ -16,12 +16,19 @@ from typing import Any, Final
 from sqlalchemy import CHAR, Connection, Engine, NullPool, create_engine, inspect
 
 from keystead.errors import InvalidInputError, StorageOperationError
-from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
+from keystead.ports.rows import Row, RowChange, RowKey, RowLayout, Unfinished
 from keystead.stores import rows_arrays
 from keystead.stores.engines import IS_WRITING, begin_explicitly, open_sqlite, sync_engine
 from keystead.stores.failures import FORBIDDEN, ours_only
 from keystead.stores.handles import open_handles
-from keystead.stores.rows_sql import POSTGRES_COLUMNS, PostgresStatements, SqliteStatements, Statements, TableNames
+from keystead.stores.rows_sql import (
+    POSTGRES_COLUMNS,
+    POSTGRES_PREPARED,
+    PostgresStatements,
+    SqliteStatements,
+    Statements,
+    TableNames,
+)
 from keystead.stores.urls import StoreUrl, parse_url
 
 _UUID_LENGTH: Final = 32
@@ -64,8 +71,7 @@ class RowTable:
                 "a database in memory cannot be reached from here; give the URL of a file or server"
             )
         schema, _, name = table.rpartition(".")
-        self._names = TableNames(schema or parsed.schema, name, column, key, record, tokens, plaintext, indexes)
-        self._tenant = tenant
+        self._names = TableNames(schema or parsed.schema, name, column, key, record, tenant, tokens, plaintext, indexes)
         self._is_sqlite = parsed.kind == "sqlite"
         self._engine = _sqlite_engine(parsed) if self._is_sqlite else sync_engine(parsed)
         self._connection: Connection | None = None
@@ -109,6 +115,17 @@ class RowTable:
         self.close()
         return {column for column, _, _ in columns} == {"record", "token"}
 
+    def prepared(self) -> int:
+        """Return how many transactions that wrote to the table are prepared."""
+        if self._is_sqlite:
+            return 0
+        with ours_only(), self._busy():
+            connection = self._connected()
+            found = connection.exec_driver_sql(POSTGRES_PREPARED, (self._regclass(connection, self._names.table),))
+            prepared: int = found.scalar_one()
+        self.close()
+        return prepared
+
     def count(self) -> int:
         """Return how many rows there are."""
         return int(self._all(self._statements.count())[0][0])
@@ -143,11 +160,9 @@ class RowTable:
             found += self._all(*self._statements.read_keys(part))
         return found
 
-    def read_unfinished(
-        self, hashes: Collection[str], after: RowKey | None, limit: int, *, is_null_sealed: bool
-    ) -> list[Row]:
+    def read_unfinished(self, wanted: Unfinished, after: RowKey | None, limit: int) -> list[Row]:
         """Return rows by key, after one, that may need something still."""
-        statement = self._statements.read_unfinished(hashes, after, is_null_sealed=is_null_sealed)
+        statement = self._statements.read_unfinished(wanted, after)
         return [] if statement is None else self._all(statement, (*(after or ()), limit))
 
     def read_tokens(self, records: Sequence[object]) -> dict[object, set[bytes]]:
@@ -167,9 +182,10 @@ class RowTable:
         statements = self._statements
         written: set[RowKey] = set()
         with self._transaction(is_writing=True) as cursor:
-            alike: dict[tuple[bool, bool], list[RowChange]] = {}
+            alike: dict[tuple[bool, bool, bool], list[RowChange]] = {}
             for change in changes:
-                alike.setdefault((change.indexes is None, change.guard is None), []).append(change)
+                kind = change.indexes is None, change.guard is None, not change.bound
+                alike.setdefault(kind, []).append(change)
             for part in alike.values():
                 written.update(statements.swap(cursor, part, wait=wait))
             marked = [change for change in changes if change.tokens is not None and change.key in written]
@@ -256,7 +272,7 @@ class RowTable:
             )
         names = self._names = names.with_key(key)
         columns = list(key)
-        for name in (*names.record, *((self._tenant,) if self._tenant else ()), names.column):
+        for name in (*names.owner, names.column):
             if name not in columns:
                 columns.append(name)
         for name in {*columns, *names.indexes, *((names.plaintext,) if names.plaintext else ())}:
@@ -278,11 +294,12 @@ class RowTable:
             key=len(key),
             key_columns=key,
             record=record,
-            tenant=columns.index(self._tenant) if self._tenant else None,
+            tenant=columns.index(names.tenant) if names.tenant else None,
             ciphertext=columns.index(names.column),
             plaintext=plaintext,
             guard=guard,
             indexes=slice(end, end + len(names.indexes)),
+            bound=tuple(columns.index(name) for name in names.bound),
             perhaps_uuids=frozenset(name for name, kind, _ in found if self._is_sqlite and _may_hold_uuids(kind)),
             columns=frozenset(nullable),
         )
@@ -295,10 +312,12 @@ class RowTable:
                 looking.get_columns(table, self._names.schema) if looking.has_table(table, self._names.schema) else []
             )
             return [(each["name"], each["type"], bool(each["nullable"])) for each in found]
-        # As a value, where a percent sign that quoting doubles stands for itself.
-        name = self._names.qualified(table, connection.dialect.identifier_preparer.quote).replace("%%", "%")
-        rows = connection.exec_driver_sql(POSTGRES_COLUMNS, (name,)).all()
+        rows = connection.exec_driver_sql(POSTGRES_COLUMNS, (self._regclass(connection, table),)).all()
         return [(column, kind, not is_never_null) for column, kind, is_never_null in rows]
+
+    def _regclass(self, connection: Connection, table: str) -> str:
+        """Return a table's quoted name as a value, where a percent sign that quoting doubles stands for itself."""
+        return self._names.qualified(table, connection.dialect.identifier_preparer.quote).replace("%%", "%")
 
 
 def _sqlite_engine(url: StoreUrl) -> Engine:

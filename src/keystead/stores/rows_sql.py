@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, Protocol
 
-from keystead.ports.rows import RowChange, RowKey
+from keystead.ports.rows import RowChange, RowKey, Unfinished
 from keystead.stores.rows_arrays import bytea_array, int8_array
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
@@ -29,6 +29,14 @@ POSTGRES_COLUMNS: Final = (
 one of an extension as well, which SQLAlchemy would not know."""
 
 
+POSTGRES_PREPARED: Final = (
+    "SELECT count(*) FROM (SELECT DISTINCT virtualtransaction FROM pg_locks WHERE pid IS NULL "
+    "AND locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = to_regclass(%s) "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) found"
+)
+"""How many transactions have written to a table and are prepared: nobody sees their rows, and any may be committed."""
+
+
 @dataclass(frozen=True, slots=True)
 class TableNames:
     """The names of a table and of those of its columns that take part."""
@@ -38,9 +46,20 @@ class TableNames:
     column: str
     key: tuple[str, ...]
     record: tuple[str, ...]
+    tenant: str | None
     tokens: str | None
     plaintext: str | None
     indexes: tuple[str, ...]
+
+    @property
+    def owner(self) -> tuple[str, ...]:
+        """The columns that say whose a row is: those of its record, and the tenant's."""
+        return (*self.record, *filter(None, (self.tenant,)))
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """Those of them by which rows are not read."""
+        return tuple(dict.fromkeys(name for name in self.owner if name not in self.key))
 
     def with_key(self, key: tuple[str, ...]) -> TableNames:
         """Return the same with a key."""
@@ -63,7 +82,7 @@ class Statements(Protocol):
     def count_plaintext(self) -> str: ...
     def upper_key(self, after: RowKey | None) -> str: ...
     def read(self, after: RowKey | None, until: RowKey | None) -> str: ...
-    def read_unfinished(self, hashes: Collection[str], after: RowKey | None, *, is_null_sealed: bool) -> str | None: ...
+    def read_unfinished(self, wanted: Unfinished, after: RowKey | None) -> str | None: ...
     def read_keys(self, keys: Sequence[RowKey]) -> tuple[str, Sequence[object]]: ...
     def read_tokens(self, records: Sequence[object]) -> tuple[str, Sequence[object]]: ...
     def swap(self, cursor: Any, changes: Sequence[RowChange], *, wait: bool) -> Iterable[RowKey]: ...
@@ -75,6 +94,7 @@ class _Common:
 
     mark = "?"
     guard_of = "{}"
+    literal_of = "x'{}'"
 
     def __init__(
         self, names: TableNames, columns: Sequence[str], quote: Callable[[str], str], plaintext_of: str = "{}"
@@ -86,6 +106,7 @@ class _Common:
         self._plaintext = quote(names.plaintext) if names.plaintext else ""
         self._indexes = [quote(name) for name in names.indexes]
         self._keys = [quote(name) for name in names.key]
+        self._bound = [quote(name) for name in names.bound]
         self._quote = quote
         wanted = [quote(name) for name in columns]
         if self._plaintext:
@@ -111,18 +132,26 @@ class _Common:
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
         return f"SELECT {self._wanted} FROM {self._table}{where} ORDER BY {self._key} LIMIT {self.mark}"
 
-    def read_unfinished(self, hashes: Collection[str], after: RowKey | None, *, is_null_sealed: bool) -> str | None:
-        missing = [f"{self._quote(name)} IS NULL" for name in hashes]
-        if self._tokens:
+    def read_unfinished(self, wanted: Unfinished, after: RowKey | None) -> str | None:
+        missing = []
+        for name, mark in wanted.hashes.items():
+            column = self._quote(name)
+            missing.append(f"{column} IS NULL OR NOT {self._begins(column, mark)}")
+        for mark in wanted.tokens if self._tokens else ():
             record = f"{self._table}.{self._quote(self._names.record[0])}"
-            missing.append(f"NOT EXISTS (SELECT 1 FROM {self._tokens} k WHERE k.record = {record})")
+            own = f"k.record = {record} AND {self._begins('k.token', mark)}"
+            missing.append(f"NOT EXISTS (SELECT 1 FROM {self._tokens} k WHERE {own})")
         found = [f"({self._column} IS NOT NULL AND ({' OR '.join(missing)}))"] if missing else []
         found += [f"{self._plaintext} IS NOT NULL"] if self._plaintext else []
-        found += [f"{self._column} IS NULL"] if is_null_sealed else []
+        found += [f"{self._column} IS NULL"] if wanted.is_null_sealed else []
         if not found:
             return None
         where = f"({' OR '.join(found)})" + (f" AND {self._compare('>')}" if after is not None else "")
         return f"SELECT {self._wanted} FROM {self._table} WHERE {where} ORDER BY {self._key} LIMIT {self.mark}"
+
+    def _begins(self, column: str, start: bytes) -> str:
+        """Return whether a column of bytes begins with some."""
+        return f"substr({column}, 1, {len(start)}) = {self.literal_of.format(start.hex())}"
 
     def _compare(self, sign: str) -> str:
         if len(self._keys) == 1:
@@ -130,14 +159,14 @@ class _Common:
         return f"({self._key}) {sign} ({', '.join([self.mark] * len(self._keys))})"
 
     def _values(self, changes: Sequence[RowChange]) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Return the columns that the changes set after the ciphertext, and the rows: key, old, new, set, guard."""
+        """Return the columns that changes set after the ciphertext, and the rows: key, old, new, set, guard, bound."""
         has_indexes, has_guard = changes[0].indexes is not None, changes[0].guard is not None
         columns = self._indexes if has_indexes else []
-        if not has_indexes and not has_guard:
+        if not has_indexes and not has_guard and not changes[0].bound:
             return columns, [(*change.key, change.old, change.new) for change in changes]
         guards = [(change.guard,) if has_guard else () for change in changes]
         return columns, [
-            (*change.key, change.old, change.new, *(change.indexes or ()), *guard)
+            (*change.key, change.old, change.new, *(change.indexes or ()), *guard, *change.bound)
             for change, guard in zip(changes, guards, strict=True)
         ]
 
@@ -150,12 +179,20 @@ class SqliteStatements(_Common):
         self.keys_at_once = SQLITE_PARAMETERS // len(self._keys)
 
     def unique_columns(self) -> tuple[str, Sequence[object]]:
-        # The name of an expression's column is NULL. A primary key that is the row id has no index.
-        statement = (
-            "SELECT l.name, i.name FROM pragma_index_list(?1, ?2) l, pragma_index_info(l.name, ?2) i "
-            'WHERE l."unique" AND NOT l.partial UNION ALL SELECT NULL, name FROM pragma_table_info(?1, ?2) WHERE pk'
+        # The name of an expression's column is NULL. A primary key that is the row id has no index. Rows are read in
+        # the order of the column's own collation: an index that tells more texts apart than that says nothing.
+        loose = " UNION ALL ".join(
+            f"SELECT ?{number} WHERE (SELECT count(*) FROM (SELECT {column} FROM {self._table} WHERE 0 "
+            "UNION SELECT 'a' UNION SELECT 'A' UNION SELECT 'a ')) < 3"
+            for number, column in enumerate(self._keys, 3)
         )
-        return statement, (self._names.table, self._names.schema or "main")
+        statement = (
+            "SELECT l.name, i.name FROM pragma_index_list(?1, ?2) l, pragma_index_xinfo(l.name, ?2) i "
+            f"WHERE l.\"unique\" AND NOT l.partial AND i.key AND (i.coll <> 'BINARY' OR i.name NOT IN ({loose})) "
+            "UNION ALL SELECT NULL, name FROM pragma_table_info(?1, ?2) WHERE pk "
+            "AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1, ?2) WHERE origin = 'pk')"
+        )
+        return statement, (self._names.table, self._names.schema or "main", *self._names.key)
 
     def versions(self) -> str:
         return f"SELECT substr({self._column}, 3, 8), count(*) FROM {self._table} GROUP BY 1"
@@ -181,6 +218,10 @@ class SqliteStatements(_Common):
             names.append("guard")
             sets.append(f"{self._plaintext} = NULL")
             on.append(f"{self._table}.{self._plaintext} IS v.guard")
+        if changes[0].bound:
+            names += [f"b{i}" for i in range(len(self._bound))]
+            # Whatever the column takes for equal: another spelling names another tenant.
+            on += [f"{self._table}.{name} COLLATE BINARY IS v.b{i}" for i, name in enumerate(self._bound)]
         head = f"WITH v({', '.join(names)}) AS ("
         tail = (
             f") UPDATE {self._table} SET {', '.join(sets)} FROM v WHERE {' AND '.join(on)} "
@@ -202,6 +243,7 @@ class PostgresStatements(_Common):
 
     mark = "%s"
     guard_of = "{}::text"
+    literal_of = "'\\x{}'::bytea"
     keys_at_once = 1_000_000
 
     def __init__(
@@ -215,6 +257,7 @@ class PostgresStatements(_Common):
         is_date = names.plaintext is not None and kinds[names.plaintext].startswith(("date", "timestamp"))
         super().__init__(names, columns, quote, _WITHIN_YEARS if is_date else "{}")
         self._key_kinds = [kinds[name] for name in names.key]
+        self._bound_kinds = [kinds[name] for name in names.bound]
         self._record_kind = record_kind
 
     def unique_columns(self) -> tuple[str, Sequence[object]]:
@@ -255,6 +298,10 @@ class PostgresStatements(_Common):
             kinds.append("text")
             sets.append(f"{self._plaintext} = NULL")
             still.append(f"t.{self._plaintext}::text IS NOT DISTINCT FROM v.guard")
+        if changes[0].bound:
+            names += [f"b{i}" for i in range(len(self._bound))]
+            kinds += self._bound_kinds
+            still += [f"t.{name} IS NOT DISTINCT FROM v.b{i}" for i, name in enumerate(self._bound)]
         arrays = ", ".join(f"%b::{kind}[]" for kind in kinds)
         taken = ", ".join(f"v.{name}" for name in [*keys, "new", *values])
         lock = "FOR UPDATE OF t" if wait else "FOR UPDATE OF t SKIP LOCKED"

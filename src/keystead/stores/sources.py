@@ -52,6 +52,7 @@ from keystead.errors import InvalidInputError, StorageOperationError
 from keystead.stores.engines import sync_engine
 from keystead.stores.failures import FORBIDDEN, ours_only
 from keystead.stores.handles import open_handles
+from keystead.stores.rows_sql import POSTGRES_PREPARED
 from keystead.stores.urls import parse_url
 
 _STARTS: Final = tuple(
@@ -178,12 +179,23 @@ def _count_rows(engine: Engine, target: ColumnElement[Any], key_ids: list[int]) 
             connection.execute(text("SET LOCAL bytea_output = 'hex'"))
             # A row that a policy hides would be no hit: this makes it an error.
             connection.execute(text("SET LOCAL row_security = off"))
+            _require_settled(connection, target)
         for at in range(0, len(key_ids), _KEYS_PER_QUERY):
             batch = key_ids[at : at + _KEYS_PER_QUERY]
             counts = [func.count().filter(contains(target, key_id)) for key_id in batch]
             row = _read(connection, select(*counts).select_from(target.table))
             hits |= dict(zip(batch, row, strict=True))
     return hits
+
+
+def _require_settled(connection: Connection, target: ColumnElement[Any]) -> None:
+    """Raise ``StorageOperationError`` where rows may come to be that nobody sees yet."""
+    name = connection.dialect.identifier_preparer.format_table(target.table)
+    if connection.exec_driver_sql(POSTGRES_PREPARED, (name,)).scalar_one():
+        raise StorageOperationError(
+            f"a transaction that wrote to {name} is prepared, and its rows cannot be seen: commit it or roll it back "
+            "(pg_prepared_xacts names it)"
+        )
 
 
 def _read(connection: Connection, query: Executable) -> Row[Any]:

@@ -89,7 +89,7 @@ def _place(
         for parity in () if index.many else (0, 1):
             name = index.column(column.name, parity)
             if name not in table.c:
-                own = Column(name, LargeBinary(index.size), nullable=True, index=True, unique=index.unique)
+                own = Column(name, LargeBinary(index.stored_size), nullable=True, index=True, unique=index.unique)
                 table.append_column(own)
                 if mapper.persist_selectable is not table:
                     # A join of parent and child: add_property refreshes it for plain columns, not for properties.

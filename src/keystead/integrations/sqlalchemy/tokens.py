@@ -43,7 +43,7 @@ def token_table(field: Field, table: Table, record: Column[Any]) -> Table:
     made = Table(
         name,
         table.metadata,
-        Column("token", LargeBinary(index.size), primary_key=True),
+        Column("token", LargeBinary(index.stored_size), primary_key=True),
         Column("record", record.type, *reference, primary_key=True, autoincrement=False, index=True),
         schema=table.schema,
     )
