@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
+from types import NoneType
 from typing import Final, Protocol
 from uuid import UUID
 
-from keystead.crypto.batch import open_one, seal_all
+from keystead.crypto.batch import open_all, open_one, seal_all
 from keystead.crypto.codec import ValueType, decode_value, encode_value
 from keystead.crypto.envelope import MAGIC, SUITE_AES_256_GCM
 from keystead.crypto.keyring import Keyring
@@ -28,7 +29,7 @@ from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 _START: Final = bytes((MAGIC, SUITE_AES_256_GCM))
 _Indexes = tuple[bytes | None, ...]
 
-YIELD_ROWS: Final = 128
+YIELD_ROWS: Final = 256
 """After so many rows other threads get a turn."""
 YIELD_S: Final = 0.000_05
 
@@ -119,37 +120,69 @@ class RowSealer:
         tokens: Mapping[object, set[bytes]] | None,
         work: Work,
     ) -> None:
-        """Do what ``_rows`` does, for a field that has nothing but its ciphertext; most of the time is spent here."""
-        at, place, record_of, width = self._at, self._at.tenant, self._record_of, self._at.key
-        column = at.ciphertext
-        waiting: dict[Keyring, tuple[list[tuple[RowKey, bytes]], list[tuple[bytes, bytes]]]] = {}
-        for row in rows:
-            tenant = tenants.get(None if place is None else row[place]) or self._tenant_of(row, tenants)
+        """Do what ``_rows`` does, for a field that has nothing but its ciphertext."""
+        place = self._at.tenant
+        alike: dict[object, list[Row]] = {}
+        if place is None:
+            alike[None] = [*rows]
+        else:
+            for row in rows:
+                alike.setdefault(row[place], []).append(row)
+        for given, members in alike.items():
+            tenant = tenants.get(given) or self._tenant_of(members[0], tenants)
             if isinstance(tenant, str):
-                work.failures.append((row[:width], tenant))
-                continue
+                work.failures += [(row[: self._at.key], tenant) for row in members]
+            elif not self._resealed(members, tenant, work):
+                self._reseal_each(members, tenant, work)
+
+    def _resealed(self, rows: Sequence[Row], tenant: _Tenant, work: Work) -> bool:
+        """Bring rows of a tenant to its current data key, and return whether it was done: all of them can be read.
+
+        Most of the time is spent here, and half of it would go into looking at each row by itself.
+        """
+        column, width, current, context_of = self._at.ciphertext, self._at.key, tenant.current, tenant.context
+        if {row[column].__class__ for row in rows} - {bytes, NoneType}:
+            return False
+        stale = [row for row in rows if (blob := row[column]) is not None and blob[:10] != current]
+        blobs = [row[column] for row in stale]
+        if not blobs:
+            work.skipped += len(rows)
+            return True
+        try:
+            rings = {self._ring_of(blob, tenant) for blob in {blob[2:10]: blob for blob in blobs}.values()}
+            if len(rings) > 1:
+                return False
+            contexts = [context_of(record) for record in map(self._record_of, stale)]
+            plaintexts = open_all(rings.pop(), zip(blobs, contexts, strict=True))
+        except (DecryptionError, InvalidInputError, KeyStateError):
+            return False
+        sealed = seal_all(tenant.ring, zip(plaintexts, contexts, strict=True))
+        work.changes += map(RowChange, [row[:width] for row in stale], blobs, sealed)
+        work.skipped += len(rows) - len(stale)
+        return True
+
+    def _reseal_each(self, rows: Sequence[Row], tenant: _Tenant, work: Work) -> None:
+        """Do the same one row at a time: one that cannot be read fails by itself."""
+        column, width = self._at.ciphertext, self._at.key
+        rewritten: list[tuple[RowKey, bytes]] = []
+        messages: list[tuple[bytes, bytes]] = []
+        for row in rows:
             blob = row[column]
             try:
-                if blob.__class__ is not bytes and blob is not None:
+                if blob is not None:
                     blob = _binary(blob)
                 if blob is None or blob[:10] == tenant.current:
                     work.skipped += 1
                     continue
-                ring = tenant.rings.get(blob[2:10]) or self._ring_of(blob, tenant)
-                context = tenant.context(record_of(row))
-                plaintext = open_one(ring, blob, context)
+                context = tenant.context(self._record_of(row))
+                plaintext = open_one(self._ring_of(blob, tenant), blob, context)
             except (DecryptionError, InvalidInputError, KeyStateError) as exc:
                 work.failures.append((row[:width], exc.code))
                 continue
-            pair = waiting.get(tenant.ring)
-            if pair is None:
-                pair = waiting[tenant.ring] = ([], [])
-            pair[0].append((row[:width], blob))
-            pair[1].append((plaintext, context))
-        for ring, (rewritten, messages) in waiting.items():
-            work.changes += [
-                RowChange(key, blob, new) for (key, blob), new in zip(rewritten, seal_all(ring, messages), strict=True)
-            ]
+            rewritten.append((row[:width], blob))
+            messages.append((plaintext, context))
+        sealed = seal_all(tenant.ring, messages)
+        work.changes += [RowChange(key, blob, new) for (key, blob), new in zip(rewritten, sealed, strict=True)]
 
     def _rows(
         self,

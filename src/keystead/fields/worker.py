@@ -1,6 +1,6 @@
 """One worker of a re-encryption: leases chunks of the key space and brings their rows to the target.
 
-Three things go on at once: one thread reads a batch and does its cryptography while another writes the batch before,
+Three things go on at once: one thread reads batches and does their cryptography while another writes the batch before,
 and the store learns meanwhile how far the chunk is. A batch is committed only after the one before it is recorded, so
 that a kill undoes the record of one batch at most.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from keystead.ports.rows import ApplicationRows, Row, RowChange, RowKey
 T = TypeVar("T")
 
 CHUNK_BATCHES: Final = 20
+AHEAD: Final = 2
+"""How many batches are read ahead at most: with one, its thread would wait until somebody asks for another."""
 LEASE_MS: Final = 30_000
 LOOK_S: Final = 0.25
 """How long a worker goes on before it looks whether the job was paused."""
@@ -51,6 +54,15 @@ class _Batch:
     last: RowKey | None
     is_end: bool
     work: Work
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where in a chunk the thread that reads ahead is."""
+
+    after: RowKey | None
+    until: RowKey | None
+    is_end: bool = False
 
 
 @dataclass(slots=True)
@@ -135,8 +147,8 @@ class Worker:
             )
 
     def _work_through(self, chunk: ChunkRecord) -> None:
-        until = parse_key(chunk.high)
-        ahead = self._ahead.submit(self._prepare, parse_key(chunk.cursor or chunk.low), until)
+        place = _Place(parse_key(chunk.cursor or chunk.low), parse_key(chunk.high))
+        ahead = deque(self._ahead.submit(self._prepare, place) for _ in range(AHEAD))
         saving: Future[bool] | None = None
         saved = chunk
 
@@ -155,9 +167,9 @@ class Worker:
 
         try:
             while True:
-                batch = ahead.result()
+                batch = ahead.popleft().result()
                 if not batch.is_end:
-                    ahead = self._ahead.submit(self._prepare, batch.last, until)
+                    ahead.append(self._ahead.submit(self._prepare, place))
                 counts = _Counts(read=batch.rows, skipped=batch.work.skipped)
                 failures = self._write(batch.work, counts, settle)
                 settle()
@@ -173,16 +185,18 @@ class Worker:
                     self._bridge.ask(self._give_back(saved))
         finally:
             # The next chunk reads over the same connection.
-            if not ahead.cancel():
-                wait((ahead,))
+            wait([each for each in ahead if not each.cancel()])
 
-    def _prepare(self, after: RowKey | None, until: RowKey | None) -> _Batch:
-        """Read a batch and do its cryptography."""
+    def _prepare(self, place: _Place) -> _Batch:
+        """Read the next batch and do its cryptography."""
+        if place.is_end:
+            return _Batch(0, None, True, Work())
         self._shift.pace.take(self._limit, self._stop)
-        rows = self._patiently(lambda: self._reading.read(after, until, self._limit))
+        rows = self._patiently(lambda: self._reading.read(place.after, place.until, self._limit))
         work = self._patiently(lambda: self._work_on(self._ahead_sealer, self._reading, rows))
-        last = rows[-1][: self._reading.layout.key] if rows else None
-        return _Batch(len(rows), last, len(rows) < self._limit, work)
+        last = place.after = rows[-1][: self._reading.layout.key] if rows else None
+        place.is_end = len(rows) < self._limit
+        return _Batch(len(rows), last, place.is_end, work)
 
     def _work_on(self, sealer: RowSealer, table: ApplicationRows, rows: Sequence[Row]) -> Work:
         tokens = None

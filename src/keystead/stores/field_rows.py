@@ -182,7 +182,7 @@ class ReencryptionRows(KeyReadRows):
         values |= {
             "failures": chunk.failures[:MAX_FAILURES],
             "owner": chunk.owner if is_kept else None,
-            "until_ms": await self.now_ms() + ttl_ms if is_kept else 0,
+            "until_ms": self._now() + ttl_ms if is_kept else 0,
         }
         row = await self._write(update(table).where(is_ours).values(values).returning(table))
         if row is None:

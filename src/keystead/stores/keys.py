@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, func, literal_column, select, update
+from sqlalchemy import BigInteger, ColumnElement, RowMapping, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
@@ -61,9 +61,13 @@ class KeyReadRows(Statements):
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
-        clock = _POSTGRESQL_NOW if self._connection.dialect.name == "postgresql" else _SQLITE_NOW
-        row = await self._first(select(literal_column(clock).label("now")))
+        row = await self._first(select(self._now().label("now")))
         return int(row["now"]) if row is not None else 0
+
+    def _now(self) -> ColumnElement[int]:
+        """Return the same for a statement that needs it, which saves one that asks."""
+        clock = _POSTGRESQL_NOW if self._connection.dialect.name == "postgresql" else _SQLITE_NOW
+        return literal_column(clock, BigInteger)
 
     async def find_keyring(self, name: str, *, lock: bool = False) -> KeyringRecord | None:
         """Return a keyring; ``lock`` holds its row until the transaction ends."""

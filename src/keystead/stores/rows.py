@@ -32,6 +32,7 @@ from keystead.stores.rows_sql import (
 from keystead.stores.urls import StoreUrl, parse_url
 
 _UUID_LENGTH: Final = 32
+_PLAIN: Final = RowChange((), None, None)[3:]
 
 
 class RowTable:
@@ -182,11 +183,7 @@ class RowTable:
         statements = self._statements
         written: set[RowKey] = set()
         with self._transaction(is_writing=True) as cursor:
-            alike: dict[tuple[bool, bool, bool], list[RowChange]] = {}
-            for change in changes:
-                kind = change.indexes is None, change.guard is None, not change.bound
-                alike.setdefault(kind, []).append(change)
-            for part in alike.values():
+            for part in _alike(changes):
                 written.update(statements.swap(cursor, part, wait=wait))
             marked = [change for change in changes if change.tokens is not None and change.key in written]
             if marked:
@@ -318,6 +315,17 @@ class RowTable:
     def _regclass(self, connection: Connection, table: str) -> str:
         """Return a table's quoted name as a value, where a percent sign that quoting doubles stands for itself."""
         return self._names.qualified(table, connection.dialect.identifier_preparer.quote).replace("%%", "%")
+
+
+def _alike(changes: Sequence[RowChange]) -> Collection[Sequence[RowChange]]:
+    """Return changes apart by what they set and compare; where none has more than its ciphertext, all as they are."""
+    if all(change[3:] == _PLAIN for change in changes):
+        return [changes] if changes else []
+    parts: dict[tuple[bool, bool, bool], list[RowChange]] = {}
+    for change in changes:
+        kind = change.indexes is None, change.guard is None, not change.bound
+        parts.setdefault(kind, []).append(change)
+    return parts.values()
 
 
 def _sqlite_engine(url: StoreUrl) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy import BigInteger, ColumnElement, literal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.ports import Clock
@@ -18,8 +19,7 @@ class SqlUnitOfWork(AuditRows, LeaseRows, KeyUseRows, FieldRows, ReencryptionRow
         super().__init__(connection, is_writing=is_writing)
         self._clock = clock
 
-    async def now_ms(self) -> int:
-        """Return the database's clock, milliseconds since 1970."""
+    def _now(self) -> ColumnElement[int]:
         if self._clock is not None:
-            return int(self._clock.now().timestamp() * 1000)
-        return await super().now_ms()
+            return literal(int(self._clock.now().timestamp() * 1000), BigInteger)
+        return super()._now()
