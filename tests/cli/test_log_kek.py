@@ -32,6 +32,15 @@ def test_another_kek_is_refused_before_anything_is_written(folder: Path, cli: Cl
     cli.ok("log", "verify", "app.log", "--policy", "policy.json", "--expect-closed")
 
 
+def test_a_log_whose_kek_is_lost_goes_on_where_that_is_asked_for(folder: Path, cli: Cli, other: str) -> None:
+    run_process(folder, *SEAL, given=b"1\n")
+    done = run_process(folder, *SEAL, "--kms", other, "--on-kek-mismatch", "go_on", given=b"2\n")
+    assert done.returncode == 0
+    policy = json.loads((folder / "policy.json").read_text())
+    (folder / "without.json").write_text(json.dumps({**policy, "keys": []}))
+    cli.ok("log", "verify", "app.log", "--policy", "without.json", "--expect-closed")
+
+
 def test_a_copy_of_the_kek_elsewhere_is_the_same_kek(folder: Path, cli: Cli) -> None:
     run_process(folder, *SEAL, given=b"1\n")
     shutil.copy("keystead.kek", "copy.kek")

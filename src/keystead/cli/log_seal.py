@@ -40,6 +40,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Fsync = Literal["flush", "always", "never"]
 OnFailure = Literal["raise", "chain"]
+OnMismatch = Literal["raise", "go_on"]
 
 
 def seal(
@@ -74,6 +75,10 @@ def seal(
     ] = "flush",
     on_kms_failure: Annotated[
         OnFailure, typer.Option("--on-kms-failure", help="At start: fail, or seal without a key until there is one.")
+    ] = "raise",
+    on_kek_mismatch: Annotated[
+        OnMismatch,
+        typer.Option("--on-kek-mismatch", help="Where the log was sealed under a KEK that is lost: fail, or go on."),
     ] = "raise",
     witness: Annotated[
         list[str] | None,
@@ -125,6 +130,7 @@ def seal(
                 compress=compress,
                 fsync=fsync,
                 on_kms_failure=on_kms_failure,
+                on_kek_mismatch=on_kek_mismatch,
                 witnesses=dict.fromkeys(witness or [], witness_key or []),
                 quorum=quorum,
             )

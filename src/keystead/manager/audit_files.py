@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import os
+import secrets
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -209,7 +210,8 @@ async def _removed(store: KeyStore) -> list[LogPart]:
 
 async def _write(store: KeyStore, part: LogPart, path: Path, *, compress: bool) -> None:
     """Write a file whole, read it again, and only then give it its name; on disk when this returns."""
-    staged = path.with_name(f"{path.name}.{os.getpid()}.new")
+    # Of a name of its own: a process of another container may have the same number.
+    staged = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     digest = sha256()
     try:
         await asyncio.to_thread(staged.parent.mkdir, parents=True, exist_ok=True)

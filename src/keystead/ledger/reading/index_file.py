@@ -18,6 +18,7 @@ from typing import Final
 from keystead.crypto.merkle import HASH_SIZE, node_hash
 from keystead.errors import InvalidInputError
 from keystead.ledger.reading.lines import LogFile
+from keystead.runtime.files import replace_file
 
 BLOCK_LEVEL: Final = 8
 BLOCK: Final = 1 << BLOCK_LEVEL
@@ -125,10 +126,7 @@ class Contents:
             head = _HEAD.pack(self.first, size, self._last, self.checkpoint_at, blocks)
             columns = zip(self._levels, _counts(self.first, whole), strict=False)
             parts = [_MAGIC, head, self._offsets.head(blocks), *(nodes.head(count) for nodes, count in columns)]
-            target = _beside(log)
-            staged = target.with_name(f"{target.name}.{os.getpid()}.new")
-            staged.write_bytes(b"".join(parts))
-            os.replace(staged, target)
+            replace_file(_beside(log), b"".join(parts))
 
 
 class _Kept:

@@ -85,7 +85,7 @@ class LogSessions:
                 f"the log {self._path} was sealed under another KEK than {self._source.uri or 'the one at hand'}: "
                 f"{kek.provider}:{kek.key_id}, version {kek.key_version}, which that one does not hold. Give the KEK "
                 "that it was sealed under; keep it behind the new one where it was replaced; where it is lost begin "
-                "another log, or open this one with on_kek_mismatch='go_on'"
+                "another log, or open this one with on_kek_mismatch='go_on' (--on-kek-mismatch go_on)"
             )
 
     def _has_rotated(self) -> bool:
