@@ -7,19 +7,20 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
-import pytest
+
+from tests.components import missing
 
 
 @contextlib.contextmanager
 def prepared(url: str, statement: str, values: Sequence[object]) -> Iterator[Callable[[], None]]:
     """Run a statement in a transaction that is prepared, and give what commits it; else it is rolled back at the end.
 
-    The test is skipped on a server, not one of the tests' own, that knows no prepared transactions.
+    A server that knows no prepared transactions, which those of the tests' own do, is a component that is missing.
     """
     name = f"waits {secrets.token_hex(4)}"
     with psycopg.connect(url, autocommit=True) as ending:
         if ending.execute("SHOW max_prepared_transactions").fetchone() == ("0",):
-            pytest.skip("this server has no prepared transactions: set max_prepared_transactions")
+            missing("postgres", "prepared transactions: set max_prepared_transactions of the server")
         with contextlib.closing(psycopg.connect(url)) as writing:
             writing.tpc_begin(name)
             writing.execute(statement.encode(), values)

@@ -218,6 +218,11 @@ class Tokens(_Sized):
         return found[0]
 
 
+def version_marks(versions: Iterable[int]) -> dict[int, bytes]:
+    """Return the marks of live versions, by the parity of each."""
+    return {version % 2: version_mark(version) for version in versions}
+
+
 def version_mark(version: int) -> bytes:
     """Return what stands in front of every stored hash under a version of the index keyring.
 

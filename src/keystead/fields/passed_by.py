@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from keystead.fields.field import Field
-from keystead.fields.indexes import version_mark
+from keystead.fields.indexes import version_marks
 from keystead.fields.sealing import RowSealer
 from keystead.model import DataKeyState
 from keystead.model.patterns import covers
@@ -31,7 +31,7 @@ def look(
     with contextlib.closing(table):
         found = table.prepared()
         versions = table.versions()
-        marks = {version % 2: version_mark(version) for version in index_versions}
+        marks = version_marks(index_versions)
         single = [index for index in field.indexes if not index.many]
         columns = {index.column(field.column, parity): marks[parity] for index in single for parity in marks}
         wanted = Unfinished(columns, tuple(marks.values()), is_null_sealed=field.encrypt_null)

@@ -22,7 +22,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import DecryptionError, InvalidInputError, KeyStateError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
-from keystead.fields.indexes import version_mark
+from keystead.fields.indexes import version_marks
 from keystead.fields.plaintext import from_column, from_json
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 
@@ -140,7 +140,7 @@ class RowSealer:
 
         Most of the time is spent here, and half of it would go into looking at each row by itself.
         """
-        column, width, current, context_of = self._at.ciphertext, self._at.key, tenant.current, tenant.context
+        column, width, current = self._at.ciphertext, self._at.key, tenant.current
         if {row[column].__class__ for row in rows} - {bytes, NoneType}:
             return False
         stale = [row for row in rows if (blob := row[column]) is not None and blob[:10] != current]
@@ -152,7 +152,7 @@ class RowSealer:
             rings = {self._ring_of(blob, tenant) for blob in {blob[2:10]: blob for blob in blobs}.values()}
             if len(rings) > 1:
                 return False
-            contexts = [context_of(record) for record in map(self._record_of, stale)]
+            contexts = [*map(tenant.context, map(self._record_of, stale))]
             plaintexts = open_all(rings.pop(), zip(blobs, contexts, strict=True))
         except (DecryptionError, InvalidInputError, KeyStateError):
             return False
@@ -193,7 +193,7 @@ class RowSealer:
     ) -> None:
         """Add to ``work`` what rows need that have indexes or a plaintext."""
         place, width = self._at.tenant, self._at.key
-        live = {version % 2: version_mark(version) for version in self._cipher.index_versions}
+        live = version_marks(self._cipher.index_versions)
         for row in rows:
             tenant = tenants.get(None if place is None else row[place]) or self._tenant_of(row, tenants)
             try:
