@@ -209,6 +209,23 @@ async def sleep_until(condition: Callable[[], bool], timeout_s: float, what: str
             raise ChildFailedError(f"waited {timeout_s:g} s for {what}")
 
 
+def two_sides() -> tuple[set[int], set[int]]:
+    """Return the cores of this process in two halves, for a side that is measured and one that is not.
+
+    Where there is one core, or the system binds nothing to cores, both have all there are.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    half = len(cores) // 2
+    return set(cores[:half] or cores), set(cores[half:])
+
+
+def keep_to(cores: set[int]) -> None:
+    """Bind every thread of this process, and those they will start, to the cores."""
+    if cores:
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), cores)
+
+
 def _die_with(parent: int) -> None:
     if _LIBC is not None:
         _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -11,7 +11,7 @@ from itertools import cycle
 from pathlib import Path
 
 from soak.figures import Figures
-from soak.harness import fork
+from soak.harness import fork, keep_to, two_sides
 from soak.kms_places import CONTEXT, KEY, KmsPlace, places
 
 IN_FLIGHT = 100
@@ -26,12 +26,12 @@ HOP_US = 110.0
 class Bystander:
     """An idle event loop in a process of its own: how late it gets, any loop may get at that moment.
 
-    The service that is called runs on the same machine, and takes as much of it as the calls do.
+    It stands on the core of the loop that calls: what else the machine does there, it sees too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, core: set[int]) -> None:
         reading, self._writing = os.pipe()
-        self._child = fork(_stand_by, reading, self._writing)
+        self._child = fork(_stand_by, reading, self._writing, core)
         os.close(reading)
         self._spans: list[tuple[float, float]] = []
 
@@ -47,8 +47,9 @@ class Bystander:
         )
 
 
-def _stand_by(reading: int, writing: int) -> list[tuple[float, float]]:
+def _stand_by(reading: int, writing: int, core: set[int]) -> list[tuple[float, float]]:
     os.close(writing)
+    keep_to(core)
 
     async def main() -> list[tuple[float, float]]:
         over, seen = asyncio.Event(), list[tuple[float, float]]()
@@ -64,11 +65,17 @@ def _stand_by(reading: int, writing: int) -> list[tuple[float, float]]:
 
 
 def lateness(folder: Path, index: int, *, seconds: float, rounds: int, is_full: bool) -> Figures:
-    """Measure how late an event loop gets while a hundred calls are in flight, and while nothing is."""
-    figures, bystander = Figures(), Bystander()
+    """Measure how late an event loop gets while a hundred calls are in flight, and while nothing is.
+
+    The service gets a core of its own, as it has a machine of its own elsewhere.
+    """
+    figures, (here, there) = Figures(), two_sides()
+    bystander = Bystander(here)
 
     async def main() -> None:
+        keep_to(there)
         async with list(places(folder, is_far=True))[index] as place:
+            keep_to(here)
             idle, busy, calls = 0.0, 0.0, 0
             first = await _while(_call_all(place))
             # The first collection over what SDKs have loaded takes a tenth of a second, whoever loads them.

@@ -55,6 +55,17 @@ def test_a_row_that_is_left_ends_in_exit_code_1_and_is_named_without_its_value(c
     assert address(3) not in done.stderr + done.stdout
 
 
+@pytest.mark.parametrize("given", ["text", b"x"])
+def test_a_column_in_clear_is_told_of_the_option_that_encrypts_it(
+    cli: Cli, people: Application, given: str | bytes
+) -> None:
+    people.fill("UPDATE people SET email = :a", [(given,)])
+    done = cli.run("reencrypt", people.url, "people.email")
+    assert done.exit_code == 1
+    assert done.stderr.count("--plaintext-column") == 1
+    assert "no ciphertext of ours  12" in cli.ok("reencrypt", people.url, "people.email", "--plan").stdout
+
+
 def test_jobs_are_paused_resumed_and_cancelled_by_id(cli: Cli, people: Application) -> None:
     job = cli.json("reencrypt", people.url, "people.email")["job_id"]
     assert "done" in cli.fails(1, "reencryption", "pause", job)

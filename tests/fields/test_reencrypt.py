@@ -202,7 +202,7 @@ async def test_a_cell_that_holds_something_else_than_bytes_is_named_and_does_not
         sqlite_app.fill("UPDATE people SET email = :a WHERE id = 3", [(cell,)])
         await km.rotate_data_key(promote="now")
         report = await reencrypt(km, sqlite_app.url, field)
-        assert [(failure.key, failure.reason) for failure in report.failures] == [("[3]", "invalid_input")]
+        assert [(failure.key, failure.reason) for failure in report.failures] == [("[3]", "invalid_ciphertext")]
         assert (report.rewritten, report.failed) == (4, 1)
 
 

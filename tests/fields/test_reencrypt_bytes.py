@@ -33,7 +33,8 @@ async def test_one_row_fails_by_itself(world: World, sqlite_app: Application, fi
         await (await km.keyring(field.keyring_of(tenant))).rotate(promote="now")
         report = await reencrypt(km, sqlite_app.url, field, batch_rows=3)
         assert (report.rewritten, report.failed) == (6, 1)
-        assert [(failure.key, failure.reason) for failure in report.failures] == [("[4]", "invalid_input")]
+        reason = "invalid_ciphertext" if column == "email" else "invalid_input"
+        assert [(failure.key, failure.reason) for failure in report.failures] == [("[4]", reason)]
         for n, blob in sqlite_app.rows("SELECT id, email FROM people WHERE id <> 4"):
             assert cipher.decrypt(blob, record=records[n], tenant=tenant) == address(n)
             assert not cipher.needs_reencrypt(blob, tenant=tenant)

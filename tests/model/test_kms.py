@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
-from keystead.model import DataKeyPair, EncryptedData, KeyPurpose, KeyReference, SecretBytes
+from keystead.model import DataKeyPair, EncryptedData, KeyPurpose, KeyReference, SecretBytes, Signature
+from keystead.model.algorithms import SignatureAlgorithm
+from keystead.model.kms import KeyDescription, under
+from keystead.model.signing import PublicKey
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 DATA = EncryptedData(
@@ -201,3 +204,19 @@ def test_a_data_key_pair_opens_what_it_sealed_and_nothing_else() -> None:
     with pytest.raises(InvalidInputError):
         pair.encrypt("text")  # type: ignore[arg-type]
     assert "\\x01" not in repr(pair).replace(repr(DATA.ciphertext), "")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        DATA,
+        Signature(b"value", DATA.key_reference, SignatureAlgorithm.ED25519),
+        PublicKey(b"der", DATA.key_reference, (SignatureAlgorithm.ED25519,)),
+        KeyDescription(DATA.key_reference, created_at=NOW, current_version="3"),
+        DataKeyPair(SecretBytes(bytes(32)), DATA, DATA.key_reference),
+    ],
+)
+def test_an_answer_under_another_name_differs_in_nothing_else(answer: EncryptedData) -> None:
+    before = replace(answer)
+    assert under(answer, "other") == replace(answer, key_reference=replace(answer.key_reference, provider="other"))
+    assert answer == before

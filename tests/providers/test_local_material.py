@@ -205,6 +205,15 @@ async def test_a_kek_file_with_a_broken_first_line_is_not_taken_for_a_key(tmp_pa
         await of_file(tmp_path / "kek").encrypt(b"value", "default")
 
 
+async def test_a_file_that_others_may_read_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="others") as caught:
+        await of_file(written(tmp_path / "kek", OLD, 0o644)).encrypt(b"value", "default")
+    assert "backup" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="restore it from its backup") as caught:
+        await of_file(written(tmp_path / "kek", b"no key")).encrypt(b"value", "default")
+    assert str(caught.value).count("backup") == 1
+
+
 async def test_a_kek_file_its_group_may_read_keeps_that_when_it_rotates(tmp_path: Path) -> None:
     path = tmp_path / "kek"
     create_kek_file(path)

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from keystead.runtime.handover import Handover, is_done
+from keystead.runtime.handover import Handover
 
 
 def make(handover: Handover[int]) -> None:
@@ -113,19 +113,41 @@ async def test_a_failure_is_let_go_by_whoever_caught_it() -> None:
         gc.enable()
 
 
-async def test_waiting_leaves_the_work_alone_when_the_time_is_over() -> None:
-    work = asyncio.get_running_loop().create_future()
-    assert not await is_done(work, 0.01)
-    assert not work.done()
-    work.set_result(1)
-    assert await is_done(work, 60)
+async def test_an_outcome_in_time_is_there() -> None:
+    handover = Handover(lambda: 1)
+    waiting = asyncio.create_task(handover.arrives(60))
+    handover.make()
+    await asyncio.to_thread(handover.deliver)
+    assert await waiting
+    assert handover.result() == 1
 
 
-async def test_a_waiter_that_is_cancelled_leaves_the_work_alone() -> None:
-    work = asyncio.get_running_loop().create_future()
-    waiter = asyncio.create_task(is_done(work, 60))
+async def test_what_begins_after_its_time_is_never_made() -> None:
+    handover = Handover(pytest.fail)
+    assert not await handover.arrives(0.01)
+    assert not handover.make()
+
+
+async def test_an_outcome_that_comes_after_its_time_is_let_go() -> None:
+    result = Result()
+    seen = weakref.ref(result)
+    handover = Handover([result].pop)
+    del result
+    handover.make()
+    assert not await handover.arrives(0.01)
+    assert seen() is not None
+    handover.deliver()
     await asyncio.sleep(0)
-    waiter.cancel()
+    gc.collect()
+    assert seen() is None
+    assert not handover.has_arrived
+
+
+async def test_a_wait_for_an_outcome_can_be_cancelled() -> None:
+    handover = Handover(lambda: 1)
+    waiting = asyncio.create_task(handover.arrives(60))
+    await asyncio.sleep(0)
+    waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await waiter
-    work.set_result(1)
+        await waiting
+    assert not handover.make()

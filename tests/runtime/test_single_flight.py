@@ -123,3 +123,28 @@ async def test_many_who_waited_for_one_call_leave_the_loop_its_turns() -> None:
         done_in_a_turn.append(sum(asker.done() for asker in askers) - done)
         done += done_in_a_turn[-1]
     assert max(done_in_a_turn) <= 4
+
+
+async def test_who_waits_goes_on_in_the_turn_after_the_call_has_ended() -> None:
+    flights: SingleFlight[str] = SingleFlight()
+    call = Call()
+    waiting = asyncio.create_task(flights.run("key", call))
+    await settle()
+    call.gate.set()
+    turns = 0
+    while not waiting.done():
+        await asyncio.sleep(0)
+        turns += 1
+    # The call goes on, and its caller after it.
+    assert turns == 2
+
+
+async def test_a_call_that_is_cancelled_before_it_began_keeps_nobody_waiting() -> None:
+    flights: SingleFlight[str] = SingleFlight()
+    call = Call()
+    with flights.board("key", call) as flight:
+        flight.task.cancel()
+        assert await flight.landed(60)
+    assert flight.task.cancelled()
+    assert not call.started
+    assert not len(flights)

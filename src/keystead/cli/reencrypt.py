@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from keystead import fields
 from keystead.cli.frame import FAILED, Call, command, group, say, wrong_usage
 from keystead.cli.render import Outcome, moment, pairs, table
-from keystead.errors import InvalidInputError
+from keystead.errors import InvalidCiphertextError, InvalidInputError
 from keystead.fields import (
     Exact,
     Field,
@@ -33,6 +33,10 @@ from keystead.ports import ReencryptionState
 
 _NORMALISED: Final = ("text", "email", "phone")
 _INDEXES: Final = "exact, exact,unique, email, phone, text, prefix:LENGTH or tokens; each may end in ,size:BYTES"
+_IN_CLEAR: Final = (
+    f"{InvalidCiphertextError.code}: what stands there is no ciphertext. Values in clear are encrypted from a column "
+    "of their own into an empty one beside it: name it with --plaintext-column"
+)
 
 Job = Annotated[str, typer.Argument(metavar="ID", help="The job, as `keystead reencryption list` shows it.")]
 
@@ -140,6 +144,8 @@ def reencrypt(
         )
     for failure in report.failures:
         say(f"left as it is: row {failure.key}: {failure.reason}")
+    if any(failure.reason == InvalidCiphertextError.code for failure in report.failures):
+        say(_IN_CLEAR)
     return Outcome(report, _report_text(report), 0 if report.is_complete else FAILED)
 
 
@@ -235,7 +241,7 @@ def _when(ms: int) -> datetime:
 def _plan_text(found: ReencryptPlan) -> str:
     lines: list[tuple[str, object]] = [("rows", found.rows)]
     lines += [
-        (f"{each.keyring} v{each.version}" if each.keyring else f"unknown data key {each.data_key_id}", each.rows)
+        (f"{each.keyring} v{each.version}" if each.keyring else _unknown(each.data_key_id), each.rows)
         for each in found.versions
     ]
     lines += [("without a ciphertext", found.empty)]
@@ -246,6 +252,10 @@ def _plan_text(found: ReencryptPlan) -> str:
     if found.unfinished is not None:
         lines.append(("unfinished job", found.unfinished))
     return pairs(lines)
+
+
+def _unknown(data_key_id: int) -> str:
+    return f"unknown data key {data_key_id}" if data_key_id else "no ciphertext of ours"
 
 
 def _report_text(report: ReencryptReport) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from keystead.fields.sealing import RowSealer
 from keystead.fields.shift import Bridge
 from keystead.fields.surroundings import Manager
 
+_NAME_SIZE: Final = 8
 SAMPLE_ROWS: Final = 2000
 WRITING: Final = 2.0
 """Writing takes about as long as reading and cryptography."""
@@ -23,7 +25,10 @@ WRITING: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class VersionRows:
-    """How many rows are under one data key. ``keyring`` and ``version`` are None where the store does not know it."""
+    """How many rows are under one data key.
+
+    ``keyring`` and ``version`` are None where the store does not know it; its id is 0 for what names none.
+    """
 
     data_key_id: int
     keyring: str | None
@@ -80,18 +85,15 @@ async def plan(
     versions, plaintext, sampled, changes, seconds = await asyncio.to_thread(look)
     total = sum(versions.values())
     async with session.surroundings.store.reading() as work:
-        found = []
+        under: Counter[int] = Counter()
         for name, rows in versions.items():
             if name is not None:
-                key = await work.find_key(int.from_bytes(name, "big")) if len(name) == 8 else None
-                found.append(
-                    VersionRows(
-                        int.from_bytes(name, "big"),
-                        key.keyring if key is not None else None,
-                        key.version if key is not None else None,
-                        rows,
-                    )
-                )
+                under[int.from_bytes(name, "big") if len(name) == _NAME_SIZE else 0] += rows
+        found = []
+        for key_id, rows in under.items():
+            key = await work.find_key(key_id) if key_id else None
+            keyring, version = (None, None) if key is None else (key.keyring, key.version)
+            found.append(VersionRows(key_id, keyring, version, rows))
         registered = await registration_of(work, field.id, locate(field, url))
         jobs = await work.reencryptions(registered)
         unfinished = [job.id for job in jobs if job.state in UNFINISHED and not job.dry_run]

@@ -19,7 +19,7 @@ from keystead.crypto.batch import open_all, open_one, seal_all
 from keystead.crypto.codec import ValueType, decode_value, encode_value
 from keystead.crypto.envelope import MAGIC, SUITE_AES_256_GCM
 from keystead.crypto.keyring import Keyring
-from keystead.errors import DecryptionError, InvalidInputError, KeyStateError
+from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError, KeyStateError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.indexes import version_marks
@@ -350,4 +350,4 @@ def _record_reader(field: Field, layout: RowLayout) -> Callable[[Row], object]:
 def _binary(value: object) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    raise InvalidInputError("a field's column is of bytes, and this one holds something else")
+    raise InvalidCiphertextError("a field's column is of bytes, and this one holds something else")

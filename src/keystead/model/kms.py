@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
 from keystead.model.algorithms import SignatureAlgorithm
@@ -19,6 +19,7 @@ from keystead.model.secret import SecretBytes
 MAGIC: Final = 0xAF
 FORMAT_VERSION: Final = 1
 TEXT_PREFIX: Final = "ks2."
+T = TypeVar("T")
 
 
 class KeyPurpose(StrEnum):
@@ -80,6 +81,30 @@ class KeyReference:
     def qualified_id(self) -> str:
         """``provider:key_id``. Split it at the first colon only: key ids may hold colons."""
         return f"{self.provider}:{self.key_id}"
+
+
+class _Answer(Protocol):
+    """What a KMS answered about a key: a dataclass of this package, frozen and with slots."""
+
+    @property
+    def key_reference(self) -> KeyReference: ...
+
+
+A = TypeVar("A", bound=_Answer)
+
+
+def under(answer: A, provider: str) -> A:
+    """Return the same answer with its key under another provider's name; nothing in it is checked again."""
+    return _with(answer, "key_reference", _with(answer.key_reference, "provider", provider))
+
+
+def _with(record: T, name: str, value: object) -> T:
+    """Return ``record`` with another value, as ``dataclasses.replace`` does in several times the time."""
+    twin: T = object.__new__(type(record))
+    for slot in record.__slots__:  # type: ignore[attr-defined]  # all of them have slots
+        object.__setattr__(twin, slot, getattr(record, slot))
+    object.__setattr__(twin, name, value)
+    return twin
 
 
 @dataclass(frozen=True, slots=True)

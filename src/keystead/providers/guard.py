@@ -70,7 +70,7 @@ class GuardedProvider(GuardedSigning):
         content = _content(plaintext)
 
         async def call() -> EncryptedData:
-            return self._named(await self._provider.encrypt(content, key_id, context=context))
+            return self._owned(await self._provider.encrypt(content, key_id, context=context))
 
         return await self._run("encrypt", call)
 
@@ -92,8 +92,7 @@ class GuardedProvider(GuardedSigning):
 
         async def call() -> DataKeyPair:
             pair = await provider.generate_data_key(key_id, context=context, key_spec=key_spec)
-            named = self._named(pair.encrypted_key)
-            return replace(pair, encrypted_key=named, key_reference=self._owned(pair.key_reference))
+            return replace(self._owned(pair), encrypted_key=self._owned(pair.encrypted_key))
 
         return await self._run("generate_data_key", call)
 
@@ -101,8 +100,7 @@ class GuardedProvider(GuardedSigning):
         provider = cast(DescribesKeys, self._provider)
 
         async def call() -> KeyDescription:
-            description = await provider.describe(key_id)
-            return replace(description, key_reference=self._owned(description.key_reference))
+            return self._owned(await provider.describe(key_id))
 
         return await self._run("describe", call)
 
@@ -116,7 +114,7 @@ class GuardedProvider(GuardedSigning):
         before = await self._describe(key_id) if describes else None
 
         async def call() -> KeyReference:
-            return self._owned(await provider.rotate_key(key_id))
+            return replace(await provider.rotate_key(key_id), provider=self._instance)
 
         try:
             return await self._run("rotate_key", call, attempts=1)
@@ -136,7 +134,7 @@ class GuardedProvider(GuardedSigning):
         foreign = self._foreign(encrypted)
 
         async def call() -> EncryptedData:
-            return self._named(await provider.rewrap(foreign, context=context))
+            return self._owned(await provider.rewrap(foreign, context=context))
 
         return await self._run("rewrap", call)
 
@@ -164,7 +162,7 @@ class GuardedProvider(GuardedSigning):
         foreign = self._foreign(encrypted)
 
         async def call() -> EncryptedData:
-            return self._named(await provider.mend_wraps(foreign, key_id, context=context))
+            return self._owned(await provider.mend_wraps(foreign, key_id, context=context))
 
         return await self._run("mend_wraps", call)
 
@@ -179,7 +177,7 @@ class GuardedProvider(GuardedSigning):
         contents = [_content(plaintext) for plaintext in plaintexts]
 
         async def call() -> list[EncryptedData]:
-            return [self._named(one) for one in await provider.encrypt_batch(contents, key_id, context=context)]
+            return [self._owned(one) for one in await provider.encrypt_batch(contents, key_id, context=context)]
 
         return await self._run("encrypt_batch", call)
 
@@ -194,14 +192,6 @@ class GuardedProvider(GuardedSigning):
 
     async def _aclose(self) -> None:
         await self._run("aclose", cast(Closes, self._provider).aclose, attempts=1)
-
-    def _named(self, encrypted: EncryptedData) -> EncryptedData:
-        return replace(encrypted, key_reference=self._owned(encrypted.key_reference))
-
-    def _foreign(self, encrypted: EncryptedData) -> EncryptedData:
-        """Return ``encrypted`` as the provider gave it: under its own name instead of the instance's."""
-        reference = replace(encrypted.key_reference, provider=self.provider_name)
-        return replace(encrypted, key_reference=reference)
 
 
 def _content(plaintext: object) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final, cast
 
@@ -42,14 +41,13 @@ class GuardedSigning(GuardedCalls):
         provider, content = cast(ComputesMacs, self._provider), message_bytes(message)
 
         async def call() -> Signature:
-            return self._signed(await provider.mac(content, key_id, algorithm=algorithm))
+            return self._owned(await provider.mac(content, key_id, algorithm=algorithm))
 
         return await self._run("mac", call)
 
     async def _verify_mac(self, message: bytes, mac: Signature) -> None:
         provider, content = cast(ComputesMacs, self._provider), message_bytes(message)
-        reference = replace(mac.key_reference, provider=self._provider.provider_name)
-        foreign = replace(mac, key_reference=reference)
+        foreign = self._foreign(mac)
         await self._run("verify_mac", lambda: provider.verify_mac(content, foreign))
 
     async def _mac_batch(
@@ -59,7 +57,7 @@ class GuardedSigning(GuardedCalls):
         contents = [message_bytes(message) for message in messages]
 
         async def call() -> list[Signature]:
-            return [self._signed(each) for each in await provider.mac_batch(contents, key_id, algorithm=algorithm)]
+            return [self._owned(each) for each in await provider.mac_batch(contents, key_id, algorithm=algorithm)]
 
         return await self._run("mac_batch", call)
 
@@ -67,7 +65,7 @@ class GuardedSigning(GuardedCalls):
         provider, content = cast(SignsMessages, self._provider), message_bytes(message)
 
         async def call() -> Signature:
-            return self._signed(await provider.sign(content, key_id, algorithm=algorithm))
+            return self._owned(await provider.sign(content, key_id, algorithm=algorithm))
 
         return await self._run("sign", call)
 
@@ -75,8 +73,7 @@ class GuardedSigning(GuardedCalls):
         provider = cast(SignsMessages, self._provider)
 
         async def call() -> PublicKey:
-            found = await provider.public_key(key_id, version=version)
-            return replace(found, key_reference=self._owned(found.key_reference))
+            return self._owned(await provider.public_key(key_id, version=version))
 
         return await self._run("public_key", call)
 
@@ -87,7 +84,7 @@ class GuardedSigning(GuardedCalls):
         contents = [message_bytes(message) for message in messages]
 
         async def call() -> list[Signature]:
-            return [self._signed(each) for each in await provider.sign_batch(contents, key_id, algorithm=algorithm)]
+            return [self._owned(each) for each in await provider.sign_batch(contents, key_id, algorithm=algorithm)]
 
         return await self._run("sign_batch", call)
 
@@ -106,6 +103,3 @@ class GuardedSigning(GuardedCalls):
     async def _is_extractable(self, key_id: str) -> bool:
         provider = cast(TellsExtractability, self._provider)
         return await self._run("is_extractable", lambda: provider.is_extractable(key_id))
-
-    def _signed(self, signature: Signature) -> Signature:
-        return replace(signature, key_reference=self._owned(signature.key_reference))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeVar
 
 from keystead import telemetry
@@ -24,7 +23,8 @@ from keystead.errors import (
     ProviderConnectionError,
     SigningError,
 )
-from keystead.model import EncryptedData, KeyReference, Signature
+from keystead.model import EncryptedData, Signature
+from keystead.model.kms import A, under
 from keystead.ports import Clock, KmsProvider, Random
 from keystead.providers.retry import RetryBudget, pause_s
 from keystead.runtime.clock import SystemClock
@@ -178,10 +178,13 @@ class GuardedCalls:
             error = ProviderConnectionError
         return error(f"the provider {self._instance!r} failed {operation}: {type(exc).__name__}")
 
-    def _owned(self, reference: KeyReference) -> KeyReference:
-        return replace(reference, provider=self._instance)
+    def _owned(self, answer: A) -> A:
+        """Return what the provider answered, under the instance's name."""
+        return under(answer, self._instance)
+
+    def _foreign(self, answer: A) -> A:
+        """Return what is under the instance's name as the provider gave it: under its own."""
+        return under(answer, self.provider_name)
 
     def _owned_result(self, result: object) -> object:
-        if isinstance(result, EncryptedData | Signature):
-            return replace(result, key_reference=self._owned(result.key_reference))
-        return result
+        return self._owned(result) if isinstance(result, EncryptedData | Signature) else result

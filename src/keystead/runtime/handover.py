@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -20,9 +20,10 @@ class Handover(Generic[T]):
     Attributes:
         future: done when the outcome is there, or when the caller does not want it any more.
         has_begun: whether the call is under way, or over.
+        has_arrived: whether the outcome is there, and is wanted.
     """
 
-    __slots__ = ("_call", "_context", "_loop", "_outcome", "future", "has_begun")
+    __slots__ = ("_call", "_context", "_loop", "_outcome", "future", "has_arrived", "has_begun")
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -31,12 +32,17 @@ class Handover(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._outcome: tuple[T | None, BaseException | None] = None, None
         self.future: asyncio.Future[None] = self._loop.create_future()
-        self.has_begun = False
+        self.has_arrived = self.has_begun = False
 
     async def outcome(self) -> T:
         """Wait for the call, and return or raise what it did; cancelled before it began, it is never made."""
         await self.future
         return self.result()
+
+    async def arrives(self, within_s: float) -> bool:
+        """Wait for so many seconds at most, and return whether the outcome is there; too late, it is not wanted."""
+        await woken(self.future, within_s)
+        return self.has_arrived
 
     def result(self) -> T:
         """Return or raise what the call did, once ``future`` is done."""
@@ -73,22 +79,8 @@ class Handover(Generic[T]):
         if self.future.done():
             self._outcome = None, None
         else:
+            self.has_arrived = True
             self.future.set_result(None)
-
-
-async def is_done(work: asyncio.Future[Any], within_s: float) -> bool:
-    """Wait for ``work`` without cancelling it, and return whether it is done; ``asyncio.wait`` costs twice as much."""
-    waiter = asyncio.get_running_loop().create_future()
-
-    def is_over(work: asyncio.Future[Any]) -> None:
-        wake(waiter)
-
-    work.add_done_callback(is_over)
-    try:
-        await woken(waiter, within_s)
-    finally:
-        work.remove_done_callback(is_over)
-    return work.done()
 
 
 async def woken(waiter: asyncio.Future[None], within_s: float) -> None:

@@ -44,8 +44,7 @@ class SingleFlight(Generic[T]):
         slot = (asyncio.get_running_loop(), key)
         flight = self._flights.get(slot)
         if flight is None:
-            flight = self._flights[slot] = Flight(asyncio.ensure_future(call()))
-            flight.task.add_done_callback(partial(self._land, slot, flight))
+            flight = self._flights[slot] = Flight(call, partial(self._forget, slot))
         flight.passengers += 1
         try:
             yield flight
@@ -55,14 +54,9 @@ class SingleFlight(Generic[T]):
                 self._flights.pop(slot, None)
                 flight.task.cancel(flight.given_up_for)
 
-    def _land(
-        self, slot: tuple[asyncio.AbstractEventLoop, Hashable], flight: Flight[T], task: asyncio.Future[T]
-    ) -> None:
+    def _forget(self, slot: tuple[asyncio.AbstractEventLoop, Hashable], flight: Flight[T]) -> None:
         if self._flights.get(slot) is flight:
             del self._flights[slot]
-        if not task.cancelled():
-            task.exception()  # marks it as seen: every passenger may have left
-        flight.wake()
 
 
 class Flight(Generic[T]):
@@ -72,13 +66,17 @@ class Flight(Generic[T]):
         given_up_for: what the call's cancellation says, should it come to that.
     """
 
-    __slots__ = ("_waiting", "given_up_for", "passengers", "task")
+    __slots__ = ("_forget", "_has_landed", "_waiting", "given_up_for", "passengers", "task")
 
-    def __init__(self, task: asyncio.Future[T]) -> None:
-        self.task = task
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, T]], forget: Callable[[Flight[T]], None]) -> None:
         self.passengers = 0
         self.given_up_for: str | None = None
+        self._forget = forget
+        self._has_landed = False
         self._waiting: dict[asyncio.Future[None], None] = {}
+        self.task: asyncio.Future[T] = asyncio.ensure_future(self._fly(call))
+        # Once more: a task that is cancelled before its first step never was in ``_fly``.
+        self.task.add_done_callback(self._is_over)
 
     async def landed(self, within_s: float | None = None) -> bool:
         """Wait for the call without cancelling it, for so many seconds at most, and return whether it is over."""
@@ -91,10 +89,28 @@ class Flight(Generic[T]):
                 self._waiting.pop(waiter, None)
         return self.task.done()
 
-    def wake(self) -> None:
+    async def _fly(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return await call()
+        finally:
+            # Those who wait go on in the turn after this one, when the task is done; its callbacks cost one more.
+            self._land()
+
+    def _is_over(self, task: asyncio.Future[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # marks it as seen: every passenger may have left
+        if not self._has_landed:
+            self._land()
+
+    def _land(self) -> None:
+        self._has_landed = True
+        self._forget(self)
+        self._wake()
+
+    def _wake(self) -> None:
         """Have some of those who wait go on, and the others in the next turns of the loop."""
         for waiter in tuple(islice(self._waiting, _A_TURN)):
             del self._waiting[waiter]
             wake(waiter)
         if self._waiting:
-            self.task.get_loop().call_soon(self.wake)
+            asyncio.get_running_loop().call_soon(self._wake)

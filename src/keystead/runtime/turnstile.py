@@ -16,26 +16,38 @@ class Turnstile:
     """
 
     def __init__(self) -> None:
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = WeakKeyDictionary()
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gate] = WeakKeyDictionary()
 
     async def go_through(self) -> None:
         """Wait for the next turn that nobody has."""
         loop = asyncio.get_running_loop()
-        queue = self._queues.get(loop)
-        if queue is None:
-            self._queues[loop] = deque()
-            loop.call_soon(self._turn, loop)
-        else:
+        gate = self._gates.get(loop)
+        if gate is None:
+            gate = self._gates[loop] = _Gate()
+        if gate.is_taken:
             waiter = loop.create_future()
-            queue.append(waiter)
+            gate.waiting.append(waiter)
             await waiter
-
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        queue = self._queues[loop]
-        while queue and queue[0].done():  # cancelled
-            queue.popleft()
-        if queue:
-            queue.popleft().set_result(None)
-            loop.call_soon(self._turn, loop)
         else:
-            del self._queues[loop]
+            gate.is_taken = True
+            loop.call_soon(gate.turn)
+
+
+class _Gate:
+    """The turnstile of one loop."""
+
+    __slots__ = ("is_taken", "waiting")
+
+    def __init__(self) -> None:
+        self.is_taken = False
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def turn(self) -> None:
+        """Let the next one through, in a turn of the loop that nobody has had yet."""
+        while self.waiting and self.waiting[0].done():  # cancelled
+            self.waiting.popleft()
+        if self.waiting:
+            self.waiting.popleft().set_result(None)
+            asyncio.get_running_loop().call_soon(self.turn)
+        else:
+            self.is_taken = False

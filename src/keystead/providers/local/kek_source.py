@@ -269,12 +269,7 @@ class FileKek:
         return kek
 
     def _read_material(self) -> tuple[LocalKek, State]:
-        try:
-            reading = self._material.read()
-        except ConfigurationError as exc:
-            raise ConfigurationError(
-                f"{exc}. If it was a KEK file, it is damaged: restore it from its backup"
-            ) from None
+        reading = self._material.read()
         kek = kek_of(reading.keys)
         _note_change(self._kek, kek, self._path)
         return kek, reading.state

@@ -102,18 +102,16 @@ def unseal(
     *,
     random: Random,
 ) -> bytes:
-    """Return the plaintext of a ciphertext that this version made.
+    """Return the plaintext of a ciphertext that this version made, under a context that can be encoded.
 
     Raises:
         DecryptionError: it did not, or under another context, or the ciphertext was altered.
         KeyStateError: the version's attributes do not permit it.
-        InvalidInputError: a context that cannot be encoded.
     """
     if (use := _DECRYPTS[header.mechanism]) not in version.uses:
         raise KeyStateError(
             f"the key {str(version.name)!r} (CKA_ID {version.key_id.hex()}) is disabled: it does not permit CKA_{use}"
         )
-    gcm_aad(header, context)  # a context that cannot be encoded is nobody's ciphertext
     return _open(token, version, header, body, context, random=random)
 
 

@@ -130,7 +130,7 @@ class Pkcs11KMSProvider(SignsInToken):
         reference = encrypted.key_reference
         name = recorded_key(encrypted, KeyName.parse)
         bound = encrypted.context if context is None else context
-        encode_context(bound)
+        encode_context(bound)  # one that cannot be encoded is nobody's ciphertext
 
         def job(token: OpenToken) -> bytes:
             version = pkcs11_keys.find_version(token, name, header.key_id, KeyPurpose.ENCRYPT_DECRYPT)

@@ -16,7 +16,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 from keystead.errors import ProviderConnectionError
 from keystead.runtime import exits, fork
-from keystead.runtime.handover import Handover, is_done
+from keystead.runtime.handover import Handover
 
 T = TypeVar("T")
 
@@ -72,11 +72,8 @@ class ModuleWorker:
             raise self._stuck(inside_s)
         turn = Handover(call)
         self._submit(turn)
-        try:
-            if await is_done(turn.future, timeout_s):
-                return turn.result()
-        finally:
-            turn.future.cancel()
+        if await turn.arrives(timeout_s):
+            return turn.result()
         if turn.has_begun:
             raise ProviderConnectionError(
                 f"the PKCS#11 module {self._name} has not returned from this call after {timeout_s:g} s"
