@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from scripts.gen_vectors_audit import audit_file
 from scripts.gen_vectors_azure import azure_wrap_file
+from scripts.gen_vectors_client_keys import client_keys_file
 from scripts.gen_vectors_fields import field_file
 from scripts.gen_vectors_key_material import key_material_file
 from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
@@ -26,6 +27,7 @@ from scripts.gen_vectors_local_kek import local_kek_file
 from scripts.gen_vectors_log import log_file
 from scripts.gen_vectors_multi import multi_kek_file
 from scripts.gen_vectors_pkcs11 import pkcs11_file
+from scripts.gen_vectors_secret_hash import secret_hash_file
 from scripts.gen_vectors_signatures import signatures_file
 
 FOLDER = Path(__file__).resolve().parent.parent / "testvectors"
@@ -306,6 +308,8 @@ def build() -> dict[str, str]:
         "pkcs11-wrap-v1.json": pkcs11_file(encode_context),
         "multi-kek-v1.json": multi_kek_file(hkdf_sha256, encode_context),
         "signatures-v1.json": signatures_file(hkdf_sha256, encode_context),
+        "client-keys-v1.json": client_keys_file(envelope_case),
+        "secret-hash-v1.json": secret_hash_file(),
         "legacy.json": legacy_file(),
         "root-key.json": root_key_file(),
     }
