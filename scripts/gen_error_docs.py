@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 from keystead import errors
@@ -16,17 +17,20 @@ meaning; texts may change between releases. `retryable` says whether the same ca
 changing anything. No message holds key bytes, plaintext, the values of a context, a URL with credentials or the text
 of a service's response.
 
-This page is generated from `src/keystead/errors.py` by `scripts/gen_error_docs.py`.
+This page is generated from `src/keystead/errors/` by `scripts/gen_error_docs.py`.
 """
 
 
 def error_classes() -> list[type[errors.KMSError]]:
-    """Return every error class in the order of the source file."""
-    return [
-        member
-        for member in vars(errors).values()
-        if inspect.isclass(member) and issubclass(member, errors.KMSError) and member.__module__ == errors.__name__
-    ]
+    """Return every error class in the order of the tree.
+
+    Raises:
+        AttributeError: the tree has one that is not there.
+    """
+    drawn = [getattr(errors, name) for name in re.findall(r"(?:KMS|\w+)Error(?= )", errors.__doc__ or "")]
+    named = {getattr(errors, name) for name in errors.__all__}
+    undrawn = {each for each in named if issubclass(each, errors.KMSError)} - set(drawn)
+    return [*drawn, *sorted(undrawn, key=lambda each: each.code)]
 
 
 def section(error: type[errors.KMSError]) -> str:

@@ -7,8 +7,9 @@ import pytest
 
 from keystead.crypto.snapshot import LoadedKey
 from keystead.devices.halves import Half, give_half, open_half, seal_half
-from keystead.devices.pairs import Algorithm, PairKind, encrypt_to, make_pair
+from keystead.devices.pairs import Algorithm, encrypt_to, make_pair
 from keystead.errors import DecryptionError, KMSError
+from keystead.ports import PairKind
 from tests.crypto.rings import loaded, ring
 from tests.crypto.vectors import cases
 

@@ -10,7 +10,6 @@ from keystead.devices.pairs import (
     Algorithm,
     OpenKey,
     Pair,
-    PairKind,
     Purpose,
     binding,
     encrypt_to,
@@ -18,6 +17,7 @@ from keystead.devices.pairs import (
     public_pem,
 )
 from keystead.errors import DecryptionError
+from keystead.ports import PairKind
 from tests.crypto.vectors import cases, load
 
 KEYS = {case["kind"]: bytes.fromhex(case["private"]) for case in cases("client-keys-v1.json", "keys")}

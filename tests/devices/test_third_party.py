@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from keystead.devices.pairs import Algorithm, OpenKey, PairKind
+from keystead.devices.pairs import Algorithm, OpenKey
 from keystead.errors import DecryptionError
+from keystead.ports import PairKind
 from tests.crypto.vectors import load
 
 

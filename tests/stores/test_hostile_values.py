@@ -21,19 +21,31 @@ from keystead.stores.tables import (
     audit_log,
     audit_sessions,
     audit_state,
+    client_devices,
     leases,
     metadata,
     nodes,
+    ready_key_pairs,
     reencryption_chunks,
     store_state,
 )
 from tests.stores.records import data_key, fill, keyring
+from tests.stores.test_device_rows import DEVICE, KEY, READY
 from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
 
 READ_OTHERWISE: Final = frozenset({audit_entries, audit_log, audit_sessions, audit_state})
 """Of these nothing is believed: what is no record is found by who verifies it."""
 UNREAD: Final = frozenset({store_state.c.id, store_state.c.created_at, store_state.c.usable_from})
-LOOKED_FOR: Final = frozenset({leases.c.name, nodes.c.until_ms, reencryption_chunks.c.job_id})
+LOOKED_FOR: Final = frozenset(
+    {
+        leases.c.name,
+        nodes.c.until_ms,
+        reencryption_chunks.c.job_id,
+        client_devices.c.tenant,
+        client_devices.c.device_id,
+        ready_key_pairs.c.kind,
+    }
+)
 """A row with another value is not found."""
 TABLES: Final = tuple(table for table in metadata.sorted_tables if table not in READ_OTHERWISE)
 VALUES: Final = ("CAST(x'ff00' AS TEXT)", "'words'", "x'ff00'", "-1", "2.5", "''", "9223372036854775807")
@@ -58,6 +70,9 @@ async def store(path: Path) -> KeyStore:
         await work.beat("node", 1, HOUR_MS)
         job: ReencryptionRecord = await work.add_reencryption(JOB)
         await work.cut_chunk(job.id, None, "b", low=None, high="b", exhausted=False, owner="a", ttl_ms=HOUR_MS)
+        await work.hold_device(DEVICE)
+        await work.add_client_key(KEY)
+        await work.add_ready_pair(READY)
     await made.aclose()
     return made
 
@@ -89,6 +104,11 @@ async def read(store: KeyStore) -> None:
         for job in await work.reencryptions():
             await work.chunks(job.id)
         await work.chunks("job")
+        await work.find_device(DEVICE.tenant, DEVICE.device_id)
+        await work.find_client_key(KEY.id)
+        await work.client_keys(KEY.tenant, KEY.device_id)
+    async with store.transaction() as work:
+        await work.take_ready_pair(READY.kind)
 
 
 def is_possible(column: Column[object], value: str) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from keystead.crypto.context import encode_context
 from keystead.crypto.keyring import Keyring
-from keystead.devices.pairs import OpenKey, Pair, PairKind
+from keystead.devices.pairs import OpenKey, Pair
+from keystead.ports import PairKind
 
 
 @dataclass(frozen=True, slots=True)

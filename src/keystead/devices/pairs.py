@@ -28,17 +28,10 @@ from cryptography.hazmat.primitives.serialization import (
 from keystead.devices.framing import framed
 from keystead.errors import DecryptionError
 from keystead.model import SecretBytes
+from keystead.ports import PairKind
 
 FAILED: Final = "Failed to decrypt data"
 """What callers are told, whatever the reason."""
-
-
-class PairKind(StrEnum):
-    """What a device's key pair is."""
-
-    RSA_2048 = "RSA_2048"
-    RSA_3072 = "RSA_3072"
-    X25519 = "X25519"
 
 
 class Algorithm(StrEnum):

@@ -90,7 +90,7 @@ async def require_writable(work: UnitOfWork, *, lock: bool = True) -> None:
         StoreRestoredError: it must be recovered first.
     """
     if (await work.state(lock=lock)).restored:
-        raise restored_error()
+        raise StoreRestoredError
 
 
 async def require_usable_wrap(work: UnitOfWork, wrapped_by: int | None) -> None:
@@ -109,11 +109,3 @@ async def require_usable_wrap(work: UnitOfWork, wrapped_by: int | None) -> None:
 def not_restored_error() -> InvalidInputError:
     """Return the error of a recovery where there is nothing to recover."""
     return InvalidInputError("this store is not restored, or was recovered meanwhile; there is nothing to recover")
-
-
-def restored_error() -> StoreRestoredError:
-    """Return the error of a store that must be recovered before it encrypts."""
-    return StoreRestoredError(
-        "this store was restored from a backup: it decrypts, and encrypts nothing, because versions made after the "
-        "backup are gone; run `keystead store recover`"
-    )

@@ -211,6 +211,11 @@ class Destruction:
     async def _require_wraps_nothing(self, work: UnitOfWork, key: KeyRecord) -> None:
         if await work.keys(wrapped_by=key.id, states=_WRAPPED, limit=1):
             raise KeyInUseError(f"WRAP key {key.id} still wraps data keys; `keystead key rewrap` moves them first")
+        if halves := await work.count_private_halves(key.id):
+            raise KeyInUseError(
+                f"WRAP key {key.id} still wraps the private halves of {halves} key pair(s) of devices; once they have "
+                "expired and were erased, destroy it"
+            )
 
     async def _require_seen_by_all(self, work: UnitOfWork, key: KeyRecord) -> None:
         own = self._s.node.value

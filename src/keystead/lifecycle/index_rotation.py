@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from keystead import telemetry
-from keystead.errors import ConflictError, KeyNotFoundError, KeyStateError
-from keystead.lifecycle.creation import require_usable_wrap, restored_error
+from keystead.errors import ConflictError, KeyNotFoundError, KeyStateError, StoreRestoredError
+from keystead.lifecycle.creation import require_usable_wrap
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rotation import make_active
 from keystead.lifecycle.surroundings import Surroundings
@@ -184,7 +184,7 @@ async def _look(work: UnitOfWork, name: str, *, lock: bool = False) -> _Ring:
             f"keyring {name!r} is of purpose {record.purpose}; `keystead key rotate {shlex.quote(name)}` rotates it"
         )
     if (await work.state(lock=lock)).restored:
-        raise restored_error()
+        raise StoreRestoredError
     rows = sorted(await work.keys(keyring=name, states=_LIVE), key=lambda row: row.version)
     active = [row for row in rows if row.state is DataKeyState.ACTIVE]
     waiting = [row for row in rows if row.state is DataKeyState.PRE_ACTIVE]

@@ -12,8 +12,8 @@ from typing import Final
 
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.legacy import LegacyKey, is_version, unwrap_key
-from keystead.errors import InvalidInputError, KeyDecryptionFailError
-from keystead.lifecycle.creation import require_usable_wrap, require_writable, restored_error
+from keystead.errors import InvalidInputError, KeyDecryptionFailError, StoreRestoredError
+from keystead.lifecycle.creation import require_usable_wrap, require_writable
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM
 from keystead.lifecycle.wrapping import seal_key
@@ -180,7 +180,7 @@ class LegacyImport:
     async def _require_place(self) -> None:
         async with self._s.store.reading() as work:
             if (await work.state()).restored:
-                raise restored_error()
+                raise StoreRestoredError
             keyring = await work.find_keyring(self._name)
         if keyring is not None:
             _require_kind(keyring)

@@ -22,8 +22,9 @@ from keystead.errors import (
     KeyDecryptionFailError,
     KMSError,
     StorageOperationError,
+    StoreRestoredError,
 )
-from keystead.lifecycle.creation import create_keyring, no_keyring, restored_error
+from keystead.lifecycle.creation import create_keyring, no_keyring
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.noticing import mark_restored
 from keystead.lifecycle.surroundings import SUITES, Surroundings
@@ -130,7 +131,7 @@ class LiveKeyrings(WrapKeyrings):
         record, rows, epoch = await self._read(name)
         if create is not None and not any(row.state is DataKeyState.ACTIVE for row in rows):
             if record is None and self._is_restored():
-                raise restored_error()
+                raise StoreRestoredError
             if not self._is_restored():
                 await self._create(record or create)
                 reads = self._reads

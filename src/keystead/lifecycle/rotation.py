@@ -20,13 +20,13 @@ from keystead.errors import (
     KeyStateError,
     KMSError,
     StorageOperationError,
+    StoreRestoredError,
 )
 from keystead.lifecycle.creation import (
     get_keyring,
     not_restored_error,
     require_usable_wrap,
     require_writable,
-    restored_error,
 )
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
@@ -87,7 +87,7 @@ class Rotation:
         for _ in range(ATTEMPTS):
             before = await self._look(name)
             if before.restored and not during_recovery:
-                raise restored_error()
+                raise StoreRestoredError
             if during_recovery and not before.restored:
                 raise not_restored_error()
             winner = _adopted(before, observed, self._s.clock.now() - min_age if min_age else None, skip_versions)

@@ -27,7 +27,6 @@ from keystead.errors import (
 from keystead.jobs.runner import Job, JobReport, JobRunner
 from keystead.ledger.audit.audited_store import AuditedStore
 from keystead.ledger.audit.trail import Trail
-from keystead.lifecycle.creation import restored_error
 from keystead.lifecycle.kek_watch import KekWatch
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
@@ -152,7 +151,7 @@ class Session:
         if self.live.is_wrap_ring(ring):
             return None  # who wraps asks the store itself whether it is restored: a recovery wraps new versions
         if self.is_restored:
-            return restored_error()
+            return StoreRestoredError()
         until = ring.snapshot.encrypt_until
         if until is not None and until <= self._s.clock.now():
             return KeyExpiredError(
@@ -315,7 +314,7 @@ class Session:
     def index_key(self) -> bytes:
         """Return the key that ``hash_field`` uses."""
         if self._index is None:
-            raise restored_error()
+            raise StoreRestoredError
         return self._index.copy_active()
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports.audit import AuditRows
+from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
 
 
@@ -61,6 +62,9 @@ class KeyReads(Protocol):
 
     async def state(self, *, lock: bool = False) -> StoreState:
         """Return the store's id, epoch and restored mark; ``lock`` holds them until the transaction ends."""
+
+    async def hold_keys(self) -> None:
+        """Wait for a transaction that is changing keys, and let none change any before this one ends."""
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
@@ -188,7 +192,18 @@ class KeyUseRows(Protocol):
         """Remove a declaration; False when absent."""
 
 
-class UnitOfWork(KeyReads, KeyWrites, LeaseRows, KeyUseRows, FieldRows, ReencryptionRows, AuditRows, Protocol):
+class UnitOfWork(
+    KeyReads,
+    KeyWrites,
+    LeaseRows,
+    KeyUseRows,
+    FieldRows,
+    ReencryptionRows,
+    AuditRows,
+    DeviceRows,
+    ClientKeyRows,
+    Protocol,
+):
     """One transaction of the store: everything in it is kept, or nothing."""
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:

@@ -59,6 +59,11 @@ class KeyReadRows(Statements):
             raise damaged(store_state, row, "store_id")
         return state
 
+    async def hold_keys(self) -> None:
+        """Wait for a transaction that is changing keys, and let none change any before this one ends."""
+        self._require_writing()
+        await self._first(select(store_state.c.epoch).with_for_update(read=True))
+
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
         row = await self._first(select(self._now().label("now")))

@@ -10,7 +10,7 @@ from keystead.errors import ConflictError, InvalidInputError
 from keystead.ports import Lease, NodeRecord
 from keystead.stores.keys import KeyReadRows
 from keystead.stores.records import as_record
-from keystead.stores.tables import leases, nodes, store_state
+from keystead.stores.tables import leases, nodes
 
 MAX_TOKEN: Final = 2**53
 """No lease changes its owner so often: a token above it was written by somebody else, and counts for none."""
@@ -79,7 +79,7 @@ class LeaseRows(KeyReadRows):
         Waits for a transaction that is changing keys: it may have looked at the nodes without seeing this one, and
         what it changes is read by whoever reads after this heartbeat.
         """
-        await self._first(select(store_state.c.epoch).with_for_update(read=True))
+        await self.hold_keys()
         until = await self.now_ms() + ttl_ms
         insert = self._insert(nodes).values(node_id=node_id, seen_epoch=seen_epoch, until_ms=until)
         beat = insert.on_conflict_do_update(

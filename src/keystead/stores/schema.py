@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import sqlite3
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, bindparam, column, select, table, text
@@ -16,7 +18,7 @@ from keystead.stores.handles import open_handles
 from keystead.stores.tables import VERSION_TABLE, metadata
 from keystead.stores.urls import StoreUrl, checked_schema, parse_url
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 """Every revision this release knows, oldest first; the last is the one it needs."""
 
 HEAD: Final = REVISIONS[-1]
@@ -162,10 +164,28 @@ def _migrate_connection(connection: Connection, schema: str | None) -> None:
         raise SchemaVersionError(
             f"the store's schema ({facts.revision}) is newer than this release knows ({HEAD}): upgrade keystead"
         )
+    if connection.dialect.name == "sqlite" and not facts.tables:
+        for statement in _of_empty_sqlite():
+            connection.exec_driver_sql(statement)
+        return
     from alembic import command
 
     configuration = _alembic({"connection": connection, "schema": schema})
     command.upgrade(configuration, "head")
+
+
+@cache
+def _of_empty_sqlite() -> tuple[str, ...]:
+    """Return the statements by which the migrations make a schema where none is: running them takes much longer."""
+    script = _as_sql(StoreUrl("sqlite"))
+    statements, lines = [], ""
+    for line in script.splitlines(keepends=True):
+        lines += line
+        if sqlite3.complete_statement(lines):
+            statements.append(lines)
+            lines = ""
+    # The transaction is the caller's.
+    return tuple(statements[1:-1])
 
 
 def _as_sql(url: StoreUrl) -> str:
@@ -202,6 +222,8 @@ _RIGHTS: Final = (
     ("SELECT, INSERT, UPDATE, DELETE", ("audit_sessions",)),
     ("SELECT, INSERT, UPDATE", ("audit_state",)),
     ("SELECT, INSERT", ("audit_log",)),
+    ("SELECT, INSERT, UPDATE", ("client_devices",)),
+    ("SELECT, INSERT, UPDATE, DELETE", ("client_encryption_keys", "ready_key_pairs")),
 )
 """What the application does with each table."""
 

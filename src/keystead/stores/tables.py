@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     Dialect,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -32,7 +33,7 @@ from sqlalchemy import (
 
 from keystead.errors import InvalidInputError
 from keystead.model import DataKeyState, utc_text
-from keystead.ports import ReencryptionState, RowFailure
+from keystead.ports import PairKind, ReencryptionState, RowFailure
 
 VERSION_TABLE: Final = "keystead_version"
 
@@ -100,6 +101,7 @@ class FailuresText(TypeDecorator[tuple[RowFailure, ...]]):
 
 _big = BigInteger().with_variant(Integer, "sqlite")
 _states = ", ".join(f"'{state.value}'" for state in DataKeyState)
+_pair_kinds = ", ".join(f"'{kind.value}'" for kind in PairKind)
 _job_states = ", ".join(f"'{state.value}'" for state in ReencryptionState)
 
 metadata: Final = MetaData(
@@ -304,6 +306,61 @@ audit_state: Final = Table(
     Column("exported_ms", BigInteger, nullable=False),
     Column("rejected", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="one_row"),
+)
+
+client_devices: Final = Table(
+    "client_devices",
+    metadata,
+    Column("tenant", String(255), primary_key=True),
+    Column("device_id", String(128), primary_key=True),
+    Column("owner", String(255)),
+    Column("created_at", UtcText, nullable=False),
+    Column("revoked_at", UtcText),
+)
+
+client_encryption_keys: Final = Table(
+    "client_encryption_keys",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("tenant", String(255), nullable=False),
+    Column("device_id", String(128), nullable=False),
+    Column("owner", String(255), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("wrapped_private_key", LargeBinary),
+    Column("wrapped_by", BigInteger, index=True),
+    Column("created_at", String(27), nullable=False),
+    Column("expires_at", UtcText, index=True),
+    Column("app_version", String(128)),
+    Column("deprecated", Boolean, nullable=False),
+    Column("usage_count", BigInteger, nullable=False),
+    Column("last_used", UtcText),
+    Column("updated_at", UtcText),
+    ForeignKeyConstraint(["tenant", "device_id"], [client_devices.c.tenant, client_devices.c.device_id]),
+    CheckConstraint(f"kind IN ({_pair_kinds})", name="kind_known"),
+    CheckConstraint("(wrapped_private_key IS NULL) = (wrapped_by IS NULL)", name="wrapped_until_erased"),
+    Index("ix_client_encryption_keys_of_device", "tenant", "device_id", "deprecated", "expires_at"),
+    Index(
+        "uq_client_encryption_keys_one_active",
+        "tenant",
+        "device_id",
+        "kind",
+        unique=True,
+        sqlite_where=text("deprecated = 0"),
+        postgresql_where=text("deprecated = false"),
+    ),
+)
+
+ready_key_pairs: Final = Table(
+    "ready_key_pairs",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("kind", String(16), nullable=False, index=True),
+    Column("public_key", Text, nullable=False),
+    Column("wrapped_private_key", LargeBinary, nullable=False),
+    Column("wrapped_by", BigInteger, nullable=False, index=True),
+    Column("created_at", String(27), nullable=False),
+    CheckConstraint(f"kind IN ({_pair_kinds})", name="kind_known"),
 )
 
 IMMUTABLE_KEY_COLUMNS: Final = ("id", "keyring", "version", "purpose", "algorithm", "created", "context")

@@ -1,0 +1,82 @@
+"""Everything the devices' room works with, handed in once by the assembly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from keystead.crypto.keyring import Keyring
+from keystead.devices.pairs import Pair, make_pair
+from keystead.errors import ConfigurationError
+from keystead.ports import AuditTrail, Clock, KeyStore, PairKind, Random
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a user, and the tenant, an empty text where there is none."""
+
+    user: str
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePolicy:
+    """How long key pairs live, and how many are made.
+
+    Attributes:
+        lifetime: from a pair's making to its expiry; until then it decrypts, replaced or not.
+        decrypt_grace: for how long after that it still decrypts what is under way; at most ``retention``.
+        retention: for how long after its expiry its id is known.
+        max_new: pairs that a device is given in ``window``, which slides; one that it has already is none.
+        window: see ``max_new``.
+        kind: of a pair, where the request names none.
+    """
+
+    lifetime: timedelta = timedelta(days=30)
+    decrypt_grace: timedelta = timedelta(minutes=5)
+    retention: timedelta = timedelta(days=90)
+    max_new: int = 5
+    window: timedelta = timedelta(days=1)
+    kind: PairKind = PairKind.RSA_2048
+
+    def __post_init__(self) -> None:
+        nothing, longest = timedelta(0), timedelta(days=3650)
+        if not (timedelta(days=1) <= self.lifetime <= longest and nothing <= self.retention <= longest):
+            raise ConfigurationError("a key pair of a device lives 1 to 3650 days, and its id is known 0 to 3650 more")
+        if not nothing <= self.decrypt_grace <= self.retention:
+            raise ConfigurationError("decrypt_grace is zero or more, and no longer than the retention")
+        if self.max_new < 1 or self.window <= nothing:
+            raise ConfigurationError("a device is given at least one key pair in a window that is longer than nothing")
+
+
+class WrapRings(Protocol):
+    """The WRAP keyrings of this process."""
+
+    @property
+    def store_id(self) -> str:
+        """The store's id."""
+
+    async def sealing_ring(self, name: str) -> Keyring:
+        """Return a WRAP keyring ready to wrap under the version that is active in the store."""
+
+    async def wrap_ring(self, name: str) -> Keyring:
+        """Return a WRAP keyring."""
+
+    async def load_wrap_key(self, name: str, key_id: int) -> bool:
+        """Load a version by its id; False where the keyring has no such version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Ports and settings shared by every operation on devices."""
+
+    store: KeyStore
+    wraps: WrapRings
+    audit: AuditTrail
+    clock: Clock
+    random: Random = os.urandom
+    policy: DevicePolicy = field(default_factory=DevicePolicy)
+    make_pair: Callable[[PairKind], Pair] = make_pair

@@ -1,0 +1,138 @@
+"""What the store keeps of devices: whose they are, their key pairs, and pairs that are ready for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class PairKind(StrEnum):
+    """What a device's key pair is. Spec: docs/spec/client-keys-v1.md, section 2."""
+
+    RSA_2048 = "RSA_2048"
+    RSA_3072 = "RSA_3072"
+    X25519 = "X25519"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """A device of a tenant, an empty text where there is none, and whose it is.
+
+    ``owner`` is None once it was released: it then belongs to the next who uses it. A revoked device gets no key.
+    """
+
+    tenant: str
+    device_id: str
+    owner: str | None
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKeyRecord:
+    """A key pair of a device.
+
+    ``public_key`` is PEM; ``wrapped_private_key`` an envelope under the WRAP key ``wrapped_by``, both None once it was
+    erased.
+    ``created_at`` is the text that was sealed. ``owner`` is whose device it was then. A deprecated key is not handed
+    out any more.
+    """
+
+    id: str
+    tenant: str
+    device_id: str
+    owner: str
+    kind: PairKind
+    public_key: str
+    wrapped_private_key: bytes | None
+    wrapped_by: int | None
+    created_at: str
+    expires_at: datetime | None
+    app_version: str | None = None
+    deprecated: bool = False
+    usage_count: int = 0
+    last_used: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPairRecord:
+    """A key pair that no device has yet; its members are those of a client key."""
+
+    id: str
+    kind: PairKind
+    public_key: str
+    wrapped_private_key: bytes
+    wrapped_by: int
+    created_at: str
+
+
+class DeviceRows(Protocol):
+    """Devices."""
+
+    async def find_device(self, tenant: str, device_id: str) -> DeviceRecord | None:
+        """Return a device."""
+
+    async def hold_device(self, device: DeviceRecord) -> DeviceRecord:
+        """Insert a device unless it is there, and return it as it is.
+
+        Nobody else changes it, or takes a key for it, before the transaction ends.
+        """
+
+    async def change_device(
+        self, tenant: str, device_id: str, *, owner: str | None, revoked_at: datetime | None
+    ) -> bool:
+        """Say whose a device is, and when it was revoked; False when absent."""
+
+
+class ClientKeyRows(Protocol):
+    """Key pairs of devices, and those that are ready."""
+
+    async def find_client_key(self, key_id: str) -> ClientKeyRecord | None:
+        """Return a key pair by its id."""
+
+    async def find_active_client_key(
+        self, tenant: str, device_id: str, kind: PairKind, *, after: datetime
+    ) -> ClientKeyRecord | None:
+        """Return the pair of a kind that a device is given: not deprecated, and not expired ``after`` a time."""
+
+    async def client_keys(self, tenant: str, device_id: str) -> list[ClientKeyRecord]:
+        """Return the pairs of a device, the newest first."""
+
+    async def add_client_key(self, key: ClientKeyRecord) -> None:
+        """Insert a pair; ``ConflictError`` when its id is taken, or the device has one of the kind already."""
+
+    async def deprecate_client_keys(
+        self, tenant: str, device_id: str, at: datetime, *, kind: PairKind | None = None
+    ) -> int:
+        """Hand a device's pairs out no more, those of a kind or all; return how many were."""
+
+    async def client_key_times(self, tenant: str, device_id: str, *, since: str, limit: int) -> list[str]:
+        """Return when the pairs of a device were made, since a time, the newest first."""
+
+    async def note_client_key_uses(self, uses: Mapping[str, int], at: datetime) -> None:
+        """Add to the use counts of pairs; one that is gone is passed over."""
+
+    async def deprecate_expired_client_keys(self, now: datetime, *, limit: int) -> int:
+        """Hand out no more what has expired; return how many pairs that were, ``limit`` at most."""
+
+    async def erase_client_keys(self, expired_before: datetime, *, limit: int) -> int:
+        """Erase the private halves of what has expired before a time; return how many, ``limit`` at most."""
+
+    async def drop_client_keys(self, expired_before: datetime, *, limit: int) -> int:
+        """Remove what has expired before a time, tombstones and all; return how many, ``limit`` at most."""
+
+    async def add_ready_pair(self, pair: ReadyPairRecord) -> None:
+        """Insert a pair that is ready."""
+
+    async def take_ready_pair(self, kind: PairKind) -> ReadyPairRecord | None:
+        """Remove the oldest ready pair of a kind that nobody else is taking, and return it."""
+
+    async def count_ready_pairs(self, kind: PairKind) -> int:
+        """Return how many pairs of a kind are ready."""
+
+    async def count_private_halves(self, wrapped_by: int) -> int:
+        """Return how many private halves a WRAP key wraps, of devices and ready ones."""

@@ -1,0 +1,161 @@
+"""Devices and their key pairs: one active of a kind, counts that are exact, and pairs that two never take."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from keystead.errors import ConflictError, StorageOperationError
+from keystead.model import utc_text
+from keystead.ports import ClientKeyRecord, DeviceRecord, KeyStore, PairKind, ReadyPairRecord
+from keystead.stores import open_store
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+DEVICE = DeviceRecord("", "phone", "ada", NOW)
+KEY = ClientKeyRecord(
+    "key_1",
+    "",
+    "phone",
+    "ada",
+    PairKind.RSA_2048,
+    "PEM",
+    b"\xae" + bytes(60),
+    7,
+    utc_text(NOW),
+    NOW + 30 * DAY,
+    "1.0",
+    updated_at=NOW,
+)
+READY = ReadyPairRecord("key_ready", PairKind.X25519, "PEM", b"\xae" + bytes(60), 7, utc_text(NOW))
+
+
+async def filled(store: KeyStore, *keys: ClientKeyRecord) -> None:
+    async with store.transaction() as work:
+        await work.hold_device(DEVICE)
+        for key in keys:
+            await work.add_client_key(key)
+
+
+async def test_what_was_put_in_comes_out(store: KeyStore) -> None:
+    await filled(store, KEY)
+    async with store.reading() as work:
+        assert await work.find_device("", "phone") == DEVICE
+        assert await work.find_client_key("key_1") == KEY
+        assert await work.client_keys("", "phone") == [KEY]
+        assert (await work.find_device("north", "phone"), await work.find_client_key("key_2")) == (None, None)
+
+
+async def test_a_device_that_is_there_stays_whose_it_was(store: KeyStore) -> None:
+    await filled(store)
+    async with store.transaction() as work:
+        assert await work.hold_device(replace(DEVICE, owner="bob")) == DEVICE
+        assert await work.hold_device(replace(DEVICE, tenant="north", owner="bob")) != DEVICE
+        assert not await work.change_device("", "tablet", owner="bob", revoked_at=None)
+
+
+@pytest.mark.parametrize("other", [replace(KEY, kind=PairKind.X25519), replace(KEY, deprecated=True)])
+async def test_a_device_has_one_active_pair_of_a_kind(store: KeyStore, other: ClientKeyRecord) -> None:
+    await filled(store, KEY)
+    with pytest.raises(ConflictError):
+        await filled(store, replace(KEY, id="key_2"))
+    await filled(store, replace(other, id="key_3"))
+
+
+async def test_the_active_pair_is_one_that_has_not_expired(store: KeyStore) -> None:
+    await filled(store, KEY, replace(KEY, id="key_2", kind=PairKind.X25519, expires_at=None))
+    async with store.transaction() as work:
+        assert await work.find_active_client_key("", "phone", PairKind.RSA_2048, after=NOW) == KEY
+        expired = await work.find_active_client_key("", "phone", PairKind.RSA_2048, after=NOW + 30 * DAY)
+        lasting = await work.find_active_client_key("", "phone", PairKind.X25519, after=NOW + 9999 * DAY)
+        assert (expired, lasting and lasting.id) == (None, "key_2")
+        assert await work.deprecate_client_keys("", "phone", NOW + DAY, kind=PairKind.X25519) == 1
+        assert await work.find_active_client_key("", "phone", PairKind.X25519, after=NOW) is None
+        assert await work.deprecate_client_keys("", "phone", NOW + DAY) == 1
+
+
+async def test_uses_are_counted_exactly_by_many_at_once(store: KeyStore) -> None:
+    await filled(store, KEY, replace(KEY, id="key_2", deprecated=True))
+
+    async def note(number: int) -> None:
+        async with store.transaction() as work:
+            await work.note_client_key_uses({"key_2": 1, "key_1": 2, "key_gone": 5}, NOW + number * DAY)
+
+    await asyncio.gather(*map(note, range(20)))
+    async with store.transaction() as work:
+        await work.note_client_key_uses({}, NOW)
+        found = {key.id: key for key in await work.client_keys("", "phone")}
+        assert (found["key_1"].usage_count, found["key_2"].usage_count) == (40, 20)
+        assert found["key_1"].last_used is not None
+
+
+async def test_times_are_those_since_a_time_the_newest_first(store: KeyStore) -> None:
+    texts = [utc_text(NOW + number * DAY) for number in range(4)]
+    await filled(store, *(replace(KEY, id=f"key_{text}", created_at=text, deprecated=True) for text in texts))
+    async with store.reading() as work:
+        assert await work.client_key_times("", "phone", since=texts[0], limit=2) == [texts[3], texts[2]]
+        assert await work.client_key_times("", "phone", since=texts[0], limit=9) == texts[:0:-1]
+        assert await work.client_key_times("", "tablet", since=texts[0], limit=9) == []
+
+
+async def test_what_has_expired_is_deprecated_erased_and_dropped_a_few_at_a_time(store: KeyStore) -> None:
+    await filled(store, *(replace(KEY, id=f"key_{kind}", kind=kind) for kind in PairKind))
+    await filled(store, replace(KEY, id="key_lasting", expires_at=None, deprecated=True))
+    at = NOW + 30 * DAY
+    async with store.transaction() as work:
+        assert await work.deprecate_expired_client_keys(at - timedelta(seconds=1), limit=9) == 0
+        assert [await work.deprecate_expired_client_keys(at, limit=2) for _ in range(3)] == [2, 1, 0]
+        assert await work.count_private_halves(7) == 4
+        assert [await work.erase_client_keys(at, limit=2) for _ in range(3)] == [2, 1, 0]
+        assert await work.count_private_halves(7) == 1
+        assert [await work.drop_client_keys(at, limit=2) for _ in range(3)] == [2, 1, 0]
+        assert [key.id for key in await work.client_keys("", "phone")] == ["key_lasting"]
+
+
+async def test_a_ready_pair_is_taken_by_one_alone_the_oldest_first(store: KeyStore) -> None:
+    pairs = [replace(READY, id=f"key_{number}", created_at=utc_text(NOW + number * DAY)) for number in range(10)]
+    async with store.transaction() as work:
+        for pair in reversed(pairs):
+            await work.add_ready_pair(pair)
+        assert (await work.count_ready_pairs(PairKind.X25519), await work.count_private_halves(7)) == (10, 10)
+        assert await work.take_ready_pair(PairKind.RSA_2048) is None
+        assert await work.take_ready_pair(PairKind.X25519) == pairs[0]
+
+    async def take() -> ReadyPairRecord | None:
+        async with store.transaction() as work:
+            return await work.take_ready_pair(PairKind.X25519)
+
+    taken = await asyncio.gather(*(take() for _ in range(12)))
+    assert sorted(pair.id for pair in taken if pair is not None) == sorted(pair.id for pair in pairs[1:])
+
+
+async def test_a_key_of_no_device_cannot_be(durable_url: str) -> None:
+    store = open_store(durable_url)
+    with pytest.raises(StorageOperationError):
+        async with store.transaction() as work:
+            await work.add_client_key(KEY)
+    await store.aclose()
+
+
+async def test_nobody_changes_keys_while_one_holds_them(durable_url: str, tmp_path: Path) -> None:
+    one, other = open_store(durable_url), open_store(durable_url)
+    steps: list[str] = []
+
+    async def change() -> None:
+        async with other.transaction() as work:
+            await work.bump_epoch()
+            steps.append("changed")
+
+    async with one.transaction() as work:
+        await work.hold_keys()
+        changing = asyncio.create_task(change())
+        await asyncio.sleep(0.2)
+        steps.append("held")
+    await changing
+    assert steps == ["held", "changed"]
+    await one.aclose()
+    await other.aclose()
