@@ -21,8 +21,11 @@ LIMIT: Final = 1000
 PROCESSES: Final = 8
 THREADS: Final = 2
 BLOCK: Final = 64 * 1024
-RECORD: Final = struct.Struct(">QQ24s")
-"""The process, what the message weighs, and the data key id and salt of its header."""
+RECORD: Final = struct.Struct(">QQ24s24x")
+"""The process, what the message weighs, and the data key id and salt of its header.
+
+So long that none lies across two pages: a kill may let the kernel write what is in one page and not the rest.
+"""
 LARGE_EVERY: Final = 50
 PAUSE_S: Final = 0.0005
 LIFE_S: Final = 0.4

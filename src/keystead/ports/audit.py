@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from keystead.ports.store import UnitOfWork
@@ -76,8 +76,7 @@ class AuditSessionRow:
     begun_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class AuditLogRow:
+class AuditLogRow(NamedTuple):
     """A record of the log: its number, the bytes of its line, and what one searches by, which authenticates nothing.
 
     ``kind`` is that of the log's own records; the others have the id, time, action, keyring and data key of an entry.

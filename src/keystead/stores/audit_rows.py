@@ -278,13 +278,13 @@ def _entry_row(entry: AuditEntryRow) -> dict[str, Any]:
 def _log_row(row: Sequence[Any]) -> AuditLogRow:
     """Return a record; of a line that is no bytes, as SQLite lets it be, what nobody reads as one."""
     if type(row[1]) is bytes:
-        return AuditLogRow(*row)
+        return AuditLogRow._make(row)
     seq, line, *others = row
     return AuditLogRow(seq, f"not bytes: {line!r}".encode(errors="backslashreplace"), *others)
 
 
 def _as_row(record: AuditLogRow) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in AuditLogRow.__slots__}
+    return record._asdict()
 
 
 def _filtered(query: Select[Any], where: AuditFilter) -> Select[Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import sqlite3
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, bindparam, column, select, table, text
@@ -164,28 +162,10 @@ def _migrate_connection(connection: Connection, schema: str | None) -> None:
         raise SchemaVersionError(
             f"the store's schema ({facts.revision}) is newer than this release knows ({HEAD}): upgrade keystead"
         )
-    if connection.dialect.name == "sqlite" and not facts.tables:
-        for statement in _of_empty_sqlite():
-            connection.exec_driver_sql(statement)
-        return
     from alembic import command
 
     configuration = _alembic({"connection": connection, "schema": schema})
     command.upgrade(configuration, "head")
-
-
-@cache
-def _of_empty_sqlite() -> tuple[str, ...]:
-    """Return the statements by which the migrations make a schema where none is: running them takes much longer."""
-    script = _as_sql(StoreUrl("sqlite"))
-    statements, lines = [], ""
-    for line in script.splitlines(keepends=True):
-        lines += line
-        if sqlite3.complete_statement(lines):
-            statements.append(lines)
-            lines = ""
-    # The transaction is the caller's.
-    return tuple(statements[1:-1])
 
 
 def _as_sql(url: StoreUrl) -> str:

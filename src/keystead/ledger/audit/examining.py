@@ -9,7 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -71,7 +71,7 @@ class Examined:
         if self.entry is None:
             return AuditLogRow(seq, line, action=REJECTED)
         columns = columns_of(seq, line, self.entry)
-        return columns if self.is_listed else replace(columns, entry_id=None)
+        return columns if self.is_listed else columns._replace(entry_id=None)
 
 
 class Listing:

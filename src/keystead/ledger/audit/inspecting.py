@@ -6,7 +6,7 @@ import json
 import math
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -108,7 +108,7 @@ class Inspector:
         if self._take_usual(row):
             return
         found = self._take(row.line, row.seq)
-        if found is not None and found != row and replace(found, entry_id=None) == row:
+        if found is not None and found != row and found._replace(entry_id=None) == row:
             # So seals a sequencer which finds that somebody has listed another row under the entry's id.
             self._find_once(ErrorType.MODIFIED, f"record {row.seq} is not listed under its entry's id", row.seq)
         elif found is not None and found != row:

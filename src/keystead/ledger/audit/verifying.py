@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -232,7 +234,7 @@ class TrailReader:
         state = vouched_state(row, self.state_keys, self.store_id)
         if state is not None:
             return state.stream
-        first = [] if self.archive else [row.line for row in bridge.page(-1, 1)]
+        first = [] if self.archive else [row.line for row in bridge.first()]
         header = header_of(self.archive[0]) if self.archive else _header(first)
         if header is None:
             raise CouldNotVerifyError("the audit trail has no state, and no records or none that begin as a log does")
@@ -241,13 +243,16 @@ class TrailReader:
     def _check(
         self, bridge: _Bridge, checker: StreamChecker, inspector: Inspector, *, expect_closed: bool
     ) -> VerifyReport:
+        pages = _PagesAhead(bridge)
+
         def files() -> Iterator[LogFile]:
             for path in self.archive:
                 yield InspectedFile(path, inspector)
-            yield from table_files(lambda after: bridge.page(after, PAGE), inspector)
+            yield from table_files(pages, inspector)
 
         try:
-            return checker.check(files(), is_whole=True, expect_closed=expect_closed)
+            with contextlib.closing(pages):
+                return checker.check(files(), is_whole=True, expect_closed=expect_closed)
         except (StorageOperationError, InvalidCiphertextError) as exc:
             raise CouldNotVerifyError(str(exc)) from None
 
@@ -275,13 +280,18 @@ class _Bridge:
         """Return the state beside the log."""
         return asyncio.run_coroutine_threadsafe(self._work.audit_state(), self._loop).result()
 
-    def page(self, after: int, limit: int) -> list[AuditLogRow]:
-        """Return the records that follow a number."""
-        read = self._work.audit_records(after=after, limit=limit)
-        page = asyncio.run_coroutine_threadsafe(read, self._loop).result()
+    def first(self) -> list[AuditLogRow]:
+        """Return the first record, if there is one."""
+        return self.read(-1, 1).result()
+
+    def read(self, after: int, limit: int) -> Future[list[AuditLogRow]]:
+        """Begin to read the records that follow a number; until that is over nothing else must be asked for."""
+        return asyncio.run_coroutine_threadsafe(self._work.audit_records(after=after, limit=limit), self._loop)
+
+    def note(self, records: int) -> None:
+        """Tell that so many records more were read."""
         if self._progress is not None:
-            self._progress(len(page))
-        return page
+            self._progress(records)
 
     def waiting(self) -> Iterator[AuditEntryRow]:
         """Yield the entries that wait, by id."""
@@ -300,6 +310,30 @@ class _Bridge:
             if len(page) < PAGE:
                 return
             after = page[-1].seq
+
+
+class _PagesAhead:
+    """Gives pages of the log one after the other, and reads the next while the one before is looked at."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        self._bridge = bridge
+        self._ahead: tuple[int, Future[list[AuditLogRow]]] | None = None
+
+    def __call__(self, after: int) -> list[AuditLogRow]:
+        """Return the records that follow a number."""
+        if self._ahead is None or self._ahead[0] != after:
+            self.close()
+            self._ahead = after, self._bridge.read(after, PAGE)
+        page = self._ahead[1].result()
+        self._bridge.note(len(page))
+        self._ahead = (page[-1].seq, self._bridge.read(page[-1].seq, PAGE)) if len(page) == PAGE else None
+        return page
+
+    def close(self) -> None:
+        """Wait for what is being read, which nobody looks at any more."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            wait((ahead[1],))
 
 
 def _other_origin(note: bytes, stream: str) -> str | None:
