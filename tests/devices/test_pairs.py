@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_public_key
 
 from keystead.devices.pairs import (
@@ -119,7 +120,8 @@ def test_a_pair_is_what_documented_clients_load(kind: PairKind, bits: int) -> No
     assert pem.startswith("-----BEGIN PUBLIC KEY-----\n")
     assert pem.endswith("-----END PUBLIC KEY-----\n")
     public = load_pem_public_key(pem.encode())
-    assert (public.key_size, public.public_numbers().e) == (bits, 65537)  # type: ignore[union-attr]
+    assert isinstance(public, RSAPublicKey)
+    assert (public.key_size, public.public_numbers().e) == (bits, 65537)
     private = load_der_private_key(pair_of(kind).private, None)
     assert private.public_key() == public
 

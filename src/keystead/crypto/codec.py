@@ -152,7 +152,13 @@ def _check_json_keys(value: object) -> None:
             _check_json_keys(item)
 
 
-def _decode_json(data: bytes) -> object:
+def read_json(data: bytes) -> object:
+    """Return the value of JSON in UTF-8, read as strictly as it is specified.
+
+    Raises:
+        ValueError: it is none, names a member twice, or has a number that JSON has not.
+        RecursionError: it is nested too deeply.
+    """
     return json.loads(
         data.decode(), parse_constant=_refuse_constant, parse_float=_finite_float, object_pairs_hook=_unique_keys
     )
@@ -304,7 +310,7 @@ _ENCODERS: Final[dict[ValueType, Callable[[object], bytes]]] = {
 _DECODERS: Final[dict[int, Callable[[bytes], object]]] = {
     ValueType.BYTES: bytes,
     ValueType.TEXT: bytes.decode,
-    ValueType.JSON: _decode_json,
+    ValueType.JSON: read_json,
     ValueType.INTEGER: _decode_integer,
     ValueType.DECIMAL: _decode_decimal,
     ValueType.DATETIME: _decode_datetime,

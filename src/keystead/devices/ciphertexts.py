@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Final
 
 from keystead.devices.pairs import FAILED
+from keystead.devices.unpadded import from_unpadded
 from keystead.errors import DecryptionError, InvalidInputError
 
 MAX_SIZE: Final = 2048
@@ -30,12 +30,12 @@ def decode_ciphertext(text: str, max_size: int = MAX_SIZE) -> bytes:
     if len(text) > 2 * _text_size(max_size) or len(bare := text.translate(_WHITE)) > _text_size(max_size):
         raise InvalidInputError(OVERSIZE)
     found = _STANDARD.fullmatch(bare) or _URL_SAFE.fullmatch(bare)
-    if found is None or len(found[1]) % 4 == 1 or (found[2] and len(bare) % 4):
+    if found is None or (found[2] and len(bare) % 4):
         raise DecryptionError(FAILED)
-    body = found[1].translate(_TO_STANDARD)
-    raw = base64.b64decode(body + "=" * (-len(body) % 4))
-    if base64.b64encode(raw).decode("ascii").rstrip("=") != body:
-        raise DecryptionError(FAILED)
+    try:
+        raw = from_unpadded(found[1].translate(_TO_STANDARD))
+    except ValueError:
+        raise DecryptionError(FAILED) from None
     if len(raw) > max_size:
         raise InvalidInputError(OVERSIZE)
     return raw

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from keystead.crypto.envelope import parse_header
+from keystead.crypto.keyring import Keyring
 from keystead.devices.halves import Half, give_half, open_half, seal_half
 from keystead.devices.names import checked_key_id, checked_name, new_key_id
 from keystead.devices.pairs import OpenKey, Pair, public_pem
@@ -23,7 +25,6 @@ from keystead.errors import (
     KeyNotFoundError,
     KMSError,
     RateLimitedError,
-    StoreRestoredError,
 )
 from keystead.model import WRAP_KEYRING, utc_text
 from keystead.ports import AuditEvent, ClientKeyRecord, DeviceRecord, PairKind, ReadyPairRecord, UnitOfWork
@@ -107,10 +108,10 @@ class ClientKeys:
             half = self._half(new_key_id(now, self._s.random), None, kind, utc_text(now))
             ring = await self._s.wraps.sealing_ring(WRAP_KEYRING)
             sealed = seal_half(ring, half, pair)
-            wrapped_by = _wrapped_by(sealed)
+            wrapped_by = parse_header(sealed).key_id
             ready = ReadyPairRecord(half.key_id, kind, public_pem(pair.public), sealed, wrapped_by, half.created)
             async with self._s.store.transaction() as work:
-                await _require_usable(work, wrapped_by)
+                await self._s.wraps.hold_wrap_key(work, wrapped_by)
                 await work.add_ready_pair(ready)
             made += 1
 
@@ -145,10 +146,10 @@ class ClientKeys:
         made: Pair | None = None
         lost: set[int] = set()
         for _ in range(ATTEMPTS):
-            await self._s.wraps.sealing_ring(WRAP_KEYRING)
+            ring = await self._s.wraps.sealing_ring(WRAP_KEYRING)
             try:
                 async with self._s.store.transaction() as work:
-                    issued = await self._issued(work, asked, made, lost)
+                    issued = await self._issued(work, ring, asked, made, lost)
             except ConflictError as exc:
                 failure: KMSError = exc
             except DataKeyNotLoadedError as exc:
@@ -186,7 +187,7 @@ class ClientKeys:
         return None
 
     async def _issued(
-        self, work: UnitOfWork, asked: _Asked, made: Pair | None, lost: Collection[int]
+        self, work: UnitOfWork, ring: Keyring, asked: _Asked, made: Pair | None, lost: Collection[int]
     ) -> ClientKeyRecord | None:
         """Return the pair of a device, or a new one: ``made``, or one that is ready; None where there is neither.
 
@@ -203,7 +204,6 @@ class ClientKeys:
             return None
         key_id, created = new_key_id(now, self._s.random), utc_text(now)
         half = self._half(key_id, asked.device_id, asked.kind, created)
-        ring = await self._s.wraps.wrap_ring(WRAP_KEYRING)
         if ready is not None:
             before = self._half(ready.id, None, ready.kind, ready.created_at)
             try:
@@ -215,7 +215,8 @@ class ClientKeys:
                 return None
         elif made is not None:
             public, sealed = public_pem(made.public), seal_half(ring, half, made)
-        await _require_usable(work, _wrapped_by(sealed))
+        wrapped_by = parse_header(sealed).key_id
+        await self._s.wraps.hold_wrap_key(work, wrapped_by)
         key = ClientKeyRecord(
             key_id,
             who.tenant,
@@ -224,7 +225,7 @@ class ClientKeys:
             asked.kind,
             public,
             sealed,
-            _wrapped_by(sealed),
+            wrapped_by,
             created,
             now + self._s.policy.lifetime,
             asked.app_version,
@@ -244,11 +245,8 @@ class ClientKeys:
             return known[1]
         ring = await self._s.wraps.wrap_ring(WRAP_KEYRING)
         half = self._half(key.id, key.device_id, key.kind, key.created_at)
-        try:
-            opened = open_half(ring, half, sealed)
-        except DataKeyNotLoadedError as exc:
-            await self._s.wraps.load_wrap_key(WRAP_KEYRING, exc.data_key_id)
-            opened = open_half(ring, half, sealed)
+        await self._s.wraps.load_wrap_key(WRAP_KEYRING, parse_header(sealed).key_id)
+        opened = open_half(ring, half, sealed)
         self._open[key.id] = sealed, opened
         if len(self._open) > KEPT_OPEN:
             self._open.popitem(last=False)
@@ -267,22 +265,3 @@ class _Asked:
     app_version: str | None
     kind: PairKind
     replaces: bool
-
-
-def _wrapped_by(sealed: bytes) -> int:
-    return int.from_bytes(sealed[2:10], "big")
-
-
-async def _require_usable(work: UnitOfWork, wrapped_by: int) -> None:
-    """Raise unless a WRAP version may be sealed under; from here on none goes out of use before the transaction ends.
-
-    Raises:
-        StoreRestoredError: the store must be recovered first.
-        ConflictError: the version went out of use.
-    """
-    await work.hold_keys()
-    if (await work.state()).restored:
-        raise StoreRestoredError
-    row = await work.find_key(wrapped_by)
-    if row is None or not row.state.can_decrypt:
-        raise ConflictError(f"WRAP key {wrapped_by} went out of use while a private half was sealed by it; try again")

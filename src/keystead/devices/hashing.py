@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from keystead.devices.framing import framed
 from keystead.devices.policy import SecretKind
+from keystead.devices.unpadded import from_unpadded, to_unpadded
 from keystead.errors import InvalidInputError
 from keystead.ports import Random
 
@@ -60,7 +60,7 @@ class SecretHash:
         cost = self.cost
         return (
             f"$argon2id$v=19$m={cost.memory_kib},t={cost.iterations},p={cost.lanes}"
-            f",keyid={_text(pack('>Q', self.pepper_id))}${_text(self.salt)}${_text(self.value)}"
+            f",keyid={to_unpadded(pack('>Q', self.pepper_id))}${to_unpadded(self.salt)}${to_unpadded(self.value)}"
         )
 
     @classmethod
@@ -100,15 +100,8 @@ def _argon2id(secret: str, owner: Owner, pepper: bytes, cost: Cost, salt: bytes)
     return function.derive(keyed)
 
 
-def _text(raw: bytes) -> str:
-    return base64.b64encode(raw).decode("ascii").rstrip("=")
-
-
 def _bytes(text: str) -> bytes:
     try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return from_unpadded(text)
     except ValueError:
-        raw = b""
-    if _text(raw) != text:
-        raise InvalidInputError("this is no hash of a secret")
-    return raw
+        raise InvalidInputError("this is no hash of a secret") from None

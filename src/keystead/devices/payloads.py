@@ -5,12 +5,12 @@ Spec: docs/spec/client-keys-v1.md, section 4.
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from keystead.crypto.codec import read_json
 from keystead.devices.names import nfc
 from keystead.devices.pairs import FAILED
 from keystead.errors import DecryptionError
@@ -68,23 +68,12 @@ def read_bound_secret(plaintext: bytes, operation: Operation, key_id: str, now: 
 
 
 def _members(plaintext: bytes) -> dict[str, object]:
-    """Return the members of a JSON object; nothing for everything else, and for one that names a member twice."""
+    """Return the members of a JSON object; nothing for everything else."""
     try:
-        found = json.loads(plaintext.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+        found = read_json(plaintext)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _is_text(secret: str) -> bool:

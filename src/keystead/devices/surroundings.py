@@ -11,7 +11,7 @@ from typing import Protocol
 from keystead.crypto.keyring import Keyring
 from keystead.devices.pairs import Pair, make_pair
 from keystead.errors import ConfigurationError
-from keystead.ports import AuditTrail, Clock, KeyStore, PairKind, Random
+from keystead.ports import AuditTrail, Clock, KeyStore, PairKind, Random, UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,14 @@ class WrapRings(Protocol):
 
     async def load_wrap_key(self, name: str, key_id: int) -> bool:
         """Load a version by its id; False where the keyring has no such version."""
+
+    async def hold_wrap_key(self, work: UnitOfWork, key_id: int) -> None:
+        """See that what was sealed by a version may be kept; the version stays so until the transaction ends.
+
+        Raises:
+            StoreRestoredError: the store must be recovered first.
+            ConflictError: the version went out of use; seal under the one that is active now.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,12 @@ from weakref import WeakKeyDictionary
 from keystead.crypto.keyring import MESSAGES_PER_SALT, Gate, Keyring
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import ConflictError, KeyDecryptionFailError, KeyNotFoundError, KeyStateError
-from keystead.lifecycle.creation import create_wrap_keyring
+from keystead.lifecycle.creation import create_wrap_keyring, require_usable_wrap, require_writable
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.uses import Uses
 from keystead.lifecycle.wrapping import open_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
+from keystead.ports import UnitOfWork
 from keystead.runtime.locks import NamedLocks
 
 T = TypeVar("T")
@@ -149,6 +150,17 @@ class WrapKeyrings:
             async with self._lock(name):
                 await self._add_wrap_key(ring, active)
         return ring
+
+    async def hold_wrap_key(self, work: UnitOfWork, key_id: int) -> None:
+        """See that what was sealed by a WRAP version may be kept; the version stays so until the transaction ends.
+
+        Raises:
+            StoreRestoredError: the store must be recovered first.
+            ConflictError: the version went out of use; seal under the one that is active now.
+        """
+        await work.hold_keys()
+        await require_writable(work, lock=False)
+        await require_usable_wrap(work, key_id)
 
     async def _add_wrap_key(self, ring: Keyring, row: KeyRecord) -> None:
         held = ring.snapshot.keys.get(row.id)
