@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from keystead.devices.hashing import Cost, Owner, SecretHash, hash_secret
-from keystead.devices.policy import SecretKind
 from keystead.errors import InvalidInputError
+from keystead.ports import SecretKind
 from tests.crypto.vectors import load
 
 FILE = load("secret-hash-v1.json")

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from keystead.devices.policy import SecretKind, SecretPolicy
+from keystead.devices.policy import SecretPolicy
 from keystead.errors import InvalidInputError
+from keystead.ports import SecretKind
 
 PIN, PASSCODE = SecretKind.TRANSACTION_PIN, SecretKind.PASSCODE
 TRIVIAL = ["0000", "111111", "1234", "123456", "4321", "987654", "7890", "8901", "1212", "121212", "373737"]

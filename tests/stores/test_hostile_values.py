@@ -22,19 +22,27 @@ from keystead.stores.tables import (
     audit_sessions,
     audit_state,
     client_devices,
+    encryption_metrics,
+    key_metric_counts,
     leases,
     metadata,
+    metric_counts,
     nodes,
     ready_key_pairs,
     reencryption_chunks,
+    spent_ciphertexts,
     store_state,
+    user_credentials,
 )
 from tests.stores.records import data_key, fill, keyring
-from tests.stores.test_device_rows import DEVICE, KEY, READY
+from tests.stores.test_credential_rows import ADA
+from tests.stores.test_device_rows import DEVICE, KEY, NOW, READY
 from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
 
-READ_OTHERWISE: Final = frozenset({audit_entries, audit_log, audit_sessions, audit_state})
-"""Of these nothing is believed: what is no record is found by who verifies it."""
+READ_OTHERWISE: Final = frozenset(
+    {audit_entries, audit_log, audit_sessions, audit_state, encryption_metrics, key_metric_counts, metric_counts}
+)
+"""Of the trail nothing is believed: who verifies it finds what is no record. Metrics are only ever added up."""
 UNREAD: Final = frozenset({store_state.c.id, store_state.c.created_at, store_state.c.usable_from})
 LOOKED_FOR: Final = frozenset(
     {
@@ -44,6 +52,12 @@ LOOKED_FOR: Final = frozenset(
         client_devices.c.tenant,
         client_devices.c.device_id,
         ready_key_pairs.c.kind,
+        user_credentials.c.tenant,
+        user_credentials.c.user_id,
+        user_credentials.c.kind,
+        spent_ciphertexts.c.key_id,
+        spent_ciphertexts.c.digest,
+        spent_ciphertexts.c.until,
     }
 )
 """A row with another value is not found."""
@@ -73,6 +87,12 @@ async def store(path: Path) -> KeyStore:
         await work.hold_device(DEVICE)
         await work.add_client_key(KEY)
         await work.add_ready_pair(READY)
+        await work.set_credential(**ADA, hashed=("$argon2id$", 7), at=NOW, instead_of=None)
+        counted = await work.count_attempt(**ADA, now=NOW)
+        assert counted is not None
+        await work.clear_attempts(counted, below=5, verified_at=NOW)
+        await work.lock_credential(**ADA, until=NOW)
+        await work.spend(KEY.id, bytes(32), until=NOW)
     await made.aclose()
     return made
 
@@ -107,6 +127,8 @@ async def read(store: KeyStore) -> None:
         await work.find_device(DEVICE.tenant, DEVICE.device_id)
         await work.find_client_key(KEY.id)
         await work.client_keys(KEY.tenant, KEY.device_id)
+        await work.find_credential(**ADA)
+        await work.is_spent(KEY.id, bytes(32))
     async with store.transaction() as work:
         await work.take_ready_pair(READY.kind)
 

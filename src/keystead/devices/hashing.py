@@ -11,10 +11,9 @@ from typing import Final
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from keystead.devices.framing import framed
-from keystead.devices.policy import SecretKind
 from keystead.devices.unpadded import from_unpadded, to_unpadded
 from keystead.errors import InvalidInputError
-from keystead.ports import Random
+from keystead.ports import Random, SecretKind
 
 _SALT_SIZE: Final = 16
 _HASH_SIZE: Final = 32

@@ -5,20 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from keystead.errors import InvalidInputError
+from keystead.ports import SecretKind
 
 _DIGITS: Final = re.compile(r"[0-9]+")
 _UP: Final = "01234567890123456789"
-
-
-class SecretKind(StrEnum):
-    """The two secrets of a user, which have nothing to do with each other."""
-
-    PASSCODE = "passcode"
-    TRANSACTION_PIN = "transaction_pin"
 
 
 @dataclass(frozen=True, slots=True)

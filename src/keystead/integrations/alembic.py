@@ -35,6 +35,9 @@ TABLES: Final = frozenset(
         "client_devices",
         "client_encryption_keys",
         "data_keys",
+        "encryption_key_metric_counts",
+        "encryption_metric_counts",
+        "encryption_metrics",
         "fields",
         "key_uses",
         "keyrings",
@@ -44,7 +47,9 @@ TABLES: Final = frozenset(
         "ready_key_pairs",
         "reencryption_chunks",
         "reencryptions",
+        "spent_ciphertexts",
         "store_state",
+        "user_credentials",
     }
 )
 """Names of Keystead's tables; a test compares them with the schema."""

@@ -59,6 +59,7 @@ from keystead.ports.kms import (
     TellsExtractability,
     TellsTime,
 )
+from keystead.ports.secrets import CredentialRecord, CredentialRows, SecretKind, SpentCiphertextRows
 from keystead.ports.store import (
     KeyChanges,
     KeyReads,
@@ -94,6 +95,8 @@ __all__ = [
     "Closes",
     "ComputesMacBatches",
     "ComputesMacs",
+    "CredentialRecord",
+    "CredentialRows",
     "DescribesKeys",
     "Detail",
     "DeviceRecord",
@@ -128,10 +131,12 @@ __all__ = [
     "RewrapsCiphertexts",
     "RotatesKeys",
     "RowFailure",
+    "SecretKind",
     "SeenState",
     "SignsBatches",
     "SignsMessages",
     "SourceScanner",
+    "SpentCiphertextRows",
     "StateJournal",
     "TellsExtractability",
     "TellsTime",

@@ -12,6 +12,7 @@ from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
+from keystead.ports.secrets import CredentialRows, SpentCiphertextRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,8 @@ class UnitOfWork(
     AuditRows,
     DeviceRows,
     ClientKeyRows,
+    CredentialRows,
+    SpentCiphertextRows,
     Protocol,
 ):
     """One transaction of the store: everything in it is kept, or nothing."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, or_, select, update
 
 from keystead.ports import ClientKeyRecord, DeviceRecord, PairKind, ReadyPairRecord
 from keystead.stores.keys import KeyReadRows
@@ -141,10 +141,6 @@ class ClientKeyRows(KeyReadRows):
         """Return how many private halves a WRAP key wraps, of devices and ready ones."""
         tables = (_keys, ready_key_pairs)
         return sum([await self._number(table, table.c.wrapped_by == wrapped_by) for table in tables])
-
-    async def _number(self, table: Table, condition: ColumnElement[bool]) -> int:
-        row = await self._first(select(func.count().label("number")).select_from(table).where(condition))
-        return 0 if row is None else int(row["number"])
 
 
 def _is_device(table: Table, tenant: str, device_id: str) -> ColumnElement[bool]:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Protocol
 
 import aiosqlite
-from sqlalchemy import Executable, RowMapping, Table
+from sqlalchemy import ColumnElement, Executable, RowMapping, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -153,6 +153,10 @@ class Statements:
     async def _first(self, statement: Executable) -> RowMapping | None:
         row: RowMapping | None = (await self._execute(statement)).mappings().first()
         return row
+
+    async def _number(self, table: Table, condition: ColumnElement[bool]) -> int:
+        row = await self._first(select(func.count().label("number")).select_from(table).where(condition))
+        return 0 if row is None else int(row["number"])
 
     async def _write(self, statement: Executable) -> RowMapping | None:
         self._require_writing()

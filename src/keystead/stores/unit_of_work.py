@@ -7,13 +7,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.ports import Clock
 from keystead.stores.audit_rows import AuditRows
+from keystead.stores.credential_rows import CredentialRows, SpentCiphertextRows
 from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.key_uses import KeyUseRows
 from keystead.stores.leases import LeaseRows
 
 
-class SqlUnitOfWork(AuditRows, LeaseRows, KeyUseRows, FieldRows, ReencryptionRows, DeviceRows, ClientKeyRows):
+class SqlUnitOfWork(
+    AuditRows,
+    LeaseRows,
+    KeyUseRows,
+    FieldRows,
+    ReencryptionRows,
+    DeviceRows,
+    ClientKeyRows,
+    CredentialRows,
+    SpentCiphertextRows,
+):
     """``keystead.ports.UnitOfWork`` over SQL. ``clock`` replaces the database's, for a store in memory only."""
 
     def __init__(self, connection: AsyncConnection, *, is_writing: bool, clock: Clock | None = None) -> None:

@@ -1,0 +1,52 @@
+"""The one schema, for SQLite and PostgreSQL. The migrations must give exactly these tables; a test compares them."""
+
+from keystead.stores.tables.audit import audit_entries, audit_log, audit_sessions, audit_state
+from keystead.stores.tables.columns import MIN_WRAPPED_BYTES, VERSION_TABLE, metadata
+from keystead.stores.tables.devices import (
+    client_devices,
+    client_encryption_keys,
+    ready_key_pairs,
+    spent_ciphertexts,
+    user_credentials,
+)
+from keystead.stores.tables.fields import fields, reencryption_chunks, reencryptions
+from keystead.stores.tables.keys import (
+    IMMUTABLE_KEY_COLUMNS,
+    IMMUTABLE_KEYRING_COLUMNS,
+    data_keys,
+    key_uses,
+    keyrings,
+    leases,
+    nodes,
+    store_state,
+)
+from keystead.stores.tables.metrics import encryption_metrics, key_metric_counts, metric_counts
+
+__all__ = [
+    "IMMUTABLE_KEYRING_COLUMNS",
+    "IMMUTABLE_KEY_COLUMNS",
+    "MIN_WRAPPED_BYTES",
+    "VERSION_TABLE",
+    "audit_entries",
+    "audit_log",
+    "audit_sessions",
+    "audit_state",
+    "client_devices",
+    "client_encryption_keys",
+    "data_keys",
+    "encryption_metrics",
+    "fields",
+    "key_metric_counts",
+    "key_uses",
+    "keyrings",
+    "leases",
+    "metadata",
+    "metric_counts",
+    "nodes",
+    "ready_key_pairs",
+    "reencryption_chunks",
+    "reencryptions",
+    "spent_ciphertexts",
+    "store_state",
+    "user_credentials",
+]

@@ -1,0 +1,60 @@
+"""Encrypted fields and their re-encryption."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Integer, String, Table, Text
+
+from keystead.ports import ReencryptionState
+from keystead.stores.tables.columns import FailuresText, metadata
+
+_STATES: Final = ", ".join(f"'{state.value}'" for state in ReencryptionState)
+
+fields: Final = Table(
+    "fields",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("keyring", String(255), nullable=False),
+    Column("index_keyring", String(255)),
+    Column("locator", Text, nullable=False),
+    Column("indexed_version", BigInteger),
+)
+
+reencryptions: Final = Table(
+    "reencryptions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("field_id", String(255), nullable=False),
+    Column("locator", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("batch_rows", Integer, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("frontier", Text),
+    Column("exhausted", Boolean, nullable=False),
+    Column("rows_total", BigInteger),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    CheckConstraint(f"state IN ({_STATES})", name="state_known"),
+)
+
+reencryption_chunks: Final = Table(
+    "reencryption_chunks",
+    metadata,
+    Column("job_id", String(64), ForeignKey(reencryptions.c.id), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("low", Text),
+    Column("high", Text),
+    Column("cursor", Text),
+    Column("done", Boolean, nullable=False),
+    Column("owner", String(255)),
+    Column("token", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("read", BigInteger, nullable=False),
+    Column("rewritten", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("contended", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("failures", FailuresText, nullable=False),
+)
