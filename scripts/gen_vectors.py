@@ -29,6 +29,7 @@ from scripts.gen_vectors_multi import multi_kek_file
 from scripts.gen_vectors_pkcs11 import pkcs11_file
 from scripts.gen_vectors_secret_hash import secret_hash_file
 from scripts.gen_vectors_signatures import signatures_file
+from scripts.gen_vectors_tokens import token_file
 
 FOLDER = Path(__file__).resolve().parent.parent / "testvectors"
 
@@ -310,6 +311,7 @@ def build() -> dict[str, str]:
         "signatures-v1.json": signatures_file(hkdf_sha256, encode_context),
         "client-keys-v1.json": client_keys_file(envelope_case),
         "secret-hash-v1.json": secret_hash_file(),
+        "api-token-v1.json": token_file(),
         "legacy.json": legacy_file(),
         "root-key.json": root_key_file(),
     }

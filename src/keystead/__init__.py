@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         KeyRotationError,
         KeyStateError,
         KMSError,
+        LockedError,
         MissingDependencyError,
         NoActiveKeyError,
         NotInitializedError,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         ProviderConnectionError,
         ProviderNotConfiguredError,
         RateLimitedError,
+        ReplayedError,
         RotationNotSupportedError,
         SchemaVersionError,
         SigningError,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         StoreRestoredError,
         StoreUnavailableError,
         SystemShutdownError,
+        UnauthenticatedError,
     )
     from keystead.fields.field import Field
     from keystead.ledger.audit.actor import audit_actor
@@ -170,6 +173,7 @@ __all__ = [
     "KeyringNotLoadedError",
     "LocalKMSConfig",
     "LocalKMSProvider",
+    "LockedError",
     "MissingDependencyError",
     "MultiKMSProvider",
     "NoActiveKeyError",
@@ -182,6 +186,7 @@ __all__ = [
     "ProviderNotConfiguredError",
     "PublicKey",
     "RateLimitedError",
+    "ReplayedError",
     "RootKeyGenerator",
     "RotationNotSupportedError",
     "RotationPolicy",
@@ -198,6 +203,7 @@ __all__ = [
     "StoreRestoredError",
     "StoreUnavailableError",
     "SystemShutdownError",
+    "UnauthenticatedError",
     "VaultConfig",
     "VaultKMSProvider",
     "__version__",

@@ -93,13 +93,94 @@ async def test_uses_are_counted_exactly_by_many_at_once(store: KeyStore) -> None
         assert found["key_1"].last_used is not None
 
 
-async def test_times_are_those_since_a_time_the_newest_first(store: KeyStore) -> None:
+async def test_the_nth_newest_is_of_a_device_an_owner_or_all(store: KeyStore) -> None:
     texts = [utc_text(NOW + number * DAY) for number in range(4)]
     await filled(store, *(replace(KEY, id=f"key_{text}", created_at=text, deprecated=True) for text in texts))
+    async with store.transaction() as work:
+        await work.hold_device(replace(DEVICE, device_id="tablet"))
+        await work.add_client_key(replace(KEY, id="key_tablet", device_id="tablet", created_at=texts[3]))
+    phone, ada = {"tenant": "", "device_id": "phone"}, {"tenant": "", "owner": "ada"}
     async with store.reading() as work:
-        assert await work.client_key_times("", "phone", since=texts[0], limit=2) == [texts[3], texts[2]]
-        assert await work.client_key_times("", "phone", since=texts[0], limit=9) == texts[:0:-1]
-        assert await work.client_key_times("", "tablet", since=texts[0], limit=9) == []
+        assert await work.client_key_made_at(1, since=texts[0], **phone) == texts[3]
+        assert await work.client_key_made_at(3, since=texts[0], **phone) == texts[1]
+        assert await work.client_key_made_at(4, since=texts[0], **phone) is None
+        assert await work.client_key_made_at(4, since=texts[0], **ada) == texts[1]
+        assert await work.client_key_made_at(1, since=texts[0], tenant="", owner="bob") is None
+        assert await work.client_key_made_at(1, since=texts[0], tenant="north", owner="ada") is None
+        assert await work.client_key_made_at(4, since=texts[0]) == texts[1]
+
+
+async def test_who_holds_a_user_holds_nobody_else(store: KeyStore) -> None:
+    async with store.transaction() as work:
+        await work.hold_user("", "ada")
+        await work.hold_user("", "ada")
+        await work.hold_user("north", "ada")
+    async with store.reading() as work:
+        with pytest.raises(StorageOperationError, match="only reads"):
+            await work.hold_user("", "ada")
+
+
+async def test_a_user_is_held_by_one_at_a_time(store: KeyStore) -> None:
+    held: list[str] = []
+
+    async def hold(name: str) -> None:
+        async with store.transaction() as work:
+            await work.hold_user("", "ada")
+            held.append(name)
+            await asyncio.sleep(0.01)
+            held.append(name)
+
+    await asyncio.gather(*(hold(str(number)) for number in range(4)))
+    assert held[::2] == held[1::2]
+
+
+async def test_a_half_under_another_wrap_key_replaces_the_one_it_was(store: KeyStore) -> None:
+    await filled(store, KEY, replace(KEY, id="key_2", kind=PairKind.X25519))
+    old = KEY.wrapped_private_key or b""
+    async with store.transaction() as work:
+        assert [key.id for key in await work.client_keys_under(7, after="", limit=1)] == ["key_1"]
+        assert await work.rewrap_client_key("key_1", old, b"new", 8)
+        assert not await work.rewrap_client_key("key_1", old, b"newer", 9)
+        assert [key.id for key in await work.client_keys_under(7, after="", limit=9)] == ["key_2"]
+        assert await work.client_keys_under(7, after="key_2", limit=9) == []
+        found = await work.find_client_key("key_1")
+    assert found == replace(KEY, wrapped_private_key=b"new", wrapped_by=8)
+
+
+async def test_a_devices_pairs_are_erased_together(store: KeyStore) -> None:
+    await filled(store, KEY, replace(KEY, id="key_2", kind=PairKind.X25519))
+    async with store.transaction() as work:
+        assert sorted(await work.erase_device_keys("", "phone", NOW + DAY)) == ["key_1", "key_2"]
+        assert await work.erase_device_keys("", "tablet", NOW) == []
+        assert await work.find_client_key("key_1") == replace(
+            KEY, wrapped_private_key=None, wrapped_by=None, deprecated=True, updated_at=NOW + DAY
+        )
+
+
+async def test_what_a_user_had_is_removed_and_what_others_have_stays(store: KeyStore) -> None:
+    await filled(store, KEY)
+    async with store.transaction() as work:
+        await work.hold_device(replace(DEVICE, device_id="shared"))
+        await work.add_client_key(replace(KEY, id="key_of_bob", device_id="shared", owner="bob"))
+        await work.hold_device(replace(DEVICE, tenant="north"))
+        assert [device.device_id for device in await work.devices_of("", "ada")] == ["phone", "shared"]
+        assert await work.drop_owner_keys("", "ada") == ["key_1"]
+        assert await work.drop_owner_devices("", "ada") == 2
+        assert await work.find_device("", "phone") is None
+        assert await work.find_device("", "shared", lock=True) == replace(DEVICE, device_id="shared", owner=None)
+        assert await work.find_client_key("key_of_bob") is not None
+        assert await work.devices_of("north", "ada") == [replace(DEVICE, tenant="north")]
+    async with store.reading() as work:
+        with pytest.raises(StorageOperationError, match="only reads"):
+            await work.find_device("", "phone", lock=True)
+
+
+async def test_ready_pairs_of_a_wrap_key_are_removed(store: KeyStore) -> None:
+    async with store.transaction() as work:
+        await work.add_ready_pair(READY)
+        await work.add_ready_pair(replace(READY, id="key_other", wrapped_by=8))
+        assert await work.drop_ready_pairs(7) == 1
+        assert await work.count_ready_pairs(READY.kind) == 1
 
 
 async def test_what_has_expired_is_deprecated_erased_and_dropped_a_few_at_a_time(store: KeyStore) -> None:

@@ -38,6 +38,7 @@ from tests.stores.records import data_key, fill, keyring
 from tests.stores.test_credential_rows import ADA
 from tests.stores.test_device_rows import DEVICE, KEY, NOW, READY
 from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
+from tests.stores.test_token_rows import TOKEN
 
 READ_OTHERWISE: Final = frozenset(
     {audit_entries, audit_log, audit_sessions, audit_state, encryption_metrics, key_metric_counts, metric_counts}
@@ -93,6 +94,8 @@ async def store(path: Path) -> KeyStore:
         await work.clear_attempts(counted, below=5, verified_at=NOW)
         await work.lock_credential(**ADA, until=NOW)
         await work.spend(KEY.id, bytes(32), until=NOW)
+        await work.add_token(TOKEN)
+        await work.revoke_token(TOKEN.id, NOW)
     await made.aclose()
     return made
 
@@ -129,6 +132,7 @@ async def read(store: KeyStore) -> None:
         await work.client_keys(KEY.tenant, KEY.device_id)
         await work.find_credential(**ADA)
         await work.is_spent(KEY.id, bytes(32))
+        await work.tokens()
     async with store.transaction() as work:
         await work.take_ready_pair(READY.kind)
 

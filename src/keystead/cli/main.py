@@ -19,6 +19,7 @@ MODULES: Final = (
     "keystead.cli.reencrypt",
     "keystead.cli.log",
     "keystead.cli.audit",
+    "keystead.cli.token",
     "keystead.cli.store",
     "keystead.cli.migrate",
     "keystead.cli.status",

@@ -254,6 +254,10 @@ class Keyring:
             self._reserved[key.id] = self._reserved.get(key.id, 0) + weight
             return Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes(), key
 
+    def get_active(self) -> LoadedKey:
+        """Return the version that keys what is new, where keys are no cipher's; errors as ``seal``."""
+        return self._active_key()
+
     def copy_active(self) -> bytes:
         """Return a copy of the active key, for keyrings whose keys are no cipher's; errors as ``seal``."""
         with self._lock:

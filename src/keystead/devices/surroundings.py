@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
 from keystead.crypto.keyring import Keyring
+from keystead.devices.halves import Half
 from keystead.devices.pairs import Pair, make_pair
 from keystead.errors import ConfigurationError
 from keystead.ports import AuditTrail, Clock, KeyStore, PairKind, Random, UnitOfWork
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who calls: a user, and the tenant, an empty text where there is none."""
-
-    user: str
-    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +25,10 @@ class DevicePolicy:
         retention: for how long after its expiry its id is known.
         max_new: pairs that a device is given in ``window``, which slides; one that it has already is none.
         window: see ``max_new``.
+        max_new_of_user: pairs that all devices of one user are given in ``window``.
+        max_new_in_all: pairs that are given in ``window_in_all`` to anybody; those that are under way at the same time
+            may come on top.
+        window_in_all: see ``max_new_in_all``.
         kind: of a pair, where the request names none.
     """
 
@@ -40,6 +37,9 @@ class DevicePolicy:
     retention: timedelta = timedelta(days=90)
     max_new: int = 5
     window: timedelta = timedelta(days=1)
+    max_new_of_user: int = 50
+    max_new_in_all: int = 600
+    window_in_all: timedelta = timedelta(minutes=1)
     kind: PairKind = PairKind.RSA_2048
 
     def __post_init__(self) -> None:
@@ -48,12 +48,14 @@ class DevicePolicy:
             raise ConfigurationError("a key pair of a device lives 1 to 3650 days, and its id is known 0 to 3650 more")
         if not nothing <= self.decrypt_grace <= self.retention:
             raise ConfigurationError("decrypt_grace is zero or more, and no longer than the retention")
-        if self.max_new < 1 or self.window <= nothing:
-            raise ConfigurationError("a device is given at least one key pair in a window that is longer than nothing")
+        if min(self.max_new, self.max_new_of_user, self.max_new_in_all) < 1:
+            raise ConfigurationError("a device, a user and all together are given at least one key pair")
+        if min(self.window, self.window_in_all) <= nothing:
+            raise ConfigurationError("a window in which key pairs are counted is longer than nothing")
 
 
-class WrapRings(Protocol):
-    """The WRAP keyrings of this process."""
+class Rings(Protocol):
+    """The keyrings of this process."""
 
     @property
     def store_id(self) -> str:
@@ -67,6 +69,9 @@ class WrapRings(Protocol):
 
     async def load_wrap_key(self, name: str, key_id: int) -> bool:
         """Load a version by its id; False where the keyring has no such version."""
+
+    async def load_keys(self, key_ids: Iterable[int]) -> set[int]:
+        """Load data keys by their ids; return the ids that no row has."""
 
     async def hold_wrap_key(self, work: UnitOfWork, key_id: int) -> None:
         """See that what was sealed by a version may be kept; the version stays so until the transaction ends.
@@ -82,9 +87,13 @@ class Surroundings:
     """Ports and settings shared by every operation on devices."""
 
     store: KeyStore
-    wraps: WrapRings
+    rings: Rings
     audit: AuditTrail
     clock: Clock
     random: Random = os.urandom
     policy: DevicePolicy = field(default_factory=DevicePolicy)
     make_pair: Callable[[PairKind], Pair] = make_pair
+
+    def half(self, key_id: str, device_id: str | None, kind: PairKind, created: str) -> Half:
+        """Return which private half of this store it is."""
+        return Half(self.rings.store_id, key_id, device_id, kind, created)

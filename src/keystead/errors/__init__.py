@@ -26,8 +26,11 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     │   ├── KeyExpiredError             [2] key_expired                  yes
     │   ├── KeyInUseError                   key_in_use                   no
     │   └── StoreRestoredError              store_restored               no
+    ├── UnauthenticatedError                unauthenticated              no
     ├── ForbiddenError                      forbidden                    no
     ├── RateLimitedError                    rate_limited                 yes
+    │   └── LockedError                     locked                       yes
+    ├── ReplayedError                       replayed                     no
     ├── EncryptionError                     encryption                   no
     │   └── KeyEncryptionFailError      [2] key_encryption_fail          no
     ├── SigningError                        signing                      no
@@ -95,6 +98,7 @@ from keystead.errors.operations import (
     KeyringNotLoadedError,
     KeyRotationError,
     KeyStateError,
+    LockedError,
     NoActiveKeyError,
     NotInitializedError,
     PartialBatchError,
@@ -102,10 +106,12 @@ from keystead.errors.operations import (
     ProviderConnectionError,
     ProviderNotConfiguredError,
     RateLimitedError,
+    ReplayedError,
     RotationNotSupportedError,
     SigningError,
     StoreRestoredError,
     SystemShutdownError,
+    UnauthenticatedError,
 )
 from keystead.errors.root import (
     KMSError,
@@ -157,6 +163,7 @@ __all__ = [
     "KeyRotationError",
     "KeyStateError",
     "KeyringNotLoadedError",
+    "LockedError",
     "MissingDependencyError",
     "NoActiveKeyError",
     "NotInitializedError",
@@ -165,6 +172,7 @@ __all__ = [
     "ProviderConnectionError",
     "ProviderNotConfiguredError",
     "RateLimitedError",
+    "ReplayedError",
     "RotationNotSupportedError",
     "SchemaVersionError",
     "SigningError",
@@ -176,6 +184,7 @@ __all__ = [
     "StoreRestoredError",
     "StoreUnavailableError",
     "SystemShutdownError",
+    "UnauthenticatedError",
 ]
 
 for _name in __all__:

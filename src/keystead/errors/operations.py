@@ -76,6 +76,15 @@ class ForbiddenError(KMSError):
     code = "forbidden"
 
 
+class UnauthenticatedError(KMSError):
+    """Nobody shows who calls, or what shows it is not good; which of these is not told."""
+
+    code = "unauthenticated"
+
+    def __init__(self, message: str = "no valid token was sent") -> None:
+        super().__init__(message)
+
+
 class RateLimitedError(KMSError):
     """Too many of these were asked for; ``retry_after_s`` is when the next is allowed."""
 
@@ -85,6 +94,18 @@ class RateLimitedError(KMSError):
     def __init__(self, *given: object, retry_after_s: float = 0.0) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(*given)
+
+
+class LockedError(RateLimitedError):
+    """A secret was guessed wrong too often: nothing is tried on it for ``retry_after_s``, the right one neither."""
+
+    code = "locked"
+
+
+class ReplayedError(KMSError):
+    """This very ciphertext has succeeded before; who knows the secret encrypts it anew."""
+
+    code = "replayed"
 
 
 class EncryptionError(KMSError):

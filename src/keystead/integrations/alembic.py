@@ -28,6 +28,7 @@ from keystead.errors import InvalidInputError
 
 TABLES: Final = frozenset(
     {
+        "api_tokens",
         "audit_entries",
         "audit_log",
         "audit_sessions",

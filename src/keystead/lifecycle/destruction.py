@@ -172,6 +172,8 @@ class Destruction:
                 )
             if key.state not in allowed:
                 raise KeyStateError(f"data key {key_id} is {key.state}; this takes one that is {' or '.join(allowed)}")
+            if target in (DataKeyState.PENDING_DESTROY, DataKeyState.DESTROYED):
+                await self._require_keys_nothing(work, key)
             if key.purpose is KeyringPurpose.WRAP and target is not DataKeyState.DECRYPT_ONLY:
                 await self._require_wraps_nothing(work, key)
             details: dict[str, Detail] = {"version": key.version}
@@ -213,8 +215,19 @@ class Destruction:
             raise KeyInUseError(f"WRAP key {key.id} still wraps data keys; `keystead key rewrap` moves them first")
         if halves := await work.count_private_halves(key.id):
             raise KeyInUseError(
-                f"WRAP key {key.id} still wraps the private halves of {halves} key pair(s) of devices; once they have "
-                "expired and were erased, destroy it"
+                f"WRAP key {key.id} still wraps the private halves of {halves} key pair(s) of devices; the upkeep of "
+                "the key service moves them"
+            )
+
+    async def _require_keys_nothing(self, work: UnitOfWork, key: KeyRecord) -> None:
+        if hashes := await work.count_credentials(key.id):
+            raise KeyInUseError(
+                f"data key {key.id} is the pepper of {hashes} passcode(s) and PIN(s), which cannot be verified without "
+                "it; each moves to the newest pepper when it is next verified"
+            )
+        if tokens := await work.count_tokens(key.id):
+            raise KeyInUseError(
+                f"data key {key.id} is that of {tokens} API token(s), which are refused without it; revoke them first"
             )
 
     async def _require_seen_by_all(self, work: UnitOfWork, key: KeyRecord) -> None:

@@ -22,6 +22,7 @@ from keystead.model.kms import (
     KeyState,
     WrapState,
 )
+from keystead.model.principal import Principal
 from keystead.model.secret import SecretBytes, SecretText
 from keystead.model.signing import PublicKey, Signature
 from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
@@ -43,6 +44,7 @@ __all__ = [
     "KeyStatistics",
     "KeyringPurpose",
     "KeyringRecord",
+    "Principal",
     "PublicKey",
     "RotationPolicy",
     "SecretBytes",

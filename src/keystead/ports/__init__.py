@@ -4,6 +4,7 @@ A provider needs only ``provider_name``, ``encrypt`` and ``decrypt``; everything
 ``isinstance``. A store gives transactions; what a transaction can do is ``UnitOfWork``.
 """
 
+from keystead.ports.access import TokenRecord, TokenRows
 from keystead.ports.audit import (
     MAX_ENTRY_BYTES,
     AuditEntryRow,
@@ -140,5 +141,7 @@ __all__ = [
     "StateJournal",
     "TellsExtractability",
     "TellsTime",
+    "TokenRecord",
+    "TokenRows",
     "UnitOfWork",
 ]

@@ -73,8 +73,8 @@ class ReadyPairRecord:
 class DeviceRows(Protocol):
     """Devices."""
 
-    async def find_device(self, tenant: str, device_id: str) -> DeviceRecord | None:
-        """Return a device."""
+    async def find_device(self, tenant: str, device_id: str, *, lock: bool = False) -> DeviceRecord | None:
+        """Return a device; with ``lock`` nobody else changes it before the transaction ends."""
 
     async def hold_device(self, device: DeviceRecord) -> DeviceRecord:
         """Insert a device unless it is there, and return it as it is.
@@ -86,6 +86,18 @@ class DeviceRows(Protocol):
         self, tenant: str, device_id: str, *, owner: str | None, revoked_at: datetime | None
     ) -> bool:
         """Say whose a device is, and when it was revoked; False when absent."""
+
+    async def devices_of(self, tenant: str, owner: str) -> list[DeviceRecord]:
+        """Return the devices of a user, by id."""
+
+    async def hold_user(self, tenant: str, user: str) -> None:
+        """Wait until nobody else holds a user; nobody else does before the transaction ends."""
+
+    async def drop_owner_devices(self, tenant: str, owner: str) -> int:
+        """Forget whose the devices of a user are; return how many.
+
+        A device that others have pairs of stays, and belongs to the next who uses it; the rest is removed.
+        """
 
 
 class ClientKeyRows(Protocol):
@@ -110,8 +122,14 @@ class ClientKeyRows(Protocol):
     ) -> int:
         """Hand a device's pairs out no more, those of a kind or all; return how many were."""
 
-    async def client_key_times(self, tenant: str, device_id: str, *, since: str, limit: int) -> list[str]:
-        """Return when the pairs of a device were made, since a time, the newest first."""
+    async def client_key_made_at(
+        self, nth: int, *, since: str, tenant: str | None = None, device_id: str | None = None, owner: str | None = None
+    ) -> str | None:
+        """Return when the ``nth`` newest pair was made of those since a time; None where there are not so many.
+
+        Args:
+            tenant: with it, of a device's pairs or of an owner's; without, of all.
+        """
 
     async def note_client_key_uses(self, uses: Mapping[str, int], at: datetime) -> None:
         """Add to the use counts of pairs; one that is gone is passed over."""
@@ -125,11 +143,26 @@ class ClientKeyRows(Protocol):
     async def drop_client_keys(self, expired_before: datetime, *, limit: int) -> int:
         """Remove what has expired before a time, tombstones and all; return how many, ``limit`` at most."""
 
+    async def erase_device_keys(self, tenant: str, device_id: str, at: datetime) -> list[str]:
+        """Hand a device's pairs out no more and erase their private halves; return the ids of all."""
+
+    async def drop_owner_keys(self, tenant: str, owner: str) -> list[str]:
+        """Remove the pairs that were given to a user; return their ids."""
+
+    async def client_keys_under(self, wrapped_by: int, *, after: str, limit: int) -> list[ClientKeyRecord]:
+        """Return pairs of devices whose private halves a WRAP key wraps, by id, those after ``after``."""
+
+    async def rewrap_client_key(self, key_id: str, before: bytes, sealed: bytes, wrapped_by: int) -> bool:
+        """Replace a private half by itself under another WRAP key; False if it is not ``before`` any more."""
+
     async def add_ready_pair(self, pair: ReadyPairRecord) -> None:
         """Insert a pair that is ready."""
 
     async def take_ready_pair(self, kind: PairKind) -> ReadyPairRecord | None:
         """Remove the oldest ready pair of a kind that nobody else is taking, and return it."""
+
+    async def drop_ready_pairs(self, wrapped_by: int) -> int:
+        """Remove the ready pairs that a WRAP key wraps; return how many."""
 
     async def count_ready_pairs(self, kind: PairKind) -> int:
         """Return how many pairs of a kind are ready."""

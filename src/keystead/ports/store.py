@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
+from keystead.ports.access import TokenRows
 from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
@@ -205,6 +206,7 @@ class UnitOfWork(
     ClientKeyRows,
     CredentialRows,
     SpentCiphertextRows,
+    TokenRows,
     Protocol,
 ):
     """One transaction of the store: everything in it is kept, or nothing."""

@@ -32,6 +32,7 @@ client_devices: Final = Table(
     Column("owner", String(255)),
     Column("created_at", UtcText, nullable=False),
     Column("revoked_at", UtcText),
+    Index("ix_client_devices_of_owner", "tenant", "owner"),
 )
 
 client_encryption_keys: Final = Table(

@@ -15,6 +15,7 @@ FAILED = "ix_encryption_key_metric_counts_failed"
 def upgrade() -> None:
     """Create the tables."""
     schema = context.config.attributes.get("schema")
+    op.create_index("ix_client_devices_of_owner", "client_devices", ["tenant", "owner"], schema=schema)
     op.create_index(f"ix_{KEYS}_of_owner", KEYS, ["tenant", "owner", "created_at"], schema=schema)
     op.create_index(f"ix_{KEYS}_created_at", KEYS, ["created_at"], schema=schema)
     _create_credentials(schema)

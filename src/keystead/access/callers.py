@@ -1,0 +1,89 @@
+"""Callers: a principal, and what it may do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from keystead.errors import ForbiddenError, InvalidInputError
+from keystead.model import Principal
+
+
+class Scope(StrEnum):
+    """What a caller may be allowed. Nothing is allowed that no scope names."""
+
+    DEVICES_USE = "devices:use"
+    """Devices of its own: keys for them, secrets set and verified."""
+    DEVICES_DECRYPT = "devices:decrypt"
+    """Data that was encrypted to its devices, in clear."""
+    DEVICES_ADMIN = "devices:admin"
+    """Devices of everybody in its tenant; users forgotten."""
+    SECRETS_RESET = "secrets:reset"
+    """Secrets replaced without the current one; locks ended."""
+    METRICS_READ = "metrics:read"
+    KEYRINGS_READ = "keyrings:read"
+    KEYRINGS_WRITE = "keyrings:write"
+    JOBS_READ = "jobs:read"
+    JOBS_WRITE = "jobs:write"
+    AUDIT_READ = "audit:read"
+    TOKENS_WRITE = "tokens:write"
+    """Tokens made and revoked: whoever has it can have every scope."""
+    ACT_AS = "act-as"
+    """Other users of its tenant, named with each call: for a back end that knows its users."""
+
+
+EVERY_SCOPE: Final = frozenset(Scope)
+MAX_SUBJECT: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and what it may do.
+
+    Attributes:
+        origin: what showed it, as an audit entry has it: ``token <id>``, ``issuer <url>`` or ``development``.
+    """
+
+    principal: Principal
+    scopes: frozenset[Scope]
+    origin: str
+
+    def require(self, scope: Scope) -> None:
+        """Raise ``ForbiddenError`` unless a scope is held."""
+        if scope not in self.scopes:
+            raise ForbiddenError(f"this takes the scope {scope}")
+
+    def acting_as(self, user: str) -> Caller:
+        """Return the caller as another user of its tenant, with the same scopes.
+
+        Raises:
+            ForbiddenError: it may not act for others.
+            InvalidInputError: the name cannot be one.
+        """
+        self.require(Scope.ACT_AS)
+        return replace(self, principal=Principal(checked_subject(user), self.principal.tenant))
+
+
+def checked_subject(text: str, *, may_be_empty: bool = False) -> str:
+    """Return the name of a user or tenant.
+
+    Raises:
+        InvalidInputError: not 1 to 255 printable characters.
+    """
+    if (may_be_empty and text == "") or (0 < len(text) <= MAX_SUBJECT and text.isprintable() and text.strip()):
+        return text
+    raise InvalidInputError(f"a user or tenant is a text of 1 to {MAX_SUBJECT} printable characters")
+
+
+def scopes_of(names: Collection[str]) -> frozenset[Scope]:
+    """Return scopes by their names.
+
+    Raises:
+        InvalidInputError: there is none of a name; the message lists those there are.
+    """
+    unknown = sorted(set(names) - {scope.value for scope in Scope})
+    if unknown:
+        raise InvalidInputError(f"no scope {unknown[0]!r}; there are: {', '.join(sorted(Scope))}")
+    return frozenset(map(Scope, names))

@@ -1,0 +1,158 @@
+"""What a client has encrypted to its key pair, opened: bounded, for its owner, once, and all failures alike.
+
+Spec: docs/spec/client-keys-v1.md, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final
+
+from keystead.devices.ciphertexts import MAX_SIZE, decode_ciphertext
+from keystead.devices.client_keys import ClientKeys
+from keystead.devices.junk import JunkLimit
+from keystead.devices.pairs import ALGORITHMS, Algorithm, OpenKey, Purpose, binding, make_pair
+from keystead.devices.payloads import WINDOW_MS, Operation, read_bound_secret, read_secret
+from keystead.devices.surroundings import Surroundings
+from keystead.devices.uses import UseCounts
+from keystead.errors import (
+    DecryptionError,
+    InvalidInputError,
+    KeyExpiredError,
+    KeyNotFoundError,
+    KMSError,
+    ReplayedError,
+)
+from keystead.model import Principal, SecretBytes
+from keystead.ports import ClientKeyRecord, PairKind
+from keystead.runtime.off_loop import in_thread
+
+JUNK: Final = (DecryptionError, InvalidInputError, KeyExpiredError, KeyNotFoundError, ReplayedError)
+"""What is wrong with a ciphertext that cannot be opened; clients are not told which."""
+
+_PURPOSES: Final = {
+    Operation.SET_PASSCODE: Purpose.PASSCODE,
+    Operation.VERIFY_PASSCODE: Purpose.PASSCODE,
+    Operation.SET_PIN: Purpose.TRANSACTION_PIN,
+    Operation.VERIFY_PIN: Purpose.TRANSACTION_PIN,
+    Operation.DECRYPT: Purpose.DATA,
+}
+_LONG: Final = timedelta(days=3650)
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """A ciphertext as a client sends it.
+
+    Attributes:
+        text: base64.
+        key_id: of the pair that it is encrypted to.
+        algorithm: as it is declared; None for the default of the pair's kind.
+        payload_version: what is inside, as it is declared: 1, the secret alone, or 2.
+    """
+
+    text: str
+    key_id: str
+    algorithm: Algorithm | None = None
+    payload_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What was in it, with the ciphertext's SHA-256, and until when it could be sent again."""
+
+    secret: str
+    key: ClientKeyRecord
+    digest: bytes
+    until: datetime
+
+
+class Decrypting:
+    """Opens ciphertexts for the owners of the key pairs.
+
+    Args:
+        max_size: of a ciphertext, in decoded bytes.
+    """
+
+    def __init__(
+        self, surroundings: Surroundings, keys: ClientKeys, uses: UseCounts, *, max_size: int = MAX_SIZE
+    ) -> None:
+        self._s = surroundings
+        self._keys = keys
+        self._uses = uses
+        self._junk = JunkLimit(surroundings.clock)
+        self._max_size = max_size
+        self._decoy: OpenKey | None = None
+
+    async def open(self, who: Principal, encrypted: Encrypted, operation: Operation) -> Opened:
+        """Return what is in a ciphertext; nothing is remembered of it, and no guess at a secret counted.
+
+        Raises:
+            RateLimitedError: this user has sent too much that did not decrypt.
+            InvalidInputError: it is too long, or its key id is none.
+            KeyNotFoundError, KeyExpiredError: as ``ClientKeys.find``.
+            ReplayedError: it has succeeded before.
+            DecryptionError: everything else that is wrong with it.
+        """
+        self._junk.check(who)
+        try:
+            return await self._opened(who, encrypted, operation)
+        except JUNK:
+            self._junk.count(who)
+            raise
+
+    async def decrypt_data(self, who: Principal, encrypted: Encrypted) -> str:
+        """Return what is in a ciphertext of data, as often as it is sent; errors as ``open``."""
+        return (await self.open(who, encrypted, Operation.DECRYPT)).secret
+
+    async def _opened(self, who: Principal, encrypted: Encrypted, operation: Operation) -> Opened:
+        ciphertext = decode_ciphertext(encrypted.text, self._max_size)
+        digest = sha256(ciphertext).digest()
+        missing: KMSError
+        try:
+            async with self._s.store.reading() as work:
+                key = await self._keys.find(work, who, encrypted.key_id)
+                is_spent = operation is not Operation.DECRYPT and await work.is_spent(key.id, digest)
+        except (KeyNotFoundError, KeyExpiredError) as exc:
+            missing = exc
+        else:
+            if is_spent:
+                raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
+            plaintext = await self._decrypt(key, encrypted, operation, ciphertext)
+            return self._read(encrypted, operation, key, digest, plaintext)
+        # A key that is not there takes as long as one that is, so that the time does not tell.
+        await self._pretend(ciphertext)
+        raise missing
+
+    async def _decrypt(
+        self, key: ClientKeyRecord, encrypted: Encrypted, operation: Operation, ciphertext: bytes
+    ) -> SecretBytes:
+        opened = await self._keys.open(key)
+        info = binding(key.id, key.device_id, _PURPOSES[operation])
+        plaintext = opened.open(ciphertext, encrypted.algorithm or ALGORITHMS[key.kind][0], info)
+        self._uses.note(key.id)
+        return plaintext
+
+    def _read(
+        self, encrypted: Encrypted, operation: Operation, key: ClientKeyRecord, digest: bytes, plaintext: SecretBytes
+    ) -> Opened:
+        now = self._s.clock.now()
+        if encrypted.payload_version == 2:
+            secret = read_bound_secret(plaintext, operation, key.id, now)
+            # Its time may lie as far ahead as it may lie behind.
+            return Opened(secret, key, digest, now + timedelta(milliseconds=2 * WINDOW_MS))
+        if encrypted.payload_version != 1:
+            raise InvalidInputError("payloadVersion is 1 or 2")
+        expires_at = now + _LONG if key.expires_at is None else key.expires_at
+        return Opened(read_secret(plaintext), key, digest, expires_at + self._s.policy.decrypt_grace)
+
+    async def _pretend(self, ciphertext: bytes) -> None:
+        if self._decoy is None:
+            pair = await in_thread(make_pair, PairKind.RSA_2048)
+            self._decoy = OpenKey(PairKind.RSA_2048, pair.private)
+        try:
+            self._decoy.open(ciphertext, Algorithm.RSA_OAEP_SHA1)
+        except DecryptionError:
+            return

@@ -1,0 +1,190 @@
+"""New key pairs of devices: whether one may be made, and the one transaction in which a device gets it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from keystead.crypto.envelope import parse_header
+from keystead.crypto.keyring import Keyring
+from keystead.devices.halves import give_half, seal_half
+from keystead.devices.names import new_key_id
+from keystead.devices.pairs import Pair, public_pem
+from keystead.devices.surroundings import Surroundings
+from keystead.errors import (
+    ConflictError,
+    DataKeyNotLoadedError,
+    DecryptionError,
+    ForbiddenError,
+    KMSError,
+    RateLimitedError,
+)
+from keystead.model import WRAP_KEYRING, Principal, utc_text
+from keystead.ports import AuditEvent, ClientKeyRecord, DeviceRecord, PairKind, UnitOfWork
+from keystead.runtime.off_loop import in_thread
+
+log = logging.getLogger("keystead.devices")
+
+ATTEMPTS: Final = 16
+MOST_WAITING: Final = 64
+"""Requests that may wait until a pair is made for them; each takes a processor for some hundred milliseconds."""
+BUSY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for; ``replaces`` a new pair in any case, otherwise only where the device has none."""
+
+    who: Principal
+    device_id: str
+    app_version: str | None
+    kind: PairKind
+    replaces: bool
+
+
+class Issuing:
+    """Gives devices new pairs: one that is ready, or else one that is made."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._s = surroundings
+        self._makers = asyncio.Semaphore(os.cpu_count() or 1)
+        self._waiting = 0
+
+    async def issue(self, asked: Asked) -> ClientKeyRecord:
+        """Return the pair that a device has, or a new one.
+
+        Raises:
+            ForbiddenError: the device is somebody else's, or was revoked.
+            RateLimitedError: too many were made for the device, for its owner, or in all.
+        """
+        async with self._s.store.reading() as work:
+            device = await work.find_device(asked.who.tenant, asked.device_id)
+            found = await self._found(work, device, asked)
+        if found is not None:
+            return found
+        made: Pair | None = None
+        lost: set[int] = set()
+        for _ in range(ATTEMPTS):
+            ring = await self._s.rings.sealing_ring(WRAP_KEYRING)
+            try:
+                async with self._s.store.transaction() as work:
+                    issued = await self._issued(work, ring, asked, made, lost)
+            except ConflictError as exc:
+                failure: KMSError = exc
+            except DataKeyNotLoadedError as exc:
+                failure = exc
+                if not await self._s.rings.load_wrap_key(WRAP_KEYRING, exc.data_key_id):
+                    lost.add(exc.data_key_id)
+            else:
+                if issued is not None:
+                    return issued
+                made = await self._make(asked.kind)
+        raise failure
+
+    async def _make(self, kind: PairKind) -> Pair:
+        if self._waiting >= MOST_WAITING:
+            raise RateLimitedError(
+                "too many key pairs are being made; try again in a few seconds", retry_after_s=BUSY_S
+            )
+        self._waiting += 1
+        try:
+            async with self._makers:
+                return await in_thread(self._s.make_pair, kind)
+        finally:
+            self._waiting -= 1
+
+    async def _found(self, work: UnitOfWork, device: DeviceRecord | None, asked: Asked) -> ClientKeyRecord | None:
+        """Return the pair that a device has; None where it gets a new one, which it may.
+
+        Raises:
+            KMSError: as ``issue``.
+        """
+        now = self._s.clock.now()
+        if device is not None:
+            if device.owner not in (None, asked.who.user) or device.revoked_at is not None:
+                raise ForbiddenError("this device is somebody else's, or was revoked")
+            if not asked.replaces:
+                found = await work.find_active_client_key(device.tenant, device.device_id, asked.kind, after=now)
+                if found is not None and found.owner == asked.who.user:
+                    return found
+        await self._require_budget(work, asked, now)
+        return None
+
+    async def _require_budget(self, work: UnitOfWork, asked: Asked, now: datetime) -> None:
+        policy, tenant = self._s.policy, asked.who.tenant
+        of_device = {"tenant": tenant, "device_id": asked.device_id}
+        of_owner = {"tenant": tenant, "owner": asked.who.user}
+        budgets: list[tuple[int, timedelta, dict[str, str]]] = [
+            (policy.max_new, policy.window, of_device),
+            (policy.max_new_of_user, policy.window, of_owner),
+            (policy.max_new_in_all, policy.window_in_all, {}),
+        ]
+        for most, window, of in budgets:
+            made_at = await work.client_key_made_at(most, since=utc_text(now - window), **of)
+            if made_at is None:
+                continue
+            wait_s = (datetime.fromisoformat(made_at) + window - now).total_seconds()
+            raise RateLimitedError(
+                f"Rate limit for key generation exceeded. Try again in {math.ceil(wait_s / 60)} minutes",
+                retry_after_s=wait_s,
+            )
+
+    async def _issued(
+        self, work: UnitOfWork, ring: Keyring, asked: Asked, made: Pair | None, lost: Collection[int]
+    ) -> ClientKeyRecord | None:
+        """Return the pair of a device, or a new one: ``made``, or one that is ready; None where there is neither.
+
+        A pair that was ready and does not open is gone then. ``lost`` are WRAP keys that the store does not have.
+        """
+        who, now = asked.who, self._s.clock.now()
+        # The owner first, then the device: whoever is given a pair waits in this order.
+        await work.hold_user(who.tenant, who.user)
+        device = await work.hold_device(DeviceRecord(who.tenant, asked.device_id, who.user, now))
+        if (found := await self._found(work, device, asked)) is not None:
+            return found
+        if device.owner is None:
+            await work.change_device(who.tenant, asked.device_id, owner=who.user, revoked_at=None)
+        ready = None if made is not None else await work.take_ready_pair(asked.kind)
+        if made is None and ready is None:
+            return None
+        key_id, created = new_key_id(now, self._s.random), utc_text(now)
+        half = self._s.half(key_id, asked.device_id, asked.kind, created)
+        if ready is not None:
+            before = self._s.half(ready.id, None, ready.kind, ready.created_at)
+            try:
+                public, sealed = ready.public_key, give_half(ring, before, ready.wrapped_private_key, half)
+            except DecryptionError as exc:
+                if isinstance(exc, DataKeyNotLoadedError) and exc.data_key_id not in lost:
+                    raise
+                log.warning("a key pair that was ready does not open, and was removed", extra={"pair": ready.id})
+                return None
+        elif made is not None:
+            public, sealed = public_pem(made.public), seal_half(ring, half, made)
+        wrapped_by = parse_header(sealed).key_id
+        await self._s.rings.hold_wrap_key(work, wrapped_by)
+        key = ClientKeyRecord(
+            key_id,
+            who.tenant,
+            asked.device_id,
+            who.user,
+            asked.kind,
+            public,
+            sealed,
+            wrapped_by,
+            created,
+            now + self._s.policy.lifetime,
+            asked.app_version,
+            updated_at=now,
+        )
+        await work.deprecate_client_keys(who.tenant, asked.device_id, now, kind=None if asked.replaces else asked.kind)
+        action = "client_key.rotate" if asked.replaces else "client_key.create"
+        details = {"client_key": key_id, "device": asked.device_id, "kind": asked.kind.value, **who.details()}
+        await self._s.audit.record(work, AuditEvent(action, details=details))
+        await work.add_client_key(key)
+        return key

@@ -1,0 +1,258 @@
+"""Passcodes and PINs of users: set, changed and verified, with a count of the guesses that no way leads around.
+
+A guess is counted, and the count is committed, before anything is compared; a success then forgives what was counted
+up to it. So of any number of guesses at the same time, on any number of nodes, no more are compared than are free.
+Spec of what is stored: docs/spec/secret-hash-v1.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Final
+
+from keystead.crypto.keyring import Keyring
+from keystead.devices.attempts import Lockout
+from keystead.devices.decrypting import JUNK, Decrypting, Encrypted, Opened
+from keystead.devices.hashing import Cost, Owner, SecretHash, hash_secret
+from keystead.devices.payloads import Operation
+from keystead.devices.policy import SecretPolicy
+from keystead.devices.surroundings import Surroundings
+from keystead.errors import ConflictError, ForbiddenError, KeyExpiredError, LockedError, ReplayedError
+from keystead.model import Principal
+from keystead.ports import AuditEvent, CredentialRecord, SecretKind, UnitOfWork
+from keystead.runtime.off_loop import in_thread
+
+PEPPER_KEYRING: Final = "keystead.pepper"
+
+_SETS: Final = {SecretKind.PASSCODE: Operation.SET_PASSCODE, SecretKind.TRANSACTION_PIN: Operation.SET_PIN}
+_VERIFIES: Final = {SecretKind.PASSCODE: Operation.VERIFY_PASSCODE, SecretKind.TRANSACTION_PIN: Operation.VERIFY_PIN}
+_NAMES: Final = {SecretKind.PASSCODE: "passcode", SecretKind.TRANSACTION_PIN: "PIN"}
+
+
+class Authority(StrEnum):
+    """What lets somebody replace a secret that is set, besides knowing it."""
+
+    NONE = "none"
+    RESET = "reset"
+    """A scope that allows it; it also ends a lock."""
+    DEVELOPMENT = "development"
+    """Anybody may, as under ``--dev``."""
+
+
+class Reason(StrEnum):
+    """Why a verification came out as it did."""
+
+    VERIFIED = "VERIFIED"
+    WRONG = "WRONG"
+    LOCKED = "LOCKED"
+    NOT_SET = "NOT_SET"
+    REPLAYED = "REPLAYED"
+    KEY_EXPIRED = "KEY_EXPIRED"
+    DECRYPTION_FAILED = "DECRYPTION_FAILED"
+
+
+_REASONS: Final = {ReplayedError.code: Reason.REPLAYED, KeyExpiredError.code: Reason.KEY_EXPIRED}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came out of a verification; ``retry_after_s`` is when the next is allowed, where it is locked."""
+
+    reason: Reason
+    retry_after_s: float | None = None
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it was the secret."""
+        return self.reason is Reason.VERIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRules:
+    """What is asked of secrets, and of who gives them.
+
+    Attributes:
+        policy: for new ones.
+        lockout: after wrong ones.
+        cost: of a hash.
+        recent: for how long after a verification a secret may be changed without giving it again.
+    """
+
+    policy: SecretPolicy = field(default_factory=SecretPolicy)
+    lockout: Lockout = field(default_factory=Lockout)
+    cost: Cost = field(default_factory=Cost)
+    recent: timedelta = timedelta(minutes=5)
+
+
+class Secrets:
+    """Keeps the secrets of users.
+
+    Args:
+        pepper: the keyring whose keys are the peppers.
+    """
+
+    def __init__(
+        self, surroundings: Surroundings, decrypting: Decrypting, pepper: Keyring, rules: SecretRules | None = None
+    ) -> None:
+        self._s = surroundings
+        self._decrypting = decrypting
+        self._pepper = pepper
+        self._rules = rules or SecretRules()
+        self.evaluated = 0
+        """How many guesses were really compared with a hash, in this process."""
+
+    async def set(
+        self,
+        who: Principal,
+        kind: SecretKind,
+        encrypted: Encrypted,
+        *,
+        current: Encrypted | None = None,
+        authority: Authority = Authority.NONE,
+    ) -> None:
+        """Set a secret for the first time, or change it.
+
+        Args:
+            current: the secret that is to be replaced; it is not needed where that was verified a moment ago.
+
+        Raises:
+            KMSError: as ``Decrypting.open``.
+            InvalidInputError: the policy does not take this secret; the message tells the rule.
+            ForbiddenError: a change, and ``current`` is missing or wrong.
+            LockedError: a change, and the secret is locked.
+            ConflictError: it was changed by somebody else at the same moment.
+        """
+        opened = await self._decrypting.open(who, encrypted, _SETS[kind])
+        self._rules.policy.check(kind, opened.secret)
+        async with self._s.store.reading() as work:
+            before = await work.find_credential(who.tenant, who.user, kind)
+        spent = [opened]
+        if before is None or before.hash is None:
+            why = "first"
+        elif authority is not Authority.NONE:
+            why = authority.value
+        elif current is not None:
+            given = await self._decrypting.open(who, current, _SETS[kind])
+            before = await self._attempt(who, kind, given)
+            if not await self._is_right(before, given.secret):
+                raise ForbiddenError(f"the current {_NAMES[kind]} is another one")
+            spent.append(given)
+            why = "current"
+        else:
+            self._require_recent(before)
+            why = "recent"
+        hashed = await self._hash(who, kind, opened.secret)
+        async with self._s.store.transaction() as work:
+            for each in spent:
+                await _spend(work, each)
+            await self._record(work, "secret.set", who, kind, opened, authority=why)
+            kept = await work.set_credential(
+                who.tenant,
+                who.user,
+                kind,
+                hashed=hashed,
+                at=self._s.clock.now(),
+                instead_of=None if before is None else before.hash,
+            )
+            if not kept:
+                raise ConflictError(f"the {_NAMES[kind]} was changed at the same moment; try again")
+
+    async def verify(self, who: Principal, kind: SecretKind, encrypted: Encrypted) -> Verdict:
+        """Return whether a secret is the one that was set.
+
+        Raises:
+            RateLimitedError: this user has sent too much that did not decrypt.
+            KMSError: the guess could not be counted, and nothing was compared; or it could not be compared.
+        """
+        try:
+            opened = await self._decrypting.open(who, encrypted, _VERIFIES[kind])
+        except JUNK as exc:
+            return Verdict(_REASONS.get(exc.code, Reason.DECRYPTION_FAILED))
+        try:
+            counted = await self._attempt(who, kind, opened)
+        except LockedError as exc:
+            return Verdict(Reason.LOCKED, exc.retry_after_s)
+        if not await self._is_right(counted, opened.secret):
+            return Verdict(Reason.NOT_SET if counted.hash is None else Reason.WRONG)
+        try:
+            return await self._succeed(who, counted, opened)
+        except ReplayedError:
+            return Verdict(Reason.REPLAYED)
+
+    async def _succeed(self, who: Principal, counted: CredentialRecord, opened: Opened) -> Verdict:
+        """Forgive the attempts up to this one; a secret that was replaced meanwhile is wrong."""
+        stored = SecretHash.parse(counted.hash or "")
+        is_current = self._pepper.snapshot.active in (None, stored.pepper_id) and stored.cost == self._rules.cost
+        renewed = None if is_current else await self._hash(who, counted.kind, opened.secret)
+        async with self._s.store.transaction() as work:
+            now, free = self._s.clock.now(), self._rules.lockout.free
+            if not await work.clear_attempts(counted, below=free, verified_at=now, renewed=renewed):
+                return Verdict(Reason.WRONG)
+            await _spend(work, opened)
+            await self._record(work, "secret.verify", who, counted.kind, opened)
+        return Verdict(Reason.VERIFIED)
+
+    async def _attempt(self, who: Principal, kind: SecretKind, opened: Opened) -> CredentialRecord:
+        """Count an attempt, for good, and return the secret with it.
+
+        Raises:
+            LockedError: none is made now.
+        """
+        async with self._s.store.transaction() as work:
+            now = self._s.clock.now()
+            counted = await work.count_attempt(who.tenant, who.user, kind, now=now)
+            if counted is None:
+                found = await work.find_credential(who.tenant, who.user, kind)
+                raise _locked(None if found is None else found.locked_until, now)
+            if (lock := self._rules.lockout.after(counted.failures)) is not None:
+                await work.lock_credential(who.tenant, who.user, kind, until=now + lock)
+            await self._record(work, "secret.attempt", who, kind, opened, failures=counted.failures)
+        return counted
+
+    async def _is_right(self, counted: CredentialRecord, secret: str) -> bool:
+        """Return whether it is the secret; takes as long where none was set."""
+        owner = Owner(counted.kind, counted.user_id, counted.tenant)
+        if counted.hash is None:
+            await self._hash(Principal(owner.user, owner.tenant), owner.kind, secret)
+            return False
+        stored = SecretHash.parse(counted.hash)
+        if stored.pepper_id not in self._pepper.snapshot.keys:
+            await self._s.rings.load_keys([stored.pepper_id])
+        pepper = self._pepper.get(stored.pepper_id)
+        self.evaluated += 1
+        return await in_thread(stored.is_of, secret, owner, bytes(pepper.key))
+
+    async def _hash(self, who: Principal, kind: SecretKind, secret: str) -> tuple[str, int]:
+        """Return a hash of a secret under the newest pepper, and the pepper's id."""
+        pepper, owner = self._pepper.get_active(), Owner(kind, who.user, who.tenant)
+        compute = partial(hash_secret, secret, owner, bytes(pepper.key), pepper.id, random=self._s.random)
+        made = await in_thread(partial(compute, cost=self._rules.cost))
+        return str(made), pepper.id
+
+    def _require_recent(self, before: CredentialRecord) -> None:
+        now = self._s.clock.now()
+        if before.locked_until is not None and before.locked_until > now:
+            raise _locked(before.locked_until, now)
+        if before.verified_at is None or now - before.verified_at > self._rules.recent:
+            raise ForbiddenError(
+                f"a change of the {_NAMES[before.kind]} takes the current one, or a verification in the last minutes"
+            )
+
+    async def _record(
+        self, work: UnitOfWork, action: str, who: Principal, kind: SecretKind, opened: Opened, **more: str | int
+    ) -> None:
+        details = {"kind": kind.value, "client_key": opened.key.id, "device": opened.key.device_id, **who.details()}
+        await self._s.audit.record(work, AuditEvent(action, details={**details, **more}))
+
+
+def _locked(until: datetime | None, now: datetime) -> LockedError:
+    wait_s = 0.0 if until is None else (until - now).total_seconds()
+    return LockedError(f"locked after too many wrong ones; try again in {wait_s:.0f} seconds", retry_after_s=wait_s)
+
+
+async def _spend(work: UnitOfWork, opened: Opened) -> None:
+    if not await work.spend(opened.key.id, opened.digest, until=opened.until):
+        raise ReplayedError("this ciphertext has been used; encrypt the secret anew")

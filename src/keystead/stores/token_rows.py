@@ -1,0 +1,47 @@
+"""API tokens as rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import and_, func, literal, select, update
+
+from keystead.ports import TokenRecord
+from keystead.stores.records import as_record
+from keystead.stores.tables import api_tokens
+from keystead.stores.transaction import Statements
+
+_tokens: Final = api_tokens
+
+
+class TokenRows(Statements):
+    """API tokens; ``keystead.ports.TokenRows``."""
+
+    async def add_token(self, token: TokenRecord) -> None:
+        """Insert a token."""
+        await self._write(self._insert(_tokens).values(asdict(token)))
+
+    async def find_token(self, token_id: str) -> TokenRecord | None:
+        """Return a token by its id."""
+        row = await self._first(select(_tokens).where(_tokens.c.id == token_id))
+        return None if row is None else as_record(TokenRecord, _tokens, row)
+
+    async def tokens(self, *, tenant: str | None = None) -> list[TokenRecord]:
+        """Return the tokens of a tenant or of all, the newest first."""
+        query = select(_tokens).order_by(_tokens.c.created_at.desc(), _tokens.c.id)
+        rows = await self._all(query if tenant is None else query.where(_tokens.c.tenant == tenant))
+        return [as_record(TokenRecord, _tokens, row) for row in rows]
+
+    async def revoke_token(self, token_id: str, at: datetime) -> TokenRecord | None:
+        """Revoke a token unless it was, and return it as it is then; None when absent."""
+        change = update(_tokens).where(_tokens.c.id == token_id)
+        now = literal(at, _tokens.c.revoked_at.type)
+        change = change.values(revoked_at=func.coalesce(_tokens.c.revoked_at, now))
+        row = await self._write(change.returning(_tokens))
+        return None if row is None else as_record(TokenRecord, _tokens, row)
+
+    async def count_tokens(self, key_id: int) -> int:
+        """Return how many tokens that were not revoked have their code under a data key."""
+        return await self._number(_tokens, and_(_tokens.c.key_id == key_id, _tokens.c.revoked_at.is_(None)))

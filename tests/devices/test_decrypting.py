@@ -1,0 +1,170 @@
+"""What clients send is opened for its owner, and everything that is wrong with it is the same to them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from keystead.devices.decrypting import JUNK, Encrypted
+from keystead.devices.junk import AT_ONCE
+from keystead.devices.pairs import Algorithm, Purpose
+from keystead.devices.payloads import Operation
+from keystead.devices.surroundings import DevicePolicy
+from keystead.errors import (
+    DecryptionError,
+    InvalidInputError,
+    KeyExpiredError,
+    KeyNotFoundError,
+    RateLimitedError,
+    ReplayedError,
+    StorageOperationError,
+)
+from keystead.ports import ClientKeyRecord, PairKind, SecretKind
+from tests.devices.room import ADA, BOB, DAY, devices, encrypted, later
+from tests.fakes.clock import FakeClock
+from tests.fakes.world import World
+
+VERIFY = Operation.VERIFY_PASSCODE
+
+
+def payload(key: ClientKeyRecord, clock: FakeClock, operation: Operation = VERIFY, **changes: object) -> str:
+    members = {"v": 2, "op": operation.value, "aud": key.id, "nonce": "n" * 16, "secret": "correct horse"}
+    return json.dumps({**members, "ts": int(clock.now().timestamp() * 1000), **changes})
+
+
+@pytest.mark.parametrize("algorithm", [None, Algorithm.RSA_OAEP_SHA1, Algorithm.RSA_OAEP_SHA256])
+async def test_rsa_opens_by_the_algorithm_that_is_declared(world: World, algorithm: Algorithm | None) -> None:
+    async with world.open() as km:
+        room = await devices(km, DevicePolicy())
+        key = await room.keys.generate(ADA, "phone")
+        sent = encrypted(key, "naïve 🔑", algorithm=algorithm)
+        assert (await room.decrypting.open(ADA, sent, VERIFY)).secret == "naïve 🔑"
+        other = Algorithm.RSA_OAEP_SHA256 if algorithm is not Algorithm.RSA_OAEP_SHA256 else Algorithm.RSA_OAEP_SHA1
+        with pytest.raises(DecryptionError, match=r"^Failed to decrypt data$"):
+            await room.decrypting.open(ADA, replace(sent, algorithm=other), VERIFY)
+
+
+async def test_hpke_opens_for_the_purpose_that_it_was_encrypted_for(world: World) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        key = await room.keys.generate(ADA, "phone")
+        sent = encrypted(key, "secret", Purpose.PASSCODE)
+        opened = await room.decrypting.open(ADA, sent, VERIFY)
+        assert (opened.secret, opened.key.id) == ("secret", key.id)
+        for operation in (Operation.VERIFY_PIN, Operation.DECRYPT):
+            with pytest.raises(DecryptionError):
+                await room.decrypting.open(ADA, sent, operation)
+        assert await room.decrypting.decrypt_data(ADA, encrypted(key, "secret", Purpose.DATA)) == "secret"
+
+
+async def test_what_is_wrong_is_told_apart_here_and_each_is_junk(world: World, clock: FakeClock) -> None:
+    async with world.open() as km:
+        room = await devices(km, DevicePolicy())
+        key = await room.keys.generate(ADA, "phone")
+        sent = encrypted(key, "secret")
+        wrong: list[tuple[Encrypted, type[Exception], str]] = [
+            (replace(sent, key_id="key_other"), KeyNotFoundError, "Encryption key not found"),
+            (replace(sent, key_id="ä"), InvalidInputError, "a key id is"),
+            (replace(sent, text="!"), DecryptionError, "Failed to decrypt data"),
+            (replace(sent, text=base64.b64encode(bytes(256)).decode()), DecryptionError, "Failed to decrypt data"),
+            (replace(sent, text="A" * 2736), InvalidInputError, "Encrypted data size exceeds limit"),
+            (replace(sent, payload_version=3), InvalidInputError, "payloadVersion is 1 or 2"),
+            (replace(sent, payload_version=2), DecryptionError, "Failed to decrypt data"),
+            (encrypted(key, b"\xff"), DecryptionError, "Failed to decrypt data"),
+        ]
+        for given, kind, message in wrong:
+            with pytest.raises(kind, match=message) as caught:
+                await room.decrypting.open(ADA, given, VERIFY)
+            assert isinstance(caught.value, JUNK)
+        with pytest.raises(KeyNotFoundError, match="Encryption key not found"):
+            await room.decrypting.open(BOB, sent, VERIFY)
+        await later(km, clock, 30 * DAY + timedelta(minutes=5))
+        with pytest.raises(KeyExpiredError):
+            await room.decrypting.open(ADA, sent, VERIFY)
+
+
+async def test_a_bound_payload_is_for_one_operation_key_and_time(world: World, clock: FakeClock) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        key, other = await room.keys.generate(ADA, "phone"), await room.keys.generate(ADA, "tablet")
+
+        async def opens(key: ClientKeyRecord, text: str, operation: Operation = VERIFY) -> bool:
+            try:
+                opened = await room.decrypting.open(ADA, encrypted(key, text, payload_version=2), operation)
+            except DecryptionError:
+                return False
+            assert opened.until == clock.now() + timedelta(seconds=240)
+            return opened.secret == "correct horse"
+
+        whole = payload(key, clock)
+        assert await opens(key, whole)
+        assert not await opens(key, whole, Operation.SET_PASSCODE)
+        assert not await opens(other, whole)
+        await later(km, clock, timedelta(seconds=120))
+        assert await opens(key, whole)
+        await later(km, clock, timedelta(milliseconds=1))
+        assert not await opens(key, whole)
+
+
+async def test_what_succeeded_is_not_opened_again_but_data_is(world: World) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        key = await room.keys.generate(ADA, "phone")
+        sent, data = encrypted(key, "1357"), encrypted(key, "data", Purpose.DATA)
+        # What was opened and not used may come again: it is no success yet.
+        assert [(await room.decrypting.open(ADA, sent, VERIFY)).secret for _ in range(2)] == ["1357"] * 2
+        await room.secrets.set(ADA, SecretKind.PASSCODE, sent)
+        with pytest.raises(ReplayedError):
+            await room.decrypting.open(ADA, sent, VERIFY)
+        # In another alphabet, with white space, it is the same.
+        with pytest.raises(ReplayedError):
+            text = sent.text.replace("+", "-").replace("/", "_").rstrip("=")
+            await room.decrypting.open(ADA, replace(sent, text=f" {text}\n"), VERIFY)
+        assert [await room.decrypting.decrypt_data(ADA, data) for _ in range(3)] == ["data"] * 3
+
+
+async def test_who_sends_too_much_junk_is_refused_for_a_while_and_others_are_not(
+    world: World, clock: FakeClock
+) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        mine, of_bob = await room.keys.generate(ADA, "phone"), await room.keys.generate(BOB, "laptop")
+        junk = encrypted(mine, b"\xff")
+        for _ in range(AT_ONCE):
+            with pytest.raises(DecryptionError):
+                await room.decrypting.open(ADA, junk, VERIFY)
+        with pytest.raises(RateLimitedError, match="does not decrypt"):
+            await room.decrypting.open(ADA, encrypted(mine, "right"), VERIFY)
+        assert (await room.decrypting.open(BOB, encrypted(of_bob, "right"), VERIFY)).secret == "right"
+        await later(km, clock, timedelta(seconds=3))
+        assert (await room.decrypting.open(ADA, encrypted(mine, "right"), VERIFY)).secret == "right"
+
+
+async def test_each_decryption_is_counted_once_whoever_writes_it_and_whatever_fails(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.open() as km, world.open() as other:
+        nodes = [await devices(km), await devices(other)]
+        key = await nodes[0].keys.generate(ADA, "phone", kind=PairKind.X25519)
+        for number in range(10):
+            await nodes[number % 2].decrypting.open(ADA, encrypted(key, "secret"), VERIFY)
+        with pytest.raises(DecryptionError):
+            await nodes[0].decrypting.open(ADA, replace(encrypted(key, "secret"), text="AAAA"), VERIFY)
+        with monkeypatch.context() as patched:
+
+            def away() -> None:
+                raise StorageOperationError("the database is away")
+
+            patched.setattr(nodes[0].uses._s.store, "transaction", away)
+            with pytest.raises(StorageOperationError):
+                await nodes[0].uses.flush()
+        for room in nodes * 2:
+            await room.uses.flush()
+        async with world.store.reading() as work:
+            found = await work.find_client_key(key.id)
+        assert found is not None
+        assert (found.usage_count, found.last_used) == (10, clock.now())
