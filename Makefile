@@ -7,11 +7,12 @@ SERVICES := .venv-services/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak docs clean
+.PHONY: help demo serve test check bench soak docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    the main job on the embedded default: encrypt, rotate, crash, decrypt"
+	@echo "make serve   the key service for development, on the embedded default in .serve/"
 	@echo "make test    every test, with the coverage gates"
 	@echo "make check   format, lint, types, import contracts, file length, documentation"
 	@echo "make bench   benchmarks against other libraries, in an environment of their own"
@@ -21,6 +22,10 @@ help:
 
 demo: $(VENV)/.installed-demo
 	@$(BIN)/keystead demo
+
+serve: $(VENV)/.installed-serve
+	@mkdir -p .serve
+	@cd .serve && { [ -f keystead.yaml ] || ../$(BIN)/keystead init; } && ../$(BIN)/keystead serve --dev
 
 test: $(VENV)/.installed-test $(SERVICES)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-report=json $(PYTEST_ARGS)
@@ -50,6 +55,10 @@ clean:
 # Each stamp says that an environment holds what its target needs, as pyproject.toml lists it.
 $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.installed-serve: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[server]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python

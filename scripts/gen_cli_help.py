@@ -76,10 +76,10 @@ def help_of(app: typer.Typer, words: list[str]) -> str:
 def settings_table() -> str:
     """Return the rows of the settings, from their definitions."""
     from keystead.config.durations import duration_text
-    from keystead.config.settings import AuditSettings, RotationSettings, Section, Settings, keys_of
-    from keystead.config.sources import variables
+    from keystead.config.settings import Section, Settings, keys_of
+    from keystead.config.sources import SECTIONS, variables
 
-    sections: dict[str, type[Section]] = {"": Settings, "rotation": RotationSettings, "audit": AuditSettings}
+    sections: dict[str, type[Section]] = {"": Settings, **SECTIONS}
     rows = []
     for variable, (*outer, key) in sorted(variables().items(), key=lambda item: item[1]):
         section = sections[".".join(outer)]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystead.devices.ciphertexts import decode_ciphertext
-from keystead.errors import DecryptionError, InvalidInputError
+from keystead.errors import DecryptionError
 from tests.crypto.vectors import load
 
 TEXTS = load("client-keys-v1.json")["texts"]
@@ -46,5 +46,5 @@ def test_the_limit_is_on_decoded_bytes(limit: int) -> None:
     assert len(decode_ciphertext(most, limit)) == limit
     assert len(decode_ciphertext("\n".join(most), limit)) == limit
     for text in (base64.b64encode(bytes(limit + 1)).decode(), most + "A" * 4, most + " " * 3 * len(most), "A" * 10**6):
-        with pytest.raises(InvalidInputError, match=r"^Encrypted data size exceeds limit$"):
+        with pytest.raises(DecryptionError, match=r"^Encrypted data size exceeds limit$"):
             decode_ciphertext(text, limit)

@@ -20,6 +20,7 @@ MODULES: Final = (
     "keystead.cli.log",
     "keystead.cli.audit",
     "keystead.cli.token",
+    "keystead.cli.serve",
     "keystead.cli.store",
     "keystead.cli.migrate",
     "keystead.cli.status",

@@ -69,6 +69,47 @@ class AuditSettings(Section):
     unwraps: bool = Field(default=True, description="whether keys that are unwrapped are recorded")
 
 
+class ServerSettings(Section):
+    """Where the key service listens."""
+
+    host: str = Field(default="127.0.0.1", description="address that the service listens on")
+    port: int = Field(default=3000, ge=0, le=65_535, description="and its port; 0 for any that is free")
+    max_body: int = Field(default=65_536, ge=1_024, description="bytes of a request that are read")
+
+
+class ClientKeySettings(Section):
+    """Key pairs of devices, and what is encrypted to them."""
+
+    lifetime: Duration = Field(default=timedelta(days=30), description="from a pair's making to its expiry")
+    decrypt_grace: Duration = Field(default=timedelta(minutes=5), description="how long it decrypts after that")
+    retention: Duration = Field(default=timedelta(days=90), description="how long after it its id is known")
+    max_size: int = Field(default=2048, ge=256, le=65_536, description="bytes of a ciphertext, decoded")
+    ready: int = Field(default=20, ge=0, le=10_000, description="pairs that are kept ready for devices")
+
+    @field_validator("lifetime")
+    @classmethod
+    def _days(cls, value: timedelta) -> timedelta:
+        if not timedelta(days=1) <= value <= timedelta(days=3650):
+            raise ValueError("it should be 1 to 3650 days")
+        return value
+
+    @field_validator("retention")
+    @classmethod
+    def _more_days(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= timedelta(days=3650):
+            raise ValueError("it should be more than nothing, and up to 3650 days")
+        return value
+
+
+class KeygenSettings(Section):
+    """How many key pairs are made."""
+
+    max_per_device: int = Field(default=5, gt=0, description="new pairs of a device in a window, which slides")
+    max_per_user: int = Field(default=50, gt=0, description="and of all devices of a user")
+    window_s: int = Field(default=86_400, gt=0, description="that window, in seconds")
+    max_per_minute: int = Field(default=600, gt=0, description="new pairs of anybody in a minute")
+
+
 class RootKeySettings(Section):
     """The Go KMS's ``kms:`` section: the KEK comes from a seed and a salt, by PBKDF2."""
 
@@ -123,6 +164,9 @@ class Settings(Section):
     state_dir: str | None = Field(default=None, description="folder that remembers how far the store had come")
     rotation: RotationSettings = RotationSettings()
     audit: AuditSettings = AuditSettings()
+    server: ServerSettings = ServerSettings()
+    client_keys: ClientKeySettings = ClientKeySettings()
+    keygen: KeygenSettings = KeygenSettings()
     initialization_timeout: Duration = Field(
         default=timedelta(seconds=10), description="for the store and the KMS together, at start"
     )

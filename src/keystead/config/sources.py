@@ -24,11 +24,14 @@ try:
 
     from keystead.config.settings import (
         AuditSettings,
+        ClientKeySettings,
         KekSetSettings,
+        KeygenSettings,
         MultiSettings,
         RootKeySettings,
         RotationSettings,
         Section,
+        ServerSettings,
         Settings,
         keys_of,
     )
@@ -41,7 +44,13 @@ except ImportError as missing:
 CONFIG_FILE: Final = "keystead.yaml"
 CONFIG_VARIABLE: Final = "KEYSTEAD_CONFIG"
 _PREFIX: Final = "KEYSTEAD_"
-_SECTIONS: Final[Mapping[str, type[Section]]] = {"rotation": RotationSettings, "audit": AuditSettings}
+SECTIONS: Final[Mapping[str, type[Section]]] = {
+    "rotation": RotationSettings,
+    "audit": AuditSettings,
+    "server": ServerSettings,
+    "client_keys": ClientKeySettings,
+    "keygen": KeygenSettings,
+}
 _PAIRED: Final[Mapping[tuple[str, ...], str]] = {
     ("provider_aliases",): "old=new,older=new",
     ("providers",): "name=uri,other=uri",
@@ -76,9 +85,9 @@ class LoadedSettings:
 
 def variables() -> dict[str, tuple[str, ...]]:
     """Return every environment variable that is a setting, and the key it sets."""
-    keys = [key for key in keys_of(Settings) if key not in _SECTIONS]
+    keys = [key for key in keys_of(Settings) if key not in SECTIONS]
     names: dict[str, tuple[str, ...]] = {_PREFIX + key.upper(): (key,) for key in keys}
-    for name, section in _SECTIONS.items():
+    for name, section in SECTIONS.items():
         names |= {f"{_PREFIX}{name.upper()}_{key.upper()}": (name, key) for key in keys_of(section)}
     return names
 
@@ -95,14 +104,16 @@ def load(
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
     is_file_only: bool = False,
+    beneath: Mapping[str, tuple[Any, str]] | None = None,
 ) -> LoadedSettings:
     """Put the settings together.
 
     Args:
         path: the settings file; otherwise ``KEYSTEAD_CONFIG``, otherwise ``keystead.yaml`` where there is one.
-        flags: values given on a command line, by key; None is not given.
+        flags: values given on a command line, by dotted key; None is not given.
         environ: read instead of the process's environment.
         is_file_only: of the environment take ``KEYSTEAD_ENV`` and what the file refers to, nothing else.
+        beneath: values for what is set nowhere else, by dotted key, each with its origin.
 
     Raises:
         ConfigurationError: an unknown key (the message names near ones), or a value that cannot be; no value is shown.
@@ -120,9 +131,13 @@ def load(
     ignored = _read_environment(settings_in, data, origins)
     for key, value in (flags or {}).items():
         if value is not None:
-            _put(data, (key,), value)
+            _put(data, tuple(key.split(".")), value)
             _forget(origins, key)
-            origins[key] = f"flag --{key.replace('_', '-')}"
+            origins[key] = f"flag --{key.rpartition('.')[2].replace('_', '-')}"
+    for key, (value, origin) in (beneath or {}).items():
+        if key not in origins:
+            _put(data, tuple(key.split(".")), value)
+            origins[key] = origin
     if isinstance(data.get("kms"), Mapping):
         data["kms"] = _validated(_kms_section(data["kms"]), data["kms"], "kms", origins)
     if isinstance(data.get("providers"), Mapping):
@@ -183,7 +198,7 @@ def _forget(origins: dict[str, str], key: str) -> None:
 def _refuse_unknown(data: Mapping[str, Any], where: str) -> None:
     sections: list[tuple[str, Any, type[Section]]] = [
         ("", data, Settings),
-        *((f"{name}.", data.get(name), section) for name, section in _SECTIONS.items()),
+        *((f"{name}.", data.get(name), section) for name, section in SECTIONS.items()),
         ("kms.", data.get("kms"), _kms_section(data.get("kms"))),
     ]
     providers = data.get("providers")

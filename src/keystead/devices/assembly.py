@@ -10,7 +10,7 @@ from keystead.devices.client_keys import ClientKeys
 from keystead.devices.decrypting import Decrypting
 from keystead.devices.owners import Owners
 from keystead.devices.secrets import SecretRules, Secrets
-from keystead.devices.surroundings import Surroundings
+from keystead.devices.surroundings import DevicePolicy, Surroundings
 from keystead.devices.upkeep import Upkeep
 from keystead.devices.uses import UseCounts
 
@@ -19,6 +19,7 @@ from keystead.devices.uses import UseCounts
 class Devices:
     """Everything that can be asked of devices and of what was encrypted by them."""
 
+    policy: DevicePolicy
     keys: ClientKeys
     decrypting: Decrypting
     secrets: Secrets
@@ -39,4 +40,5 @@ class Devices:
         keys, uses = ClientKeys(surroundings), UseCounts(surroundings)
         decrypting = Decrypting(surroundings, keys, uses, max_size=max_size)
         secrets = Secrets(surroundings, decrypting, pepper, rules)
-        return cls(keys, decrypting, secrets, Owners(surroundings), Upkeep(surroundings), uses)
+        upkeep = Upkeep(surroundings)
+        return cls(surroundings.policy, keys, decrypting, secrets, Owners(surroundings), upkeep, uses)

@@ -7,7 +7,7 @@ from typing import Final
 
 from keystead.devices.pairs import FAILED
 from keystead.devices.unpadded import from_unpadded
-from keystead.errors import DecryptionError, InvalidInputError
+from keystead.errors import DecryptionError
 
 MAX_SIZE: Final = 2048
 """Decoded bytes, unless it is configured."""
@@ -23,12 +23,12 @@ def decode_ciphertext(text: str, max_size: int = MAX_SIZE) -> bytes:
     """Return the bytes of a ciphertext.
 
     Raises:
-        InvalidInputError: it is longer than ``max_size`` bytes, before anything of it is decoded.
-        DecryptionError: it is no base64, or has spare bits that are not zero.
+        DecryptionError: it is longer than ``max_size`` bytes, before anything of it is decoded; it is no base64, or has
+            spare bits that are not zero.
     """
     # What is twice as long as its longest form is not looked at, however much of it is white space.
     if len(text) > 2 * _text_size(max_size) or len(bare := text.translate(_WHITE)) > _text_size(max_size):
-        raise InvalidInputError(OVERSIZE)
+        raise DecryptionError(OVERSIZE)
     found = _STANDARD.fullmatch(bare) or _URL_SAFE.fullmatch(bare)
     if found is None or (found[2] and len(bare) % 4):
         raise DecryptionError(FAILED)
@@ -37,7 +37,7 @@ def decode_ciphertext(text: str, max_size: int = MAX_SIZE) -> bytes:
     except ValueError:
         raise DecryptionError(FAILED) from None
     if len(raw) > max_size:
-        raise InvalidInputError(OVERSIZE)
+        raise DecryptionError(OVERSIZE)
     return raw
 
 

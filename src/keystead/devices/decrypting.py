@@ -29,7 +29,7 @@ from keystead.model import Principal, SecretBytes
 from keystead.ports import ClientKeyRecord, PairKind
 from keystead.runtime.off_loop import in_thread
 
-JUNK: Final = (DecryptionError, InvalidInputError, KeyExpiredError, KeyNotFoundError, ReplayedError)
+JUNK: Final = (DecryptionError, KeyExpiredError, KeyNotFoundError, ReplayedError)
 """What is wrong with a ciphertext that cannot be opened; clients are not told which."""
 
 _PURPOSES: Final = {
@@ -91,7 +91,7 @@ class Decrypting:
 
         Raises:
             RateLimitedError: this user has sent too much that did not decrypt.
-            InvalidInputError: it is too long, or its key id is none.
+            InvalidInputError: its key id or payload version cannot be one.
             KeyNotFoundError, KeyExpiredError: as ``ClientKeys.find``.
             ReplayedError: it has succeeded before.
             DecryptionError: everything else that is wrong with it.

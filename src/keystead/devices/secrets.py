@@ -104,6 +104,10 @@ class Secrets:
         self.evaluated = 0
         """How many guesses were really compared with a hash, in this process."""
 
+    def check(self) -> None:
+        """Raise what stands in the way of secrets: no pepper, or a KMS that is away for too long."""
+        self._pepper.copy_active()
+
     async def set(
         self,
         who: Principal,

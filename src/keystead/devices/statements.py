@@ -8,9 +8,18 @@ from keystead.devices.framing import framed
 from keystead.devices.pairs import Algorithm
 
 
-def key_statement(key_id: str, device_id: str, public: bytes, expires_at: datetime, algorithm: Algorithm) -> bytes:
+def key_statement(
+    key_id: str, device_id: str, public: bytes, expires_at: datetime | None, algorithm: Algorithm
+) -> bytes:
     """Return the bytes that are signed; ``public`` is a SubjectPublicKeyInfo."""
-    return framed("keystead client key signature v1", key_id, device_id, public, instant(expires_at), algorithm)
+    return framed(
+        "keystead client key signature v1",
+        key_id,
+        device_id,
+        public,
+        "" if expires_at is None else instant(expires_at),
+        algorithm,
+    )
 
 
 def instant(moment: datetime) -> str:

@@ -1,0 +1,1 @@
+"""The key service over HTTP. Does no SQL and no cryptography."""

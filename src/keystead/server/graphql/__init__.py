@@ -1,0 +1,1 @@
+"""The GraphQL door: mission of documented clients, bounded before anything is looked at."""

@@ -1,0 +1,122 @@
+"""POST /graphql: what comes in, what is executed, and what is answered."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Final
+
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse
+from graphql import GraphQLError
+from strawberry.types.graphql import OperationType
+
+from keystead.errors import InvalidInputError, KMSError, UnauthenticatedError
+from keystead.server.body import BodyTooLargeError, read_body
+from keystead.server.errors import Answer, answer_of
+from keystead.server.graphql.context import Request
+from keystead.server.graphql.documents import Documents
+from keystead.server.graphql.schema import new_schema
+from keystead.server.service import Service
+
+log = logging.getLogger("keystead.server")
+
+_ALLOWED: Final = {OperationType.QUERY, OperationType.MUTATION}
+_MEMBERS: Final = frozenset({"query", "variables", "operationName", "extensions"})
+
+
+class GraphQLDoor:
+    """Answers GraphQL requests over a service."""
+
+    def __init__(self, *, is_development: bool) -> None:
+        self._schema = new_schema(is_development=is_development)
+        self._documents = Documents(self._schema._schema, shows_itself=is_development)
+
+    @property
+    def sdl(self) -> str:
+        """The schema as text."""
+        return self._schema.as_str()
+
+    async def answer(self, http: HttpRequest, service: Service) -> JSONResponse:
+        """Return the answer to a request: 200, also to what fails; 400 and 413 to what cannot be read."""
+        try:
+            text, variables, name = _read(await read_body(http, service.settings.server.max_body))
+        except BodyTooLargeError as exc:
+            return _refused(413, str(exc))
+        except InvalidInputError as exc:
+            return _refused(400, str(exc))
+        try:
+            caller = await service.caller(http.headers.get("authorization"), http.headers.get("x-keystead-user"))
+        except KMSError as exc:
+            answer = answer_of(exc)
+            headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, UnauthenticatedError) else None
+            return JSONResponse({"data": None, "errors": [_error(answer)]}, headers=headers)
+        prepared = self._documents.prepare(text)
+        if prepared.errors:
+            return JSONResponse({"errors": [_invalid(error) for error in prepared.errors]})
+        if not prepared.has_one(name):
+            return _refused(400, "the document has no operation of this name, or several and none is named")
+        request = Request(service, caller, prepared)
+        result = await self._schema.execute(
+            text,
+            variable_values=variables,
+            context_value=request,
+            operation_name=name,
+            allowed_operation_types=_ALLOWED,
+        )
+        answered: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            answered["errors"] = [_failed(error) for error in result.errors]
+        if request.told:
+            answered["extensions"] = {"keystead": request.told}
+        return JSONResponse(answered)
+
+
+def _read(body: bytes) -> tuple[str, dict[str, Any] | None, str | None]:
+    """Return document, variables and the operation's name.
+
+    Raises:
+        InvalidInputError: the body is not one request.
+    """
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidInputError("the body is no JSON") from None
+    if isinstance(given, list):
+        raise InvalidInputError("one request at a time: batches are not taken")
+    if not isinstance(given, dict) or not isinstance(given.get("query"), str):
+        raise InvalidInputError('the body is an object with "query", a text')
+    variables, name = given.get("variables"), given.get("operationName")
+    if not isinstance(variables, dict | None) or not isinstance(name, str | None):
+        raise InvalidInputError('"variables" is an object and "operationName" a text')
+    return given["query"], variables, name
+
+
+def _refused(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"errors": [_error(Answer("BAD_USER_INPUT", status, message))]}, status_code=status)
+
+
+def _invalid(error: GraphQLError) -> dict[str, Any]:
+    """Return what is wrong with a document, without what could be right instead."""
+    answered = error.formatted
+    message = error.message.partition(" Did you mean")[0]
+    return {**answered, "message": message, "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"}}
+
+
+def _failed(error: GraphQLError) -> dict[str, Any]:
+    original = error.original_error
+    if original is None or isinstance(original, GraphQLError):
+        # A value that a variable cannot have.
+        return {**_invalid(error), "extensions": {"code": "BAD_USER_INPUT"}}
+    answer = answer_of(original)
+    if answer.status >= 500:
+        log.error("an operation failed", exc_info=original, extra={"path": error.path})
+    places = {key: value for key, value in error.formatted.items() if key in ("locations", "path")}
+    return {**_error(answer), **places}
+
+
+def _error(answer: Answer) -> dict[str, Any]:
+    extensions: dict[str, Any] = {"code": answer.code}
+    if answer.retry_after_s is not None:
+        extensions["retryAfter"] = answer.retry_after_s
+    return {"message": answer.message, "extensions": extensions}

@@ -1,0 +1,108 @@
+"""What the routes of the service work with, opened with the application and closed with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from keystead.access.callers import EVERY_SCOPE, Caller
+from keystead.access.tokens import Tokens
+from keystead.config.settings import Settings
+from keystead.devices.assembly import Devices
+from keystead.devices.identity import Identity
+from keystead.devices.policy import SecretPolicy
+from keystead.devices.secrets import SecretRules
+from keystead.devices.surroundings import DevicePolicy
+from keystead.errors import KMSError, UnauthenticatedError
+from keystead.manager.access import tokens
+from keystead.manager.devices import devices, identity
+from keystead.manager.manager import KeyManager
+from keystead.model import Principal
+from keystead.ports import UnitOfWork
+
+log = logging.getLogger("keystead.server")
+
+FLUSH_S: Final = 5.0
+"""How long uses of keys stay in the process alone."""
+DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development")
+"""Who everybody is under ``--dev``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An open service."""
+
+    settings: Settings
+    is_development: bool
+    manager: KeyManager
+    devices: Devices
+    identity: Identity
+    tokens: Tokens
+
+    async def caller(self, authorization: str | None, user: str | None) -> Caller:
+        """Return who calls, by the headers ``Authorization`` and ``X-Keystead-User``.
+
+        Raises:
+            UnauthenticatedError: nobody shows a token, or not a good one.
+            ForbiddenError: another user is named, and the token may not act for others.
+        """
+        if authorization is None and self.is_development:
+            return DEVELOPMENT
+        kind, _, text = (authorization or "").partition(" ")
+        if kind.lower() != "bearer":
+            raise UnauthenticatedError
+        caller = await self.tokens.authenticate(text.strip())
+        return caller if user is None else caller.acting_as(user)
+
+    def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a reading transaction of the store."""
+        return self.manager.require_session().surroundings.store.reading()
+
+    async def check(self) -> None:
+        """Raise what stands in the way of serving: the database, or the KMS for longer than keys are used without."""
+        async with self.reading() as work:
+            await work.state()
+        self.devices.secrets.check()
+
+    async def _keep(self) -> None:
+        """Keep pairs ready, and write what is counted, until the task is cancelled."""
+        while True:
+            with contextlib.suppress(KMSError):
+                await self.devices.uses.flush()
+            try:
+                await self.devices.upkeep.fill(self.devices.policy.kind, self.settings.client_keys.ready)
+            except KMSError as exc:
+                log.warning("no key pairs were made ready: %s", exc.code)
+            await asyncio.sleep(FLUSH_S)
+
+
+@asynccontextmanager
+async def opened(km: KeyManager, settings: Settings, *, is_development: bool) -> AsyncIterator[Service]:
+    """Open the service over a manager that is initialised; at the end everything that was counted is written."""
+    policy = DevicePolicy(
+        lifetime=settings.client_keys.lifetime,
+        decrypt_grace=settings.client_keys.decrypt_grace,
+        retention=settings.client_keys.retention,
+        max_new=settings.keygen.max_per_device,
+        window=timedelta(seconds=settings.keygen.window_s),
+        max_new_of_user=settings.keygen.max_per_user,
+        max_new_in_all=settings.keygen.max_per_minute,
+    )
+    rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development))
+    room = await devices(km, policy=policy, rules=rules, max_size=settings.client_keys.max_size)
+    service = Service(settings, is_development, km, room, await identity(km), await tokens(km))
+    keeping = asyncio.create_task(service._keep(), name="keystead-service")
+    try:
+        yield service
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+        with contextlib.suppress(KMSError):
+            await room.uses.flush()

@@ -1,0 +1,13 @@
+"""The application as each of several processes makes it for itself."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from keystead.config.service import load_service
+from keystead.server.app import create_app
+
+
+def new_app() -> FastAPI:
+    """Return the service by the settings of the environment."""
+    return create_app(load_service())

@@ -1,0 +1,90 @@
+"""``keystead serve``: a process of its own, from its first word to its end."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import PROGRAM, Cli, environment
+
+_GENERATE = 'mutation { generateClientEncryptionKey(input: { deviceId: "device-123" }) { keyId publicKey } }'
+
+
+@contextmanager
+def serving(folder: Path, *args: str, variables: dict[str, str] | None = None) -> Iterator[str]:
+    """Serve on any free port; give the URL, and see that an interrupt ends it."""
+    log = folder / "serve.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*PROGRAM, "serve", "--port", "0", *args],
+            cwd=folder,
+            env=environment() | {"KEYSTEAD_CLIENT_KEYS_READY": "0"} | (variables or {}),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = None
+        until = time.monotonic() + 60
+        while url is None:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+            if found := re.search(r"running on (http://[0-9.:]+)", log.read_text()):
+                url = found[1]
+        yield url
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, -signal.SIGTERM), log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask(url: str, query: str, **headers: str) -> Any:
+    given = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(f"{url}/graphql", json.dumps({"query": query}).encode(), given)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+def test_printed_calls_work_as_they_are_in_development(folder: Path) -> None:
+    with serving(folder, "--dev") as url:
+        first = ask(url, _GENERATE)["data"]["generateClientEncryptionKey"]
+        with urllib.request.urlopen(f"{url}/readyz", timeout=30) as response:
+            assert json.load(response) == {"status": "ok"}
+    assert "Never serve people so" in (folder / "serve.log").read_text()
+    with serving(folder, "--dev") as url:
+        assert ask(url, _GENERATE)["data"]["generateClientEncryptionKey"] == first
+
+
+def test_a_token_made_on_the_store_opens_the_service(folder: Path, cli: Cli) -> None:
+    token = cli.ok("token", "create", "ada", "--scope", "devices:use").stdout.strip()
+    with serving(folder) as url:
+        (error,) = ask(url, _GENERATE)["errors"]
+        assert error["extensions"]["code"] == "UNAUTHENTICATED"
+        assert "data" in ask(url, _GENERATE, Authorization=f"Bearer {token}")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--dev", "--host", "0.0.0.0"), "this machine alone"),
+        (("--dev", "--workers", "2"), "one process"),
+        (("--port", "70000"), "--port"),
+    ],
+)
+def test_what_must_not_be_is_refused_before_anything_is_opened(
+    folder: Path, cli: Cli, args: tuple[str, ...], told: str
+) -> None:
+    result = cli.run("serve", *args)
+    assert result.exit_code == 2
+    assert told in result.stderr

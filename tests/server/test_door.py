@@ -1,0 +1,99 @@
+"""What comes in by POST /graphql is one request of a bounded size, and answers give away nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.server.clients import GENERATE, SET_PASSCODE, VERIFY_PASSCODE, Client, Node, sealed
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "no JSON"),
+        (b"query { __typename }", "no JSON"),
+        (b"[" * 50_000, "no JSON"),
+        ([{"query": "{ __typename }"}], "batches are not taken"),
+        ({}, '"query", a text'),
+        ({"query": 5}, '"query", a text'),
+        ("text", '"query", a text'),
+        ({"query": "{ __typename }", "variables": []}, '"variables" is an object'),
+        ({"query": "{ __typename }", "operationName": 5}, '"operationName" a text'),
+    ],
+    ids=["empty", "no JSON", "deep", "batch", "nothing", "number", "text", "list", "no name"],
+)
+async def test_what_is_not_one_request_is_refused(ada: Client, body: Any, told: str) -> None:
+    response = await ada.post(body)
+    assert response.status_code == 400
+    (error,) = response.json()["errors"]
+    assert told in error["message"]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
+
+
+async def test_of_several_operations_one_is_named(ada: Client) -> None:
+    both = "query A { a: __typename } query B { b: __typename }"
+    for name in (None, "C", ""):
+        response = await ada.post({"query": both, "operationName": name})
+        assert response.status_code == 400
+        assert "several and none is named" in response.json()["errors"][0]["message"]
+    response = await ada.post({"query": both, "operationName": "B"})
+    assert response.json() == {"data": {"b": "Query"}}
+
+
+async def test_a_body_is_read_up_to_its_limit(ada: Client) -> None:
+    query = {"query": "{ __typename }"}
+    padded = json.dumps(query).encode() + b" " * 65_536
+    assert (await ada.post(padded[:65_536])).status_code == 200
+    response = await ada.post(padded[:65_537])
+    assert (response.status_code, response.json()["errors"][0]["message"]) == (413, "a request has up to 65536 bytes")
+
+
+async def test_nothing_is_asked_by_get(ada: Client) -> None:
+    assert (await ada.get("/graphql?query={__typename}")).status_code == 405
+
+
+async def test_a_document_that_is_wrong_is_answered_without_what_would_be_right(ada: Client) -> None:
+    answer = await ada.ask("{ listClientEncryptionKey { keyId } }")
+    (error,) = answer["errors"]
+    assert error["message"] == "Cannot query field 'listClientEncryptionKey' on type 'Query'."
+    assert error["extensions"] == {"code": "GRAPHQL_VALIDATION_FAILED"}
+    wrong = await ada.ask(GENERATE, {"input": {"deviceId": "a", "appVersio": "1"}})
+    (error,) = wrong["errors"]
+    assert "Did you mean" not in error["message"]
+    assert error["extensions"] == {"code": "BAD_USER_INPUT"}
+
+
+async def test_ids_that_cannot_be_are_refused_with_what_they_may_be(ada: Client) -> None:
+    for device in ("", "a\u0000", "x" * 129, "\u202e"):
+        error = await ada.fails(GENERATE, {"deviceId": device})
+        assert error["code"] == "BAD_USER_INPUT"
+        assert "1 to 128 printable characters" in error["message"]
+
+
+async def test_every_failure_to_decrypt_is_the_same_answer_to_the_byte(node: Node, ada: Client) -> None:
+    key, bob = await ada.key(), await node.client("bob")
+    of_bob = await bob.key("laptop")
+    right = sealed(key, "123456")
+    wrong = [
+        {"encryptedPasscode": right, "keyId": "key_other"},
+        {"encryptedPasscode": sealed(of_bob, "123456"), "keyId": of_bob["keyId"]},
+        {"encryptedPasscode": sealed(of_bob, "123456"), "keyId": key["keyId"]},
+        {"encryptedPasscode": "A" * 2736, "keyId": key["keyId"]},
+        {"encryptedPasscode": "!", "keyId": key["keyId"]},
+        {"encryptedPasscode": right, "keyId": key["keyId"], "algorithm": "RSA_OAEP_SHA256"},
+        {"encryptedPasscode": right, "keyId": key["keyId"], "payloadVersion": 2},
+    ]
+    for query in (SET_PASSCODE, VERIFY_PASSCODE):
+        answers = {(await ada.post({"query": query, "variables": {"input": each}})).content for each in wrong}
+        assert len(answers) == 1
+
+
+async def test_pages_tell_where_things_are(node: Node) -> None:
+    anonymous = await node.client()
+    assert "POST /graphql" in (await anonymous.get("/")).text
+    assert "type Mutation" in (await anonymous.get("/schema.graphql")).text
+    assert (await anonymous.get("/livez")).json() == {"status": "ok"}
+    assert (await anonymous.get("/readyz")).json() == {"status": "ok"}
