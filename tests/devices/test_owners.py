@@ -19,6 +19,7 @@ async def test_what_was_encrypted_to_a_device_does_not_open_once_it_is_revoked_o
     async with world.open() as km, world.open() as other:
         room, elsewhere = await devices(km), await devices(other)
         first = await room.keys.generate(ADA, "phone")
+        world.clock.advance(1)
         second = await room.keys.rotate(ADA, "phone")
         sent = encrypted(first, "secret")
         assert (await elsewhere.decrypting.open(ADA, sent, VERIFY)).secret == "secret"

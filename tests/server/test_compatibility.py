@@ -9,6 +9,7 @@ import pytest
 from keystead.access.callers import Scope
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import polled
+from tests.manager.test_background import until
 from tests.server.clients import (
     GENERATE,
     ROTATE,
@@ -188,3 +189,18 @@ async def test_documented_variables_set_the_documented_things(installation: Inst
         )
         expires_at = answer["data"]["generateClientEncryptionKey"]["expiresAt"]
         assert expires_at == (clock.now() + 2 * DAY).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def test_the_upkeep_of_a_node_erases_what_has_expired(node: Node, ada: Client, clock: FakeClock) -> None:
+    key = await ada.key()
+
+    async def is_erased() -> bool:
+        async with node.service.reading() as work:
+            kept = await work.find_client_key(key["keyId"])
+        return kept is not None and kept.wrapped_private_key is None
+
+    session = await node.service.manager.session()
+    await session.run_due()
+    clock.advance(30 * DAY + timedelta(minutes=5))
+    await session.run_due()
+    await until(is_erased)

@@ -64,7 +64,15 @@ class SessionOptions:
 
 
 class Session:
-    """See the module. ``default`` is the ring handed out before it was loaded; ``wake`` starts the background task."""
+    """See the module.
+
+    Args:
+        default: the ring that was handed out before it was loaded.
+        wake: starts the background task.
+
+    Attributes:
+        jobs: what is done from time to time; rooms above add theirs.
+    """
 
     def __init__(
         self,
@@ -88,7 +96,7 @@ class Session:
         self.auditing = Auditing(trail, self.live, surroundings, options.audit) if isinstance(trail, Trail) else None
         self._mark = AuditMark(self.live) if self.auditing is None else self.auditing.mark
         self._watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
-        self._jobs = JobRunner(surroundings.store, lambda: surroundings.node.value, surroundings.clock)
+        self.jobs = JobRunner(surroundings.store, lambda: surroundings.node.value, surroundings.clock)
         self._default = default
         self._index: Keyring | None = None
         self._task: asyncio.Task[None] | None = None
@@ -123,11 +131,9 @@ class Session:
             self._index = await self.live.load(INDEX_KEYRING, create=index)
         maintenance = self.lifecycle.maintenance
         interval = self._options.epoch_max_age_s
-        self._jobs.add(Job("keystead.rotate", interval, lambda lease: maintenance.rotate_due()))
-        self._jobs.add(Job("keystead.promote", interval, lambda lease: maintenance.promote_waiting()))
-        self._jobs.add(
-            Job("keystead.maintain", self._options.kek_recheck_s, lambda lease: maintenance.run()), wait=True
-        )
+        self.jobs.add(Job("keystead.rotate", interval, lambda lease: maintenance.rotate_due()))
+        self.jobs.add(Job("keystead.promote", interval, lambda lease: maintenance.promote_waiting()))
+        self.jobs.add(Job("keystead.maintain", self._options.kek_recheck_s, lambda lease: maintenance.run()), wait=True)
         await self.rotate_if_expired(self._default)
         if self._options.is_background:
             # First known as a node, then up to date: a rotation in between waits for this process.
@@ -179,7 +185,7 @@ class Session:
     async def run_due(self) -> list[JobReport]:
         """Poll the store, and run what is due: what the background task does, for callers who own the schedule."""
         await self.poll()
-        reports = await self._jobs.run_due()
+        reports = await self.jobs.run_due()
         if not self._options.is_background and self.auditing is not None:
             await self.auditing.step_alone()
         if self._s.clock.monotonic() - self._uses_at >= USES_EVERY_S:

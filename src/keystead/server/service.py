@@ -20,6 +20,7 @@ from keystead.devices.policy import SecretPolicy
 from keystead.devices.secrets import SecretRules
 from keystead.devices.surroundings import DevicePolicy
 from keystead.errors import KMSError, UnauthenticatedError
+from keystead.jobs.runner import Job
 from keystead.manager.access import tokens
 from keystead.manager.devices import devices, identity
 from keystead.manager.manager import KeyManager
@@ -30,6 +31,7 @@ log = logging.getLogger("keystead.server")
 
 FLUSH_S: Final = 5.0
 """How long uses of keys stay in the process alone."""
+UPKEEP_S: Final = 3600.0
 DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development")
 """Who everybody is under ``--dev``."""
 
@@ -97,6 +99,8 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development))
     room = await devices(km, policy=policy, rules=rules, max_size=settings.client_keys.max_size)
     service = Service(settings, is_development, km, room, await identity(km), await tokens(km))
+    # Due at once: what was to be done while no node ran is done now.
+    (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: room.upkeep.run()))
     keeping = asyncio.create_task(service._keep(), name="keystead-service")
     try:
         yield service
