@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from keystead import __version__
@@ -15,7 +16,7 @@ from keystead.config.sources import LoadedSettings
 from keystead.errors import KMSError
 from keystead.manager.manager import KeyManager
 from keystead.ports import Clock
-from keystead.server.development import DevelopmentGuard
+from keystead.server.development import ORIGINS, DevelopmentGuard
 from keystead.server.errors import answer_of
 from keystead.server.graphql.door import GraphQLDoor
 from keystead.server.service import Service, opened
@@ -56,6 +57,9 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
 
     app = FastAPI(title="Keystead", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     if is_development:
+        app.add_middleware(
+            CORSMiddleware, allow_origin_regex=ORIGINS, allow_methods=["POST"], allow_headers=["Content-Type"]
+        )
         app.add_middleware(DevelopmentGuard)
 
     @app.post("/graphql", include_in_schema=False)

@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
+"""Pages of this machine, which may ask from any port."""
 
 
 class DevelopmentGuard:
@@ -37,7 +39,7 @@ def _refusal(scope: Scope) -> str | None:
     if origin is not None and _host(origin) not in HOSTS:
         return "in development the service takes nothing from a page of another origin"
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if scope["method"] not in ("GET", "HEAD") and kind != "application/json":
+    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and kind != "application/json":
         return "in development the service takes application/json alone"
     return None
 
