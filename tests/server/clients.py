@@ -90,20 +90,22 @@ class Client:
     """A client of a node."""
 
     def __init__(self, app: FastAPI, token: str | None = None) -> None:
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._headers: dict[str, str] = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:3000")
 
-    async def post(self, body: Any, **headers: str) -> httpx.Response:
+    async def post(self, body: Any, **headers: str | bytes) -> httpx.Response:
         """Send a body, as JSON unless it is bytes."""
         content = {"content": body} if isinstance(body, bytes) else {"json": body}
         kind = {"Content-Type": "application/json"}
-        return await self._http.post("/graphql", headers=kind | self._headers | headers, **content)
+        return await self._http.post("/graphql", headers=_raw({**kind, **self._headers, **headers}), **content)
 
-    async def get(self, path: str, **headers: str) -> httpx.Response:
+    async def get(self, path: str, **headers: str | bytes) -> httpx.Response:
         """Read a page."""
-        return await self._http.get(path, headers=self._headers | headers)
+        return await self._http.get(path, headers=_raw({**self._headers, **headers}))
 
-    async def ask(self, query: str, variables: Mapping[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+    async def ask(
+        self, query: str, variables: Mapping[str, Any] | None = None, **headers: str | bytes
+    ) -> dict[str, Any]:
         """Return the answer to a document."""
         response = await self.post({"query": query, "variables": variables}, **headers)
         assert response.status_code == 200, response.text
@@ -137,6 +139,10 @@ class Client:
         """Verify a passcode as documented clients do."""
         given = {"encryptedPasscode": sealed(key, secret), "keyId": key["keyId"], **more}
         return await self.done(VERIFY_PASSCODE, given)
+
+
+def _raw(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in headers.items()]
 
 
 def sealed(key: Mapping[str, str], secret: str | bytes, hashed_by: type[HashAlgorithm] = SHA1) -> str:

@@ -110,6 +110,15 @@ async def test_a_back_end_acts_for_its_users_and_no_other_does(node: Node) -> No
     assert code_of(await backend.ask(GENERATE, _DEVICE, **{"X-Keystead-User": " "})) == "BAD_USER_INPUT"
 
 
+async def test_a_user_that_a_back_end_names_has_a_name_in_utf_8(node: Node) -> None:
+    backend = await node.client("backend", Scope.ACT_AS, Scope.DEVICES_USE)
+    headers = {"X-Keystead-User": "zoë".encode()}
+    key = (await backend.ask(GENERATE, _DEVICE, **headers))["data"]["generateClientEncryptionKey"]
+    assert key == await (await node.client("zoë")).key()
+    answer = await backend.ask(GENERATE, _DEVICE, **{"X-Keystead-User": b"zo\xeb"})
+    assert code_of(answer) == "BAD_USER_INPUT"
+
+
 async def test_tenants_have_devices_of_their_own(node: Node) -> None:
     north, south = await node.client("ada", tenant="north"), await node.client("ada", tenant="south")
     assert (await north.key())["keyId"] != (await south.key())["keyId"]

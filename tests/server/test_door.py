@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.clients import GENERATE, SET_PASSCODE, VERIFY_PASSCODE, Client, Node, sealed
+from tests.server.clients import GENERATE, SET_PASSCODE, VERIFY_PASSCODE, Client, Installation, Node, sealed
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,18 @@ async def test_every_failure_to_decrypt_is_the_same_answer_to_the_byte(node: Nod
     for query in (SET_PASSCODE, VERIFY_PASSCODE):
         answers = {(await ada.post({"query": query, "variables": {"input": each}})).content for each in wrong}
         assert len(answers) == 1
+
+
+async def test_pages_of_an_origin_that_is_named_may_ask_and_no_others(installation: Installation) -> None:
+    async with installation.node(environ={"KEYSTEAD_SERVER_ORIGINS": "https://app.example.com, https://b"}) as node:
+        client = await node.client("ada")
+        for origin, allowed in (
+            ("https://app.example.com", "https://app.example.com"),
+            ("https://example.com", None),
+            ("http://localhost:8000", None),
+        ):
+            response = await client.post({"query": "{ __typename }"}, Origin=origin)
+            assert response.headers.get("access-control-allow-origin") == allowed
 
 
 async def test_pages_tell_where_things_are(node: Node) -> None:

@@ -74,6 +74,7 @@ class ServerSettings(Section):
 
     host: str = Field(default="127.0.0.1", description="address that the service listens on")
     port: int = Field(default=3000, ge=0, le=65_535, description="and its port; 0 for any that is free")
+    origins: str = Field(default="", description="web origins whose pages may ask, with commas between")
     max_body: int = Field(default=65_536, ge=1_024, description="bytes of a request that are read")
 
 

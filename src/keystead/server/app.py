@@ -56,10 +56,16 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
             yield
 
     app = FastAPI(title="Keystead", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    if is_development:
+    origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
+    if is_development or origins:
         app.add_middleware(
-            CORSMiddleware, allow_origin_regex=ORIGINS, allow_methods=["POST"], allow_headers=["Content-Type"]
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_origin_regex=ORIGINS if is_development else None,
+            allow_methods=["POST"],
+            allow_headers=["Authorization", "Content-Type"],
         )
+    if is_development:
         app.add_middleware(DevelopmentGuard)
 
     @app.post("/graphql", include_in_schema=False)

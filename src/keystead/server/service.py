@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from keystead.access.callers import EVERY_SCOPE, Caller
@@ -74,13 +75,14 @@ class Service:
 
     async def _keep(self) -> None:
         """Keep pairs ready, and write what is counted, until the task is cancelled."""
+        kind, ready = self.devices.policy.kind, self.settings.client_keys.ready
         while True:
-            with contextlib.suppress(KMSError):
-                await self.devices.uses.flush()
-            try:
-                await self.devices.upkeep.fill(self.devices.policy.kind, self.settings.client_keys.ready)
-            except KMSError as exc:
-                log.warning("no key pairs were made ready: %s", exc.code)
+            for step in (self.devices.uses.flush, partial(self.devices.upkeep.fill, kind, ready)):
+                try:
+                    await step()
+                except Exception as exc:
+                    # It is done again in a moment; nothing is lost until then.
+                    log.warning("what is done in the background failed: %s", getattr(exc, "code", "unexpected"))
             await asyncio.sleep(FLUSH_S)
 
 

@@ -46,7 +46,7 @@ class GraphQLDoor:
         except InvalidInputError as exc:
             return _refused(400, str(exc))
         try:
-            caller = await service.caller(http.headers.get("authorization"), http.headers.get("x-keystead-user"))
+            caller = await service.caller(http.headers.get("authorization"), _user(http))
         except KMSError as exc:
             answer = answer_of(exc)
             headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, UnauthenticatedError) else None
@@ -90,6 +90,19 @@ def _read(body: bytes) -> tuple[str, dict[str, Any] | None, str | None]:
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise InvalidInputError('"variables" is an object and "operationName" a text')
     return given["query"], variables, name
+
+
+def _user(http: HttpRequest) -> str | None:
+    """Return the user that a caller acts for; HTTP has its bytes as Latin-1, and they are UTF-8.
+
+    Raises:
+        InvalidInputError: they are not.
+    """
+    named = http.headers.get("x-keystead-user")
+    try:
+        return None if named is None else named.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        raise InvalidInputError("X-Keystead-User is text in UTF-8") from None
 
 
 def _refused(status: int, message: str) -> JSONResponse:
