@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from struct import pack
 from typing import Final, NamedTuple
 
+from keystead.crypto.framing import framed
 from keystead.ports import TokenRecord
 
 ID_SIZE: Final = 8
@@ -38,8 +38,5 @@ def parse_token(text: str) -> TokenParts | None:
 
 def token_code(key: bytes, row: TokenRecord, secret: bytes) -> bytes:
     """Return the code of a token under its row's key."""
-    values = (row.id, row.subject, row.tenant, row.scopes, row.created_at, row.expires_at or "")
-    message = b"keystead api token v1\x00"
-    for each in (*(value.encode() for value in values), secret):
-        message += pack(">I", len(each)) + each
-    return hmac.digest(key, message, "sha256")
+    values = (row.id, row.subject, row.tenant, row.scopes, row.created_at, row.expires_at or "", secret)
+    return hmac.digest(key, framed("keystead api token v1", *values), "sha256")

@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from keystead.devices.framing import framed
+from keystead.crypto.framing import framed
 from keystead.devices.unpadded import from_unpadded, to_unpadded
 from keystead.errors import InvalidInputError
 from keystead.ports import Random, SecretKind

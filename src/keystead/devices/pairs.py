@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from keystead.devices.framing import framed
+from keystead.crypto.framing import framed
 from keystead.errors import DecryptionError
 from keystead.model import SecretBytes
 from keystead.ports import PairKind

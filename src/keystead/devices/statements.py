@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from keystead.devices.framing import framed
+from keystead.crypto.framing import framed
 from keystead.devices.pairs import Algorithm
 
 
