@@ -12,6 +12,7 @@ from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
+from keystead.ports.metrics import MetricRows
 from keystead.ports.secrets import CredentialRows, SpentCiphertextRows
 
 
@@ -205,6 +206,7 @@ class UnitOfWork(
     ClientKeyRows,
     CredentialRows,
     SpentCiphertextRows,
+    MetricRows,
     Protocol,
 ):
     """One transaction of the store: everything in it is kept, or nothing."""

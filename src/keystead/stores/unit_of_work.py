@@ -12,6 +12,7 @@ from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.key_uses import KeyUseRows
 from keystead.stores.leases import LeaseRows
+from keystead.stores.metric_rows import MetricRows
 
 
 class SqlUnitOfWork(
@@ -24,6 +25,7 @@ class SqlUnitOfWork(
     ClientKeyRows,
     CredentialRows,
     SpentCiphertextRows,
+    MetricRows,
 ):
     """``keystead.ports.UnitOfWork`` over SQL. ``clock`` replaces the database's, for a store in memory only."""
 
