@@ -13,6 +13,7 @@ from soak.figures import Scenario
 from soak.fuzz import Fuzz
 from soak.limits import Limits
 from soak.log import LOG_EDITS, LOG_KILLS, LOG_SCALE
+from soak.metrics import Metrics
 from soak.nonces import Nonces
 from soak.providers import Providers
 from soak.restore import Restore
@@ -38,6 +39,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     LOG_KILLS,
     LOG_SCALE,
     Fapilog(),
+    Metrics(),
     Scale(),
     Start(),
     Fuzz(),

@@ -12,6 +12,7 @@ from keystead.devices.assembly import Devices
 from keystead.devices.client_keys import ClientKeys
 from keystead.devices.decrypting import Encrypted
 from keystead.devices.hashing import Cost
+from keystead.devices.metrics import Metrics
 from keystead.devices.pairs import ALGORITHMS, Algorithm, Pair, Purpose, binding, encrypt_to, make_pair
 from keystead.devices.secrets import PEPPER_KEYRING, Authority, SecretRules, Verdict
 from keystead.devices.surroundings import DevicePolicy, Surroundings
@@ -57,7 +58,8 @@ async def surroundings(km: KeyManager, policy: DevicePolicy = QUICK, **options: 
 
 async def client_keys(km: KeyManager, policy: DevicePolicy = QUICK, **options: Any) -> ClientKeys:
     """Return the key pairs of devices, as a node of the service has them."""
-    return ClientKeys(await surroundings(km, policy, **options))
+    s = await surroundings(km, policy, **options)
+    return ClientKeys(s, Metrics(s.store, s.clock))
 
 
 async def upkeep(km: KeyManager, policy: DevicePolicy = QUICK, **options: Any) -> Upkeep:

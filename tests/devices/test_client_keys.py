@@ -27,7 +27,7 @@ from keystead.model import Principal
 from keystead.ports import ClientKeyRecord, PairKind
 from tests.devices.room import ADA, BOB, DAY, QUICK, SECOND, Maker, client_keys, disable_wrap, find, later, opens
 from tests.fakes.clock import FakeClock
-from tests.fakes.world import World
+from tests.fakes.world import World, polled
 
 
 async def test_a_device_gets_one_pair_however_often_it_asks(world: World) -> None:
@@ -88,6 +88,7 @@ async def test_five_new_pairs_a_day_are_made_rotations_included_and_the_window_s
         await keys.generate(ADA, "phone")
         for node in (keys, elsewhere, keys, elsewhere):
             clock.advance(timedelta(hours=1))
+            await polled(km, other)
             await node.rotate(ADA, "phone")
         message = "^Rate limit for key generation exceeded. Try again in 1200 minutes$"
         with pytest.raises(RateLimitedError, match=message.replace(".", r"\.")) as caught:
@@ -96,6 +97,7 @@ async def test_five_new_pairs_a_day_are_made_rotations_included_and_the_window_s
         newest = await elsewhere.generate(ADA, "phone")
         await keys.generate(ADA, "tablet")
         clock.advance(timedelta(hours=20))
+        await polled(km, other)
         assert (await keys.rotate(ADA, "phone")).id != newest.id
         with pytest.raises(RateLimitedError, match="in 60 minutes"):
             await elsewhere.rotate(ADA, "phone")
@@ -231,6 +233,7 @@ async def test_a_user_gets_no_more_new_pairs_than_one_user_does_whatever_devices
         await nodes[0].generate(BOB, "another phone")
         await nodes[0].generate(Principal("ada", "north"), "phone")
         clock.advance(DAY)
+        await polled(km, other)
         await nodes[1].generate(ADA, "another phone of mine")
 
 

@@ -38,6 +38,7 @@ OPERATIONS: Final[dict[str, tuple[str, dict[str, Any], frozenset[Scope]]]] = {
     ),
     "releaseDevice": ('mutation { releaseDevice(deviceId: "device-123") }', {}, frozenset({_ADMIN})),
     "forgetUser": ('mutation { forgetUser(userId: "nobody") }', {}, frozenset({_ADMIN})),
+    "getEncryptionMetricsSummary": ("{ getEncryptionMetricsSummary }", {}, frozenset({Scope.METRICS_READ})),
     "listClientEncryptionKeys": (
         '{ listClientEncryptionKeys(deviceId: "device-123") { keyId } }',
         {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -204,3 +205,32 @@ async def test_the_upkeep_of_a_node_erases_what_has_expired(node: Node, ada: Cli
     clock.advance(30 * DAY + timedelta(minutes=5))
     await session.run_due()
     await until(is_erased)
+
+
+async def test_the_summary_of_metrics_is_json_text_with_and_without_its_argument(node: Node, ada: Client) -> None:
+    key, bob = await ada.key(), await node.client("bob")
+    await ada.set_passcode(key, "123456")
+    for secret in ("123456", "654321"):
+        await ada.verify_passcode(key, secret)
+    for text in ("garbage!", sealed(await bob.key("laptop"), "123456")):
+        await ada.done(VERIFY_PASSCODE, {"encryptedPasscode": text, "keyId": key["keyId"]})
+    # Somebody else's junk is no failure of this key.
+    for _ in range(9):
+        await bob.done(VERIFY_PASSCODE, {"encryptedPasscode": "garbage!", "keyId": key["keyId"]})
+    await node.service.devices.metrics.flush()
+    root = await node.client("root", Scope.METRICS_READ)
+    texts = [
+        (await root.ask(f"{{ getEncryptionMetricsSummary{given} }}"))["data"]["getEncryptionMetricsSummary"]
+        for given in ("", "(timeframeHours: 24)", "(timeframeHours: 0.5)")
+    ]
+    for text in texts:
+        summary = json.loads(text)
+        decrypt = summary["operations"]["decrypt"]
+        assert (decrypt["total"], decrypt["success"], decrypt["failure"]) == (14, 3, 11)
+        assert summary["operations"]["generate"]["total"] == 2
+        (problematic,) = summary["problematicKeys"]
+        assert (problematic["keyId"], problematic["total"], problematic["failures"]) == (key["keyId"], 5, 2)
+        assert problematic["failureRate"] == 40.0
+        assert "device-123" not in text
+    error = (await root.ask("{ getEncryptionMetricsSummary(timeframeHours: 0) }"))["errors"][0]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"

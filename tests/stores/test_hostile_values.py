@@ -22,7 +22,9 @@ from keystead.stores.tables import (
     audit_sessions,
     audit_state,
     client_devices,
+    device_metric_counts,
     encryption_metrics,
+    key_failure_counts,
     key_metric_counts,
     leases,
     metadata,
@@ -40,9 +42,8 @@ from tests.stores.test_device_rows import DEVICE, KEY, NOW, READY
 from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
 from tests.stores.test_token_rows import TOKEN
 
-READ_OTHERWISE: Final = frozenset(
-    {audit_entries, audit_log, audit_sessions, audit_state, encryption_metrics, key_metric_counts, metric_counts}
-)
+_METRICS: Final = {encryption_metrics, metric_counts, key_metric_counts, key_failure_counts, device_metric_counts}
+READ_OTHERWISE: Final = frozenset({audit_entries, audit_log, audit_sessions, audit_state, *_METRICS})
 """Of the trail nothing is believed: who verifies it finds what is no record. Metrics are only ever added up."""
 UNREAD: Final = frozenset({store_state.c.id, store_state.c.created_at, store_state.c.usable_from})
 LOOKED_FOR: Final = frozenset(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
+from typing import Final
 
 from keystead.crypto.keyring import Keyring
 from keystead.devices.ciphertexts import MAX_SIZE
 from keystead.devices.client_keys import ClientKeys
 from keystead.devices.decrypting import Decrypting
+from keystead.devices.metrics import Metrics
 from keystead.devices.owners import Owners
 from keystead.devices.secrets import SecretRules, Secrets
+from keystead.devices.summary import Summaries
 from keystead.devices.surroundings import DevicePolicy, Surroundings
 from keystead.devices.upkeep import Upkeep
 from keystead.devices.uses import UseCounts
+
+_DEVICES: Final = b"keystead device ids in summaries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class Devices:
     owners: Owners
     upkeep: Upkeep
     uses: UseCounts
+    metrics: Metrics
+    summaries: Summaries
 
     @classmethod
     def over(
@@ -37,8 +45,11 @@ class Devices:
         max_size: int = MAX_SIZE,
     ) -> Devices:
         """Put the room together; see ``Decrypting`` and ``Secrets`` for the arguments."""
-        keys, uses = ClientKeys(surroundings), UseCounts(surroundings)
-        decrypting = Decrypting(surroundings, keys, uses, max_size=max_size)
-        secrets = Secrets(surroundings, decrypting, pepper, rules)
-        upkeep = Upkeep(surroundings)
-        return cls(surroundings.policy, keys, decrypting, secrets, Owners(surroundings), upkeep, uses)
+        s = surroundings
+        metrics = Metrics(s.store, s.clock, random=s.random)
+        keys, uses = ClientKeys(s, metrics), UseCounts(s)
+        decrypting = Decrypting(s, keys, uses, metrics, max_size=max_size)
+        secrets = Secrets(s, decrypting, pepper, rules)
+        # Another pepper gives the devices in summaries other names, and nothing else.
+        summaries = Summaries(s.store, s.clock, hmac.digest(bytes(pepper.get_active().key), _DEVICES, "sha256"))
+        return cls(s.policy, keys, decrypting, secrets, Owners(s), Upkeep(s), uses, metrics, summaries)

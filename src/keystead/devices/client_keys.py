@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Final
 
 from keystead.crypto.envelope import parse_header
 from keystead.devices.halves import open_half
 from keystead.devices.issuing import Asked, Issuing
+from keystead.devices.metrics import Metrics
 from keystead.devices.names import checked_key_id, checked_name
+from keystead.devices.operations import Operation, Reason
 from keystead.devices.pairs import OpenKey
 from keystead.devices.surroundings import Surroundings
-from keystead.errors import DecryptionError, KeyExpiredError, KeyNotFoundError, StorageOperationError
+from keystead.errors import (
+    DecryptionError,
+    ForbiddenError,
+    InvalidInputError,
+    KeyExpiredError,
+    KeyNotFoundError,
+    KMSError,
+    RateLimitedError,
+    StorageOperationError,
+)
 from keystead.model import WRAP_KEYRING, Principal
 from keystead.ports import ClientKeyRecord, PairKind, UnitOfWork
 from keystead.runtime.single_flight import SingleFlight
@@ -23,8 +35,9 @@ KEPT_OPEN: Final = 1024
 class ClientKeys:
     """Gives each device its key pair, and opens what was encrypted to it."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, surroundings: Surroundings, metrics: Metrics) -> None:
         self._s = surroundings
+        self._metrics = metrics
         self._issuing = Issuing(surroundings)
         self._flights: SingleFlight[ClientKeyRecord] = SingleFlight()
         self._open: OrderedDict[str, tuple[bytes, OpenKey]] = OrderedDict()
@@ -42,8 +55,7 @@ class ClientKeys:
             RateLimitedError: a new pair is needed, and as many were made as may be: for the device, for its owner, or
                 in all.
         """
-        asked = self._asked(who, device_id, app_version, kind, replaces=False)
-        return await self._flights.run(asked, lambda: self._issuing.issue(asked))
+        return await self._measured(who, device_id, app_version, kind, replaces=False)
 
     async def rotate(
         self, who: Principal, device_id: str, *, app_version: str | None = None, kind: PairKind | None = None
@@ -53,7 +65,7 @@ class ClientKeys:
         Raises:
             KMSError: as ``generate``.
         """
-        return await self._issuing.issue(self._asked(who, device_id, app_version, kind, replaces=True))
+        return await self._measured(who, device_id, app_version, kind, replaces=True)
 
     async def find(self, work: UnitOfWork, who: Principal, key_id: str) -> ClientKeyRecord:
         """Return a key pair that decrypts for ``who``.
@@ -101,8 +113,36 @@ class ClientKeys:
             self._open.popitem(last=False)
         return opened
 
-    def _asked(
+    async def _measured(
         self, who: Principal, device_id: str, app_version: str | None, kind: PairKind | None, *, replaces: bool
-    ) -> Asked:
-        version = None if app_version is None else checked_name(app_version, "appVersion")
-        return Asked(who, checked_name(device_id, "deviceId"), version, kind or self._s.policy.kind, replaces)
+    ) -> ClientKeyRecord:
+        begun = self._s.clock.monotonic()
+        key: ClientKeyRecord | None = None
+        reason: Reason | None = None
+        try:
+            version = None if app_version is None else checked_name(app_version, "appVersion")
+            named = checked_name(device_id, "deviceId")
+            asked = Asked(who, named, version, kind or self._s.policy.kind, replaces)
+            issuing = partial(self._issuing.issue, asked)
+            key = await (issuing() if replaces else self._flights.run(asked, issuing))
+        except Exception as exc:
+            reason = next((each for kind_of, each in _REASONS if isinstance(exc, kind_of)), Reason.NOT_GENERATED)
+            raise
+        finally:
+            self._metrics.note(
+                Operation.GENERATE,
+                self._s.clock.monotonic() - begun,
+                reason=reason,
+                key_id=None if key is None else key.id,
+                device_id=device_id,
+                tenant=who.tenant,
+                is_owner=key is not None,
+            )
+        return key
+
+
+_REASONS: Final[tuple[tuple[type[KMSError], Reason], ...]] = (
+    (ForbiddenError, Reason.FORBIDDEN),
+    (RateLimitedError, Reason.QUOTA_EXCEEDED),
+    (InvalidInputError, Reason.INVALID_INPUT),
+)

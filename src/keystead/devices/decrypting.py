@@ -10,10 +10,13 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
-from keystead.devices.ciphertexts import MAX_SIZE, decode_ciphertext
+from keystead.devices import operations
+from keystead.devices.ciphertexts import MAX_SIZE, OVERSIZE, decode_ciphertext
 from keystead.devices.client_keys import ClientKeys
 from keystead.devices.junk import JunkLimit
-from keystead.devices.pairs import ALGORITHMS, Algorithm, OpenKey, Purpose, binding, make_pair
+from keystead.devices.metrics import Metrics
+from keystead.devices.operations import Reason
+from keystead.devices.pairs import ALGORITHMS, FAILED, Algorithm, OpenKey, Purpose, binding, make_pair
 from keystead.devices.payloads import WINDOW_MS, Operation, read_bound_secret, read_secret
 from keystead.devices.surroundings import Surroundings
 from keystead.devices.uses import UseCounts
@@ -23,7 +26,9 @@ from keystead.errors import (
     KeyExpiredError,
     KeyNotFoundError,
     KMSError,
+    RateLimitedError,
     ReplayedError,
+    StorageOperationError,
 )
 from keystead.model import Principal, SecretBytes
 from keystead.ports import ClientKeyRecord, PairKind
@@ -77,11 +82,18 @@ class Decrypting:
     """
 
     def __init__(
-        self, surroundings: Surroundings, keys: ClientKeys, uses: UseCounts, *, max_size: int = MAX_SIZE
+        self,
+        surroundings: Surroundings,
+        keys: ClientKeys,
+        uses: UseCounts,
+        metrics: Metrics,
+        *,
+        max_size: int = MAX_SIZE,
     ) -> None:
         self._s = surroundings
         self._keys = keys
         self._uses = uses
+        self._metrics = metrics
         self._junk = JunkLimit(surroundings.clock)
         self._max_size = max_size
         self._decoy: OpenKey | None = None
@@ -96,35 +108,53 @@ class Decrypting:
             ReplayedError: it has succeeded before.
             DecryptionError: everything else that is wrong with it.
         """
-        self._junk.check(who)
+        begun, of = self._s.clock.monotonic(), _Found()
+        reason: Reason | None = None
         try:
-            return await self._opened(who, encrypted, operation)
-        except JUNK:
-            self._junk.count(who)
+            self._junk.check(who)
+            return await self._opened(who, encrypted, operation, of)
+        except Exception as exc:
+            reason = _reason_of(exc)
+            if isinstance(exc, JUNK):
+                self._junk.count(who)
             raise
+        finally:
+            self._metrics.note(
+                operations.Operation.DECRYPT,
+                self._s.clock.monotonic() - begun,
+                reason=reason,
+                key_id=encrypted.key_id,
+                device_id=None if of.key is None else of.key.device_id,
+                tenant=who.tenant,
+                is_owner=of.key is not None,
+            )
 
     async def decrypt_data(self, who: Principal, encrypted: Encrypted) -> str:
         """Return what is in a ciphertext of data, as often as it is sent; errors as ``open``."""
         return (await self.open(who, encrypted, Operation.DECRYPT)).secret
 
-    async def _opened(self, who: Principal, encrypted: Encrypted, operation: Operation) -> Opened:
-        ciphertext = decode_ciphertext(encrypted.text, self._max_size)
-        digest = sha256(ciphertext).digest()
-        missing: KMSError
+    async def _opened(self, who: Principal, encrypted: Encrypted, operation: Operation, of: _Found) -> Opened:
+        ciphertext, wrong = b"", None
         try:
-            async with self._s.store.reading() as work:
-                key = await self._keys.find(work, who, encrypted.key_id)
+            ciphertext = decode_ciphertext(encrypted.text, self._max_size)
+        except DecryptionError as exc:
+            wrong = exc
+        digest = sha256(ciphertext).digest()
+        missing: KMSError | None = None
+        is_spent = False
+        async with self._s.store.reading() as work:
+            try:
+                of.key = key = await self._keys.find(work, who, encrypted.key_id)
                 is_spent = operation is not Operation.DECRYPT and await work.is_spent(key.id, digest)
-        except (KeyNotFoundError, KeyExpiredError) as exc:
-            missing = exc
-        else:
-            if is_spent:
-                raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
-            plaintext = await self._decrypt(key, encrypted, operation, ciphertext)
-            return self._read(encrypted, operation, key, digest, plaintext)
-        # A key that is not there takes as long as one that is, so that the time does not tell.
-        await self._pretend(ciphertext)
-        raise missing
+            except (KeyNotFoundError, KeyExpiredError) as exc:
+                missing = exc
+        if (wrong or missing) is not None:
+            # What cannot be opened takes as long as what can, so that the time does not tell why.
+            await self._pretend(ciphertext)
+            raise wrong or missing or DecryptionError(FAILED)
+        if is_spent:
+            raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
+        return self._read(encrypted, operation, key, digest, await self._decrypt(key, encrypted, operation, ciphertext))
 
     async def _decrypt(
         self, key: ClientKeyRecord, encrypted: Encrypted, operation: Operation, ciphertext: bytes
@@ -156,3 +186,27 @@ class Decrypting:
             self._decoy.open(ciphertext, Algorithm.RSA_OAEP_SHA1)
         except DecryptionError:
             return
+
+
+@dataclass(slots=True)
+class _Found:
+    """The key pair that a ciphertext was for, once it is known to be the caller's."""
+
+    key: ClientKeyRecord | None = None
+
+
+def _reason_of(failure: Exception) -> Reason:
+    if isinstance(failure, DecryptionError) and str(failure) == OVERSIZE:
+        return Reason.OVERSIZE
+    return next((reason for kind, reason in _REASONS if isinstance(failure, kind)), Reason.OTHER)
+
+
+_REASONS: Final[tuple[tuple[type[KMSError], Reason], ...]] = (
+    (KeyNotFoundError, Reason.KEY_NOT_FOUND),
+    (KeyExpiredError, Reason.KEY_EXPIRED),
+    (ReplayedError, Reason.REPLAYED),
+    (DecryptionError, Reason.NOT_DECRYPTED),
+    (InvalidInputError, Reason.INVALID_INPUT),
+    (RateLimitedError, Reason.RATE_LIMITED),
+    (StorageOperationError, Reason.KEY_UNREADABLE),
+)

@@ -36,6 +36,8 @@ TABLES: Final = frozenset(
         "client_devices",
         "client_encryption_keys",
         "data_keys",
+        "encryption_device_metric_counts",
+        "encryption_key_failure_counts",
         "encryption_key_metric_counts",
         "encryption_metric_counts",
         "encryption_metrics",

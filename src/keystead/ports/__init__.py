@@ -60,6 +60,14 @@ from keystead.ports.kms import (
     TellsExtractability,
     TellsTime,
 )
+from keystead.ports.metrics import (
+    DeviceCount,
+    KeyCount,
+    KeyFailureCount,
+    MetricCount,
+    MetricRecord,
+    MetricRows,
+)
 from keystead.ports.secrets import CredentialRecord, CredentialRows, SecretKind, SpentCiphertextRows
 from keystead.ports.store import (
     KeyChanges,
@@ -100,6 +108,7 @@ __all__ = [
     "CredentialRows",
     "DescribesKeys",
     "Detail",
+    "DeviceCount",
     "DeviceRecord",
     "DeviceRows",
     "EncryptsBatches",
@@ -109,6 +118,8 @@ __all__ = [
     "InsertsElsewhere",
     "KeepsWraps",
     "KeyChanges",
+    "KeyCount",
+    "KeyFailureCount",
     "KeyReads",
     "KeyStore",
     "KeyUse",
@@ -118,6 +129,9 @@ __all__ = [
     "Lease",
     "LeaseRows",
     "ListsKeyVersions",
+    "MetricCount",
+    "MetricRecord",
+    "MetricRows",
     "NodeRecord",
     "NotesUses",
     "PairKind",

@@ -13,6 +13,7 @@ from keystead.ports.access import TokenRows
 from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
+from keystead.ports.metrics import MetricRows
 from keystead.ports.secrets import CredentialRows, SpentCiphertextRows
 
 
@@ -207,6 +208,7 @@ class UnitOfWork(
     CredentialRows,
     SpentCiphertextRows,
     TokenRows,
+    MetricRows,
     Protocol,
 ):
     """One transaction of the store: everything in it is kept, or nothing."""

@@ -77,7 +77,12 @@ class Service:
         """Keep pairs ready, and write what is counted, until the task is cancelled."""
         kind, ready = self.devices.policy.kind, self.settings.client_keys.ready
         while True:
-            for step in (self.devices.uses.flush, partial(self.devices.upkeep.fill, kind, ready)):
+            steps = (
+                self.devices.uses.flush,
+                self.devices.metrics.flush,
+                partial(self.devices.upkeep.fill, kind, ready),
+            )
+            for step in steps:
                 try:
                     await step()
                 except Exception as exc:
@@ -102,7 +107,7 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     room = await devices(km, policy=policy, rules=rules, max_size=settings.client_keys.max_size)
     service = Service(settings, is_development, km, room, await identity(km), await tokens(km))
     # Due at once: what was to be done while no node ran is done now.
-    (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: room.upkeep.run()))
+    (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: _upkeep(room)))
     keeping = asyncio.create_task(service._keep(), name="keystead-service")
     try:
         yield service
@@ -112,3 +117,9 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
             await keeping
         with contextlib.suppress(KMSError):
             await room.uses.flush()
+            await room.metrics.flush()
+
+
+async def _upkeep(room: Devices) -> None:
+    await room.upkeep.run()
+    await room.metrics.upkeep()

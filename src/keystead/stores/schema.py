@@ -207,6 +207,7 @@ _RIGHTS: Final = (
     ("SELECT, INSERT, UPDATE, DELETE", ("client_encryption_keys", "ready_key_pairs", "user_credentials")),
     ("SELECT, INSERT, DELETE", ("spent_ciphertexts", "encryption_metrics")),
     ("SELECT, INSERT, UPDATE, DELETE", ("encryption_metric_counts", "encryption_key_metric_counts")),
+    ("SELECT, INSERT, UPDATE, DELETE", ("encryption_key_failure_counts", "encryption_device_metric_counts")),
 )
 """What the application does with each table."""
 

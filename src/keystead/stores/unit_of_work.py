@@ -12,6 +12,7 @@ from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.key_uses import KeyUseRows
 from keystead.stores.leases import LeaseRows
+from keystead.stores.metric_rows import MetricRows
 from keystead.stores.token_rows import TokenRows
 
 
@@ -26,6 +27,7 @@ class SqlUnitOfWork(
     CredentialRows,
     SpentCiphertextRows,
     TokenRows,
+    MetricRows,
 ):
     """``keystead.ports.UnitOfWork`` over SQL. ``clock`` replaces the database's, for a store in memory only."""
 

@@ -39,6 +39,13 @@ class Query:
         keys = await request.devices.owners.client_keys(caller.principal, device_id, is_admin=is_admin)
         return [types.ClientKeyInfo.of(key) for key in keys]
 
+    @strawberry.field(description="What was done with keys in the last hours, as JSON.")
+    async def get_encryption_metrics_summary(self, info: Info, timeframe_hours: float = 24) -> str:
+        """Return the summary."""
+        request = info.context
+        request.caller(Scope.METRICS_READ)
+        return await request.devices.summaries.summary_text(timeframe_hours)
+
 
 @strawberry.type
 class Mutation:

@@ -21,7 +21,13 @@ from keystead.stores.tables.keys import (
     nodes,
     store_state,
 )
-from keystead.stores.tables.metrics import encryption_metrics, key_metric_counts, metric_counts
+from keystead.stores.tables.metrics import (
+    device_metric_counts,
+    encryption_metrics,
+    key_failure_counts,
+    key_metric_counts,
+    metric_counts,
+)
 
 __all__ = [
     "IMMUTABLE_KEYRING_COLUMNS",
@@ -36,8 +42,10 @@ __all__ = [
     "client_devices",
     "client_encryption_keys",
     "data_keys",
+    "device_metric_counts",
     "encryption_metrics",
     "fields",
+    "key_failure_counts",
     "key_metric_counts",
     "key_uses",
     "keyrings",

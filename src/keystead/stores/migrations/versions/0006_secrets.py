@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import context, op
 
@@ -70,32 +73,65 @@ def _create_metrics(schema: str | None) -> None:
         schema=schema,
     )
     op.create_index("ix_encryption_metrics_timestamp", "encryption_metrics", ["timestamp"], schema=schema)
-    op.create_table(
+    _create_counts(
         "encryption_metric_counts",
         sa.Column("seconds", sa.Integer, nullable=False),
         sa.Column("start", sa.BigInteger, nullable=False),
         sa.Column("operation", sa.String(16), nullable=False),
         sa.Column("reason", sa.String(64), nullable=False),
         sa.Column("bucket", sa.Integer, nullable=False),
-        sa.Column("count", sa.BigInteger, nullable=False),
-        sa.Column("total_us", sa.BigInteger, nullable=False),
-        sa.Column("longest_us", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint(
-            "seconds", "start", "operation", "reason", "bucket", name="pk_encryption_metric_counts"
+        numbers=("count", "total_us", "longest_us"),
+        kind=sa.BigInteger,
+        schema=schema,
+    )
+    keys = "encryption_key_metric_counts"
+    _create_counts(
+        keys,
+        sa.Column("seconds", sa.Integer, nullable=False),
+        sa.Column("start", sa.BigInteger, nullable=False),
+        sa.Column("key_id", sa.String(128), nullable=False),
+        numbers=("total", "failures"),
+        schema=schema,
+    )
+    failed = sa.text("failures > 0")
+    columns = ["seconds", "start", "key_id", "total", "failures"]
+    op.create_index(FAILED, keys, columns, sqlite_where=failed, postgresql_where=failed, schema=schema)
+    failures = "encryption_key_failure_counts"
+    _create_counts(
+        failures,
+        sa.Column("key_id", sa.String(128), nullable=False),
+        sa.Column("start", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.String(64), nullable=False),
+        schema=schema,
+    )
+    op.create_index(f"ix_{failures}_start", failures, ["start"], schema=schema)
+    _create_counts(
+        "encryption_device_metric_counts",
+        sa.Column("seconds", sa.Integer, nullable=False),
+        sa.Column("start", sa.BigInteger, nullable=False),
+        sa.Column("device", sa.BigInteger, nullable=False),
+        columns=(
+            sa.Column("tenant", sa.String(255), nullable=False),
+            sa.Column("device_id", sa.String(128), nullable=False),
         ),
         schema=schema,
     )
+
+
+def _create_counts(
+    table: str,
+    *key: sa.Column[Any],
+    columns: Sequence[sa.Column[Any]] = (),
+    numbers: Sequence[str] = ("count",),
+    kind: type[sa.Integer] = sa.Integer,
+    schema: str | None,
+) -> None:
     op.create_table(
-        "encryption_key_metric_counts",
-        sa.Column("start", sa.BigInteger, nullable=False),
-        sa.Column("key_id", sa.String(128), nullable=False),
-        sa.Column("reason", sa.String(64), nullable=False),
-        sa.Column("tenant", sa.String(255), nullable=False),
-        sa.Column("device_id", sa.String(128), nullable=False),
-        sa.Column("count", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("start", "key_id", "reason", name="pk_encryption_key_metric_counts"),
+        table,
+        *key,
+        *columns,
+        *(sa.Column(name, kind, nullable=False) for name in numbers),
+        sa.PrimaryKeyConstraint(*(column.name for column in key), name=f"pk_{table}"),
+        sqlite_with_rowid=False,
         schema=schema,
     )
-    failed = sa.text("reason <> ''")
-    table = "encryption_key_metric_counts"
-    op.create_index(FAILED, table, ["start", "key_id"], sqlite_where=failed, postgresql_where=failed, schema=schema)

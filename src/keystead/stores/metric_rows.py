@@ -1,0 +1,251 @@
+"""Operations with key pairs of devices, and their numbers, as rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from itertools import product
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Float,
+    Integer,
+    Select,
+    Subquery,
+    Table,
+    and_,
+    case,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    union,
+    union_all,
+)
+
+from keystead.ports import DeviceCount, KeyCount, KeyFailureCount, MetricCount, MetricRecord
+from keystead.stores.metric_spans import HOUR, MINUTE, OF_KEYS, OF_OPERATIONS, Span, spans, start_of
+from keystead.stores.tables import (
+    device_metric_counts,
+    encryption_metrics,
+    key_failure_counts,
+    key_metric_counts,
+    metric_counts,
+)
+from keystead.stores.transaction import Statements
+
+_raw: Final = encryption_metrics
+_counts: Final = metric_counts
+_keys: Final = key_metric_counts
+_failures: Final = key_failure_counts
+_devices: Final = device_metric_counts
+_ASKED_AT_ONCE: Final = 1000
+
+
+class MetricRows(Statements):
+    """Operations and their numbers; ``keystead.ports.MetricRows``."""
+
+    async def add_metrics(self, metrics: Sequence[MetricRecord]) -> bool:
+        """Insert operations, and count them; False if they were added already, going by the id of the first."""
+        rows = [_row(metric) for metric in metrics]
+        first = self._insert(_raw).values(rows[0]).on_conflict_do_nothing()
+        if await self._write(first.returning(_raw.c.id)) is None:
+            return False
+        if rows[1:]:
+            await self._write_many(self._insert(_raw), rows[1:])
+        await self._add_up(_failures, _failure_counts(metrics))
+        await self._add_up(_keys, _key_counts(metrics))
+        await self._add_up(_devices, _device_counts(metrics))
+        # Every node adds to these: they are held for the shortest time.
+        await self._add_up(_counts, _operation_counts(metrics))
+        return True
+
+    async def metric_counts(self, since: datetime, until: datetime) -> list[MetricCount]:
+        """Return the numbers of operations; ``since`` may also be a whole minute."""
+        each = _all_of(_counts, spans(since, until, OF_OPERATIONS))
+        key = (each.c.operation, each.c.reason, each.c.bucket)
+        numbers = (func.sum(each.c.count), func.sum(each.c.total_us), func.max(each.c.longest_us))
+        rows = await self._tuples(select(*key, *numbers).group_by(*key))
+        return [
+            MetricCount(operation, reason, bucket, int(count), int(total_us), longest_us)
+            for operation, reason, bucket, count, total_us, longest_us in rows
+        ]
+
+    async def failing_keys(
+        self, since: datetime, until: datetime, *, threshold_percent: float, at_least: int
+    ) -> list[KeyCount]:
+        """Return keys of which more than so many percent of ``at_least`` decrypts failed, most failures first."""
+        within = spans(since, until, OF_KEYS)
+
+        def is_failing(total: ColumnElement[int], failures: ColumnElement[int]) -> ColumnElement[bool]:
+            return failures * 100 > total * literal(float(threshold_percent), Float)
+
+        # The rows with failures are few, and every failure is in them. Decrypts of the others are added length by
+        # length, the longest first: a key leaves when it has enough of them not to fail too often.
+        failing = select(_keys.c.key_id, _keys.c.total, _keys.c.failures).where(text("failures > 0"))
+        each = union_all(*(_of(failing, _keys, span) for span in within)).subquery()
+        least, failures = func.sum(each.c.total), func.sum(each.c.failures)
+        found = select(each.c.key_id, literal(0, BigInteger).label("total"), failures.label("failures"))
+        found = found.group_by(each.c.key_id).having(is_failing(least, failures))
+        for span in reversed(within):
+            known = found.cte().prefix_with("MATERIALIZED")
+            total = known.c.total + _total_of(known.c.key_id, span)
+            # Materialised, or each total is summed once for each time that it is looked at.
+            told = select(known.c.key_id, total.label("total"), known.c.failures).cte().prefix_with("MATERIALIZED")
+            found = select(told).where(is_failing(told.c.total, told.c.failures))
+        query = found.where(told.c.total >= at_least).order_by(told.c.failures.desc(), told.c.key_id)
+        rows = await self._tuples(query)
+        return [KeyCount(key_id, int(of_key), int(failed_of_it)) for key_id, of_key, failed_of_it in rows]
+
+    async def key_failures(self, key_ids: Collection[str], since: datetime) -> list[KeyFailureCount]:
+        """Return why decrypts of keys failed, of each the commonest reason first."""
+        count = func.sum(_failures.c.count)
+        query = select(_failures.c.key_id, _failures.c.reason, count).where(_failures.c.start >= start_of(since, HOUR))
+        query = query.group_by(_failures.c.key_id, _failures.c.reason)
+        query = query.order_by(_failures.c.key_id, count.desc(), _failures.c.reason)
+        asked, found = list(key_ids), []
+        for at in range(0, len(asked), _ASKED_AT_ONCE):
+            some = _failures.c.key_id.in_(asked[at : at + _ASKED_AT_ONCE])
+            found += [
+                KeyFailureCount(key, why, int(number)) for key, why, number in await self._tuples(query.where(some))
+            ]
+        return found
+
+    async def busiest_devices(self, since: datetime, until: datetime, *, limit: int) -> tuple[int, list[DeviceCount]]:
+        """Return how many devices there were, and those with the most operations."""
+        within = spans(since, until, OF_KEYS)
+        each = union_all(
+            *(_of(select(_devices.c.device, _devices.c.count), _devices, span) for span in within)
+        ).subquery()
+        count = func.sum(each.c.count)
+        query = select(each.c.device, count, func.count().over()).group_by(each.c.device)
+        rows = await self._tuples(query.order_by(count.desc(), each.c.device).limit(limit))
+        asked = _devices.c.device.in_([device for device, _, _ in rows])
+        named = select(_devices.c.device, _devices.c.tenant, _devices.c.device_id).where(asked)
+        names = union(
+            *(named.where(_devices.c.seconds == span.seconds, _devices.c.start.in_(span.starts)) for span in within)
+        )
+        known = {device: (tenant, name) for device, tenant, name in await self._tuples(names)}
+        return (rows[0][2] if rows else 0), [DeviceCount(*known[device], int(number)) for device, number, _ in rows]
+
+    async def drop_metrics(self, before: datetime, *, limit: int) -> int:
+        """Remove operations from before a time; return how many, ``limit`` at most."""
+        return await self._drop(_raw, _raw.c.timestamp < before, limit)
+
+    async def drop_minute_counts(self, before: datetime, *, limit: int) -> int:
+        """Remove numbers by the minute that end before a time; return how many rows, ``limit`` at most."""
+        return await self._drop(_counts, _ended(_counts, [MINUTE], before), limit)
+
+    async def drop_hour_counts(self, before: datetime, *, limit: int) -> int:
+        """Remove numbers by longer times that end before one; return how many rows, ``limit`` at most."""
+        return await self._drop(_counts, _ended(_counts, OF_OPERATIONS[1:], before), limit)
+
+    async def drop_key_counts(self, before: datetime, *, limit: int) -> int:
+        """Remove numbers of keys and devices that end before a time; return how many, ``limit`` a table at most."""
+        failed = await self._drop(_failures, _failures.c.start < start_of(before, HOUR), limit)
+        of_keys = await self._drop(_keys, _ended(_keys, OF_KEYS, before), limit)
+        return failed + of_keys + await self._drop(_devices, _ended(_devices, OF_KEYS, before), limit)
+
+    async def _add_up(self, table: Table, counts: Mapping[tuple[Any, ...], tuple[int, ...]]) -> None:
+        """Add numbers to rows, by their keys: two who do so do not wait for each other in a circle."""
+        if not counts:
+            return
+        key, insert = list(table.primary_key), self._insert(table)
+        names = [column.name for column in table.columns]
+        rows = [dict(zip(names, (*of, *counts[of]), strict=True)) for of in sorted(counts)]
+        summed = {
+            column.name: _larger(column, new) if column is _counts.c.longest_us else column + new
+            for column, new in zip(table.columns, insert.excluded, strict=True)
+            if column not in key and isinstance(column.type, Integer)
+        }
+        await self._write_many(insert.on_conflict_do_update(index_elements=key, set_=summed), rows)
+
+    async def _drop(self, table: Table, due: ColumnElement[bool], limit: int) -> int:
+        key = list(table.primary_key)
+        return await self._count(delete(table).where(tuple_(*key).in_(select(*key).where(due).limit(limit))))
+
+
+def _row(metric: MetricRecord) -> dict[str, Any]:
+    """Return the documented row of an operation."""
+    return {
+        "id": metric.id,
+        "key_id": metric.key_id,
+        "device_id": metric.device_id,
+        "operation": metric.operation,
+        "status": "failure" if metric.reason else "success",
+        "error_reason": metric.reason or None,
+        "duration": round(metric.duration_us / 1000),
+        "timestamp": metric.at,
+    }
+
+
+def _operation_counts(metrics: Sequence[MetricRecord]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    counts: dict[tuple[Any, ...], tuple[int, ...]] = {}
+    for metric, seconds in product(metrics, OF_OPERATIONS):
+        key = (seconds, start_of(metric.at, seconds), metric.operation, metric.reason, metric.bucket)
+        count, total_us, longest_us = counts.get(key, (0, 0, 0))
+        counts[key] = (count + 1, total_us + metric.duration_us, max(longest_us, metric.duration_us))
+    return counts
+
+
+def _key_counts(metrics: Sequence[MetricRecord]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    counts: dict[tuple[Any, ...], tuple[int, ...]] = {}
+    for metric, seconds in product(metrics, OF_KEYS):
+        if metric.counted_key is not None:
+            key = (seconds, start_of(metric.at, seconds), metric.counted_key)
+            total, failures = counts.get(key, (0, 0))
+            counts[key] = (total + 1, failures + bool(metric.reason))
+    return counts
+
+
+def _failure_counts(metrics: Sequence[MetricRecord]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    failed = (metric for metric in metrics if metric.counted_key is not None and metric.reason)
+    counts = Counter((metric.counted_key, start_of(metric.at, HOUR), metric.reason) for metric in failed)
+    return {key: (count,) for key, count in counts.items()}
+
+
+def _device_counts(metrics: Sequence[MetricRecord]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for metric in metrics:
+        if metric.counted_device is not None:
+            device = _number_of(metric.tenant, metric.counted_device)
+            for seconds in OF_KEYS:
+                start = start_of(metric.at, seconds)
+                counts[seconds, start, device, metric.tenant, metric.counted_device] += 1
+    return {key: (count,) for key, count in counts.items()}
+
+
+def _number_of(tenant: str, device_id: str) -> int:
+    return int.from_bytes(sha256(f"{tenant}\x00{device_id}".encode()).digest()[:8], "big") >> 1
+
+
+def _all_of(table: Table, within: Sequence[Span]) -> Subquery:
+    """Return the rows of a time."""
+    return union_all(*(_of(select(table), table, span) for span in within)).subquery()
+
+
+def _of(query: Select[Any], table: Table, span: Span) -> Select[Any]:
+    return query.where(table.c.seconds == span.seconds, table.c.start >= span.start, table.c.start < span.end)
+
+
+def _total_of(key_id: ColumnElement[str], span: Span) -> ColumnElement[int]:
+    """Return the decrypts of a key in some rows, looked up one by one."""
+    query = select(func.coalesce(func.sum(_keys.c.total), 0)).where(_keys.c.key_id == key_id)
+    return query.where(_keys.c.seconds == span.seconds, _keys.c.start.in_(span.starts)).scalar_subquery()
+
+
+def _ended(table: Table, lengths: Sequence[int], before: datetime) -> ColumnElement[bool]:
+    """Return which rows end before a time, or with it."""
+    end = int(before.timestamp())
+    return or_(*(and_(table.c.seconds == seconds, table.c.start <= end - seconds) for seconds in lengths))
+
+
+def _larger(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
+    return case((other > column, other), else_=column)
