@@ -41,6 +41,16 @@ def _no_key_is_ever_logged() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _processes_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where no bytecode is to be left beside the sources, leave it elsewhere for the next of the tests' processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTHONDONTWRITEBYTECODE" in os.environ and "PYTHONPYCACHEPREFIX" not in os.environ:
+            patch.delenv("PYTHONDONTWRITEBYTECODE")
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _telemetry_is_loaded() -> None:
     """Let the first call to a KMS take no other way than the ones after it, which need not load anything."""
     telemetry.load()
