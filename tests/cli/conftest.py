@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,14 @@ def run_process(folder: Path, *args: str, given: bytes = b"", **how: Any) -> sub
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_read_once() -> Iterator[None]:
+    """Let Typer read the signatures of every command once, and not anew for each command that a test runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", cache(typer.main.get_command))
+        yield
+
+
 @pytest.fixture(scope="session")
 def app() -> typer.Typer:
     """The command line."""
@@ -91,11 +100,32 @@ def _made_folder(app: typer.Typer, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.fixture(scope="session")
+def _made_by(app: typer.Typer, _made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    @cache
+    def make(*commands: str) -> Path:
+        made = tmp_path_factory.mktemp("made") / "work"
+        shutil.copytree(_made_folder, made)
+        with pytest.MonkeyPatch.context() as patch:
+            without_settings(patch)
+            patch.chdir(made)
+            for command in commands:
+                Cli(app).ok(*command.split())
+        return made
+
+    return make
+
+
+def without_settings(patch: pytest.MonkeyPatch) -> None:
+    """Remove every setting of ours from the environment."""
+    for name in [name for name in os.environ if name.startswith("KEYSTEAD_")]:
+        patch.delenv(name)
+    patch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("KEYSTEAD_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
+    without_settings(monkeypatch)
 
 
 @pytest.fixture
@@ -114,6 +144,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _no_settings: None, 
     shutil.copytree(_made_folder, target)
     monkeypatch.chdir(target)
     return target
+
+
+@pytest.fixture
+def after(folder: Path, _made_by: Callable[..., Path]) -> Callable[..., Path]:
+    """Bring the working folder to where some commands leave it, which run only for the first test that asks."""
+
+    def bring(*commands: str) -> Path:
+        shutil.copytree(_made_by(*commands), folder, dirs_exist_ok=True)
+        return folder
+
+    return bring
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +22,15 @@ from keystead.ledger.reading.lines import LogFile
 from tests.cli.conftest import start
 
 SEAL = ["log", "seal", "app.log", "--stream", "example.org/app", "--policy", "policy.json"]
+
+
+def copied(made: Path, folder: Path) -> Path:
+    """Copy a folder with a log into another; the policy names the KEK by its place, and now by that of the copy."""
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    policy = (made / "policy.json").read_text()
+    assert str(made) in policy
+    (folder / "policy.json").write_text(policy.replace(str(made), str(folder)))
+    return folder
 
 
 def verified(folder: Path, **how: Any) -> VerifyReport:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.conftest import Cli
 
+pytestmark = pytest.mark.usefixtures("by_alembic")
+
 READING = [
     ["status"],
     ["maintain"],

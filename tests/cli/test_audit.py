@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,9 @@ from tests.cli.conftest import Cli, run_process
 
 
 @pytest.fixture
-def trail(folder: Path, cli: Cli) -> Path:
+def trail(after: Callable[..., Path]) -> Path:
     """A folder whose store keeps a trail, of which a checkpoint was kept."""
-    cli.ok("audit", "begin")
-    cli.ok("key", "rotate", "default")
-    cli.ok("audit", "checkpoint", "kept")
-    return folder
+    return after("audit begin", "key rotate default", "audit checkpoint kept")
 
 
 def execute(folder: Path, *statements: str) -> None:

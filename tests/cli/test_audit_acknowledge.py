@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,9 @@ from tests.cli.conftest import Cli
 
 
 @pytest.fixture
-def changed(folder: Path, cli: Cli) -> Path:
+def changed(after: Callable[..., Path], cli: Cli) -> Path:
     """A folder whose store keeps a trail, into which somebody without a key has written."""
-    cli.ok("audit", "begin")
-    cli.ok("audit", "checkpoint", "kept")
+    folder = after("audit begin", "audit checkpoint kept")
     with sqlite3.connect(folder / "keys.db") as raw:
         raw.execute("INSERT INTO audit_entries VALUES (zeroblob(16), 'nobody', x'7b7d', zeroblob(32))")
     raw.close()

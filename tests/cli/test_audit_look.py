@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,9 @@ OWN = {"audit.session", "audit.session_end", "audit.sequencer", "audit.checkpoin
 
 
 @pytest.fixture
-def trail(folder: Path, cli: Cli) -> Path:
+def trail(after: Callable[..., Path]) -> Path:
     """A folder whose store keeps a trail in which a key was rotated."""
-    cli.ok("audit", "begin")
-    cli.ok("key", "rotate", "default")
-    return folder
+    return after("audit begin", "key rotate default")
 
 
 def execute(statement: str, *values: object) -> None:

@@ -14,6 +14,8 @@ from keystead import KeyManager
 from tests.cli.conftest import Cli
 from tests.components import missing
 
+pytestmark = pytest.mark.usefixtures("by_alembic")
+
 COMMANDS = [
     ("status",),
     ("doctor",),

@@ -13,18 +13,24 @@ from keystead.ledger import SealedFile, TrustPolicy
 from keystead.ledger.tlog.note import NoteKey
 from keystead.ledger.writing.sealer import MAX_PAYLOAD_BYTES
 from tests.cli.conftest import Cli, run_process
+from tests.cli.logs import SEAL, copied
 
 KEY = "lzmpzTnYTWQCpr3Z2X1nqSg1nXPxVeoA7PJ2Vkxn5rQ"
 OTHER_KEY = "OMSh41e93TRM59CXEKJJ3Zxq90j_lJXDyLpIBMHfyrA"
 LINES = b'{"event":"started"}\nplain text\n\xff\xfe no text\n  {"spaced": true} \r\n\n'
 
 
+@pytest.fixture(scope="module")
+def _sealed(_made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = shutil.copytree(_made_folder, tmp_path_factory.mktemp("sealed") / "work")
+    assert run_process(made, *SEAL, given=LINES).returncode == 0
+    return made
+
+
 @pytest.fixture
-def log(folder: Path) -> Path:
+def log(folder: Path, _sealed: Path) -> Path:
     """A closed log of some lines, with its policy elsewhere."""
-    assert run_process(folder, "log", "seal", "app.log", "--stream", "example.org/app", given=LINES).returncode == 0
-    shutil.move("app.log.policy.json", "policy.json")
-    return folder / "app.log"
+    return copied(_sealed, folder) / "app.log"
 
 
 def changed(log: Path, old: bytes, new: bytes) -> None:

@@ -12,6 +12,8 @@ import pytest
 from keystead.stores.schema import HEAD
 from tests.cli.conftest import Cli
 
+pytestmark = pytest.mark.usefixtures("by_alembic")
+
 
 @pytest.fixture
 def elsewhere(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Path:

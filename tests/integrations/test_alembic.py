@@ -16,6 +16,8 @@ from sqlalchemy.engine import Engine, make_url
 from keystead.integrations.alembic import TABLES, include_name, include_object
 from keystead.stores.schema import migrate
 
+pytestmark = pytest.mark.usefixtures("by_alembic")
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:

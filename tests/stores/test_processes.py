@@ -23,6 +23,8 @@ from keystead.stores import creation, open_store
 from keystead.stores.memory import MemoryKeyStore
 from tests.stores.records import fill, keyring
 
+pytestmark = pytest.mark.usefixtures("by_alembic")
+
 OPEN_AND_PRINT = """
 import asyncio, sys
 from keystead.stores import creation, open_store

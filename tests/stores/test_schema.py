@@ -25,6 +25,8 @@ from keystead.stores.tables import VERSION_TABLE, metadata
 from keystead.stores.urls import parse_url
 from tests.stores.records import data_key, fill
 
+pytestmark = pytest.mark.usefixtures("by_alembic")
+
 FOREIGN_DATA_KEYS = "CREATE TABLE data_keys (version VARCHAR(64) PRIMARY KEY, key_data TEXT, status VARCHAR(16))"
 
 
