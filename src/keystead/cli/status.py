@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import typer
 
 from keystead.cli.frame import FAILED, Call, command
 from keystead.cli.render import Outcome, moment, pairs
 from keystead.config.durations import duration_text
-from keystead.manager import admin
+from keystead.devices.upkeep import UpkeepReport
+from keystead.errors import KMSError
+from keystead.lifecycle.maintenance import MaintenanceReport
+from keystead.manager import admin, devices
 from keystead.manager.admin import StoreStatus
 from keystead.manager.manager import KeyManager
 from keystead.model import KMSStatus
@@ -56,14 +61,25 @@ def status(call: Call) -> Outcome:
 
 
 def maintain(call: Call) -> Outcome:
-    """Do everything that is due now: rotations, promotions, destructions, stale wrappings, expired leases."""
-    report = call.run(lambda km: km.perform_maintenance())
+    """Do everything that is due now: rotations, promotions, destructions, rewraps, leases, client keys."""
+    policy = devices.policy_of(call.settings().settings)
+
+    async def act(km: KeyManager) -> tuple[MaintenanceReport, UpkeepReport]:
+        report = await km.perform_maintenance()
+        try:
+            return report, await devices.maintain(km, policy)
+        except KMSError as exc:
+            return replace(report, failures={**report.failures, "client_keys": exc.code}), UpkeepReport()
+
+    report, client_keys = call.run(act)
     lines: list[tuple[str, object]] = [
         ("rotated", report.rotated),
         ("promoted", report.promoted),
         ("destroyed", report.destroyed),
         ("rewrapped", report.rewrapped),
         ("expired leases", report.expired_leases),
+        ("client keys", ", ".join(f"{count} {name}" for name, count in asdict(client_keys).items() if count) or 0),
     ]
     lines += [(f"FAILED {step}", code) for step, code in report.failures.items()]
-    return Outcome(report, pairs(lines), FAILED if report.failures else 0)
+    answer = {**asdict(report), "client_keys": client_keys}
+    return Outcome(answer, pairs(lines), FAILED if report.failures else 0)

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
 from keystead.crypto.keyring import Keyring
 from keystead.devices.assembly import Devices
 from keystead.devices.ciphertexts import MAX_SIZE
 from keystead.devices.identity import IDENTITY_KEYRING, Identity
+from keystead.devices.metrics import Metrics
 from keystead.devices.secrets import PEPPER_KEYRING, SecretRules
 from keystead.devices.surroundings import DevicePolicy, Surroundings
+from keystead.devices.upkeep import Upkeep, UpkeepReport
 from keystead.manager.manager import KeyManager
 from keystead.model import KeyringPurpose
+
+if TYPE_CHECKING:
+    from keystead.config.settings import Settings
+
+
+def policy_of(settings: Settings) -> DevicePolicy:
+    """Return the policy that settings describe.
+
+    Raises:
+        ConfigurationError: one that cannot be.
+    """
+    return DevicePolicy(
+        lifetime=settings.client_keys.lifetime,
+        decrypt_grace=settings.client_keys.decrypt_grace,
+        retention=settings.client_keys.retention,
+        max_new=settings.keygen.max_per_device,
+        window=timedelta(seconds=settings.keygen.window_s),
+        max_new_of_user=settings.keygen.max_per_user,
+        max_new_in_all=settings.keygen.max_per_minute,
+    )
+
+
+async def maintain(km: KeyManager, policy: DevicePolicy) -> UpkeepReport:
+    """Do what is due to key pairs, and remove metrics that are old; what is done twice is done once."""
+    s = await _surroundings(km, policy)
+    report = await Upkeep(s).run()
+    await Metrics(s.store, s.clock).upkeep()
+    return report
 
 
 async def identity(km: KeyManager) -> Identity:
@@ -25,18 +58,14 @@ async def devices(
     max_size: int = MAX_SIZE,
 ) -> Devices:
     """Return the room, the keyring of its peppers loaded, and made if there is none."""
+    pepper = await _ring(km, PEPPER_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
+    return Devices.over(await _surroundings(km, policy or DevicePolicy()), pepper, rules, max_size=max_size)
+
+
+async def _surroundings(km: KeyManager, policy: DevicePolicy) -> Surroundings:
     session = await km.session()
     s = session.surroundings
-    pepper = await _ring(km, PEPPER_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
-    surroundings = Surroundings(
-        store=s.store,
-        rings=session.live,
-        audit=s.audit,
-        clock=s.clock,
-        random=s.random,
-        policy=policy or DevicePolicy(),
-    )
-    return Devices.over(surroundings, pepper, rules, max_size=max_size)
+    return Surroundings(store=s.store, rings=session.live, audit=s.audit, clock=s.clock, random=s.random, policy=policy)
 
 
 async def _ring(km: KeyManager, name: str, purpose: KeyringPurpose, algorithm: str) -> Keyring:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -19,11 +18,10 @@ from keystead.devices.assembly import Devices
 from keystead.devices.identity import Identity
 from keystead.devices.policy import SecretPolicy
 from keystead.devices.secrets import SecretRules
-from keystead.devices.surroundings import DevicePolicy
 from keystead.errors import KMSError, UnauthenticatedError
 from keystead.jobs.runner import Job
 from keystead.manager.access import tokens
-from keystead.manager.devices import devices, identity
+from keystead.manager.devices import devices, identity, maintain, policy_of
 from keystead.manager.manager import KeyManager
 from keystead.model import Principal
 from keystead.ports import UnitOfWork
@@ -94,20 +92,11 @@ class Service:
 @asynccontextmanager
 async def opened(km: KeyManager, settings: Settings, *, is_development: bool) -> AsyncIterator[Service]:
     """Open the service over a manager that is initialised; at the end everything that was counted is written."""
-    policy = DevicePolicy(
-        lifetime=settings.client_keys.lifetime,
-        decrypt_grace=settings.client_keys.decrypt_grace,
-        retention=settings.client_keys.retention,
-        max_new=settings.keygen.max_per_device,
-        window=timedelta(seconds=settings.keygen.window_s),
-        max_new_of_user=settings.keygen.max_per_user,
-        max_new_in_all=settings.keygen.max_per_minute,
-    )
     rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development))
-    room = await devices(km, policy=policy, rules=rules, max_size=settings.client_keys.max_size)
+    room = await devices(km, policy=policy_of(settings), rules=rules, max_size=settings.client_keys.max_size)
     service = Service(settings, is_development, km, room, await identity(km), await tokens(km))
     # Due at once: what was to be done while no node ran is done now.
-    (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: _upkeep(room)))
+    (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
     keeping = asyncio.create_task(service._keep(), name="keystead-service")
     try:
         yield service
@@ -118,8 +107,3 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
         with contextlib.suppress(KMSError):
             await room.uses.flush()
             await room.metrics.flush()
-
-
-async def _upkeep(room: Devices) -> None:
-    await room.upkeep.run()
-    await room.metrics.upkeep()
