@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import weakref
@@ -31,6 +32,8 @@ LOCK_TIMEOUT_MS: Final = 10_000
 STATEMENT_TIMEOUT_MS: Final = 30_000
 IDLE_TIMEOUT_MS: Final = 60_000
 CONNECT_TIMEOUT_S: Final = 10
+LET_GO_S: Final = 2.0
+"""How long a connection that was given up may go on with a handle that is shared."""
 SILENCE_S: Final = 40
 """How long a server may take for one answer: longer than it allows itself for a statement."""
 
@@ -134,7 +137,7 @@ def async_memory(raw: sqlite3.Connection, opened: weakref.WeakSet[Any]) -> Async
     """Return an engine whose every connection is ``raw``."""
     engine = create_async_engine(
         "sqlite+aiosqlite:///store",
-        async_creator=partial(_aiosqlite, lambda: raw, opened),
+        async_creator=partial(_one_after_another, raw, opened),
         poolclass=NullPool,
         hide_parameters=True,
     )
@@ -147,6 +150,14 @@ class _Discreet(aiosqlite.Connection):
 
     stopped: asyncio.Future[Any] | None = None
     _is_stopping = False
+    _made_on: asyncio.AbstractEventLoop | None = None
+
+    async def let_go(self) -> None:
+        """Wait until its thread has done what it was asked to, closing included. Another loop's is not waited for."""
+        while self.stopped is None and self._made_on is asyncio.get_running_loop():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        if self.stopped is not None and self.stopped.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([self.stopped])
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await super()._execute(lambda: fn(*args, **kwargs))  # type: ignore[no-untyped-call]
@@ -161,7 +172,14 @@ class _Discreet(aiosqlite.Connection):
 
 
 async def _aiosqlite(connector: Callable[[], sqlite3.Connection], opened: weakref.WeakSet[Any]) -> aiosqlite.Connection:
-    connection = _Discreet(connector, iter_chunk_size=64)
+    made: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        made.append(connector())
+        return made[0]
+
+    connection = _Discreet(connect, iter_chunk_size=64)
+    connection._made_on = asyncio.get_running_loop()
     # A process that ends without closing its store must not wait for this thread.
     connection._thread.daemon = True
     opened.add(connection)
@@ -171,7 +189,24 @@ async def _aiosqlite(connector: Callable[[], sqlite3.Connection], opened: weakre
         # The thread answers this loop once more when it stops, and the loop may be closed next.
         if connection.stopped is not None:
             await connection.stopped
+        # Whoever was cancelled while it was opened has nothing to close it by.
+        for handle in made:
+            handle.close()
         raise
+
+
+async def _one_after_another(raw: sqlite3.Connection, opened: weakref.WeakSet[Any]) -> aiosqlite.Connection:
+    """Return a connection to the one handle there is, once those that were given up have let go of it.
+
+    One that was closed is gone. What is left was cancelled, and may have left a transaction behind.
+    """
+    for earlier in list(opened):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LET_GO_S):
+                await earlier.let_go()
+    if raw.in_transaction:
+        raw.rollback()
+    return await _aiosqlite(lambda: raw, opened)
 
 
 def begin_explicitly(engine: Engine) -> None:

@@ -34,8 +34,13 @@ class Handle(sqlite3.Connection):
     generation: int | None = None
 
     def close(self) -> None:
-        """Close; a fork waits for it, because closing takes locks and writes the log back."""
+        """Close; a fork waits for it, because closing takes locks and writes the log back.
+
+        A transaction is rolled back first: while a cursor is left, SQLite keeps what is closed, and its locks with it.
+        """
         with open_handles.busy():
+            if self.in_transaction:
+                self.rollback()
             super().close()
             open_handles.discard(self)
 

@@ -83,7 +83,9 @@ class _Kept(sqlite3.Connection):
     """Outlives the pool's idea of a connection: the rows are in it."""
 
     def close(self) -> None:
-        """Do nothing; the store's finalizer closes."""
+        """Leave no transaction behind; the store's finalizer closes."""
+        if self.in_transaction:
+            self.rollback()
 
 
 class _Memory:
