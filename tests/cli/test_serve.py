@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.serving import serving
+from tests.cli.serving import free_port, serving
 
 _GENERATE = 'mutation { generateClientEncryptionKey(input: { deviceId: "device-123" }) { keyId publicKey } }'
 
@@ -38,6 +38,13 @@ def test_a_token_made_on_the_store_opens_the_service(folder: Path, cli: Cli) -> 
         (error,) = ask(url, _GENERATE)["errors"]
         assert error["extensions"]["code"] == "UNAUTHENTICATED"
         assert "data" in ask(url, _GENERATE, Authorization=f"Bearer {token}")
+
+
+def test_several_processes_serve_as_one(folder: Path, cli: Cli) -> None:
+    token = cli.ok("token", "create", "ada", "--scope", "devices:use").stdout.strip()
+    with serving(folder, "--workers", "2", port=free_port()) as url:
+        answers = [ask(url, _GENERATE, Authorization=f"Bearer {token}") for _ in range(12)]
+        assert len({answer["data"]["generateClientEncryptionKey"]["keyId"] for answer in answers}) == 1
 
 
 @pytest.mark.parametrize(
