@@ -52,11 +52,16 @@ def test_the_same_is_made_in_postgresql(
 
 
 async def in_memory() -> dict[str, list[Any]]:
-    """Return what a new store in memory is made of. Alembic writes spaces where it executes tabs."""
+    """Return what a new store in memory is made of.
+
+    Alembic writes spaces where it executes tabs, and no empty lines at an end.
+    """
     store = MemoryKeyStore()
     await store.open()
     connection = raw(store)
-    rules = "SELECT type, name, tbl_name, replace(sql, char(9), '    ') FROM sqlite_master ORDER BY name"
+    rules = (
+        "SELECT type, name, tbl_name, rtrim(replace(sql, char(9), '    '), char(10)) FROM sqlite_master ORDER BY name"
+    )
     made: dict[str, list[Any]] = {"": connection.execute(rules).fetchall()}
     for table in [name for kind, name, *_ in made[""] if kind == "table"]:
         made[table] = connection.execute(f"SELECT * FROM {table}").fetchall()
