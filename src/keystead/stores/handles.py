@@ -16,7 +16,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from keystead.errors import StorageOperationError
@@ -39,8 +39,10 @@ class Handle(sqlite3.Connection):
         A transaction is rolled back first: while a cursor is left, SQLite keeps what is closed, and its locks with it.
         """
         with open_handles.busy():
-            if self.in_transaction:
-                self.rollback()
+            # One that a fork has closed already has none, and says so by an error; closing twice is fine.
+            with suppress(sqlite3.Error):
+                if self.in_transaction:
+                    self.rollback()
             super().close()
             open_handles.discard(self)
 
