@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sqlite3
 import weakref
@@ -34,6 +33,7 @@ IDLE_TIMEOUT_MS: Final = 60_000
 CONNECT_TIMEOUT_S: Final = 10
 LET_GO_S: Final = 2.0
 """How long a connection that was given up may go on with a handle that is shared."""
+_LOOK_S: Final = 0.001
 SILENCE_S: Final = 40
 """How long a server may take for one answer: longer than it allows itself for a statement."""
 
@@ -154,10 +154,13 @@ class _Discreet(aiosqlite.Connection):
 
     async def let_go(self) -> None:
         """Wait until its thread has done what it was asked to, closing included. Another loop's is not waited for."""
-        while self.stopped is None and self._made_on is asyncio.get_running_loop():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-        if self.stopped is not None and self.stopped.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait([self.stopped])
+        if self._made_on is not asyncio.get_running_loop():
+            return
+        for _ in range(int(LET_GO_S / _LOOK_S)):
+            if self.stopped is not None:
+                await asyncio.wait([self.stopped], timeout=LET_GO_S)
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await super()._execute(lambda: fn(*args, **kwargs))  # type: ignore[no-untyped-call]
@@ -201,9 +204,7 @@ async def _one_after_another(raw: sqlite3.Connection, opened: weakref.WeakSet[An
     One that was closed is gone. What is left was cancelled, and may have left a transaction behind.
     """
     for earlier in list(opened):
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LET_GO_S):
-                await earlier.let_go()
+        await earlier.let_go()
     if raw.in_transaction:
         raw.rollback()
     return await _aiosqlite(lambda: raw, opened)
