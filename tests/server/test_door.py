@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from keystead.devices.pairs import Algorithm, public_der
+from keystead.devices.statements import key_statement
 from tests.server.clients import GENERATE, SET_PASSCODE, VERIFY_PASSCODE, Client, Installation, Node, sealed
 
 
@@ -109,3 +116,18 @@ async def test_pages_tell_where_things_are(node: Node) -> None:
     assert "type Mutation" in (await anonymous.get("/schema.graphql")).text
     assert (await anonymous.get("/livez")).json() == {"status": "ok"}
     assert (await anonymous.get("/readyz")).json() == {"status": "ok"}
+
+
+async def test_the_signature_of_a_public_key_is_by_a_key_that_the_service_shows(node: Node, ada: Client) -> None:
+    query = GENERATE.replace("publicKey keyId", "publicKey keyId expiresAt algorithm keySignature")
+    key = (await ada.ask(query, {"input": {"deviceId": "device-123"}}))["data"]["generateClientEncryptionKey"]
+    expires_at = datetime.fromisoformat(key["expiresAt"])
+    spki = public_der(key["publicKey"])
+    statement = key_statement(key["keyId"], "device-123", spki, expires_at, Algorithm(key["algorithm"]))
+    shown = (await (await node.client()).get("/.well-known/keystead-keys")).json()
+    assert shown["algorithm"] == "Ed25519"
+    (public,) = (load_pem_public_key(pem.encode()) for pem in shown["keys"])
+    assert isinstance(public, Ed25519PublicKey)
+    public.verify(base64.b64decode(key["keySignature"]), statement)
+    with pytest.raises(InvalidSignature):
+        public.verify(base64.b64decode(key["keySignature"]), statement.replace(b"device-123", b"device-124"))

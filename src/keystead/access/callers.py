@@ -50,10 +50,10 @@ class Caller:
     scopes: frozenset[Scope]
     origin: str
 
-    def require(self, scope: Scope) -> None:
-        """Raise ``ForbiddenError`` unless a scope is held."""
-        if scope not in self.scopes:
-            raise ForbiddenError(f"this takes the scope {scope}")
+    def require(self, *scopes: Scope) -> None:
+        """Raise ``ForbiddenError`` unless one of the scopes is held."""
+        if not self.scopes.intersection(scopes):
+            raise ForbiddenError(f"this takes the scope {' or '.join(scopes)}")
 
     def acting_as(self, user: str) -> Caller:
         """Return the caller as another user of its tenant, with the same scopes.

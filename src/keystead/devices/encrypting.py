@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-
-from keystead.devices.pairs import ALGORITHMS, Algorithm, Purpose, binding, encrypt_to
+from keystead.devices.pairs import ALGORITHMS, Algorithm, Purpose, binding, encrypt_to, public_der
 from keystead.errors import EncryptionError
 from keystead.ports import ClientKeyRecord
 
@@ -19,11 +17,9 @@ def encrypt_data(
     Raises:
         EncryptionError: longer than the key takes, or an algorithm that is not one of its kind.
     """
-    public = load_pem_public_key(key.public_key.encode("ascii"))
-    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     info = binding(key.id, key.device_id, purpose)
     try:
-        return encrypt_to(spki, plaintext, algorithm or ALGORITHMS[key.kind][0], info)
+        return encrypt_to(public_der(key.public_key), plaintext, algorithm or ALGORITHMS[key.kind][0], info)
     except ValueError:
         pass
     raise EncryptionError(FAILED)

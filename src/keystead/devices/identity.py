@@ -6,15 +6,11 @@ import base64
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.snapshot import LoadedKey
-from keystead.devices.pairs import Algorithm
+from keystead.devices.pairs import Algorithm, public_der
 from keystead.devices.statements import key_statement
 from keystead.ports import ClientKeyRecord
 
@@ -34,9 +30,7 @@ class Identity:
 
     def sign(self, key: ClientKeyRecord, algorithm: Algorithm) -> str:
         """Return the signature of a key pair's public half, as it travels."""
-        public = load_pem_public_key(key.public_key.encode("ascii"))
-        spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        statement = key_statement(key.id, key.device_id, spki, key.expires_at, algorithm)
+        statement = key_statement(key.id, key.device_id, public_der(key.public_key), key.expires_at, algorithm)
         active = self._ring.get_active()
         if self._opened is None or self._opened[0] != active.id:
             self._opened = active.id, _private(active)

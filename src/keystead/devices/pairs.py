@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
     load_der_public_key,
+    load_pem_public_key,
 )
 
 from keystead.crypto.framing import framed
@@ -91,6 +92,12 @@ def public_pem(public: bytes) -> str:
     """Return a public half as PEM, its last line ended."""
     loaded = load_der_public_key(public)
     return loaded.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
+
+def public_der(pem: str) -> bytes:
+    """Return a public half, SubjectPublicKeyInfo, from its PEM."""
+    loaded = load_pem_public_key(pem.encode("ascii"))
+    return loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def binding(key_id: str, device_id: str, purpose: Purpose) -> bytes:

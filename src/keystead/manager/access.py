@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keystead.access.tokens import KEYRING, Tokens
 from keystead.manager.manager import KeyManager
+from keystead.manager.own_keyrings import own_ring
 from keystead.model import KeyringPurpose
 
 
@@ -11,6 +12,5 @@ async def tokens(km: KeyManager) -> Tokens:
     """Return the tokens, their keyring loaded, and made if there is none."""
     session = await km.session()
     s = session.surroundings
-    wanted = s.new_keyring(KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
-    ring = await session.live.load(KEYRING, create=wanted)
+    ring = await own_ring(km, KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
     return Tokens(s.store, ring, session.live, audit=s.audit, clock=s.clock, random=s.random)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from keystead.crypto.keyring import Keyring
 from keystead.devices.assembly import Devices
 from keystead.devices.ciphertexts import MAX_SIZE
 from keystead.devices.identity import IDENTITY_KEYRING, Identity
@@ -14,6 +13,7 @@ from keystead.devices.secrets import PEPPER_KEYRING, SecretRules
 from keystead.devices.surroundings import DevicePolicy, Surroundings
 from keystead.devices.upkeep import Upkeep, UpkeepReport
 from keystead.manager.manager import KeyManager
+from keystead.manager.own_keyrings import own_ring
 from keystead.model import KeyringPurpose
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def maintain(km: KeyManager, policy: DevicePolicy) -> UpkeepReport:
 
 async def identity(km: KeyManager) -> Identity:
     """Return what signs public keys, its keyring loaded, and made if there is none."""
-    return Identity(await _ring(km, IDENTITY_KEYRING, KeyringPurpose.SIGN, "Ed25519"))
+    return Identity(await own_ring(km, IDENTITY_KEYRING, KeyringPurpose.SIGN, "Ed25519"))
 
 
 async def devices(
@@ -58,7 +58,7 @@ async def devices(
     max_size: int = MAX_SIZE,
 ) -> Devices:
     """Return the room, the keyring of its peppers loaded, and made if there is none."""
-    pepper = await _ring(km, PEPPER_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
+    pepper = await own_ring(km, PEPPER_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
     return Devices.over(await _surroundings(km, policy or DevicePolicy()), pepper, rules, max_size=max_size)
 
 
@@ -66,9 +66,3 @@ async def _surroundings(km: KeyManager, policy: DevicePolicy) -> Surroundings:
     session = await km.session()
     s = session.surroundings
     return Surroundings(store=s.store, rings=session.live, audit=s.audit, clock=s.clock, random=s.random, policy=policy)
-
-
-async def _ring(km: KeyManager, name: str, purpose: KeyringPurpose, algorithm: str) -> Keyring:
-    session = await km.session()
-    wanted = session.surroundings.new_keyring(name, purpose, algorithm)
-    return await session.live.load(name, create=wanted)

@@ -7,7 +7,6 @@ from typing import Any
 
 from keystead.access.callers import Caller, Scope
 from keystead.devices.assembly import Devices
-from keystead.errors import ForbiddenError
 from keystead.server.graphql.documents import Prepared
 from keystead.server.service import Service
 
@@ -36,8 +35,7 @@ class Request:
         Raises:
             ForbiddenError: it has none of them.
         """
-        if not self.by.scopes.intersection(scopes):
-            raise ForbiddenError(f"this takes the scope {' or '.join(scopes)}")
+        self.by.require(*scopes)
         return self.by
 
     def tell(self, code: str, retry_after_s: float | None) -> None:

@@ -97,20 +97,7 @@ class ClientKeyInfo:
 
 
 _PAYLOAD = "What is inside: 1, the secret alone, or 2, bound to operation, key and time."
-
-
-@strawberry.input(description="A passcode, encrypted to a device's key.")
-class EncryptedPasscodeInput:
-    """A passcode to set."""
-
-    encrypted_passcode: str
-    key_id: str
-    password_auth_type: PasswordAuthType | None = None
-    algorithm: Algorithm | None = None
-    payload_version: int = strawberry.field(default=1, description=_PAYLOAD)
-    current_encrypted_passcode: str | None = strawberry.field(
-        default=None, description="The one that is replaced, encrypted to the same key by the same algorithm."
-    )
+_CURRENT = "The one that is replaced, encrypted to the same key by the same algorithm."
 
 
 @strawberry.input(description="A passcode, encrypted to a device's key.")
@@ -124,19 +111,11 @@ class EncryptedVerifyPasscodeInput:
     payload_version: int = strawberry.field(default=1, description=_PAYLOAD)
 
 
-@strawberry.input(description="A transaction PIN, encrypted to a device's key: exactly one of the two names is given.")
-class EncryptedTransactionPinInput:
-    """A PIN to set."""
+@strawberry.input(description="A passcode, encrypted to a device's key.")
+class EncryptedPasscodeInput(EncryptedVerifyPasscodeInput):
+    """A passcode to set."""
 
-    key_id: str
-    encrypted_pin: str | None = None
-    encrypted_passcode: str | None = None
-    password_auth_type: PasswordAuthType | None = None
-    algorithm: Algorithm | None = None
-    payload_version: int = strawberry.field(default=1, description=_PAYLOAD)
-    current_encrypted_pin: str | None = strawberry.field(
-        default=None, description="The one that is replaced, encrypted to the same key by the same algorithm."
-    )
+    current_encrypted_passcode: str | None = strawberry.field(default=None, description=_CURRENT)
 
 
 @strawberry.input(description="A transaction PIN, encrypted to a device's key: exactly one of the two names is given.")
@@ -149,6 +128,13 @@ class EncryptedVerifyTransactionPinInput:
     password_auth_type: PasswordAuthType | None = None
     algorithm: Algorithm | None = None
     payload_version: int = strawberry.field(default=1, description=_PAYLOAD)
+
+
+@strawberry.input(description="A transaction PIN, encrypted to a device's key: exactly one of the two names is given.")
+class EncryptedTransactionPinInput(EncryptedVerifyTransactionPinInput):
+    """A PIN to set."""
+
+    current_encrypted_pin: str | None = strawberry.field(default=None, description=_CURRENT)
 
 
 @strawberry.input(description="A secret to verify, with a reason for an answer.")
