@@ -68,10 +68,10 @@ class CountingStore:
         self.transaction = inner.transaction
         self.aclose = inner.aclose
 
-    def reading(self) -> Any:
+    def reading(self, *, once: bool = False) -> Any:
         """Begin a read-only transaction, and count it."""
         self.reads += 1
-        return self._inner.reading()
+        return self._inner.reading(once=once)
 
 
 def _cold_readers(place: Place) -> list[Figure]:

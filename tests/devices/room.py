@@ -91,13 +91,8 @@ def encrypted(
     return Encrypted(base64.b64encode(ciphertext).decode(), key.id, algorithm, payload_version)
 
 
-async def find(keys: ClientKeys, world: World, who: Principal, key_id: str) -> ClientKeyRecord:
-    async with world.store.reading() as work:
-        return await keys.find(work, who, key_id)
-
-
-async def opens(keys: ClientKeys, world: World, who: Principal, key: ClientKeyRecord) -> bool:
-    opened = await keys.open(await find(keys, world, who, key.id))
+async def opens(keys: ClientKeys, who: Principal, key: ClientKeyRecord) -> bool:
+    opened = await keys.open(await keys.find(who, key.id))
     sent = encrypted(key, "secret")
     info = binding(key.id, key.device_id, Purpose.PASSCODE)
     return opened.open(base64.b64decode(sent.text), ALGORITHMS[key.kind][0], info) == b"secret"

@@ -25,7 +25,7 @@ from keystead.errors import (
 )
 from keystead.model import Principal
 from keystead.ports import ClientKeyRecord, PairKind
-from tests.devices.room import ADA, BOB, DAY, QUICK, SECOND, Maker, client_keys, disable_wrap, find, later, opens
+from tests.devices.room import ADA, BOB, DAY, QUICK, SECOND, Maker, client_keys, disable_wrap, later, opens
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World, polled
 
@@ -35,7 +35,7 @@ async def test_a_device_gets_one_pair_however_often_it_asks(world: World) -> Non
         keys = await client_keys(km)
         first = await keys.generate(ADA, "phone", app_version="1.2")
         assert [await keys.generate(ADA, "phone") for _ in range(9)] == [first] * 9
-        assert await opens(keys, world, ADA, first)
+        assert await opens(keys, ADA, first)
         assert (first.owner, first.app_version, first.deprecated) == ("ada", "1.2", False)
 
 
@@ -45,8 +45,8 @@ async def test_a_pair_is_rsa_2048_unless_another_kind_is_asked_for(world: World)
         first, other = await keys.generate(ADA, "phone"), await keys.generate(ADA, "phone", kind=PairKind.X25519)
         assert (first.kind, other.kind) == (PairKind.RSA_2048, PairKind.X25519)
         assert (await keys.generate(ADA, "phone")).id == first.id
-        assert await opens(keys, world, ADA, first)
-        assert await opens(keys, world, ADA, other)
+        assert await opens(keys, ADA, first)
+        assert await opens(keys, ADA, other)
 
 
 async def test_a_pair_that_was_replaced_decrypts_and_is_not_handed_out(world: World) -> None:
@@ -57,7 +57,7 @@ async def test_a_pair_that_was_replaced_decrypts_and_is_not_handed_out(world: Wo
         second = await keys.rotate(ADA, "phone")
         assert second.id != first.id
         assert (await keys.generate(ADA, "phone")).id == second.id
-        assert await opens(keys, world, ADA, first)
+        assert await opens(keys, ADA, first)
         assert (await keys.generate(ADA, "tablet")).id == other.id
 
 
@@ -73,11 +73,11 @@ async def test_a_pair_is_handed_out_for_its_lifetime_and_decrypts_for_the_grace_
         await later(km, clock, 2 * SECOND)
         second = await keys.generate(ADA, "phone")
         assert second.id != first.id
-        assert await opens(keys, world, ADA, first)
+        assert await opens(keys, ADA, first)
         await later(km, clock, timedelta(minutes=5))
         with pytest.raises(KeyExpiredError, match="Encryption key has expired"):
-            await find(keys, world, ADA, first.id)
-        assert await opens(keys, world, ADA, second)
+            await keys.find(ADA, first.id)
+        assert await opens(keys, ADA, second)
 
 
 async def test_five_new_pairs_a_day_are_made_rotations_included_and_the_window_slides(
@@ -134,11 +134,11 @@ async def test_a_device_belongs_to_the_first_who_used_it(world: World) -> None:
             with pytest.raises(ForbiddenError, match="somebody else's"):
                 await act(BOB, "phone")
         with pytest.raises(KeyNotFoundError, match="Encryption key not found"):
-            await find(keys, world, BOB, first.id)
+            await keys.find(BOB, first.id)
         assert await keys.generate(ADA, "phone") == first
         assert (await keys.generate(Principal("bob", "north"), "phone")).id != first.id
         with pytest.raises(KeyNotFoundError):
-            await find(keys, world, Principal("ada", "north"), first.id)
+            await keys.find(Principal("ada", "north"), first.id)
 
 
 async def test_a_device_that_was_released_goes_to_the_next_who_gets_a_pair_of_his_own(world: World) -> None:
@@ -150,7 +150,7 @@ async def test_a_device_that_was_released_goes_to_the_next_who_gets_a_pair_of_hi
         second = await keys.generate(BOB, "phone")
         assert second.id != first.id
         with pytest.raises(KeyNotFoundError):
-            await find(keys, world, BOB, first.id)
+            await keys.find(BOB, first.id)
         with pytest.raises(ForbiddenError):
             await keys.generate(ADA, "phone")
 
@@ -184,7 +184,7 @@ async def test_a_restored_store_gives_no_new_pair_and_still_opens(world: World) 
         await (await km.session()).poll()
         with pytest.raises(StoreRestoredError):
             await keys.generate(ADA, "tablet")
-        assert await opens(keys, world, ADA, first)
+        assert await opens(keys, ADA, first)
 
 
 @pytest.mark.parametrize("device", ["", "a\n", "x" * 129])
@@ -274,8 +274,8 @@ async def test_a_half_whose_wrap_key_was_taken_out_of_use_is_not_opened_even_if_
     async with world.open() as km:
         keys = await client_keys(km)
         first = await keys.generate(ADA, "phone")
-        assert await opens(keys, world, ADA, first)
+        assert await opens(keys, ADA, first)
         await disable_wrap(world, km, first)
         with pytest.raises(KMSError) as caught:
-            await opens(keys, world, ADA, first)
+            await opens(keys, ADA, first)
         assert not isinstance(caught.value, DecryptionError)

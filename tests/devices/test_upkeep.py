@@ -10,7 +10,7 @@ import pytest
 from keystead.devices.upkeep import UpkeepReport
 from keystead.errors import ConflictError, KeyExpiredError, KeyInUseError, KeyNotFoundError
 from keystead.ports import PairKind, UnitOfWork
-from tests.devices.room import ADA, DAY, SECOND, Maker, client_keys, disable_wrap, find, opens, upkeep
+from tests.devices.room import ADA, DAY, SECOND, Maker, client_keys, disable_wrap, opens, upkeep
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World, session_of
 
@@ -31,13 +31,13 @@ async def test_upkeep_erases_private_halves_keeps_their_ids_and_forgets_these_in
         assert found is not None
         assert (found.wrapped_private_key, found.wrapped_by, found.deprecated) == (None, None, True)
         with pytest.raises(KeyExpiredError):
-            await find(keys, world, ADA, first.id)
+            await keys.find(ADA, first.id)
         clock.advance(90 * DAY - timedelta(minutes=5) - SECOND)
         assert await (await upkeep(km)).run() == UpkeepReport()
         clock.advance(SECOND)
         assert await (await upkeep(km)).run() == UpkeepReport(dropped=1)
         with pytest.raises(KeyNotFoundError, match="Encryption key not found"):
-            await find(keys, world, ADA, first.id)
+            await keys.find(ADA, first.id)
 
 
 async def test_pairs_that_are_ready_are_given_without_making_one(world: World) -> None:
@@ -48,7 +48,7 @@ async def test_pairs_that_are_ready_are_given_without_making_one(world: World) -
         assert await filling.fill(PairKind.X25519, 3) == 0
         given = [await keys.generate(ADA, f"phone {number}") for number in range(3)]
         assert maker.made == 3
-        assert [await opens(keys, world, ADA, key) for key in given] == [True] * 3
+        assert [await opens(keys, ADA, key) for key in given] == [True] * 3
         await keys.generate(ADA, "another phone")
         assert maker.made == 4
 
@@ -72,7 +72,7 @@ async def test_a_pair_that_was_ready_and_does_not_open_is_passed_over(
                     whole[:2] + bytes(7) + b"\x05" + whole[10:] if damage.startswith("of a WRAP") else b"no envelope"
                 )
                 await work.add_ready_pair(replace(pair, wrapped_private_key=wrong))
-        assert await opens(keys, world, ADA, await keys.generate(ADA, "phone"))
+        assert await opens(keys, ADA, await keys.generate(ADA, "phone"))
         assert maker.made == 2
         assert "does not open" in caplog.text
         async with world.store.reading() as work:
@@ -99,7 +99,7 @@ async def test_private_halves_move_to_the_active_wrap_key_and_the_old_one_may_go
         assert await keeping.run() == UpkeepReport()
         session = await session_of(km)
         await session.lifecycle.rewrap.run()
-        assert await opens(await client_keys(km), world, ADA, given[0])
+        assert await opens(await client_keys(km), ADA, given[0])
         with pytest.raises(KeyInUseError, match=r"private halves of 4 key pair\(s\)"):
             await session.lifecycle.destruction.schedule(old)
         assert await keeping.run() == UpkeepReport(moved=3)
@@ -157,7 +157,7 @@ async def test_a_wrap_key_that_is_replaced_while_halves_move_to_it_takes_none(
             patched.setattr(session.live, "hold_wrap_key", gone)
             assert (await keeping.run()).moved == 0
         assert (await keeping.run()).moved == 1
-        assert await opens(await client_keys(km), world, ADA, first)
+        assert await opens(await client_keys(km), ADA, first)
 
 
 async def test_what_was_spent_is_forgotten_with_the_time_in_which_it_could_come_again(

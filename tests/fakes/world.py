@@ -88,11 +88,11 @@ class CountingStore:
             yield work
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[UnitOfWork]:
+    async def reading(self, *, once: bool = False) -> AsyncIterator[UnitOfWork]:
         """Begin a reading transaction, counted."""
         self._fail()
         self.reads += 1
-        async with self._store.reading() as work:
+        async with self._store.reading(once=once) as work:
             yield work
 
     async def aclose(self) -> None:

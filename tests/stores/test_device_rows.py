@@ -47,7 +47,18 @@ async def test_what_was_put_in_comes_out(store: KeyStore) -> None:
         assert await work.find_device("", "phone") == DEVICE
         assert await work.find_client_key("key_1") == KEY
         assert await work.client_keys("", "phone") == [KEY]
+        assert await work.find_client_key_for("key_2", bytes(32)) is None
         assert (await work.find_device("north", "phone"), await work.find_client_key("key_2")) == (None, None)
+
+
+async def test_a_pair_is_found_with_whether_a_ciphertext_to_it_is_spent(store: KeyStore) -> None:
+    await filled(store, KEY)
+    async with store.transaction() as work:
+        assert await work.spend("key_1", bytes(32), until=NOW)
+        assert await work.spend("key_2", b"\x01" * 32, until=NOW)
+    for digest, is_spent in ((bytes(32), True), (b"\x01" * 32, False)):
+        async with store.reading(once=True) as work:
+            assert await work.find_client_key_for("key_1", digest) == (KEY, is_spent)
 
 
 async def test_a_device_that_is_there_stays_whose_it_was(store: KeyStore) -> None:

@@ -132,7 +132,7 @@ async def read(store: KeyStore) -> None:
         await work.find_client_key(KEY.id)
         await work.client_keys(KEY.tenant, KEY.device_id)
         await work.find_credential(**ADA)
-        await work.is_spent(KEY.id, bytes(32))
+        await work.find_client_key_for(KEY.id, bytes(32))
         await work.tokens()
     async with store.transaction() as work:
         await work.take_ready_pair(READY.kind)

@@ -129,7 +129,7 @@ class Tokens:
         parts = parse_token(text)
         if parts is None:
             raise UnauthenticatedError
-        async with self._store.reading() as work:
+        async with self._store.reading(once=True) as work:
             row = await work.find_token(parts.id)
         if row is None or row.revoked_at is not None:
             raise UnauthenticatedError

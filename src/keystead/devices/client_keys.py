@@ -25,7 +25,7 @@ from keystead.errors import (
     StorageOperationError,
 )
 from keystead.model import WRAP_KEYRING, Principal
-from keystead.ports import ClientKeyRecord, PairKind, UnitOfWork
+from keystead.ports import ClientKeyRecord, PairKind
 from keystead.runtime.single_flight import SingleFlight
 
 KEPT_OPEN: Final = 1024
@@ -67,21 +67,29 @@ class ClientKeys:
         """
         return await self._measured(who, device_id, app_version, kind, replaces=True)
 
-    async def find(self, work: UnitOfWork, who: Principal, key_id: str) -> ClientKeyRecord:
-        """Return a key pair that decrypts for ``who``.
+    async def find(self, who: Principal, key_id: str) -> ClientKeyRecord:
+        """Return a key pair that decrypts for ``who``; errors as ``find_for``."""
+        key, _ = await self.find_for(who, key_id, b"")
+        return key
+
+    async def find_for(self, who: Principal, key_id: str, digest: bytes) -> tuple[ClientKeyRecord, bool]:
+        """Return a key pair that decrypts for ``who``, and whether a ciphertext, by its SHA-256, has succeeded.
 
         Raises:
             KeyNotFoundError: there is none of that id, or it is somebody else's.
             KeyExpiredError: it has expired, and the grace is over; or its device was revoked.
         """
-        key = await work.find_client_key(checked_key_id(key_id))
-        if key is None or (key.tenant, key.owner) != (who.tenant, who.user):
+        named = checked_key_id(key_id)
+        async with self._s.store.reading(once=True) as work:
+            found = await work.find_client_key_for(named, digest)
+        if found is None or (found[0].tenant, found[0].owner) != (who.tenant, who.user):
             raise KeyNotFoundError("Encryption key not found")
+        key, is_spent = found
         over = None if key.expires_at is None else key.expires_at + self._s.policy.decrypt_grace
         if key.wrapped_private_key is None or (over is not None and over <= self._s.clock.now()):
             self._open.pop(key_id, None)
             raise KeyExpiredError("Encryption key has expired")
-        return key
+        return key, is_spent
 
     async def open(self, key: ClientKeyRecord) -> OpenKey:
         """Return the private half of a pair that ``find`` has returned, ready to decrypt.

@@ -104,7 +104,7 @@ class Decrypting:
         Raises:
             RateLimitedError: this user has sent too much that did not decrypt.
             InvalidInputError: its key id or payload version cannot be one.
-            KeyNotFoundError, KeyExpiredError: as ``ClientKeys.find``.
+            KeyNotFoundError, KeyExpiredError: as ``ClientKeys.find_for``.
             ReplayedError: it has succeeded before.
             DecryptionError: everything else that is wrong with it.
         """
@@ -142,17 +142,16 @@ class Decrypting:
         digest = sha256(ciphertext).digest()
         missing: KMSError | None = None
         is_spent = False
-        async with self._s.store.reading() as work:
-            try:
-                of.key = key = await self._keys.find(work, who, encrypted.key_id)
-                is_spent = operation is not Operation.DECRYPT and await work.is_spent(key.id, digest)
-            except (KeyNotFoundError, KeyExpiredError) as exc:
-                missing = exc
-        if (wrong or missing) is not None:
+        try:
+            of.key, is_spent = await self._keys.find_for(who, encrypted.key_id, digest)
+        except (KeyNotFoundError, KeyExpiredError) as exc:
+            missing = exc
+        key = of.key
+        if key is None or wrong is not None:
             # What cannot be opened takes as long as what can, so that the time does not tell why.
             await self._pretend(ciphertext)
             raise wrong or missing or DecryptionError(FAILED)
-        if is_spent:
+        if is_spent and operation is not Operation.DECRYPT:
             raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
         return self._read(encrypted, operation, key, digest, await self._decrypt(key, encrypted, operation, ciphertext))
 

@@ -131,7 +131,7 @@ class Secrets:
         """
         opened = await self._decrypting.open(who, encrypted, _SETS[kind])
         self._rules.policy.check(kind, opened.secret)
-        async with self._s.store.reading() as work:
+        async with self._s.store.reading(once=True) as work:
             before = await work.find_credential(who.tenant, who.user, kind)
         spent = [opened]
         if before is None or before.hash is None:

@@ -106,6 +106,9 @@ class ClientKeyRows(Protocol):
     async def find_client_key(self, key_id: str) -> ClientKeyRecord | None:
         """Return a key pair by its id."""
 
+    async def find_client_key_for(self, key_id: str, digest: bytes) -> tuple[ClientKeyRecord, bool] | None:
+        """Return a key pair, and whether a ciphertext to it, by its SHA-256, has succeeded."""
+
     async def find_active_client_key(
         self, tenant: str, device_id: str, kind: PairKind, *, after: datetime
     ) -> ClientKeyRecord | None:

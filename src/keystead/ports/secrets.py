@@ -98,9 +98,6 @@ class CredentialRows(Protocol):
 class SpentCiphertextRows(Protocol):
     """Ciphertexts that have succeeded, and do not once more."""
 
-    async def is_spent(self, key_id: str, digest: bytes) -> bool:
-        """Return whether a ciphertext to a key pair, by its SHA-256, has succeeded."""
-
     async def spend(self, key_id: str, digest: bytes, *, until: datetime) -> bool:
         """Remember a ciphertext until a time; False where it was already."""
 

@@ -235,8 +235,8 @@ class KeyStore(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a writing transaction; commits when the block ends, rolls back when it raises."""
 
-    def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Begin a read-only transaction."""
+    def reading(self, *, once: bool = False) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a read-only transaction; with ``once`` the block runs one statement, and no transaction is begun."""
 
     async def aclose(self) -> None:
         """Close every connection; idempotent."""

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, case, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Executable, and_, bindparam, case, delete, or_, select, tuple_, update
 
 from keystead.ports import CredentialRecord, SecretKind
 from keystead.stores.records import as_record
 from keystead.stores.tables import spent_ciphertexts, user_credentials
-from keystead.stores.transaction import Statements
+from keystead.stores.transaction import Statements, insert_into
 
 _users: Final = user_credentials
 _spent: Final = spent_ciphertexts
+
+# What a verification runs is built once: building takes longer than running.
+_SECRET: Final = and_(
+    _users.c.tenant == bindparam("of_tenant"),
+    _users.c.user_id == bindparam("of_user"),
+    _users.c.kind == bindparam("of_kind"),
+)
+_FIND: Final = select(_users).where(_SECRET)
+_FREE: Final = or_(_users.c.locked_until.is_(None), _users.c.locked_until <= bindparam("now"))
+_COUNT: Final = update(_users).where(_SECRET, _FREE).values(counted=_users.c.counted + 1).returning(_users)
+_CLEARED: Final = case((_users.c.cleared < bindparam("number"), bindparam("number")), else_=_users.c.cleared)
+_CLEAR: Final = (
+    update(_users)
+    .where(_SECRET, _users.c.hash == bindparam("of_hash"))
+    .values(
+        cleared=_CLEARED,
+        locked_until=case((_users.c.counted - _CLEARED < bindparam("below"), None), else_=_users.c.locked_until),
+        verified_at=bindparam("at"),
+    )
+)
+_RENEW: Final = _CLEAR.values(hash=bindparam("renewed"), pepper_id=bindparam("renewed_under"))
 
 
 class CredentialRows(Statements):
@@ -22,7 +44,7 @@ class CredentialRows(Statements):
 
     async def find_credential(self, tenant: str, user_id: str, kind: SecretKind) -> CredentialRecord | None:
         """Return a secret of a user."""
-        row = await self._first(select(_users).where(_is_secret(tenant, user_id, kind)))
+        row = await self._first(_FIND, _secret(tenant, user_id, kind))
         return None if row is None else as_record(CredentialRecord, _users, row)
 
     async def count_attempt(
@@ -32,18 +54,15 @@ class CredentialRows(Statements):
 
         Nobody else counts one before the transaction ends. A user who has no such secret gets a row.
         """
-        free = or_(_users.c.locked_until.is_(None), _users.c.locked_until <= now)
-        counting = update(_users).where(_is_secret(tenant, user_id, kind), free)
-        counting = counting.values(counted=_users.c.counted + 1)
-        row = await self._write(counting.returning(_users))
+        row = await self._write(_COUNT, {**_secret(tenant, user_id, kind), "now": now})
         if row is None:
             # Counted at once, where it is absent; one that is locked stays as it is.
             made = {"tenant": tenant, "user_id": user_id, "kind": kind.value, "counted": 1, "cleared": 0}
             insert = self._insert(_users).values(made)
             again = insert.on_conflict_do_update(
-                index_elements=list(_users.primary_key), set_={"counted": _users.c.counted + 1}, where=free
+                index_elements=list(_users.primary_key), set_={"counted": _users.c.counted + 1}, where=_FREE
             )
-            row = await self._write(again.returning(_users))
+            row = await self._write(again.returning(_users), {"now": now})
         return None if row is None else as_record(CredentialRecord, _users, row)
 
     async def lock_credential(self, tenant: str, user_id: str, kind: SecretKind, *, until: datetime) -> None:
@@ -59,17 +78,11 @@ class CredentialRows(Statements):
             below: with fewer failures left it is no longer locked.
             renewed: a hash of the same secret under another pepper or cost, and its pepper's id.
         """
-        number = credential.counted
-        cleared = case((_users.c.cleared < number, number), else_=_users.c.cleared)
-        values: dict[str, Any] = {
-            "cleared": cleared,
-            "locked_until": case((_users.c.counted - cleared < below, None), else_=_users.c.locked_until),
-            "verified_at": verified_at,
-        }
-        if renewed is not None:
-            values["hash"], values["pepper_id"] = renewed
-        found = _is_secret(credential.tenant, credential.user_id, credential.kind)
-        return bool(await self._count(update(_users).where(found, _users.c.hash == credential.hash).values(values)))
+        values = _secret(credential.tenant, credential.user_id, credential.kind)
+        values |= {"of_hash": credential.hash, "number": credential.counted, "below": below, "at": verified_at}
+        if renewed is None:
+            return bool(await self._count(_CLEAR, values))
+        return bool(await self._count(_RENEW, {**values, "renewed": renewed[0], "renewed_under": renewed[1]}))
 
     async def set_credential(
         self,
@@ -107,16 +120,10 @@ class CredentialRows(Statements):
 class SpentCiphertextRows(Statements):
     """Ciphertexts that have succeeded; ``keystead.ports.SpentCiphertextRows``."""
 
-    async def is_spent(self, key_id: str, digest: bytes) -> bool:
-        """Return whether a ciphertext to a key pair, by its SHA-256, has succeeded."""
-        query = select(_spent.c.until).where(_spent.c.key_id == key_id, _spent.c.digest == digest)
-        return await self._first(query) is not None
-
     async def spend(self, key_id: str, digest: bytes, *, until: datetime) -> bool:
         """Remember a ciphertext until a time; False where it was already."""
         row = {"key_id": key_id, "digest": digest, "until": until}
-        insert = self._insert(_spent).values(row).on_conflict_do_nothing()
-        return await self._write(insert.returning(_spent.c.key_id)) is not None
+        return await self._write(_spending(self._connection.dialect.name), row) is not None
 
     async def drop_spent(self, before: datetime, *, limit: int) -> int:
         """Forget those whose time is over; return how many, ``limit`` at most."""
@@ -128,6 +135,16 @@ class SpentCiphertextRows(Statements):
         """Forget those of key pairs."""
         if key_ids:
             await self._write(delete(_spent).where(_spent.c.key_id.in_(key_ids)))
+
+
+@cache
+def _spending(dialect: str) -> Executable:
+    return insert_into(_spent, dialect).on_conflict_do_nothing().returning(_spent.c.key_id)
+
+
+def _secret(tenant: str, user_id: str, kind: SecretKind) -> dict[str, Any]:
+    """Return the values of a statement on one secret."""
+    return {"of_tenant": tenant, "of_user": user_id, "of_kind": kind.value}
 
 
 def _is_secret(tenant: str, user_id: str, kind: SecretKind) -> ColumnElement[bool]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import sqlite3
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 IS_WRITING: Final = "keystead_is_writing"
 """Execution option of a connection whose transactions write."""
+IS_ONE_STATEMENT: Final = "keystead_is_one_statement"
+"""Execution option of a connection that runs one statement, for which no transaction is begun."""
 
 BUSY_TIMEOUT_S: Final = 10.0
 LOCK_TIMEOUT_MS: Final = 10_000
@@ -36,6 +40,8 @@ LET_GO_S: Final = 2.0
 _LOOK_S: Final = 0.001
 SILENCE_S: Final = 40
 """How long a server may take for one answer: longer than it allows itself for a statement."""
+RESTED_S: Final = 1.0
+"""How long a connection to a server has to rest before it is asked whether it still is one."""
 
 _POSTGRESQL_WRITING: Final = f"""
 SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true),
@@ -46,6 +52,10 @@ SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true),
                        ELSE current_setting('synchronous_commit') END,
                   true)
 """
+_BEGIN_WRITING: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_POSTGRESQL_WRITING}"
+_BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_CONNECTED: Final = 0
+_FAREWELLS: Final = 3
 
 
 class EngineOfLoop:
@@ -225,8 +235,9 @@ def _sqlite_settings(connection: Any, record: object) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    is_writing = connection.get_execution_options().get(IS_WRITING, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN DEFERRED")
+    options = connection.get_execution_options()
+    if not options.get(IS_ONE_STATEMENT, False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(IS_WRITING, False) else "BEGIN DEFERRED")
 
 
 def _refuse_what_is_over(path: Path, connection: Any, record: object, proxy: object) -> None:
@@ -251,10 +262,14 @@ def async_postgresql(url: StoreUrl, opened: weakref.WeakSet[Any]) -> AsyncEngine
     assert url.url is not None  # noqa: S101 -- parse_url gives every PostgreSQL store a URL
     engine = create_async_engine(
         url.url,
-        pool_pre_ping=True,
+        # The driver begins nothing by itself: a transaction, its kind and its limits are one message to the server.
+        isolation_level="AUTOCOMMIT",
         pool_size=8,
         max_overflow=8,
         pool_timeout=CONNECT_TIMEOUT_S,
+        pool_use_lifo=True,
+        # Whoever has begun a transaction has ended it, or given the connection up.
+        pool_reset_on_return=None,
         hide_parameters=True,
         connect_args=_postgresql_arguments(url),
         execution_options={"schema_translate_map": {None: url.schema}} if url.schema else {},
@@ -265,8 +280,40 @@ def async_postgresql(url: StoreUrl, opened: weakref.WeakSet[Any]) -> AsyncEngine
         opened.add(driver)
 
     event.listen(engine.sync_engine, "connect", remember)
-    event.listen(engine.sync_engine, "begin", _postgresql_begin)
+    event.listen(engine.sync_engine, "checkin", _note_rest)
+    event.listen(engine.sync_engine, "checkout", partial(_refuse_what_is_lost, engine.sync_engine))
+    event.listen(engine.sync_engine, "begin", _begin_at_server)
     return engine
+
+
+def _note_rest(connection: object, record: Any) -> None:
+    record.info["rests_since"] = time.monotonic()
+
+
+def _refuse_what_is_lost(engine: Engine, connection: Any, record: Any, proxy: object) -> None:
+    """Have a connection made anew that its server has left, as a restart does."""
+    if connection.driver_connection.pgconn.status != _CONNECTED or _is_closed(connection.driver_connection.pgconn):
+        raise DisconnectionError("the server has closed the connection")
+    if time.monotonic() - record.info.get("rests_since", time.monotonic()) < RESTED_S:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as exc:
+        raise DisconnectionError("the server does not answer on the connection") from exc
+
+
+def _is_closed(pgconn: Any) -> bool:
+    """Whether the other side has ended: what it says unasked is read, and behind a farewell there is nothing."""
+    speaks = select.poll()
+    speaks.register(pgconn.socket, select.POLLIN)
+    for _ in range(_FAREWELLS):
+        if not speaks.poll(0):
+            return False
+        try:
+            pgconn.consume_input()
+        except Exception:
+            return True
+    return True
 
 
 def _postgresql_arguments(url: StoreUrl) -> dict[str, Any]:
@@ -283,6 +330,12 @@ def _postgresql_arguments(url: StoreUrl) -> dict[str, Any]:
     given = {name: value for name, value in defaults.items() if name not in url.url.query}
     # Server-side prepared statements do not survive a pooler between us and the server.
     return given | {"prepare_threshold": None}
+
+
+def _begin_at_server(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if not options.get(IS_ONE_STATEMENT, False):
+        connection.exec_driver_sql(_BEGIN_WRITING if options.get(IS_WRITING, False) else _BEGIN_READING)
 
 
 def _postgresql_begin(connection: Connection) -> None:

@@ -53,8 +53,8 @@ class MemoryKeyStore:
             work.finish()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[SqlUnitOfWork]:
-        """Begin a read-only transaction."""
+    async def reading(self, *, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
+        """Begin a read-only transaction; it costs as little for one statement as for many."""
         async with self._begin(is_writing=False) as work:
             yield work
             work.finish()

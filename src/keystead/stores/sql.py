@@ -85,9 +85,9 @@ class SqlKeyStore:
             work.finish()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[SqlUnitOfWork]:
-        """Begin a read-only transaction, which sees one moment of the store."""
-        async with self._connections.begin(is_writing=False) as connection:
+    async def reading(self, *, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
+        """Begin a read-only transaction, which sees one moment of the store; with ``once`` read one statement."""
+        async with self._connections.begin(is_writing=False, is_one=once) as connection:
             work = SqlUnitOfWork(connection, is_writing=False)
             yield work
             work.finish()

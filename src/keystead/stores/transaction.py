@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from keystead.errors import KMSError, StorageOperationError
 from keystead.stores import engines
-from keystead.stores.engines import IS_WRITING, EngineOfLoop
+from keystead.stores.engines import IS_ONE_STATEMENT, IS_WRITING, EngineOfLoop
 from keystead.stores.failures import ours_only, translate
 from keystead.stores.handles import open_handles
 
@@ -49,10 +49,11 @@ class Connections:
         self._line = asyncio.Lock()
 
     @asynccontextmanager
-    async def begin(self, *, is_writing: bool) -> AsyncIterator[AsyncConnection]:
+    async def begin(self, *, is_writing: bool, is_one: bool = False) -> AsyncIterator[AsyncConnection]:
         """Begin a transaction; commit when the block ends, roll back when it raises.
 
-        Errors of the block that are not the store's own pass through unchanged.
+        Errors of the block that are not the store's own pass through unchanged. With ``is_one`` the block runs one
+        statement, which is a transaction by itself.
         """
         database = self._database
         waits = database.serialises_readers or (is_writing and database.serialises_writers)
@@ -65,8 +66,11 @@ class Connections:
                 try:
                     with ours_only():
                         async with _patience(engine):
-                            connection = await connection.execution_options(**_options(engine, is_writing=is_writing))
-                            await connection.begin()
+                            options = {IS_WRITING: is_writing, IS_ONE_STATEMENT: is_one}
+                            # By itself it only notes them.
+                            connection.sync_connection.execution_options(**options)
+                            if not is_one:
+                                await connection.begin()
                     yield connection
                     with ours_only():
                         async with _patience(engine):
@@ -113,14 +117,6 @@ def _patience(where: AsyncEngine | AsyncConnection) -> asyncio.Timeout:
     return asyncio.timeout(engines.SILENCE_S if where.dialect.name == "postgresql" else None)
 
 
-def _options(engine: AsyncEngine, *, is_writing: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {IS_WRITING: is_writing}
-    if engine.dialect.name == "postgresql":
-        options |= {"isolation_level": "READ COMMITTED" if is_writing else "REPEATABLE READ"}
-        options |= {"postgresql_readonly": not is_writing}
-    return options
-
-
 async def _roll_back(connection: AsyncConnection) -> None:
     try:
         async with _patience(connection):
@@ -128,6 +124,11 @@ async def _roll_back(connection: AsyncConnection) -> None:
     except Exception:
         # The failure that led here is the one to tell; closing the connection ends the transaction too.
         await connection.invalidate()
+
+
+def insert_into(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that can say what is done where the row is there."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 class Statements:
@@ -150,22 +151,22 @@ class Statements:
         rows: Sequence[Sequence[Any]] = (await self._execute(statement)).all()
         return rows
 
-    async def _first(self, statement: Executable) -> RowMapping | None:
-        row: RowMapping | None = (await self._execute(statement)).mappings().first()
+    async def _first(self, statement: Executable, values: Mapping[str, Any] | None = None) -> RowMapping | None:
+        row: RowMapping | None = (await self._execute(statement, values)).mappings().first()
         return row
 
     async def _number(self, table: Table, condition: ColumnElement[bool]) -> int:
         row = await self._first(select(func.count().label("number")).select_from(table).where(condition))
         return 0 if row is None else int(row["number"])
 
-    async def _write(self, statement: Executable) -> RowMapping | None:
+    async def _write(self, statement: Executable, values: Mapping[str, Any] | None = None) -> RowMapping | None:
         self._require_writing()
-        result = await self._execute(statement)
+        result = await self._execute(statement, values)
         return result.mappings().first() if result.returns_rows else None
 
-    async def _count(self, statement: Executable) -> int:
+    async def _count(self, statement: Executable, values: Mapping[str, Any] | None = None) -> int:
         self._require_writing()
-        return int((await self._execute(statement)).rowcount)
+        return int((await self._execute(statement, values)).rowcount)
 
     async def _write_many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
         self._require_writing()
@@ -208,7 +209,7 @@ class Statements:
                 await nested.commit()
 
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
-        return postgresql.insert(table) if self._connection.dialect.name == "postgresql" else sqlite.insert(table)
+        return insert_into(table, self._connection.dialect.name)
 
     def _require_writing(self) -> None:
         if not self._is_writing:

@@ -31,9 +31,9 @@ class AuditedStore:
         return self.trail.transaction()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[UnitOfWork]:
+    async def reading(self, *, once: bool = False) -> AsyncIterator[UnitOfWork]:
         """Begin a read-only transaction. In a process that takes no part it tells whether a trail has begun."""
-        async with self._store.reading() as work:
+        async with self._store.reading(once=once and not self.trail.is_refusing) as work:
             if self.trail.is_refusing:
                 self.trail.is_begun = (await work.state()).audited
             yield work

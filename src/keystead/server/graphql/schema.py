@@ -155,8 +155,7 @@ class DevelopmentMutation(Mutation):
         """Encrypt data."""
         request = info.context
         caller = request.caller(Scope.DEVICES_USE)
-        async with request.service.reading() as work:
-            key = await request.devices.keys.find(work, caller.principal, input.key_id)
+        key = await request.devices.keys.find(caller.principal, input.key_id)
         return base64.b64encode(encrypt_data(key, input.data.encode(), input.algorithm)).decode("ascii")
 
 
