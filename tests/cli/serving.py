@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,25 @@ from tests.cli.conftest import PROGRAM, environment
 
 @contextmanager
 def serving(folder: Path, *args: str, port: int = 0) -> Iterator[str]:
-    """Serve, on any free port unless one is named; give the URL, and see that an interrupt ends it."""
+    """Serve, on any free port unless one is named; give the URL when it is open, and see that an interrupt ends it."""
+    with started(folder, *args, port=port) as (url, process):
+        log, until = folder / "serve.log", time.monotonic() + 60
+        while log.read_text().count("the service is open") < _workers(args):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+        yield url
+
+
+@contextmanager
+def started(folder: Path, *args: str, port: int = 0, **variables: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Serve as ``serving``, and give the URL and the process as soon as it listens."""
     log = folder / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*PROGRAM, "serve", "--port", str(port), *args],
             cwd=folder,
-            env=environment() | {"KEYSTEAD_CLIENT_KEYS_READY": "0"},
+            env=environment() | {"KEYSTEAD_CLIENT_KEYS_READY": "0", **variables},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -34,26 +45,18 @@ def serving(folder: Path, *args: str, port: int = 0) -> Iterator[str]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
             time.sleep(0.05)
-            if found := re.search(r"running on (http://[0-9.:]+)", log.read_text()):
+            if found := re.search(r"running on (https?://[0-9.:]+)", log.read_text()):
                 url = found[1]
-        while not _lives(url):
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.05)
-        yield url
+        yield url, process
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in (0, -signal.SIGTERM), log.read_text()
+        assert process.wait(30) == 0, log.read_text()
     finally:
         process.kill()
         process.wait()
 
 
-def _lives(url: str) -> bool:
-    """Whether somebody answers: the first of several processes says that it serves before the others do."""
-    try:
-        with urllib.request.urlopen(f"{url}/livez", timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+def _workers(args: tuple[str, ...]) -> int:
+    return int(args[args.index("--workers") + 1]) if "--workers" in args else 1
 
 
 def free_port() -> int:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import signal
+import sqlite3
+import time
+import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cli.conftest import Cli
-from tests.cli.serving import free_port, serving
+from keystead.manager.admin import create_local_kek
+from tests.cli.conftest import Cli, run_process
+from tests.cli.serving import free_port, serving, started
 
 _GENERATE = 'mutation { generateClientEncryptionKey(input: { deviceId: "device-123" }) { keyId publicKey } }'
+
+
+_ENCRYPT = 'mutation { encryptData(input: { data: "a secret", keyId: "%s" }) }'
+_DECRYPT = 'mutation { decryptData(input: { encryptedData: "%s", keyId: "%s" }) }'
 
 
 def ask(url: str, query: str, **headers: str) -> Any:
@@ -20,6 +32,32 @@ def ask(url: str, query: str, **headers: str) -> Any:
     request = urllib.request.Request(f"{url}/graphql", json.dumps({"query": query}).encode(), given)
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
+
+
+def _begin(url: str, body: bytes) -> http.client.HTTPConnection:
+    """Send a request but for the last ten bytes of its body."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection.putrequest("POST", "/graphql")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:-10])
+    return connection
+
+
+def _unready(url: str) -> Any:
+    """Return what ``/readyz`` answers, ready or not."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=30) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as exc:
+        return json.load(exc)
+
+
+def _wait_for(folder: Path, text: str) -> None:
+    until = time.monotonic() + 60
+    while text not in (log := (folder / "serve.log").read_text()):
+        assert time.monotonic() < until, log
+        time.sleep(0.05)
 
 
 def test_printed_calls_work_as_they_are_in_development(folder: Path) -> None:
@@ -45,6 +83,58 @@ def test_several_processes_serve_as_one(folder: Path, cli: Cli) -> None:
     with serving(folder, "--workers", "2", port=free_port()) as url:
         answers = [ask(url, _GENERATE, Authorization=f"Bearer {token}") for _ in range(12)]
         assert len({answer["data"]["generateClientEncryptionKey"]["keyId"] for answer in answers}) == 1
+
+
+def test_it_listens_before_its_database_is_there_and_tells_nobody_where_that_is(folder: Path) -> None:
+    url_of_database = f"postgresql://ada:canary@127.0.0.1:{free_port()}/canary"
+    with started(folder, KEYSTEAD_STORE=url_of_database) as (url, _):
+        with urllib.request.urlopen(f"{url}/livez", timeout=30) as response:
+            assert json.load(response) == {"status": "ok"}
+        until = time.monotonic() + 30
+        while (told := _unready(url))["causes"][0]["code"] == "starting":
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert told["status"] == "not ready"
+        assert [(cause["component"], cause["code"]) for cause in told["causes"]] == [("database", "store_unavailable")]
+        assert "canary" not in str(told)
+    assert "canary" not in (folder / "serve.log").read_text()
+
+
+@pytest.mark.parametrize("args", [(), ("--workers", "2")], ids=["one", "several"])
+def test_what_can_never_serve_ends_with_the_reason(folder: Path, cli: Cli, args: tuple[str, ...]) -> None:
+    cli.ok("token", "create", "ada", "--scope", "devices:use")
+    (folder / "keystead.kek").unlink()
+    create_local_kek(folder / "keystead.kek")
+    ended = run_process(folder, "serve", "--port", str(free_port()), *args)
+    assert ended.returncode == 1
+    assert b"the service cannot open: " in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+def test_requests_that_run_when_it_is_told_to_stop_are_answered_and_counted(folder: Path) -> None:
+    with started(folder, "--dev") as (url, process):
+        _wait_for(folder, "the service is open")
+        key = ask(url, _GENERATE)["data"]["generateClientEncryptionKey"]
+        sealed = ask(url, _ENCRYPT % key["keyId"])["data"]["encryptData"]
+        body = json.dumps({"query": _DECRYPT % (sealed, key["keyId"])}).encode()
+        begun = [_begin(url, body) for _ in range(8)]
+        # All have been read as far as they go: what comes next on a connection of its own is answered.
+        assert ask(url, "{ __typename }")["data"] == {"__typename": "Query"}
+        process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + 4
+        while _unready(url)["status"] != "stopping":
+            assert time.monotonic() < until
+        assert ask(url, "{ __typename }")["data"] == {"__typename": "Query"}
+        assert process.poll() is None
+        for connection in begun:
+            connection.send(body[-10:])
+            response = connection.getresponse()
+            assert (response.status, json.load(response)) == (200, {"data": {"decryptData": "a secret"}})
+            connection.close()
+        assert process.wait(30) == 0
+    with closing(sqlite3.connect(folder / "keys.db")) as store:
+        (count,) = store.execute("SELECT usage_count FROM client_encryption_keys").fetchone()
+    assert count == 8
 
 
 @pytest.mark.parametrize(

@@ -51,20 +51,31 @@ class Installation:
     folder: Path
     store: str
     clock: FakeClock
+    is_migrated: bool = True
 
     def __post_init__(self) -> None:
         create_local_kek(self.folder / "keystead.kek")
-        migrate(self.store)
+        if self.is_migrated:
+            migrate(self.store)
+
+    @asynccontextmanager
+    async def starting(
+        self, *, is_development: bool = False, environ: Mapping[str, str] | None = None
+    ) -> AsyncIterator[FastAPI]:
+        """Start a node that may not be open yet, and stop it at the end."""
+        given = {"KEYSTEAD_STORE": self.store, "KEYSTEAD_KMS": f"local:{self.folder / 'keystead.kek'}"}
+        settings = load_service(environ={**given, "KEYSTEAD_CLIENT_KEYS_READY": "0", **(environ or {})})
+        app = create_app(settings, is_development=is_development, clock=self.clock)
+        async with app.router.lifespan_context(app):
+            yield app
 
     @asynccontextmanager
     async def node(
         self, *, is_development: bool = False, environ: Mapping[str, str] | None = None
     ) -> AsyncIterator[Node]:
-        """Start a node, and stop it at the end."""
-        given = {"KEYSTEAD_STORE": self.store, "KEYSTEAD_KMS": f"local:{self.folder / 'keystead.kek'}"}
-        settings = load_service(environ={**given, "KEYSTEAD_CLIENT_KEYS_READY": "0", **(environ or {})})
-        app = create_app(settings, is_development=is_development, clock=self.clock)
-        async with app.router.lifespan_context(app):
+        """Start a node, wait until it is open, and stop it at the end."""
+        async with self.starting(is_development=is_development, environ=environ) as app:
+            await app.state.opening
             yield Node(app)
 
 
@@ -73,7 +84,7 @@ class Node:
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
-        self.service: Service = app.state.service
+        self.service: Service = app.state.standing.service
 
     async def token(self, user: str, *scopes: Scope, tenant: str = "") -> str:
         """Return a new token."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.config.service import load_service
 from keystead.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _DEVELOPMENT = """development: every caller is the one user named "dev", who may do everything, without a token.
 Only programs of this machine are answered. Never serve people so."""
@@ -30,10 +35,11 @@ def serve(
 ) -> None:
     """Serve GraphQL to devices, until it is interrupted."""
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from keystead.server.app import create_app
         from keystead.server.development import HOSTS
+        from keystead.server.logs import log_config
     except ImportError as exc:
         if (exc.name or "").partition(".")[0] == "keystead":
             raise
@@ -50,13 +56,13 @@ def serve(
     options: dict[str, Any] = {
         "host": server.host,
         "port": server.port,
-        "log_level": "info",
+        "log_config": log_config(),
         "server_header": False,
         "proxy_headers": False,
         "timeout_graceful_shutdown": 20,
     }
     if workers == 1:
-        uvicorn.run(create_app(loaded, is_development=dev), **options)
+        _serve(create_app(loaded, is_development=dev), options)
         return
     # Each worker reads the settings itself: what was said here goes to it by its environment.
     said = {
@@ -65,4 +71,36 @@ def serve(
         "KEYSTEAD_CONFIG": call.config,
     }
     os.environ |= {name: value for name, value in said.items() if value is not None}
-    uvicorn.run("keystead.server.worker:new_app", factory=True, workers=workers, **options)
+    _serve_by_several(workers, options)
+
+
+def _serve(app: FastAPI, options: dict[str, Any]) -> None:
+    """Serve until the process is told to end, which is no failure.
+
+    Raises:
+        Exception: why the service can never open.
+    """
+    import uvicorn
+
+    # The server sends itself the signal that has ended it once more, for whoever had it before: done is done.
+    signal.signal(signal.SIGTERM, lambda *given: sys.exit(0))
+    try:
+        uvicorn.run(app, **options)
+    finally:
+        failure: Exception | None = app.state.standing.failure
+        if failure is not None:
+            raise failure
+
+
+def _serve_by_several(workers: int, options: dict[str, Any]) -> None:
+    """Serve by several processes; where the service of one can never open, none goes on."""
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from keystead.server.standing import FAILED
+
+    config = uvicorn.Config("keystead.server.worker:new_app", factory=True, workers=workers, **options)
+    supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+    supervisor.run()
+    if any(process.exitcode == FAILED for process in supervisor.processes):
+        raise typer.Exit(1)

@@ -76,6 +76,16 @@ class ServerSettings(Section):
     port: int = Field(default=3000, ge=0, le=65_535, description="and its port; 0 for any that is free")
     origins: str = Field(default="", description="web origins whose pages may ask, with commas between")
     max_body: int = Field(default=65_536, ge=1_024, description="bytes of a request that are read")
+    drain: Duration = Field(
+        default=timedelta(0), description="how long after SIGTERM it listens on although no request runs, up to 60s"
+    )
+
+    @field_validator("drain")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) <= value <= timedelta(seconds=60):
+            raise ValueError("it should be 0 to 60 seconds")
+        return value
 
 
 class ClientKeySettings(Section):

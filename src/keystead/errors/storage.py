@@ -44,9 +44,16 @@ class StoreFullError(StorageOperationError):
 
 
 class SchemaVersionError(StorageOperationError):
-    """The store's schema is older or newer than this release reads; the message says which and the cure."""
+    """The store's schema is older or newer than this release reads; the message says which and the cure.
+
+    ``is_newer`` says whether it is the release that has to change.
+    """
 
     code = "schema_version"
+
+    def __init__(self, *given: object, is_newer: bool = False) -> None:
+        self.is_newer = is_newer
+        super().__init__(*given)
 
 
 class ForeignSchemaError(StorageOperationError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -13,15 +14,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
-from keystead.errors import KMSError
+from keystead.errors import StoreUnavailableError
 from keystead.manager.manager import KeyManager
 from keystead.ports import Clock
+from keystead.runtime.clock import SystemClock
 from keystead.server.development import ORIGINS, DevelopmentGuard
-from keystead.server.errors import answer_of
+from keystead.server.draining import draining
+from keystead.server.errors import RETRY_S, retry_header
 from keystead.server.graphql.door import GraphQLDoor
 from keystead.server.service import Service, opened
-
-log = logging.getLogger("keystead.server")
+from keystead.server.standby import Standby
+from keystead.server.standing import Standing, end_process
 
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Keystead</title>
@@ -41,21 +44,29 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
         settings: read by ``keystead.config.service.load_service``.
         is_development: everybody is one user, and nobody but programs of this machine is answered.
 
-    Raises:
-        ConfigurationError: settings that no manager can be made of.
+    It listens and answers at once, and is opened beside that, however long it takes; see ``Standing``. Settings that no
+    service can be made of end the process.
     """
     door = GraphQLDoor(is_development=is_development)
+    clock = clock or SystemClock()
+    standing = Standing(partial(_opening, settings, clock, is_development=is_development), clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with (
-            KeyManager.from_config(settings, clock=clock) as km,
-            opened(km, settings.settings, is_development=is_development) as service,
-        ):
-            app.state.service = service
-            yield
+        async with standing.opened() as opening:
+            app.state.opening = opening
+            opening.add_done_callback(end_process)
+            with draining(standing, least_s=settings.settings.server.drain.total_seconds()):
+                try:
+                    yield
+                except asyncio.CancelledError:
+                    # Of ``end_process``, which has told why: the server need not tell where.
+                    if standing.failure is None:
+                        raise
 
     app = FastAPI(title="Keystead", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.standing = standing
+    app.add_middleware(Standby, standing=standing)
     origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
     if is_development or origins:
         app.add_middleware(
@@ -85,13 +96,13 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
         return {"status": "ok"}
 
     @app.get("/readyz")
-    async def readyz(request: Request) -> Response:
-        try:
-            await _service(request).check()
-        except KMSError as exc:
-            answer = answer_of(exc)
-            return JSONResponse({"status": "not ready", "cause": answer.code}, status_code=503)
-        return JSONResponse({"status": "ok"})
+    async def readyz() -> Response:
+        causes = await standing.causes()
+        if not causes:
+            return JSONResponse({"status": "ok"})
+        status = "stopping" if standing.is_stopping else "not ready"
+        told = {"status": status, "causes": [each.as_dict() for each in causes]}
+        return JSONResponse(told, status_code=503, headers=retry_header(RETRY_S))
 
     @app.get("/", include_in_schema=False)
     async def front() -> Response:
@@ -100,6 +111,31 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
     return app
 
 
+@asynccontextmanager
+async def _opening(settings: LoadedSettings, clock: Clock, *, is_development: bool) -> AsyncIterator[Service]:
+    """Open manager and service.
+
+    Raises:
+        KMSError: one of the store is the database's, whether or not there was an answer; then the KMS was reached for.
+    """
+    async with AsyncExitStack() as stack:
+        km = KeyManager.from_config(settings, clock=clock)
+        stack.push_async_callback(km.close)
+        await _require_database(km, settings.settings.initialization_timeout.total_seconds())
+        await km.initialize()
+        yield await stack.enter_async_context(opened(km, settings.settings, is_development=is_development))
+
+
+async def _require_database(km: KeyManager, timeout_s: float) -> None:
+    """Open the store alone, so that a database without an answer is not taken for a KMS without one."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await km.surroundings().store.open()
+    except TimeoutError:
+        raise StoreUnavailableError(f"the store did not answer within {timeout_s:g} s") from None
+
+
 def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
+    """Return the open service; ``Standby`` lets nothing through before."""
+    service: Service = request.app.state.standing.service
     return service

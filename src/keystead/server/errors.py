@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from keystead.errors import (
     ConflictError,
@@ -53,6 +54,8 @@ _TABLE: Final[tuple[tuple[type[KMSError], str, int, str], ...]] = (
     (ProviderConnectionError, "UNAVAILABLE", 503, "the service cannot reach its key management service; try again"),
     (SystemShutdownError, "UNAVAILABLE", 503, "the service is stopping; try again"),
 )
+RETRY_S: Final = 2.0
+"""When to try again what could not be served for now."""
 INTERNAL: Final = Answer("INTERNAL_SERVER_ERROR", 500, "something went wrong in the service; its log has more")
 
 
@@ -61,5 +64,20 @@ def answer_of(error: BaseException) -> Answer:
     for kind, code, status, text in _TABLE:
         if isinstance(error, kind):
             retry_after_s = getattr(error, "retry_after_s", None)
+            if retry_after_s is None and status == 503:
+                retry_after_s = RETRY_S
             return Answer(code, status, str(error) if text is _OWN_TEXT else text, retry_after_s)
     return INTERNAL
+
+
+def graphql_error(answer: Answer) -> dict[str, Any]:
+    """Return an answer as GraphQL tells it."""
+    extensions: dict[str, Any] = {"code": answer.code}
+    if answer.retry_after_s is not None:
+        extensions["retryAfter"] = answer.retry_after_s
+    return {"message": answer.message, "extensions": extensions}
+
+
+def retry_header(retry_after_s: float | None) -> dict[str, str]:
+    """Return the header that says when to try again, in whole seconds; none where that is not known."""
+    return {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}

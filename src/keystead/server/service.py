@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,19 +18,24 @@ from keystead.devices.assembly import Devices
 from keystead.devices.identity import Identity
 from keystead.devices.policy import SecretPolicy
 from keystead.devices.secrets import SecretRules
-from keystead.errors import KMSError, UnauthenticatedError
+from keystead.errors import KMSError, StoreUnavailableError, UnauthenticatedError
 from keystead.jobs.runner import Job
 from keystead.manager.access import tokens
 from keystead.manager.devices import devices, identity, maintain, policy_of
 from keystead.manager.manager import KeyManager
 from keystead.model import Principal
 from keystead.ports import UnitOfWork
+from keystead.server.causes import Cause, cause_of
 
 log = logging.getLogger("keystead.server")
 
 FLUSH_S: Final = 5.0
 """How long uses of keys stay in the process alone."""
+LAST_FLUSH_S: Final = 10.0
+"""How long the end of the service waits until they are written."""
 UPKEEP_S: Final = 3600.0
+CHECK_S: Final = 2.0
+"""How long the database may take to answer whether it is there."""
 DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development")
 """Who everybody is under ``--dev``."""
 
@@ -65,28 +70,44 @@ class Service:
         """Begin a reading transaction of the store."""
         return self.manager.require_session().surroundings.store.reading()
 
-    async def check(self) -> None:
-        """Raise what stands in the way of serving: the database, or the KMS for longer than keys are used without."""
-        async with self.reading() as work:
-            await work.state()
-        self.devices.secrets.check()
+    async def causes(self) -> list[Cause]:
+        """Return what stands in the way of serving: the database, or the KMS for longer than keys are used without."""
+        found: list[Cause] = []
+        try:
+            async with asyncio.timeout(CHECK_S), self.reading() as work:
+                await work.state()
+        except TimeoutError:
+            found.append(cause_of(StoreUnavailableError()))
+        except Exception as exc:
+            found.append(cause_of(exc))
+        try:
+            self.devices.secrets.check()
+        except KMSError as exc:
+            found.append(cause_of(exc))
+        return found
 
-    async def _keep(self) -> None:
-        """Keep pairs ready, and write what is counted, until the task is cancelled."""
+    async def _fill(self) -> None:
+        """Keep pairs ready, until the task is cancelled."""
         kind, ready = self.devices.policy.kind, self.settings.client_keys.ready
         while True:
-            steps = (
-                self.devices.uses.flush,
-                self.devices.metrics.flush,
-                partial(self.devices.upkeep.fill, kind, ready),
-            )
-            for step in steps:
-                try:
-                    await step()
-                except Exception as exc:
-                    # It is done again in a moment; nothing is lost until then.
-                    log.warning("what is done in the background failed: %s", getattr(exc, "code", "unexpected"))
+            await _tried(partial(self.devices.upkeep.fill, kind, ready))
             await asyncio.sleep(FLUSH_S)
+
+    async def _flush(self, ending: asyncio.Event) -> None:
+        """Write what is counted, until it is said that this ends; never cancelled, and so written once and whole."""
+        while not ending.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), FLUSH_S)
+            for step in (self.devices.uses.flush, self.devices.metrics.flush):
+                await _tried(step)
+
+
+async def _tried(step: Callable[[], Awaitable[object]]) -> None:
+    """Do what is done again in a moment; nothing is lost if it fails."""
+    try:
+        await step()
+    except Exception as exc:
+        log.warning("what is done in the background failed: %s", getattr(exc, "code", "unexpected"))
 
 
 @asynccontextmanager
@@ -97,13 +118,15 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     service = Service(settings, is_development, km, room, await identity(km), await tokens(km))
     # Due at once: what was to be done while no node ran is done now.
     (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
-    keeping = asyncio.create_task(service._keep(), name="keystead-service")
+    ending = asyncio.Event()
+    filling = asyncio.create_task(service._fill(), name="keystead-fill")
+    flushing = asyncio.create_task(service._flush(ending), name="keystead-flush")
     try:
         yield service
     finally:
-        keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping
-        with contextlib.suppress(KMSError):
-            await room.uses.flush()
-            await room.metrics.flush()
+        ending.set()
+        filling.cancel()
+        _, late = await asyncio.wait({filling, flushing}, timeout=LAST_FLUSH_S)
+        for task in late:
+            log.error("the database takes too long, and what was counted last may be lost")
+            task.cancel()

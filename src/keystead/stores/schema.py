@@ -104,7 +104,8 @@ def check(facts: SchemaFacts) -> None:
         )
     if facts.usable_from not in REVISIONS:
         raise SchemaVersionError(
-            f"the store's schema ({facts.revision}) is newer than this release knows ({HEAD}): upgrade keystead"
+            f"the store's schema ({facts.revision}) is newer than this release knows ({HEAD}): upgrade keystead",
+            is_newer=True,
         )
 
 
@@ -160,7 +161,8 @@ def _migrate_connection(connection: Connection, schema: str | None) -> None:
         return
     if facts.revision is not None and facts.revision not in REVISIONS:
         raise SchemaVersionError(
-            f"the store's schema ({facts.revision}) is newer than this release knows ({HEAD}): upgrade keystead"
+            f"the store's schema ({facts.revision}) is newer than this release knows ({HEAD}): upgrade keystead",
+            is_newer=True,
         )
     from alembic import command
 

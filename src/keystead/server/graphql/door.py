@@ -13,7 +13,7 @@ from strawberry.types.graphql import OperationType
 
 from keystead.errors import InvalidInputError, KMSError, UnauthenticatedError
 from keystead.server.body import BodyTooLargeError, read_body
-from keystead.server.errors import Answer, answer_of
+from keystead.server.errors import Answer, answer_of, graphql_error, retry_header
 from keystead.server.graphql.context import Request
 from keystead.server.graphql.documents import Documents
 from keystead.server.graphql.schema import new_schema
@@ -49,8 +49,9 @@ class GraphQLDoor:
             caller = await service.caller(http.headers.get("authorization"), _user(http))
         except KMSError as exc:
             answer = answer_of(exc)
-            headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, UnauthenticatedError) else None
-            return JSONResponse({"data": None, "errors": [_error(answer)]}, headers=headers)
+            headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, UnauthenticatedError) else {}
+            headers |= retry_header(answer.retry_after_s)
+            return JSONResponse({"data": None, "errors": [graphql_error(answer)]}, headers=headers)
         prepared = self._documents.prepare(text)
         if prepared.errors:
             return JSONResponse({"errors": [_invalid(error) for error in prepared.errors]})
@@ -69,7 +70,8 @@ class GraphQLDoor:
             answered["errors"] = [_failed(error) for error in result.errors]
         if request.told:
             answered["extensions"] = {"keystead": request.told}
-        return JSONResponse(answered)
+        waits = [error["extensions"].get("retryAfter") for error in answered.get("errors", ())]
+        return JSONResponse(answered, headers=retry_header(max((each for each in waits if each), default=None)))
 
 
 def _read(body: bytes) -> tuple[str, dict[str, Any] | None, str | None]:
@@ -106,7 +108,7 @@ def _user(http: HttpRequest) -> str | None:
 
 
 def _refused(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"errors": [_error(Answer("BAD_USER_INPUT", status, message))]}, status_code=status)
+    return JSONResponse({"errors": [graphql_error(Answer("BAD_USER_INPUT", status, message))]}, status_code=status)
 
 
 def _invalid(error: GraphQLError) -> dict[str, Any]:
@@ -125,11 +127,4 @@ def _failed(error: GraphQLError) -> dict[str, Any]:
     if answer.status >= 500:
         log.error("an operation failed", exc_info=original, extra={"path": error.path})
     places = {key: value for key, value in error.formatted.items() if key in ("locations", "path")}
-    return {**_error(answer), **places}
-
-
-def _error(answer: Answer) -> dict[str, Any]:
-    extensions: dict[str, Any] = {"code": answer.code}
-    if answer.retry_after_s is not None:
-        extensions["retryAfter"] = answer.retry_after_s
-    return {"message": answer.message, "extensions": extensions}
+    return {**graphql_error(answer), **places}

@@ -1,0 +1,42 @@
+"""What is answered while the service is not open."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from keystead.server.errors import RETRY_S, Answer, graphql_error, retry_header
+from keystead.server.standing import Standing
+
+ANSWERED: Final = frozenset({"/livez", "/readyz"})
+_ANSWER: Final = Answer("UNAVAILABLE", 503, "the service is not open yet; try again, or see /readyz", RETRY_S)
+
+
+class Standby:
+    """Lets requests through to an open service, and counts those that run."""
+
+    def __init__(self, app: ASGIApp, standing: Standing) -> None:
+        self._app = app
+        self._standing = standing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._standing.service is None and scope["path"] not in ANSWERED:
+            await _refusal(scope["path"])(scope, receive, send)
+            return
+        with self._standing.running:
+            await self._app(scope, receive, send)
+
+
+def _refusal(path: str) -> JSONResponse:
+    told: dict[str, Any]
+    if path == "/graphql":
+        told = {"data": None, "errors": [graphql_error(_ANSWER)]}
+    else:
+        told = {"error": {"code": _ANSWER.code, "message": _ANSWER.message}}
+    return JSONResponse(told, status_code=_ANSWER.status, headers=retry_header(_ANSWER.retry_after_s))
