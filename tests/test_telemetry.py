@@ -69,6 +69,14 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
     telemetry.legacy_read("text")
     telemetry.plaintext_read("users.email")
     telemetry.wrap_fault("cloud", "missing")
+    telemetry.request("generateClientEncryptionKey", "OK", 0.5)
+    telemetry.client_key_operation("decrypt", "ok", 0.5)
+    telemetry.client_key_given(is_new=True)
+    telemetry.ready_pairs("rsa-2048", 20)
+    telemetry.ready_pair_made("rsa-2048")
+    telemetry.secret_check(is_right=False)
+    telemetry.secret_lockout("passcode")
+    telemetry.junk_refused()
     assert measured.names() == {
         "keystead_kms_calls_total",
         "keystead_kms_call_duration_seconds",
@@ -79,6 +87,16 @@ def test_every_instrument_has_its_documented_name(measured: Measured) -> None:
         "keystead_legacy_reads_total",
         "keystead_plaintext_reads_total",
         "keystead_wrap_faults_total",
+        "keystead_requests_total",
+        "keystead_request_duration_seconds",
+        "keystead_client_key_operations_total",
+        "keystead_client_key_operation_duration_seconds",
+        "keystead_client_keys_given_total",
+        "keystead_ready_pairs",
+        "keystead_ready_pairs_made_total",
+        "keystead_secret_checks_total",
+        "keystead_secret_lockouts_total",
+        "keystead_junk_refused_total",
     }
 
 

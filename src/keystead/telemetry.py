@@ -19,11 +19,30 @@ keystead_wrap_faults_total          counter    provider, fault                 o
 keystead_audit_entries_total        counter    result                          written, sealed, rejected, failed
 keystead_audit_waiting              gauge                                      entries not in the log yet
 ==================================  =========  ==============================  ==============================
+
+And by the key service:
+
+================================================  =========  =================  ===================================
+instrument                                        kind       labels             counts
+================================================  =========  =================  ===================================
+keystead_requests_total                           counter    operation, code    requests; code: OK or an error's
+keystead_request_duration_seconds                 histogram  operation          seconds of each
+keystead_client_key_operations_total              counter    operation, result  generate, encrypt, decrypt
+keystead_client_key_operation_duration_seconds    histogram  operation          seconds of each
+keystead_client_keys_given_total                  counter    origin             new, or had by the device already
+keystead_ready_pairs                              gauge      kind               pairs that wait for a device
+keystead_ready_pairs_made_total                   counter    kind               pairs made for the pool
+keystead_secret_checks_total                      counter    result             guesses compared: right, wrong
+keystead_secret_lockouts_total                    counter    kind               locks that a wrong guess has led to
+keystead_junk_refused_total                       counter                       refused to who sends too much junk
+================================================  =========  =================  ===================================
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -31,9 +50,11 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram, Meter, _Gauge
+    from opentelemetry.trace import Span, Tracer
 
 METER_NAME: Final = "keystead"
 
+_NO_SPAN: Final[AbstractContextManager[None]] = nullcontext()
 _DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -52,18 +73,23 @@ class Instruments:
     wrap_faults: Counter
     audit_entries: Counter
     audit_waiting: _Gauge
+    requests: Counter
+    request_duration: Histogram
+    client_key_operations: Counter
+    client_key_operation_duration: Histogram
+    client_keys_given: Counter
+    ready_pairs: _Gauge
+    ready_pairs_made: Counter
+    secret_checks: Counter
+    secret_lockouts: Counter
+    junk_refused: Counter
 
     @classmethod
     def of(cls, meter: Meter) -> Instruments:
         """Make every instrument on ``meter``."""
         return cls(
             kms_calls=meter.create_counter("keystead_kms_calls_total", "1", "Calls to a KMS, by outcome"),
-            kms_call_duration=meter.create_histogram(
-                "keystead_kms_call_duration_seconds",
-                "s",
-                "Duration of calls to a KMS",
-                explicit_bucket_boundaries_advisory=_DURATION_BUCKETS_S,
-            ),
+            kms_call_duration=_durations(meter, "keystead_kms_call_duration_seconds", "Duration of calls to a KMS"),
             data_key_age=meter.create_gauge("keystead_data_key_age_seconds", "s", "Age of the active data key"),
             rotations=meter.create_counter("keystead_rotations_total", "1", "Rotations of data keys, by outcome"),
             key_uses=meter.create_gauge("keystead_key_uses_ratio", "1", "Uses of the active data key over its limit"),
@@ -73,7 +99,27 @@ class Instruments:
             wrap_faults=meter.create_counter("keystead_wrap_faults_total", "1", "Wraps missing or refused"),
             audit_entries=meter.create_counter("keystead_audit_entries_total", "1", "Audit entries, by what became"),
             audit_waiting=meter.create_gauge("keystead_audit_waiting", "1", "Audit entries not in the log yet"),
+            requests=meter.create_counter("keystead_requests_total", "1", "Requests to the service, by outcome"),
+            request_duration=_durations(meter, "keystead_request_duration_seconds", "Duration of requests"),
+            client_key_operations=meter.create_counter(
+                "keystead_client_key_operations_total", "1", "Operations with keys of devices, by outcome"
+            ),
+            client_key_operation_duration=_durations(
+                meter, "keystead_client_key_operation_duration_seconds", "Duration of operations with keys of devices"
+            ),
+            client_keys_given=meter.create_counter(
+                "keystead_client_keys_given_total", "1", "Public keys given to devices"
+            ),
+            ready_pairs=meter.create_gauge("keystead_ready_pairs", "1", "Key pairs that wait for a device"),
+            ready_pairs_made=meter.create_counter("keystead_ready_pairs_made_total", "1", "Key pairs made for later"),
+            secret_checks=meter.create_counter("keystead_secret_checks_total", "1", "Guesses compared with a secret"),
+            secret_lockouts=meter.create_counter("keystead_secret_lockouts_total", "1", "Secrets locked"),
+            junk_refused=meter.create_counter("keystead_junk_refused_total", "1", "Refused after too much junk"),
         )
+
+
+def _durations(meter: Meter, name: str, description: str) -> Histogram:
+    return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=_DURATION_BUCKETS_S)
 
 
 @cache
@@ -96,6 +142,46 @@ def instruments() -> Instruments | None:
     except ImportError:
         return None
     return Instruments.of(get_meter(METER_NAME))
+
+
+def span(name: str, attributes: Mapping[str, str | bool] | None = None) -> AbstractContextManager[Span | None]:
+    """Return the context of a step that costs, as a span of OpenTelemetry; of nothing where nobody traces.
+
+    Attributes are words of ours and the operator's, never ids of keys or people. Of a failure its code is told alone.
+    """
+    return _NO_SPAN if (tracer := _tracer()) is None else _span(tracer, name, attributes)
+
+
+def request_span(name: str, headers: Mapping[str, str]) -> AbstractContextManager[Span | None]:
+    """Return the context of a request, part of the trace that its headers tell of; of nothing where nobody traces."""
+    return _NO_SPAN if (tracer := _tracer()) is None else _span(tracer, name, None, headers)
+
+
+def _tracer() -> Tracer | None:
+    # Whoever traces has imported it; nothing is loaded to find out that nobody does.
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    return trace.get_tracer(METER_NAME)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _span(
+    tracer: Tracer, name: str, attributes: Mapping[str, str | bool] | None, headers: Mapping[str, str] | None = None
+) -> Iterator[Span]:
+    from opentelemetry.propagate import extract
+    from opentelemetry.trace import SpanKind, StatusCode
+
+    context, kind = (None, SpanKind.INTERNAL) if headers is None else (extract(headers), SpanKind.SERVER)
+    with tracer.start_as_current_span(
+        name, context, kind, attributes, record_exception=False, set_status_on_exception=False
+    ) as made:
+        try:
+            yield made
+        except Exception as exc:
+            made.set_attribute("error.type", getattr(exc, "code", type(exc).__name__))
+            made.set_status(StatusCode.ERROR)
+            raise
 
 
 def kms_call(provider: str, operation: str, result: str, duration_s: float) -> None:
@@ -161,3 +247,53 @@ def audit_waiting(count: int) -> None:
     """Set how many entries wait to be sealed."""
     if (made := instruments()) is not None:
         made.audit_waiting.set(count)
+
+
+def request(operation: str, code: str, duration_s: float) -> None:
+    """Count a request to the service: an operation of its schema, a route, or ``other``; ``OK`` or an error's code."""
+    if (made := instruments()) is not None:
+        made.requests.add(1, {"operation": operation, "code": code})
+        made.request_duration.record(duration_s, {"operation": operation})
+
+
+def client_key_operation(operation: str, result: str, duration_s: float) -> None:
+    """Count an operation with a key of a device: ``generate``, ``encrypt`` or ``decrypt``; ``ok`` or a reason."""
+    if (made := instruments()) is not None:
+        made.client_key_operations.add(1, {"operation": operation, "result": result})
+        made.client_key_operation_duration.record(duration_s, {"operation": operation})
+
+
+def client_key_given(*, is_new: bool) -> None:
+    """Count a public key that a device was given: a ``new`` one, or the one it ``had``."""
+    if (made := instruments()) is not None:
+        made.client_keys_given.add(1, {"origin": "new" if is_new else "had"})
+
+
+def ready_pairs(kind: str, count: int) -> None:
+    """Set how many key pairs of a kind wait for a device."""
+    if (made := instruments()) is not None:
+        made.ready_pairs.set(count, {"kind": kind})
+
+
+def ready_pair_made(kind: str) -> None:
+    """Count a key pair made before a device asks for it."""
+    if (made := instruments()) is not None:
+        made.ready_pairs_made.add(1, {"kind": kind})
+
+
+def secret_check(*, is_right: bool) -> None:
+    """Count a guess that was really compared with a secret."""
+    if (made := instruments()) is not None:
+        made.secret_checks.add(1, {"result": "right" if is_right else "wrong"})
+
+
+def secret_lockout(kind: str) -> None:
+    """Count a lock that a wrong guess has led to."""
+    if (made := instruments()) is not None:
+        made.secret_lockouts.add(1, {"kind": kind})
+
+
+def junk_refused() -> None:
+    """Count what was refused unread, since its sender has sent too much that does not decrypt."""
+    if (made := instruments()) is not None:
+        made.junk_refused.add(1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import sqlite3
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 from keystead.manager.admin import create_local_kek
 from tests.cli.conftest import Cli, run_process
@@ -79,10 +82,15 @@ def test_a_token_made_on_the_store_opens_the_service(folder: Path, cli: Cli) -> 
 
 
 def test_several_processes_serve_as_one(folder: Path, cli: Cli) -> None:
-    token = cli.ok("token", "create", "ada", "--scope", "devices:use").stdout.strip()
+    scopes = ("--scope", "devices:use", "--scope", "metrics:read")
+    token = cli.ok("token", "create", "ada", *scopes).stdout.strip()
     with serving(folder, "--workers", "2", port=free_port()) as url:
         answers = [ask(url, _GENERATE, Authorization=f"Bearer {token}") for _ in range(12)]
         assert len({answer["data"]["generateClientEncryptionKey"]["keyId"] for answer in answers}) == 1
+        metrics = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(metrics, timeout=30) as response:
+            shown = [line for line in response.read().decode().splitlines() if not line.startswith("#")]
+        assert len({re.search(r'worker="(\d+)"', line)[1] for line in shown}) == 1  # type: ignore[index]
 
 
 def test_it_listens_before_its_database_is_there_and_tells_nobody_where_that_is(folder: Path) -> None:
@@ -98,6 +106,25 @@ def test_it_listens_before_its_database_is_there_and_tells_nobody_where_that_is(
         assert [(cause["component"], cause["code"]) for cause in told["causes"]] == [("database", "store_unavailable")]
         assert "canary" not in str(told)
     assert "canary" not in (folder / "serve.log").read_text()
+
+
+def test_it_speaks_tls_by_a_certificate_of_ones_own_and_logs_json_alone(folder: Path) -> None:
+    authority = trustme.CA()
+    pair, trusted = authority.issue_cert("127.0.0.1"), ssl.create_default_context()
+    authority.configure_trust(trusted)
+    pair.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    pair.private_key_pem.write_to_path(folder / "key.pem")
+    args = ("--tls-cert", "cert.pem", "--tls-key", "key.pem")
+    with started(folder, *args, KEYSTEAD_SERVER_LOG_FORMAT="json") as (url, _):
+        assert url.startswith("https://")
+        _wait_for(folder, "the service is open")
+        with urllib.request.urlopen(f"{url}/schema.graphql", timeout=30, context=trusted) as response:
+            request_id = response.headers["x-request-id"]
+    lines = [json.loads(line) for line in (folder / "serve.log").read_text().splitlines()]
+    assert {"time", "level", "event"} <= set.intersection(*(set(line) for line in lines))
+    assert {line["logger"] for line in lines if line["event"] == "log"} == {"uvicorn.error", "keystead.server"}
+    (request,) = (line for line in lines if line["event"] == "request")
+    assert (request["operation"], request["code"], request["request_id"]) == ("GET /schema.graphql", "OK", request_id)
 
 
 @pytest.mark.parametrize("args", [(), ("--workers", "2")], ids=["one", "several"])

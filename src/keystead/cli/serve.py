@@ -31,6 +31,8 @@ def serve(
     dev: Annotated[bool, typer.Option("--dev", help="Everybody is one user; this machine alone is answered.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = None,
+    tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate, in PEM.")] = None,
+    tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its key, in PEM.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that serve.")] = 1,
 ) -> None:
     """Serve GraphQL to devices, until it is interrupted."""
@@ -40,11 +42,18 @@ def serve(
         from keystead.server.app import create_app
         from keystead.server.development import HOSTS
         from keystead.server.logs import log_config
+        from keystead.server.tls import tls_options
     except ImportError as exc:
         if (exc.name or "").partition(".")[0] == "keystead":
             raise
         raise MissingDependencyError(f"the service needs {exc.name}: pip install 'keystead[server]'") from None
-    flags: dict[str, Any] = {**call.flags, "server.host": host, "server.port": port}
+    flags: dict[str, Any] = {
+        **call.flags,
+        "server.host": host,
+        "server.port": port,
+        "server.tls_cert": tls_cert,
+        "server.tls_key": tls_key,
+    }
     loaded = load_service(call.config, flags=flags)
     server = loaded.settings.server
     if dev and server.host not in HOSTS:
@@ -56,7 +65,9 @@ def serve(
     options: dict[str, Any] = {
         "host": server.host,
         "port": server.port,
-        "log_config": log_config(),
+        "log_config": log_config(server.log_format),
+        "access_log": False,
+        **tls_options(loaded),
         "server_header": False,
         "proxy_headers": False,
         "timeout_graceful_shutdown": 20,

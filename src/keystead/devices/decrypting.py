@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
+from keystead import telemetry
 from keystead.devices import operations
 from keystead.devices.ciphertexts import MAX_SIZE, OVERSIZE, decode_ciphertext
 from keystead.devices.client_keys import ClientKeys
@@ -160,7 +161,8 @@ class Decrypting:
     ) -> SecretBytes:
         opened = await self._keys.open(key)
         info = binding(key.id, key.device_id, _PURPOSES[operation])
-        plaintext = opened.open(ciphertext, encrypted.algorithm or ALGORITHMS[key.kind][0], info)
+        with telemetry.span("keystead.decrypt", {"keystead.kind": key.kind.value}):
+            plaintext = opened.open(ciphertext, encrypted.algorithm or ALGORITHMS[key.kind][0], info)
         self._uses.note(key.id)
         return plaintext
 

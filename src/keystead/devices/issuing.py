@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from keystead import telemetry
 from keystead.crypto.envelope import parse_header
 from keystead.crypto.keyring import Keyring
 from keystead.devices.halves import give_half, seal_half
@@ -48,6 +49,14 @@ class Asked:
     replaces: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Issued:
+    """The pair that a device has now, and whether it had it before."""
+
+    key: ClientKeyRecord
+    is_new: bool
+
+
 class Issuing:
     """Gives devices new pairs: one that is ready, or else one that is made."""
 
@@ -67,6 +76,7 @@ class Issuing:
             device = await work.find_device(asked.who.tenant, asked.device_id)
             found = await self._found(work, device, asked)
         if found is not None:
+            telemetry.client_key_given(is_new=False)
             return found
         made: Pair | None = None
         lost: set[int] = set()
@@ -83,7 +93,8 @@ class Issuing:
                     lost.add(exc.data_key_id)
             else:
                 if issued is not None:
-                    return issued
+                    telemetry.client_key_given(is_new=issued.is_new)
+                    return issued.key
                 made = await self._make(asked.kind)
         raise failure
 
@@ -95,7 +106,8 @@ class Issuing:
         self._waiting += 1
         try:
             async with self._makers:
-                return await in_thread(self._s.make_pair, kind)
+                with telemetry.span("keystead.make_pair", {"keystead.kind": kind.value}):
+                    return await in_thread(self._s.make_pair, kind)
         finally:
             self._waiting -= 1
 
@@ -137,7 +149,7 @@ class Issuing:
 
     async def _issued(
         self, work: UnitOfWork, ring: Keyring, asked: Asked, made: Pair | None, lost: Collection[int]
-    ) -> ClientKeyRecord | None:
+    ) -> _Issued | None:
         """Return the pair of a device, or a new one: ``made``, or one that is ready; None where there is neither.
 
         A pair that was ready and does not open is gone then. ``lost`` are WRAP keys that the store does not have.
@@ -147,7 +159,7 @@ class Issuing:
         await work.hold_user(who.tenant, who.user)
         device = await work.hold_device(DeviceRecord(who.tenant, asked.device_id, who.user, now))
         if (found := await self._found(work, device, asked)) is not None:
-            return found
+            return _Issued(found, is_new=False)
         if device.owner is None:
             await work.change_device(who.tenant, asked.device_id, owner=who.user, revoked_at=None)
         ready = None if made is not None else await work.take_ready_pair(asked.kind)
@@ -187,4 +199,4 @@ class Issuing:
         details = {"client_key": key_id, "device": asked.device_id, "kind": asked.kind.value, **who.details()}
         await self._s.audit.record(work, AuditEvent(action, details=details))
         await work.add_client_key(key)
-        return key
+        return _Issued(key, is_new=True)

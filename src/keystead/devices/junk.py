@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from keystead import telemetry
 from keystead.errors import RateLimitedError
 from keystead.model import Principal
 from keystead.ports import Clock
@@ -27,6 +28,7 @@ class JunkLimit:
         """Raise ``RateLimitedError`` if a user has sent too much of it."""
         wait_s = self._free_at.get(who, 0.0) - AT_ONCE * EACH_S + EACH_S - self._clock.monotonic()
         if who in self._free_at and wait_s > 0:
+            telemetry.junk_refused()
             raise RateLimitedError(
                 f"too much that does not decrypt was sent; try again in {wait_s:.0f} seconds", retry_after_s=wait_s
             )

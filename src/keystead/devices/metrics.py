@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from keystead import telemetry
 from keystead.devices.names import MAX_NAME
 from keystead.devices.operations import Metric, Operation, Reason, bucket_of, microseconds
 from keystead.errors import ConfigurationError
@@ -99,6 +100,8 @@ class Metrics:
             is_owner: whether key and device are known to be the caller's, as they are where nothing failed; a failure
                 that befell anybody else is counted under neither.
         """
+        result = "ok" if reason is None else reason.name.lower()
+        telemetry.client_key_operation(operation.value, result, duration_s)
         if self.waiting >= self._capacity:
             self._dropped += 1
             return

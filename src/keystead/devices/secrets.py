@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
+from keystead import telemetry
 from keystead.crypto.keyring import Keyring
 from keystead.devices.attempts import Lockout
 from keystead.devices.decrypting import JUNK, Decrypting, Encrypted, Opened
@@ -27,6 +28,7 @@ from keystead.runtime.off_loop import in_thread
 
 PEPPER_KEYRING: Final = "keystead.pepper"
 
+_HASHING: Final = "keystead.argon2id"
 _SETS: Final = {SecretKind.PASSCODE: Operation.SET_PASSCODE, SecretKind.TRANSACTION_PIN: Operation.SET_PIN}
 _VERIFIES: Final = {SecretKind.PASSCODE: Operation.VERIFY_PASSCODE, SecretKind.TRANSACTION_PIN: Operation.VERIFY_PIN}
 _NAMES: Final = {SecretKind.PASSCODE: "passcode", SecretKind.TRANSACTION_PIN: "PIN"}
@@ -214,6 +216,8 @@ class Secrets:
             if (lock := self._rules.lockout.after(counted.failures)) is not None:
                 await work.lock_credential(who.tenant, who.user, kind, until=now + lock)
             await self._record(work, "secret.attempt", who, kind, opened, failures=counted.failures)
+        if lock is not None:
+            telemetry.secret_lockout(kind.value)
         return counted
 
     async def _is_right(self, counted: CredentialRecord, secret: str) -> bool:
@@ -227,13 +231,17 @@ class Secrets:
             await self._s.rings.load_keys([stored.pepper_id])
         pepper = self._pepper.get(stored.pepper_id)
         self.evaluated += 1
-        return await in_thread(stored.is_of, secret, owner, bytes(pepper.key))
+        with telemetry.span(_HASHING):
+            is_right = await in_thread(stored.is_of, secret, owner, bytes(pepper.key))
+        telemetry.secret_check(is_right=is_right)
+        return is_right
 
     async def _hash(self, who: Principal, kind: SecretKind, secret: str) -> tuple[str, int]:
         """Return a hash of a secret under the newest pepper, and the pepper's id."""
         pepper, owner = self._pepper.get_active(), Owner(kind, who.user, who.tenant)
         compute = partial(hash_secret, secret, owner, bytes(pepper.key), pepper.id, random=self._s.random)
-        made = await in_thread(partial(compute, cost=self._rules.cost))
+        with telemetry.span(_HASHING):
+            made = await in_thread(partial(compute, cost=self._rules.cost))
         return str(made), pepper.id
 
     def _require_recent(self, before: CredentialRecord) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from keystead import telemetry
 from keystead.crypto.envelope import parse_header
 from keystead.crypto.keyring import Keyring
 from keystead.devices.halves import give_half, seal_half
@@ -54,8 +55,10 @@ class Upkeep:
         made = 0
         while True:
             async with self._s.store.reading() as work:
-                if await work.count_ready_pairs(kind) >= wanted:
-                    return made
+                ready_now = await work.count_ready_pairs(kind)
+            telemetry.ready_pairs(kind.value, ready_now)
+            if ready_now >= wanted:
+                return made
             pair = await in_thread(self._s.make_pair, kind)
             now = self._s.clock.now()
             half = self._s.half(new_key_id(now, self._s.random), None, kind, utc_text(now))
@@ -66,6 +69,7 @@ class Upkeep:
             async with self._s.store.transaction() as work:
                 await self._s.rings.hold_wrap_key(work, wrapped_by)
                 await work.add_ready_pair(ready)
+            telemetry.ready_pair_made(kind.value)
             made += 1
 
     async def run(self) -> UpkeepReport:

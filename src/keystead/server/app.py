@@ -14,14 +14,16 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
-from keystead.errors import StoreUnavailableError
+from keystead.errors import KMSError, StoreUnavailableError
 from keystead.manager.manager import KeyManager
 from keystead.ports import Clock
 from keystead.runtime.clock import SystemClock
 from keystead.server.development import ORIGINS, DevelopmentGuard
 from keystead.server.draining import draining
-from keystead.server.errors import RETRY_S, retry_header
+from keystead.server.errors import RETRY_S, answer_of, error_response, retry_header
 from keystead.server.graphql.door import GraphQLDoor
+from keystead.server.metrics import NONE_HERE, metrics_text, registry
+from keystead.server.requests import Requests
 from keystead.server.service import Service, opened
 from keystead.server.standby import Standby
 from keystead.server.standing import Standing, end_process
@@ -37,12 +39,15 @@ _PAGE: Final = """<!doctype html>
 """
 
 
-def create_app(settings: LoadedSettings, *, is_development: bool = False, clock: Clock | None = None) -> FastAPI:
+def create_app(
+    settings: LoadedSettings, *, is_development: bool = False, clock: Clock | None = None, worker: str | None = None
+) -> FastAPI:
     """Return the service as an ASGI application; no I/O until it starts.
 
     Args:
         settings: read by ``keystead.config.service.load_service``.
         is_development: everybody is one user, and nobody but programs of this machine is answered.
+        worker: which of several processes on one port this is.
 
     It listens and answers at once, and is opened beside that, however long it takes; see ``Standing``. Settings that no
     service can be made of end the process.
@@ -64,9 +69,18 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
                     if standing.failure is None:
                         raise
 
-    app = FastAPI(title="Keystead", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Keystead",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # What FastAPI measures and logs by itself has the texts of exceptions in it.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
     app.state.standing = standing
     app.add_middleware(Standby, standing=standing)
+    collected = registry(worker)
     origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
     if is_development or origins:
         app.add_middleware(
@@ -78,6 +92,7 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
         )
     if is_development:
         app.add_middleware(DevelopmentGuard)
+    app.add_middleware(Requests)
 
     @app.post("/graphql", include_in_schema=False)
     async def graphql(request: Request) -> Response:
@@ -103,6 +118,17 @@ def create_app(settings: LoadedSettings, *, is_development: bool = False, clock:
         status = "stopping" if standing.is_stopping else "not ready"
         told = {"status": status, "causes": [each.as_dict() for each in causes]}
         return JSONResponse(told, status_code=503, headers=retry_header(RETRY_S))
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> Response:
+        if collected is None:
+            return PlainTextResponse(NONE_HERE, status_code=404)
+        try:
+            authorization = request.headers.get("authorization")
+            text, kind = await metrics_text(_service(request), authorization, collected)
+        except KMSError as exc:
+            return error_response(answer_of(exc))
+        return Response(text, media_type=kind)
 
     @app.get("/", include_in_schema=False)
     async def front() -> Response:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from keystead.server.errors import RETRY_S, Answer, graphql_error, retry_header
+from keystead.server.errors import RETRY_S, Answer, error_response, graphql_error, retry_header
 from keystead.server.standing import Standing
 
 ANSWERED: Final = frozenset({"/livez", "/readyz"})
@@ -34,9 +34,7 @@ class Standby:
 
 
 def _refusal(path: str) -> JSONResponse:
-    told: dict[str, Any]
-    if path == "/graphql":
-        told = {"data": None, "errors": [graphql_error(_ANSWER)]}
-    else:
-        told = {"error": {"code": _ANSWER.code, "message": _ANSWER.message}}
+    if path != "/graphql":
+        return error_response(_ANSWER)
+    told = {"data": None, "errors": [graphql_error(_ANSWER)]}
     return JSONResponse(told, status_code=_ANSWER.status, headers=retry_header(_ANSWER.retry_after_s))

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Insert, MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from keystead import telemetry
 from keystead.errors import ConfigurationError
 from keystead.model import StoreState
 from keystead.runtime import fork
@@ -79,18 +80,20 @@ class SqlKeyStore:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SqlUnitOfWork]:
         """Begin a writing transaction; commits when the block ends, rolls back when it raises."""
-        async with self._connections.begin(is_writing=True) as connection:
-            work = SqlUnitOfWork(connection, is_writing=True)
-            yield work
-            work.finish()
+        with telemetry.span("keystead.transaction", {"keystead.is_writing": True}):
+            async with self._connections.begin(is_writing=True) as connection:
+                work = SqlUnitOfWork(connection, is_writing=True)
+                yield work
+                work.finish()
 
     @asynccontextmanager
     async def reading(self, *, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
         """Begin a read-only transaction, which sees one moment of the store; with ``once`` read one statement."""
-        async with self._connections.begin(is_writing=False, is_one=once) as connection:
-            work = SqlUnitOfWork(connection, is_writing=False)
-            yield work
-            work.finish()
+        with telemetry.span("keystead.transaction", {"keystead.is_writing": False}):
+            async with self._connections.begin(is_writing=False, is_one=once) as connection:
+                work = SqlUnitOfWork(connection, is_writing=False)
+                yield work
+                work.finish()
 
     def audit_insert(self) -> Insert:
         """Return the statement that inserts an entry of the audit trail, for a transaction of somebody else's."""

@@ -55,6 +55,15 @@ class Prepared:
         names = [each.name for each in found if isinstance(each, OperationDefinitionNode)]
         return len(names) == 1 if name is None else any(each is not None and each.value == name for each in names)
 
+    def operation(self, name: str | None) -> str | None:
+        """Return the one field that an operation asks for, by the schema's name; None for several, or a fragment."""
+        for each in () if self.document is None else self.document.definitions:
+            if isinstance(each, OperationDefinitionNode) and (name is None or (each.name and each.name.value == name)):
+                selected = each.selection_set.selections
+                only = selected[0] if len(selected) == 1 else None
+                return only.name.value if isinstance(only, FieldNode) else None
+        return None
+
 
 class Documents:
     """Prepares the documents of a schema.

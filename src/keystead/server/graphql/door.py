@@ -17,11 +17,13 @@ from keystead.server.errors import Answer, answer_of, graphql_error, retry_heade
 from keystead.server.graphql.context import Request
 from keystead.server.graphql.documents import Documents
 from keystead.server.graphql.schema import new_schema
+from keystead.server.requests import OTHER, told_of
 from keystead.server.service import Service
 
 log = logging.getLogger("keystead.server")
 
 _ALLOWED: Final = {OperationType.QUERY, OperationType.MUTATION}
+_INVALID: Final = "GRAPHQL_VALIDATION_FAILED"
 _MEMBERS: Final = frozenset({"query", "variables", "operationName", "extensions"})
 
 
@@ -39,6 +41,8 @@ class GraphQLDoor:
 
     async def answer(self, http: HttpRequest, service: Service) -> JSONResponse:
         """Return the answer to a request: 200, also to what fails; 400 and 413 to what cannot be read."""
+        told = told_of(http.scope)
+        told.operation = OTHER
         try:
             text, variables, name = _read(await read_body(http, service.settings.server.max_body))
         except BodyTooLargeError as exc:
@@ -49,14 +53,17 @@ class GraphQLDoor:
             caller = await service.caller(http.headers.get("authorization"), _user(http))
         except KMSError as exc:
             answer = answer_of(exc)
+            told.code = answer.code
             headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, UnauthenticatedError) else {}
             headers |= retry_header(answer.retry_after_s)
             return JSONResponse({"data": None, "errors": [graphql_error(answer)]}, headers=headers)
         prepared = self._documents.prepare(text)
         if prepared.errors:
+            told.code = _INVALID
             return JSONResponse({"errors": [_invalid(error) for error in prepared.errors]})
         if not prepared.has_one(name):
             return _refused(400, "the document has no operation of this name, or several and none is named")
+        told.operation = prepared.operation(name) or OTHER
         request = Request(service, caller, prepared)
         result = await self._schema.execute(
             text,
@@ -68,8 +75,10 @@ class GraphQLDoor:
         answered: dict[str, Any] = {"data": result.data}
         if result.errors:
             answered["errors"] = [_failed(error) for error in result.errors]
+            told.code = answered["errors"][0]["extensions"]["code"]
         if request.told:
             answered["extensions"] = {"keystead": request.told}
+            told.code = request.told["code"]
         waits = [error["extensions"].get("retryAfter") for error in answered.get("errors", ())]
         return JSONResponse(answered, headers=retry_header(max((each for each in waits if each), default=None)))
 
@@ -115,7 +124,7 @@ def _invalid(error: GraphQLError) -> dict[str, Any]:
     """Return what is wrong with a document, without what could be right instead."""
     answered = error.formatted
     message = error.message.partition(" Did you mean")[0]
-    return {**answered, "message": message, "extensions": {"code": "GRAPHQL_VALIDATION_FAILED"}}
+    return {**answered, "message": message, "extensions": {"code": _INVALID}}
 
 
 def _failed(error: GraphQLError) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""What is told of each request: its operation and how it came out, and nothing that anybody has sent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from keystead import telemetry
+from keystead.server.standby import ANSWERED
+
+log = logging.getLogger("keystead.server.requests")
+
+OTHER: Final = "other"
+"""The operation of what names none, or several."""
+OK: Final = "OK"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CODES: Final = {
+    400: "BAD_USER_INPUT",
+    401: "UNAUTHENTICATED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    409: "CONFLICT",
+    413: "TOO_LARGE",
+    429: "RATE_LIMITED",
+    500: "INTERNAL_SERVER_ERROR",
+    503: "UNAVAILABLE",
+}
+_KEY: Final = "keystead.told"
+
+
+@dataclass(slots=True)
+class Told:
+    """What is known of a request while it runs; a route that knows better than path and status says so here.
+
+    Attributes:
+        id: as ``X-Request-Id`` has it, or drawn; answered in the same header.
+        operation: of the schema; None for that of the route.
+        code: how it came out; None for that of the status.
+    """
+
+    id: str = field(default_factory=lambda: os.urandom(8).hex())
+    operation: str | None = None
+    code: str | None = None
+
+
+def told_of(scope: MutableMapping[str, Any]) -> Told:
+    """Return what is told of a request, to be filled in."""
+    told: Told = scope.setdefault(_KEY, Told())
+    return told
+
+
+class Requests:
+    """Counts, measures, traces and logs requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        told, begun, status = told_of(scope), perf_counter(), 500
+        if _ID.fullmatch(given := headers.get("x-request-id", "")):
+            told.id = given
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = told.id
+            await send(message)
+
+        with telemetry.request_span("request", headers) as span:
+            try:
+                await self._app(scope, receive, sending)
+            finally:
+                duration_s = perf_counter() - begun
+                operation = told.operation or _route(scope)
+                code = told.code or _code(status)
+                telemetry.request(operation, code, duration_s)
+                if code != OK or scope["path"] not in ANSWERED:
+                    _log(told.id, operation, code, duration_s)
+                if span is not None:
+                    span.update_name(operation)
+                    span.set_attributes({"keystead.operation": operation, "keystead.code": code})
+                    span.set_attributes({"keystead.request_id": told.id, "http.response.status_code": status})
+
+
+def _log(request_id: str, operation: str, code: str, duration_s: float) -> None:
+    if not log.isEnabledFor(logging.INFO):
+        return
+    duration_ms = round(duration_s * 1000, 3)
+    fields = {"operation": operation, "code": code, "duration_ms": duration_ms, "request_id": request_id}
+    log.info("%s %s in %s ms [%s]", operation, code, duration_ms, request_id, extra={"event": "request", **fields})
+
+
+def _code(status: int) -> str:
+    return OK if status < 400 else _CODES.get(status, "REFUSED" if status < 500 else "FAILED")
+
+
+def _route(scope: Scope) -> str:
+    """Return the route that answers, as it is declared; a path that a client has made up is none."""
+    path = getattr(scope.get("route"), "path", None)
+    return f"{scope['method']} {path}" if path is not None and scope["method"] in _METHODS else OTHER
