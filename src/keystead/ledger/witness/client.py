@@ -6,13 +6,10 @@ A witness that cannot be reached is one thing (``ProviderConnectionError``); one
 
 from __future__ import annotations
 
-import contextlib
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from keystead.errors import (
@@ -26,9 +23,7 @@ from keystead.ledger.tlog.checkpoint import Checkpoint, hash_lines
 from keystead.ledger.tlog.cosignature import WitnessKey
 from keystead.ledger.tlog.note import Note, NoteSignature, parse_signatures
 from keystead.ledger.witness.witness import SIZE_TYPE
-
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
+from keystead.runtime.exchange import Answer, AnswerTooLargeError, ExchangeError, exchange
 
 TIMEOUT_S: Final = 10.0
 MAX_ANSWER_BYTES: Final = 1 << 16
@@ -67,13 +62,13 @@ def cosigned(
     for _ in range(_ROUNDS):
         lines = hash_lines(proof(old)) if 0 < old < checkpoint.size else ""
         body = f"old {old}\n{lines}\n".encode() + note
-        status, kind, answer = place.post(body, deadline)
-        if status == 200:
-            return _verified(answer, checkpoint, witnesses, place)
-        if status != 409:
-            raise _refusal(status, place)
-        found = _SIZE.match(answer.decode("ascii", "replace"))
-        if found is None or kind.partition(";")[0].strip() != SIZE_TYPE:
+        answer = place.post(body, deadline)
+        if answer.status == 200:
+            return _verified(answer.content, checkpoint, witnesses, place)
+        if answer.status != 409:
+            raise _refusal(answer.status, place)
+        found = _SIZE.match(answer.content.decode("ascii", "replace"))
+        if found is None or answer.kind.partition(";")[0].strip() != SIZE_TYPE:
             raise ProviderConnectionError(f"{place} answers as no witness does")
         seen = int(found[1])
         if seen > checkpoint.size:
@@ -82,7 +77,7 @@ def cosigned(
                 "was cut back, or there is a later checkpoint"
             )
         if seen == old:
-            raise _refusal(status, place)
+            raise _refusal(answer.status, place)
         old = seen
     raise ProviderConnectionError(f"{place} is asked by others for this log at the same time; try again")
 
@@ -103,8 +98,8 @@ def with_cosignatures(note: bytes, signatures: Sequence[NoteSignature]) -> bytes
 class _Place:
     """Where a witness is."""
 
-    def __init__(self, scheme: str, host: str, port: int | None, path: str) -> None:
-        self._scheme, self._host, self._port, self._path = scheme, host, port, path
+    def __init__(self, url: str, host: str, port: int | None) -> None:
+        self._url, self._host, self._port = url, host, port
 
     def __str__(self) -> str:
         return f"the witness at {self._host}" + (f":{self._port}" if self._port else "")
@@ -124,48 +119,18 @@ class _Place:
         plain = not (parts.query or parts.fragment or parts.username or parts.password) and url.isprintable()
         if parts.scheme not in ("http", "https") or not parts.hostname or not plain or " " in url:
             raise ConfigurationError("a witness's URL reads https://host[:port][/path], without credentials and query")
-        return cls(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
+        return cls(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", parts.hostname, port)
 
-    def post(self, body: bytes, deadline: float) -> tuple[int, str, bytes]:
-        """Return status, content type and body of the answer to ``add-checkpoint``."""
-        from http.client import HTTPException
-
-        connection, watch = self._connection(max(0.001, deadline - time.monotonic())), None
+    def post(self, body: bytes, deadline: float) -> Answer:
+        """Return the answer to ``add-checkpoint``."""
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        url = f"{self._url}/add-checkpoint"
         try:
-            connection.connect()
-            # An answer of one byte now and then would hold the caller up for hours.
-            watch = threading.Timer(max(0.0, deadline - time.monotonic()), _hang_up, (connection.sock,))
-            watch.daemon = True
-            watch.start()
-            headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "keystead", "Connection": "close"}
-            connection.request("POST", f"{self._path}/add-checkpoint", body, headers)
-            answer = connection.getresponse()
-            content = answer.read(MAX_ANSWER_BYTES + 1)
-            if time.monotonic() >= deadline:
-                raise TimeoutError
-            if len(content) > MAX_ANSWER_BYTES:
-                raise ProviderConnectionError(f"{self} answers more than any witness does")
-            return answer.status, answer.headers.get("Content-Type", ""), content
-        except (OSError, HTTPException) as exc:
-            told = getattr(exc, "strerror", None) or type(exc).__name__
-            raise ProviderConnectionError(f"{self} cannot be reached: {told}") from None
-        finally:
-            if watch is not None:
-                watch.cancel()
-            connection.close()
-
-    def _connection(self, timeout_s: float) -> HTTPConnection:
-        import ssl
-        from http.client import HTTPConnection, HTTPSConnection
-
-        if self._scheme == "http":
-            return HTTPConnection(self._host, self._port, timeout=timeout_s)
-        return HTTPSConnection(self._host, self._port, timeout=timeout_s, context=ssl.create_default_context())
-
-
-def _hang_up(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+            return exchange("POST", url, deadline=deadline, most=MAX_ANSWER_BYTES, body=body, headers=headers)
+        except AnswerTooLargeError:
+            raise ProviderConnectionError(f"{self} answers more than any witness does") from None
+        except ExchangeError as exc:
+            raise ProviderConnectionError(f"{self} cannot be reached: {exc}") from None
 
 
 def _verified(
