@@ -63,7 +63,8 @@ class Caller:
             InvalidInputError: the name cannot be one.
         """
         self.require(Scope.ACT_AS)
-        return replace(self, principal=Principal(checked_subject(user), self.principal.tenant))
+        shown = self.principal
+        return replace(self, principal=Principal(checked_subject(user), shown.tenant, behind=shown.user))
 
 
 def checked_subject(text: str, *, may_be_empty: bool = False) -> str:

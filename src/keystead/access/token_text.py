@@ -12,7 +12,8 @@ from keystead.ports import TokenRecord
 
 ID_SIZE: Final = 8
 SECRET_SIZE: Final = 32
-_TEXT: Final = re.compile(r"kst1_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+PREFIX: Final = "kst1_"
+_TEXT: Final = re.compile(PREFIX + r"([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 class TokenParts(NamedTuple):
@@ -24,7 +25,7 @@ class TokenParts(NamedTuple):
 
 def token_text(parts: TokenParts) -> str:
     """Return the text that is shown once."""
-    return f"kst1_{parts.id}_{base64.urlsafe_b64encode(parts.secret).decode().rstrip('=')}"
+    return f"{PREFIX}{parts.id}_{base64.urlsafe_b64encode(parts.secret).decode().rstrip('=')}"
 
 
 def parse_token(text: str) -> TokenParts | None:

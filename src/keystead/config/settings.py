@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from keystead.config import names_production
 from keystead.config.durations import parse_duration
+from keystead.config.web_urls import require_web_url
 from keystead.errors import ConfigurationError
+from keystead.model.jws import JWS_ALGORITHMS
 
 ALGORITHMS: Final = {"AES-256-GCM": "AES-256-GCM", "AES-GCM-256": "AES-256-GCM"}
 
@@ -124,6 +135,65 @@ class KeygenSettings(Section):
     max_per_minute: int = Field(default=600, gt=0, description="new pairs of anybody in a minute")
 
 
+class OidcSettings(Section):
+    """The identity provider whose tokens are taken beside our own; none without ``issuer``."""
+
+    issuer: str | None = Field(
+        default=None, max_length=200, description="URL of an OIDC issuer whose tokens are taken, as its tokens spell it"
+    )
+    audience: str | None = Field(
+        default=None, min_length=1, max_length=255, description="what its tokens name as `aud` if they are for here"
+    )
+    algorithms: str = Field(
+        default="RS256,ES256,PS256,EdDSA", description="how they may be signed; the others: RS, PS and ES 384 and 512"
+    )
+    subject_claim: str = Field(default="sub", min_length=1, description="the claim that names the user")
+    tenant_claim: str | None = Field(default=None, min_length=1, description="and the tenant; without it there is none")
+    scope_claim: str = Field(default="scope", min_length=1, description="the claim with scopes: a text or a list")
+    scopes: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="value of that claim to scopes of ours, with spaces between; `value=scopes,...` in a variable",
+    )
+    leeway_s: int = Field(default=30, ge=0, le=300, description="seconds by which its clock may be off")
+    max_lifetime: Duration = Field(default=timedelta(days=1), description="longest life of a token, up to 30 days")
+    jwks_uri: str | None = Field(default=None, description="where its keys are, instead of asking its discovery")
+
+    @field_validator("issuer", "jwks_uri")
+    @classmethod
+    def _url(cls, value: str | None, given: ValidationInfo) -> str | None:
+        if value is not None:
+            try:
+                require_web_url(value, may_have_query=given.field_name == "jwks_uri")
+            except ConfigurationError as exc:
+                raise ValueError(str(exc)) from None
+        return value
+
+    @field_validator("algorithms")
+    @classmethod
+    def _algorithms(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",")]
+        if not set(names) <= set(JWS_ALGORITHMS):
+            raise ValueError(
+                f"a token is signed by {', '.join(JWS_ALGORITHMS)}; neither by nothing nor by a shared key"
+            )
+        return ",".join(names)
+
+    @field_validator("max_lifetime")
+    @classmethod
+    def _lifetime(cls, value: timedelta) -> timedelta:
+        if not timedelta(minutes=1) <= value <= timedelta(days=30):
+            raise ValueError("it should be 1 minute to 30 days")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.issuer is None and self.model_fields_set - {"issuer"}:
+            raise ValueError("without an issuer nothing else of it is set; name it in oidc.issuer")
+        if self.issuer is not None and self.audience is None:
+            raise ValueError("an issuer makes tokens for others too: name what those for here carry in oidc.audience")
+        return self
+
+
 class RootKeySettings(Section):
     """The Go KMS's ``kms:`` section: the KEK comes from a seed and a salt, by PBKDF2."""
 
@@ -181,6 +251,7 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     client_keys: ClientKeySettings = ClientKeySettings()
     keygen: KeygenSettings = KeygenSettings()
+    oidc: OidcSettings = OidcSettings()
     initialization_timeout: Duration = Field(
         default=timedelta(seconds=10), description="for the store and the KMS together, at start"
     )

@@ -28,6 +28,7 @@ try:
         KekSetSettings,
         KeygenSettings,
         MultiSettings,
+        OidcSettings,
         RootKeySettings,
         RotationSettings,
         Section,
@@ -50,11 +51,13 @@ SECTIONS: Final[Mapping[str, type[Section]]] = {
     "server": ServerSettings,
     "client_keys": ClientKeySettings,
     "keygen": KeygenSettings,
+    "oidc": OidcSettings,
 }
 _PAIRED: Final[Mapping[tuple[str, ...], str]] = {
     ("provider_aliases",): "old=new,older=new",
     ("providers",): "name=uri,other=uri",
     ("audit", "witnesses"): "url=key,other=key",
+    ("oidc", "scopes"): "value=scope,other=scope scope",
 }
 _OWN_ERRORS: Final[Mapping[str, type[ConfigurationError]]] = {
     "kms.seed": InvalidSeedError,

@@ -28,6 +28,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     │   └── StoreRestoredError              store_restored               no
     ├── UnauthenticatedError                unauthenticated              no
     ├── ForbiddenError                      forbidden                    no
+    ├── IssuerUnavailableError              issuer_unavailable           yes
     ├── RateLimitedError                    rate_limited                 yes
     │   └── LockedError                     locked                       yes
     ├── ReplayedError                       replayed                     no
@@ -88,6 +89,7 @@ from keystead.errors.operations import (
     InvalidCiphertextError,
     InvalidProofError,
     InvalidSignatureError,
+    IssuerUnavailableError,
     KeyDecryptionFailError,
     KeyEncryptionFailError,
     KeyExpiredError,
@@ -151,6 +153,7 @@ __all__ = [
     "InvalidSaltError",
     "InvalidSeedError",
     "InvalidSignatureError",
+    "IssuerUnavailableError",
     "KMSError",
     "KekMismatchError",
     "KeyDecryptionFailError",

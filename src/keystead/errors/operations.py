@@ -85,6 +85,13 @@ class UnauthenticatedError(KMSError):
         super().__init__(message)
 
 
+class IssuerUnavailableError(KMSError):
+    """Whether a token of the identity provider is good could not be found out: its keys could not be read."""
+
+    code = "issuer_unavailable"
+    retryable = True
+
+
 class RateLimitedError(KMSError):
     """Too many of these were asked for; ``retry_after_s`` is when the next is allowed."""
 

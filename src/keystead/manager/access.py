@@ -1,11 +1,19 @@
-"""The API tokens of a manager's store, for the command line and the service."""
+"""What shows who calls a manager's service: its store's API tokens, and tokens of an issuer that its settings name."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from keystead.access.callers import scopes_of
 from keystead.access.tokens import KEYRING, Tokens
+from keystead.errors import ConfigurationError, InvalidInputError, MissingDependencyError
 from keystead.manager.manager import KeyManager
 from keystead.manager.own_keyrings import own_ring
 from keystead.model import KeyringPurpose
+
+if TYPE_CHECKING:
+    from keystead.access.issuers import Issuer
+    from keystead.config.settings import Settings
 
 
 async def tokens(km: KeyManager) -> Tokens:
@@ -14,3 +22,36 @@ async def tokens(km: KeyManager) -> Tokens:
     s = session.surroundings
     ring = await own_ring(km, KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
     return Tokens(s.store, ring, session.live, audit=s.audit, clock=s.clock, random=s.random)
+
+
+async def issuer(km: KeyManager, settings: Settings) -> Issuer | None:
+    """Return the issuer that settings name, with nothing read yet; None where they name none.
+
+    Raises:
+        ConfigurationError: a scope is none; PyJWT is missing.
+    """
+    given = settings.oidc
+    if given.issuer is None or given.audience is None:
+        return None
+    try:
+        from keystead.access.issuer_keys import IssuerAddress
+        from keystead.access.issuers import Issuer, IssuerRules
+    except ImportError as exc:
+        if (exc.name or "").partition(".")[0] == "keystead":
+            raise
+        raise MissingDependencyError("tokens of an issuer need PyJWT: pip install 'keystead[server]'") from None
+    try:
+        scopes = {value: scopes_of(ours.split()) for value, ours in given.scopes.items()}
+    except InvalidInputError as exc:
+        raise ConfigurationError(f"oidc.scopes cannot be used: {exc}") from None
+    rules = IssuerRules(
+        audience=given.audience,
+        subject_claim=given.subject_claim,
+        tenant_claim=given.tenant_claim,
+        scope_claim=given.scope_claim,
+        scopes=scopes,
+        leeway_s=given.leeway_s,
+        max_lifetime_s=given.max_lifetime.total_seconds(),
+    )
+    address = IssuerAddress(given.issuer, given.jwks_uri, tuple(given.algorithms.split(",")))
+    return Issuer(address, rules, (await km.session()).surroundings.clock)

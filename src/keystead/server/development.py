@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+from keystead.config.web_urls import LOOPBACK
+
+HOSTS: Final = LOOPBACK
 ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 """Pages of this machine, which may ask from any port."""
 

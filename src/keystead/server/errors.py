@@ -14,6 +14,7 @@ from keystead.errors import (
     EncryptionError,
     ForbiddenError,
     InvalidInputError,
+    IssuerUnavailableError,
     KeyExpiredError,
     KeyNotFoundError,
     KMSError,
@@ -54,6 +55,7 @@ _TABLE: Final[tuple[tuple[type[KMSError], str, int, str], ...]] = (
     (StoreRestoredError, "UNAVAILABLE", 503, "the service takes nothing new until its store is recovered"),
     (StorageOperationError, "UNAVAILABLE", 503, "the service cannot reach its database; try again"),
     (ProviderConnectionError, "UNAVAILABLE", 503, "the service cannot reach its key management service; try again"),
+    (IssuerUnavailableError, "UNAVAILABLE", 503, "the service cannot reach the issuer of this token; try again"),
     (SystemShutdownError, "UNAVAILABLE", 503, "the service is stopping; try again"),
 )
 RETRY_S: Final = 2.0

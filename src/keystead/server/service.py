@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from keystead.access.callers import EVERY_SCOPE, Caller
+from keystead.access.token_text import PREFIX
 from keystead.access.tokens import Tokens
 from keystead.config.settings import Settings
 from keystead.devices.assembly import Devices
@@ -20,12 +21,15 @@ from keystead.devices.policy import SecretPolicy
 from keystead.devices.secrets import SecretRules
 from keystead.errors import KMSError, StoreUnavailableError, UnauthenticatedError
 from keystead.jobs.runner import Job
-from keystead.manager.access import tokens
+from keystead.manager.access import issuer, tokens
 from keystead.manager.devices import devices, identity, maintain, policy_of
 from keystead.manager.manager import KeyManager
 from keystead.model import Principal
 from keystead.ports import UnitOfWork
 from keystead.server.causes import Cause, cause_of
+
+if TYPE_CHECKING:
+    from keystead.access.issuers import Issuer
 
 log = logging.getLogger("keystead.server")
 
@@ -50,12 +54,14 @@ class Service:
     devices: Devices
     identity: Identity
     tokens: Tokens
+    issuer: Issuer | None
 
     async def caller(self, authorization: str | None, user: str | None) -> Caller:
         """Return who calls, by the headers ``Authorization`` and ``X-Keystead-User``.
 
         Raises:
             UnauthenticatedError: nobody shows a token, or not a good one.
+            IssuerUnavailableError: it is one of the issuer, and whether it is good could not be found out.
             ForbiddenError: another user is named, and the token may not act for others.
         """
         if authorization is None and self.is_development:
@@ -63,7 +69,9 @@ class Service:
         kind, _, text = (authorization or "").partition(" ")
         if kind.lower() != "bearer":
             raise UnauthenticatedError
-        caller = await self.tokens.authenticate(text.strip())
+        shown = text.strip()
+        room: Tokens | Issuer = self.tokens if self.issuer is None or shown.startswith(PREFIX) else self.issuer
+        caller = await room.authenticate(shown)
         return caller if user is None else caller.acting_as(user)
 
     def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
@@ -115,13 +123,16 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     """Open the service over a manager that is initialised; at the end everything that was counted is written."""
     rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development))
     room = await devices(km, policy=policy_of(settings), rules=rules, max_size=settings.client_keys.max_size)
-    service = Service(settings, is_development, km, room, await identity(km), await tokens(km))
+    of_tokens = await tokens(km), await issuer(km, settings)
+    service = Service(settings, is_development, km, room, await identity(km), *of_tokens)
     # Due at once: what was to be done while no node ran is done now.
     (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
     ending = asyncio.Event()
     filling = asyncio.create_task(service._fill(), name="keystead-fill")
     flushing = asyncio.create_task(service._flush(ending), name="keystead-flush")
     try:
+        if service.issuer is not None:
+            service.issuer.start()
         yield service
     finally:
         ending.set()
@@ -130,3 +141,5 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
         for task in late:
             log.error("the database takes too long, and what was counted last may be lost")
             task.cancel()
+        if service.issuer is not None:
+            await service.issuer.aclose()

@@ -12,6 +12,7 @@ from graphql import GraphQLError
 from strawberry.types.graphql import OperationType
 
 from keystead.errors import InvalidInputError, KMSError, UnauthenticatedError
+from keystead.ledger.audit.actor import audit_actor
 from keystead.server.body import BodyTooLargeError, read_body
 from keystead.server.errors import Answer, answer_of, graphql_error, retry_header
 from keystead.server.graphql.context import Request
@@ -65,13 +66,14 @@ class GraphQLDoor:
             return _refused(400, "the document has no operation of this name, or several and none is named")
         told.operation = prepared.operation(name) or OTHER
         request = Request(service, caller, prepared)
-        result = await self._schema.execute(
-            text,
-            variable_values=variables,
-            context_value=request,
-            operation_name=name,
-            allowed_operation_types=_ALLOWED,
-        )
+        with audit_actor(caller.origin):
+            result = await self._schema.execute(
+                text,
+                variable_values=variables,
+                context_value=request,
+                operation_name=name,
+                allowed_operation_types=_ALLOWED,
+            )
         answered: dict[str, Any] = {"data": result.data}
         if result.errors:
             answered["errors"] = [_failed(error) for error in result.errors]
