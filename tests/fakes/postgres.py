@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -98,6 +99,20 @@ class PostgresServer:
             self._process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
         self._process.wait(timeout=START_TIMEOUT_S)
         self._process = None
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Have the server do nothing for a while, and keep every connection; Linux only."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        pids = [self._process.pid, *map(int, children.split())]
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """Stop the server and remove its folder."""

@@ -49,3 +49,10 @@ def test_what_was_committed_is_there_after_a_stop_and_a_start(
     postgres_server.start()
     with psycopg.connect(postgres_url) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_a_silent_server_answers_nobody_and_forgets_nobody(postgres_server: PostgresServer) -> None:
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+        with postgres_server.silent(), pytest.raises(psycopg.errors.ConnectionTimeout):
+            psycopg.connect(postgres_server.url(), connect_timeout=2)
+        assert connection.execute("SELECT 1").fetchone() == (1,)

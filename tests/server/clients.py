@@ -98,11 +98,20 @@ class Node:
 
 
 class Client:
-    """A client of a node."""
+    """A client of a node: of one in this process by its application, of another by its URL."""
 
-    def __init__(self, app: FastAPI, token: str | None = None) -> None:
+    def __init__(self, app: FastAPI | str, token: str | None = None, *, connections: int = 100) -> None:
         self._headers: dict[str, str] = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:3000")
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        transport: httpx.AsyncBaseTransport = (
+            httpx.AsyncHTTPTransport(verify=False, limits=limits) if isinstance(app, str) else httpx.ASGITransport(app)
+        )
+        base_url = app if isinstance(app, str) else "http://localhost:3000"
+        self._http = httpx.AsyncClient(transport=transport, base_url=base_url, timeout=60)
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
 
     async def post(self, body: Any, **headers: str | bytes) -> httpx.Response:
         """Send a body, as JSON unless it is bytes."""
