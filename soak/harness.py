@@ -31,9 +31,13 @@ _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 _SIZE: Final = struct.Struct(">Q")
 _POLL_S: Final = 0.02
-_PRELOADED: Final = frozenset(
+_LIBRARIES: Final = frozenset(
     {"aiosqlite", "alembic", "cryptography", "keystead", "mako", "psycopg", "sqlalchemy", "stamina"}
 )
+_OF_SERVERS: Final = frozenset(
+    {"fastapi", "graphql", "httptools", "pydantic", "rich", "starlette", "strawberry", "typer", "uvicorn", "uvloop"}
+)
+_PRELOADED: Final = _LIBRARIES | _OF_SERVERS
 
 
 class ChildFailedError(Exception):

@@ -20,6 +20,7 @@ from soak.restore import Restore
 from soak.rotation import Rotation
 from soak.rotators import Rotators
 from soak.scale import Scale
+from soak.service import FAULTS, FUZZ, GUESSES, NODES, SOAK
 from soak.start import Start
 from soak.tamper import Tamper
 
@@ -43,6 +44,11 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Scale(),
     Start(),
     Fuzz(),
+    GUESSES,
+    NODES,
+    FAULTS,
+    SOAK,
+    FUZZ,
 )
 
 SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in _ALL}
