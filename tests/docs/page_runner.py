@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -24,9 +25,12 @@ class PageRunner:
         self._folder = folder
         self._module = types.ModuleType("__main__")
         self._loop = asyncio.Runner()
+        self._left_running: list[int] = []
 
     def close(self) -> None:
-        """End the event loop and whatever still runs on it."""
+        """End the event loop and whatever still runs on it, and what commands have left running."""
+        for group in self._left_running:
+            _signal(group, signal.SIGTERM)
         self._loop.close()
 
     def run(self, block: Block) -> None:
@@ -53,7 +57,7 @@ class PageRunner:
                 assert output.rstrip() == expected.rstrip(), f"{self._place(line)}: `{command}` prints something else"
 
     def _run_command(self, command: str, line: int) -> str:
-        done = subprocess.run(
+        with subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self._folder,
             env=command_environment(self._folder),
@@ -61,14 +65,29 @@ class PageRunner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, f"{self._place(line)}: `{command}` exits {done.returncode}:\n{done.stdout}"
-        return done.stdout
+            start_new_session=True,
+        ) as shell:
+            try:
+                output, _ = shell.communicate(timeout=COMMAND_TIMEOUT_S)
+            except BaseException:
+                _signal(shell.pid, signal.SIGKILL)
+                raise
+        if _signal(shell.pid, 0):
+            self._left_running.append(shell.pid)
+        assert shell.returncode == 0, f"{self._place(line)}: `{command}` exits {shell.returncode}:\n{output}"
+        return output
 
     def _place(self, line: int) -> str:
         return f"{self._page.name}:{line}"
+
+
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to a process group, 0 for none; return whether there is one."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def command_environment(home: Path) -> dict[str, str]:

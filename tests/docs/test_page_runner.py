@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +89,29 @@ def test_output_is_compared_only_where_the_block_says_exact(runner: PageRunner) 
 def test_a_backslash_continues_a_command() -> None:
     (block,) = read_blocks(markdown("'''console\n$ echo a \\\n    b\na b\n$ true\n'''\n"))
     assert console_session(block) == [(2, "echo a \\\n    b", "a b\n"), (5, "true", "")]
+
+
+def test_what_a_command_leaves_running_ends_with_the_page(tmp_path: Path) -> None:
+    runner = PageRunner(tmp_path / "page.md", tmp_path)
+    run(runner, "'''bash\nsleep 300 > /dev/null 2>&1 &\necho $! > pid\n'''\n")
+    pid = int((tmp_path / "pid").read_text())
+    run(runner, "'''bash\nkill -0 $(cat pid)\n'''\n")
+    runner.close()
+    until = time.monotonic() + 10
+    while has_process(pid):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def has_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not is_zombie(pid)
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether it has ended, and nobody has asked how: in a container there may be no init that does."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
