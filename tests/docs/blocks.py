@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTED = frozenset({"python", "console", "bash"})
-NOT_EXECUTED = frozenset({"text", "yaml", "toml", "json", "sql", "ini", "csv"})
+NOT_EXECUTED = frozenset({"text", "yaml", "toml", "json", "sql", "ini", "csv", "graphql"})
 
 _FENCE = re.compile(r"^(?P<indent>[ ]*)(?P<ticks>`{3,})(?P<info>[^`]*)$")
 _SKIP = re.compile(r"^\s*<!-- not executed:(?P<reason>.*)-->\s*$")
