@@ -210,10 +210,10 @@ async def test_good_tokens_are_remembered_and_not_without_bound(
         assert len(room._good) == 2
         reads = 0
 
-        def counted(reading: Any = room._store.reading) -> Any:
+        def counted(*, once: bool, reading: Any = room._store.reading) -> Any:
             nonlocal reads
             reads += 1
-            return reading()
+            return reading(once=once)
 
         monkeypatch.setattr(room._store, "reading", counted)
         await asyncio.gather(*(room.authenticate(texts[2]) for _ in range(10)))

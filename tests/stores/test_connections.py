@@ -1,4 +1,4 @@
-"""Connections to a PostgreSQL server: what a transaction begins with, and what becomes of one that the server has left."""
+"""Connections to a PostgreSQL server: how a transaction begins, and what becomes of one that the server has left."""
 
 from __future__ import annotations
 
