@@ -24,7 +24,8 @@ several operations. One request at a time, one mutation in it. The headers:
 
 The answer has the status 200, also where an operation fails: then `data` is null, and `errors` has a `message` for
 people, and `extensions.code` for programs, with `extensions.retryAfter` in seconds where waiting helps. 400 is for what
-cannot be read as a request, 413 for one of more than `server.max_body` bytes.
+cannot be read as a request, 413 for one of more than `server.max_body` bytes, 503 with `Retry-After` for a service that
+is not open yet.
 
 A document has up to 16 384 characters, 2 000 tokens, 150 fields and fragment spreads, 16 levels and 10 operations.
 Introspection is off; this page's schema is at `/schema.graphql`.
