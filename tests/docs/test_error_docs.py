@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scripts.gen_error_docs import TARGET, error_classes, page
+from keystead.server.error_page import error_classes, page
+from scripts.gen_error_docs import TARGET
 
 
 def test_the_page_of_errors_is_what_the_source_says() -> None:

@@ -101,6 +101,7 @@ class Client:
     """A client of a node: of one in this process by its application, of another by its URL."""
 
     def __init__(self, app: FastAPI | str, token: str | None = None, *, connections: int = 100) -> None:
+        self.app = app
         self._headers: dict[str, str] = {} if token is None else {"Authorization": f"Bearer {token}"}
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         transport: httpx.AsyncBaseTransport = (

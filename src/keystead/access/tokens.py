@@ -23,7 +23,7 @@ from keystead.errors import (
     UnauthenticatedError,
 )
 from keystead.model import Principal, SecretText, utc_text
-from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, TokenRecord
+from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, TokenRecord, UnitOfWork
 
 log = logging.getLogger("keystead.access")
 
@@ -144,21 +144,36 @@ class Tokens:
             self._good.popitem(last=False)
         return caller
 
-    async def all(self, *, tenant: str | None = None) -> list[TokenRecord]:
-        """Return the tokens, newest first, revoked ones and those that have ended among them."""
-        async with self._store.reading() as work:
-            return await work.tokens(tenant=tenant)
+    async def all(
+        self, *, tenant: str | None = None, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[TokenRecord]:
+        """Return the tokens, newest first, revoked ones and those that have ended among them.
 
-    async def revoke(self, token_id: str) -> TokenRecord:
+        Args:
+            after: the time of making and the id of the last one that is known already.
+        """
+        async with self._store.reading() as work:
+            return await work.tokens(tenant=tenant, after=after, limit=limit)
+
+    async def get(self, token_id: str, *, tenant: str | None = None) -> TokenRecord:
+        """Return a token; errors as ``revoke``."""
+        async with self._store.reading() as work:
+            return await _get(work, token_id, tenant)
+
+    async def revoke(self, token_id: str, *, tenant: str | None = None) -> TokenRecord:
         """Have a token be refused, on every node within seconds. One that was revoked stays so.
+
+        Args:
+            tenant: of this tenant; None for any.
 
         Raises:
             KeyNotFoundError: there is none of this id.
         """
         async with self._store.transaction() as work:
+            await _get(work, token_id, tenant)
             row = await work.revoke_token(token_id, self._clock.now())
             if row is None:
-                raise KeyNotFoundError("no token of this id; `keystead token list` shows them")
+                raise _no_token()
             await self._audit.record(work, AuditEvent("token.revoke", details={"token": row.id, "user": row.subject}))
         self._good.clear()
         return row
@@ -172,3 +187,14 @@ class Tokens:
             log.warning("a token's key is not to be had, and so it is refused", extra={"token": row.id})
             return False
         return hmac.compare_digest(token_code(key, row, parts.secret), row.code)
+
+
+async def _get(work: UnitOfWork, token_id: str, tenant: str | None) -> TokenRecord:
+    row = await work.find_token(token_id)
+    if row is None or tenant not in (None, row.tenant):
+        raise _no_token()
+    return row
+
+
+def _no_token() -> KeyNotFoundError:
+    return KeyNotFoundError("no token of this id; `keystead token list` shows them")

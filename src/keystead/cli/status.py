@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import typer
 
 from keystead.cli.frame import FAILED, Call, command
 from keystead.cli.render import Outcome, moment, pairs
 from keystead.config.durations import duration_text
-from keystead.devices.upkeep import UpkeepReport
-from keystead.errors import KMSError
-from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.manager import admin, devices
 from keystead.manager.admin import StoreStatus
 from keystead.manager.manager import KeyManager
@@ -63,15 +60,7 @@ def status(call: Call) -> Outcome:
 def maintain(call: Call) -> Outcome:
     """Do everything that is due now: rotations, promotions, destructions, rewraps, leases, client keys."""
     policy = devices.policy_of(call.settings().settings)
-
-    async def act(km: KeyManager) -> tuple[MaintenanceReport, UpkeepReport]:
-        report = await km.perform_maintenance()
-        try:
-            return report, await devices.maintain(km, policy)
-        except KMSError as exc:
-            return replace(report, failures={**report.failures, "client_keys": exc.code}), UpkeepReport()
-
-    report, client_keys = call.run(act)
+    report, client_keys = call.run(lambda km: devices.maintain_everything(km, policy))
     lines: list[tuple[str, object]] = [
         ("rotated", report.rotated),
         ("promoted", report.promoted),

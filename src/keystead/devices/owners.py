@@ -31,6 +31,18 @@ class Owners:
         async with self._s.store.reading() as work:
             return await work.devices_of(who.tenant, who.user)
 
+    async def all(
+        self, who: Principal, *, owner: str | None = None, after: str = "", limit: int = 1000
+    ) -> list[DeviceRecord]:
+        """Return devices of the caller's tenant, or of one user of it, by id, for who administers them."""
+        async with self._s.store.reading() as work:
+            return await work.devices(who.tenant, owner=owner, after=after, limit=limit)
+
+    async def get(self, who: Principal, device_id: str) -> DeviceRecord:
+        """Return a device of the caller's tenant, for who administers it; errors as ``release``."""
+        async with self._s.store.reading() as work:
+            return await self._device(work, who, device_id, is_admin=True, lock=False)
+
     async def client_keys(self, who: Principal, device_id: str, *, is_admin: bool = False) -> list[ClientKeyRecord]:
         """Return the key pairs of a device, the newest first; errors as ``revoke``."""
         async with self._s.store.reading() as work:
@@ -40,6 +52,8 @@ class Owners:
     async def revoke(self, who: Principal, device_id: str, *, is_admin: bool = False) -> None:
         """Erase the private halves of a device, which gets no other pair until it is released.
 
+        One that was revoked is so since then.
+
         Raises:
             KeyNotFoundError: there is no such device.
             ForbiddenError: it is somebody else's.
@@ -47,7 +61,8 @@ class Owners:
         async with self._s.store.transaction() as work:
             device = await self._device(work, who, device_id, is_admin=is_admin)
             now = self._s.clock.now()
-            await work.change_device(device.tenant, device.device_id, owner=device.owner, revoked_at=now)
+            since = device.revoked_at or now
+            await work.change_device(device.tenant, device.device_id, owner=device.owner, revoked_at=since)
             key_ids = await work.erase_device_keys(device.tenant, device.device_id, now)
             await work.drop_spent_of(key_ids)
             await self._record(work, "device.revoke", who, device, client_keys=len(key_ids))

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from keystead.errors import ConflictError, InvalidInputError, KMSError, StorageOperationError
+from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, KMSError, StorageOperationError
 from keystead.ports import Clock, KeyStore, Lease
 
 log = logging.getLogger("keystead.jobs")
@@ -41,6 +41,16 @@ class JobReport:
     name: str
     outcome: str
     error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStanding:
+    """A job of this process: how often it runs, when it does again, and who runs it now, a node's name or None."""
+
+    name: str
+    every_s: float
+    due_in_s: float
+    held_by: str | None = None
 
 
 class JobRunner:
@@ -72,6 +82,34 @@ class JobRunner:
                 self._next[job.name] = now + job.every_s
                 reports.append(await self._run(job))
         return reports
+
+    async def standings(self) -> list[JobStanding]:
+        """Return the jobs by name, and who holds their leases."""
+        now = self._clock.monotonic()
+        async with self._store.reading() as work:
+            now_ms = await work.now_ms()
+            leases = {name: await work.find_lease(name) for name in sorted(self._jobs)}
+        return [
+            JobStanding(
+                name,
+                self._jobs[name].every_s,
+                max(0.0, self._next[name] - now),
+                lease.owner if lease is not None and lease.owner and lease.until_ms > now_ms else None,
+            )
+            for name, lease in leases.items()
+        ]
+
+    async def run_now(self, name: str) -> JobReport:
+        """Run a job although it is not due yet, if its lease is free.
+
+        Raises:
+            KeyNotFoundError: this process has no job of that name.
+        """
+        job = self._jobs.get(name)
+        if job is None:
+            raise KeyNotFoundError(f"no job {name!r}; there are: {', '.join(sorted(self._jobs))}")
+        self._next[name] = self._clock.monotonic() + job.every_s
+        return await self._run(job)
 
     async def run_alone(self, job: Job) -> bool:
         """Run a job now if nobody holds its lease; return whether it ran, and raise what it raises."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BOOKKEEPING: Final = frozenset({"audit.session", "audit.session_end", "audit.sequencer", "audit.checkpoint"})
 """Actions by which a trail keeps account of itself, at each start and end of a process among others."""
 PAGE: Final = 1000
+PAGE_OF_LONG: Final = 50
+MOST_AT_ONCE: Final = 1 << 20
+"""Characters of what the entries of one answer tell; each has up to as many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,30 @@ async def listed(
                 else:
                     found.append(record)
     return AuditListing(found[::-1], left_out, is_cut)
+
+
+async def newest_before(
+    manager: ManagerCore, where: AuditFilter, *, before: int | None, limit: int
+) -> tuple[list[AuditRecord], bool]:
+    """Return entries before a number, the newest first, and whether there are older ones; errors as ``listed``.
+
+    Of long entries there are fewer: together they have about a megabyte.
+    """
+    store = await store_of(manager)
+    found: list[AuditRecord] = []
+    size = 0
+    async with store.reading() as work:
+        if await work.audit_state() is None and not (await work.state()).audited:
+            raise no_trail()
+        async with aclosing(
+            records_in(work, where, before=before, newest_first=True, page=min(limit + 1, PAGE_OF_LONG))
+        ) as records:
+            async for record in records:
+                size += len(str(record.details)) + len(str(record.keys))
+                if len(found) == limit or (found and size > MOST_AT_ONCE):
+                    return found, True
+                found.append(record)
+    return found, False
 
 
 async def records_in(

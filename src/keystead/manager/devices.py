@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from keystead.devices.metrics import Metrics
 from keystead.devices.secrets import PEPPER_KEYRING, SecretRules
 from keystead.devices.surroundings import DevicePolicy, Surroundings
 from keystead.devices.upkeep import Upkeep, UpkeepReport
+from keystead.errors import KMSError
+from keystead.lifecycle.maintenance import MaintenanceReport
 from keystead.manager.manager import KeyManager
 from keystead.manager.own_keyrings import own_ring
 from keystead.model import KeyringPurpose
@@ -43,6 +46,15 @@ async def maintain(km: KeyManager, policy: DevicePolicy) -> UpkeepReport:
     report = await Upkeep(s).run()
     await Metrics(s.store, s.clock).upkeep()
     return report
+
+
+async def maintain_everything(km: KeyManager, policy: DevicePolicy) -> tuple[MaintenanceReport, UpkeepReport]:
+    """Do everything that is due, to keys of the store and to client keys; a failing step is in the report."""
+    report = await km.perform_maintenance()
+    try:
+        return report, await maintain(km, policy)
+    except KMSError as exc:
+        return replace(report, failures={**report.failures, "client_keys": exc.code}), UpkeepReport()
 
 
 async def identity(km: KeyManager) -> Identity:

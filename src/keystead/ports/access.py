@@ -42,8 +42,10 @@ class TokenRows(Protocol):
     async def find_token(self, token_id: str) -> TokenRecord | None:
         """Return a token by its id."""
 
-    async def tokens(self, *, tenant: str | None = None) -> list[TokenRecord]:
-        """Return the tokens of a tenant or of all, the newest first."""
+    async def tokens(
+        self, *, tenant: str | None = None, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[TokenRecord]:
+        """Return the tokens of a tenant or of all, the newest first; those ``after`` a time of making and an id."""
 
     async def revoke_token(self, token_id: str, at: datetime) -> TokenRecord | None:
         """Revoke a token unless it was, and return it as it is then; None when absent."""

@@ -24,6 +24,7 @@ from keystead.server.errors import RETRY_S, answer_of, error_response, retry_hea
 from keystead.server.graphql.door import GraphQLDoor
 from keystead.server.metrics import NONE_HERE, metrics_text, registry
 from keystead.server.requests import Requests
+from keystead.server.rest.router import add_rest
 from keystead.server.service import Service, opened
 from keystead.server.standby import Standby
 from keystead.server.standing import Standing, end_process
@@ -92,6 +93,7 @@ def create_app(
         )
     if is_development:
         app.add_middleware(DevelopmentGuard)
+    add_rest(app)
     app.add_middleware(Requests)
 
     @app.post("/graphql", include_in_schema=False)

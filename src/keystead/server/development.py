@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead.config.web_urls import LOOPBACK
+from keystead.errors import ForbiddenError
+from keystead.server.rest.problems import problem_of
 
 HOSTS: Final = LOOPBACK
 ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
@@ -28,7 +29,7 @@ class DevelopmentGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] == "http" and (told := _refusal(scope)) is not None:
-            await JSONResponse({"error": {"code": "FORBIDDEN", "message": told}}, status_code=403)(scope, receive, send)
+            await problem_of(ForbiddenError(told))(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

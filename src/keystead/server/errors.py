@@ -1,4 +1,7 @@
-"""The one table from our errors to what the service answers. Nothing else of an error leaves it."""
+"""The one table from our errors to what the service answers. Nothing else of an error leaves it.
+
+Whoever administers keys is told of their states and of what stands in the way of a change; a device is not.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from typing import Any, Final
 from starlette.responses import JSONResponse
 
 from keystead.errors import (
+    CleanupFailedError,
+    ConfigurationError,
     ConflictError,
+    CouldNotVerifyError,
     DecryptionError,
     EncryptionError,
     ForbiddenError,
@@ -17,11 +23,14 @@ from keystead.errors import (
     IssuerUnavailableError,
     KeyExpiredError,
     KeyNotFoundError,
+    KeyRotationError,
+    KeyStateError,
     KMSError,
     LockedError,
     ProviderConnectionError,
     RateLimitedError,
     ReplayedError,
+    RotationNotSupportedError,
     StorageOperationError,
     StoreRestoredError,
     SystemShutdownError,
@@ -31,12 +40,17 @@ from keystead.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an error becomes: a code, a status of HTTP, a text, and when to try again."""
+    """What an error becomes: a code, a status of HTTP, a text, and when to try again.
+
+    Attributes:
+        error: the code of the error in docs/errors.md, finer than ``code``; None where it is none of those.
+    """
 
     code: str
     status: int
     message: str
     retry_after_s: float | None = None
+    error: str | None = None
 
 
 _OWN_TEXT: Final = "own text"
@@ -58,19 +72,31 @@ _TABLE: Final[tuple[tuple[type[KMSError], str, int, str], ...]] = (
     (IssuerUnavailableError, "UNAVAILABLE", 503, "the service cannot reach the issuer of this token; try again"),
     (SystemShutdownError, "UNAVAILABLE", 503, "the service is stopping; try again"),
 )
+_TO_ADMINISTRATORS: Final[tuple[tuple[type[KMSError], str, int, str], ...]] = (
+    # Ciphertexts do not come in here: what does not open is a key of the store.
+    (DecryptionError, "DECRYPTION_FAILED", 500, _OWN_TEXT),
+    (StoreRestoredError, "UNAVAILABLE", 503, _OWN_TEXT),
+    (KeyStateError, "KEY_STATE", 409, _OWN_TEXT),
+    (RotationNotSupportedError, "KEY_STATE", 409, _OWN_TEXT),
+    (ConfigurationError, "NOT_CONFIGURED", 409, _OWN_TEXT),
+    (KeyRotationError, "UNAVAILABLE", 503, _OWN_TEXT),
+    (CouldNotVerifyError, "UNAVAILABLE", 503, _OWN_TEXT),
+    (CleanupFailedError, "UNAVAILABLE", 503, _OWN_TEXT),
+)
 RETRY_S: Final = 2.0
 """When to try again what could not be served for now."""
 INTERNAL: Final = Answer("INTERNAL_SERVER_ERROR", 500, "something went wrong in the service; its log has more")
 
 
-def answer_of(error: BaseException) -> Answer:
+def answer_of(error: BaseException, *, to_administrator: bool = False) -> Answer:
     """Return what is answered to an error; one that is not in the table is told to nobody but the log."""
-    for kind, code, status, text in _TABLE:
+    for kind, code, status, text in (*_TO_ADMINISTRATORS, *_TABLE) if to_administrator else _TABLE:
         if isinstance(error, kind):
             retry_after_s = getattr(error, "retry_after_s", None)
             if retry_after_s is None and status == 503:
                 retry_after_s = RETRY_S
-            return Answer(code, status, str(error) if text is _OWN_TEXT else text, retry_after_s)
+            told = str(error) if text is _OWN_TEXT else text
+            return Answer(code, status, told, retry_after_s, getattr(error, "code", None))
     return INTERNAL
 
 

@@ -57,6 +57,15 @@ class DeviceRows(KeyReadRows):
         query = select(client_devices).where(_is_owned(tenant, owner)).order_by(client_devices.c.device_id)
         return [as_record(DeviceRecord, client_devices, row) for row in await self._all(query)]
 
+    async def devices(
+        self, tenant: str, *, owner: str | None = None, after: str = "", limit: int = 1000
+    ) -> list[DeviceRecord]:
+        """Return a page of the devices of a tenant, or of a user of it, by id."""
+        is_its = client_devices.c.tenant == tenant if owner is None else _is_owned(tenant, owner)
+        query = select(client_devices).where(is_its, client_devices.c.device_id > after)
+        query = query.order_by(client_devices.c.device_id).limit(limit)
+        return [as_record(DeviceRecord, client_devices, row) for row in await self._all(query)]
+
     async def hold_user(self, tenant: str, user: str) -> None:
         """Wait until nobody else holds a user; nobody else does before the transaction ends."""
         self._require_writing()

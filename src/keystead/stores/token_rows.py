@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, func, literal, select, update
+from sqlalchemy import and_, func, literal, or_, select, update
 
 from keystead.ports import TokenRecord
 from keystead.stores.records import as_record
@@ -28,10 +28,18 @@ class TokenRows(Statements):
         row = await self._first(select(_tokens).where(_tokens.c.id == token_id))
         return None if row is None else as_record(TokenRecord, _tokens, row)
 
-    async def tokens(self, *, tenant: str | None = None) -> list[TokenRecord]:
-        """Return the tokens of a tenant or of all, the newest first."""
+    async def tokens(
+        self, *, tenant: str | None = None, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[TokenRecord]:
+        """Return the tokens of a tenant or of all, the newest first; those ``after`` a time of making and an id."""
         query = select(_tokens).order_by(_tokens.c.created_at.desc(), _tokens.c.id)
-        rows = await self._all(query if tenant is None else query.where(_tokens.c.tenant == tenant))
+        if tenant is not None:
+            query = query.where(_tokens.c.tenant == tenant)
+        if after is not None:
+            made, token_id = after
+            is_as_old = and_(_tokens.c.created_at == made, _tokens.c.id > token_id)
+            query = query.where(or_(_tokens.c.created_at < made, is_as_old))
+        rows = await self._all(query if limit is None else query.limit(limit))
         return [as_record(TokenRecord, _tokens, row) for row in rows]
 
     async def revoke_token(self, token_id: str, at: datetime) -> TokenRecord | None:

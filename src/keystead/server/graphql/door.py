@@ -18,6 +18,7 @@ from keystead.server.errors import Answer, answer_of, graphql_error, retry_heade
 from keystead.server.graphql.context import Request
 from keystead.server.graphql.documents import Documents
 from keystead.server.graphql.schema import new_schema
+from keystead.server.headers import named_user
 from keystead.server.requests import OTHER, told_of
 from keystead.server.service import Service
 
@@ -51,7 +52,7 @@ class GraphQLDoor:
         except InvalidInputError as exc:
             return _refused(400, str(exc))
         try:
-            caller = await service.caller(http.headers.get("authorization"), _user(http))
+            caller = await service.caller(http.headers.get("authorization"), named_user(http))
         except KMSError as exc:
             answer = answer_of(exc)
             told.code = answer.code
@@ -103,19 +104,6 @@ def _read(body: bytes) -> tuple[str, dict[str, Any] | None, str | None]:
     if not isinstance(variables, dict | None) or not isinstance(name, str | None):
         raise InvalidInputError('"variables" is an object and "operationName" a text')
     return given["query"], variables, name
-
-
-def _user(http: HttpRequest) -> str | None:
-    """Return the user that a caller acts for; HTTP has its bytes as Latin-1, and they are UTF-8.
-
-    Raises:
-        InvalidInputError: they are not.
-    """
-    named = http.headers.get("x-keystead-user")
-    try:
-        return None if named is None else named.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        raise InvalidInputError("X-Keystead-User is text in UTF-8") from None
 
 
 def _refused(status: int, message: str) -> JSONResponse:

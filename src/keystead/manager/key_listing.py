@@ -1,0 +1,62 @@
+"""Keyrings and data keys, a page at a time, for whoever administers them from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from keystead.lifecycle.creation import get_keyring
+from keystead.lifecycle.key_pages import all_keys
+from keystead.manager.manager import KeyManager
+from keystead.model import DataKeyInfo, DataKeyState, KeyringRecord
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringStanding:
+    """A keyring, its active version, and how many versions are in each state."""
+
+    keyring: KeyringRecord
+    active: DataKeyInfo | None
+    states: Mapping[DataKeyState, int]
+
+
+async def keyrings_after(km: KeyManager, name: str, *, limit: int) -> list[KeyringRecord]:
+    """Return keyrings by name, those of the store's own among them."""
+    async with (await km.session()).surroundings.store.reading() as work:
+        return await work.keyrings(after=name, limit=limit)
+
+
+async def keyring_standing(km: KeyManager, name: str) -> KeyringStanding:
+    """Return how a keyring stands.
+
+    Raises:
+        KeyNotFoundError: there is none of that name.
+    """
+    async with (await km.session()).surroundings.store.reading() as work:
+        keyring, active = await get_keyring(work, name), await work.find_active(name)
+        states = await work.count_keys(name)
+    return KeyringStanding(keyring, None if active is None else DataKeyInfo.from_record(active), states)
+
+
+async def keys_after(
+    km: KeyManager, key_id: int, *, states: Collection[DataKeyState] | None = None, limit: int
+) -> list[DataKeyInfo]:
+    """Return data keys of every keyring by id, which tells nothing about their age."""
+    async with (await km.session()).surroundings.store.reading() as work:
+        rows = await work.keys(states=states, after_id=key_id, limit=limit)
+    return [DataKeyInfo.from_record(row) for row in rows]
+
+
+async def versions_after(
+    km: KeyManager, keyring: str, version: int, *, states: Collection[DataKeyState] | None = None, limit: int
+) -> list[DataKeyInfo]:
+    """Return versions of a keyring, the oldest first.
+
+    Raises:
+        KeyNotFoundError: there is none of that name.
+    """
+    async with (await km.session()).surroundings.store.reading() as work:
+        await get_keyring(work, keyring)
+        rows = await all_keys(work, keyring=keyring, states=states, only=lambda row: row.version > version)
+    rows.sort(key=lambda row: row.version)
+    return [DataKeyInfo.from_record(row) for row in rows[:limit]]
