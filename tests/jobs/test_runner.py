@@ -262,3 +262,25 @@ async def test_a_renewal_is_waited_for_no_longer_than_the_lease_holds(
     await JobRunner(store, lambda: "one", SystemClock(), lease_ttl_s=TTL_S).run_alone(Job("job", 0, works))
     # A third of the lease was over when it was asked for.
     assert max(limits) <= 0.7 * TTL_S
+
+
+async def test_a_job_that_runs_already_is_not_begun_once_more_in_its_process(store: KeyStore, clock: FakeClock) -> None:
+    has_begun, may_end = asyncio.Event(), asyncio.Event()
+    ran: list[Lease] = []
+
+    async def slow(lease: Lease) -> None:
+        ran.append(lease)
+        has_begun.set()
+        await may_end.wait()
+
+    jobs = runner(store, clock)
+    jobs.add(Job("sweep", 60, slow), wait=True)
+    first = asyncio.create_task(jobs.run_now("sweep"))
+    await has_begun.wait()
+    assert await jobs.run_now("sweep") == JobReport("sweep", "held")
+    clock.advance(60)
+    assert await jobs.run_due() == [JobReport("sweep", "held")]
+    may_end.set()
+    assert await first == JobReport("sweep", "done")
+    assert (await jobs.run_now("sweep")).outcome == "done"
+    assert len(ran) == 2

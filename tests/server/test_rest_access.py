@@ -10,6 +10,9 @@ from keystead.server.rest.door import AdminRoute, Needs
 from tests.server.clients import GENERATE, Client, Node
 from tests.server.rest import OPERATIONS, Administrator, administrator, routes
 
+on_any_store = pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
+"""Of what does not depend on the store."""
+
 
 def operations_of(node: Node) -> set[str]:
     """Return the operations that the application itself has below ``/v1``."""
@@ -21,6 +24,7 @@ def operations_of(node: Node) -> set[str]:
     return found
 
 
+@on_any_store
 async def test_every_route_has_a_row(node: Node) -> None:
     assert operations_of(node) == set(OPERATIONS)
     for route in routes():
@@ -29,6 +33,7 @@ async def test_every_route_has_a_row(node: Node) -> None:
         assert route.path_regex.match(operation.path)
 
 
+@on_any_store
 async def test_an_operation_takes_its_scope_and_no_other(node: Node) -> None:
     for scope in sorted(EVERY_SCOPE):
         root = await administrator(node, scope)
@@ -45,6 +50,7 @@ def test_a_route_without_a_scope_cannot_be_made() -> None:
         AdminRoute("/v1/open", endpoint)
 
 
+@on_any_store
 async def test_nobody_is_answered_without_a_good_token(node: Node) -> None:
     good = await node.token("root", *EVERY_SCOPE)
     nobody = Administrator(node.app)

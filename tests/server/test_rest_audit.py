@@ -145,6 +145,9 @@ async def test_times_and_words_that_cannot_be_are_refused(root: Administrator) -
     for query in (
         {"since": "yesterday"},
         {"since": "2030-01-01T00:00:00"},
+        {"since": "2030-01-01"},
+        {"since": "1893456000"},
+        {"since": "2030-02-30T00:00:00Z"},
         {"until": "0001-01-01T00:00:00+14:00"},
         {"until": "9999-12-31T23:59:59-14:00"},
         {"action": "rotate"},

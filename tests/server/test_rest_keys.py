@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -32,7 +33,9 @@ async def test_a_keyring_is_made_once_and_told_without_its_keys(node: Node, root
     assert shown["active"] == key
     assert (shown["purpose"], shown["algorithm"], shown["states"]) == ("encrypt", "AES-256-GCM-STREAM", {"active": 1})
     assert await root.get(f"/v1/keys/{key['id']}") == await root.get("/v1/keys/orders%2Fnorth%3F/1") == key
-    assert "exists" in (await root.fails("POST", "/v1/keyrings", {"name": "orders/north?"}))["detail"]
+    again = await root.fails("POST", "/v1/keyrings", {"name": "orders/north?"})
+    assert (again["status"], again["code"]) == (409, "KEY_STATE")
+    assert "exists" in again["detail"]
     async with node.service.reading() as work:
         row = await work.find_key(int(key["id"]))
     assert row is not None
@@ -64,8 +67,19 @@ async def test_a_version_goes_through_its_life(node: Node, root: Administrator, 
     assert node.service.manager.local_decrypt(blob) == b"before"
 
 
+async def test_a_name_with_slashes_is_told_from_what_is_done(root: Administrator) -> None:
+    for name in ("a/b", "a/1", "1/rotate", "keys/1/disable", "rotate"):
+        path = f"/v1/keyrings/{quote(name, safe='')}"
+        await root.post("/v1/keyrings", {"name": name})
+        assert (await root.post(f"{path}/rotate"))["keyring"] == name
+        assert [key["version"] for key in await root.all("/v1/keys", limit=1, keyring=name)] == [1, 2]
+        assert (await root.post(f"/v1/keys/{quote(name, safe='')}/1/disable"))["state"] == "disabled"
+        if not name.endswith("/rotate"):
+            assert (await root.get(path))["name"] == name
+
+
 async def test_a_destroy_waits_as_long_as_one_may(root: Administrator) -> None:
-    for wait in (7 * 86_400 - 1, 30 * 86_400 + 1, "30d", 7.5, True, None):
+    for wait in (7 * 86_400 - 1, 30 * 86_400 + 1, "604800", 604_800.5, True, None):
         given = {"withoutSources": True, "waitSeconds": wait}
         assert (await root.fails("POST", "/v1/keys/default/1/destroy", given))["status"] == 400
 

@@ -59,6 +59,18 @@ def test_what_is_sent_has_no_members_but_those_described() -> None:
     assert all(schemas[name]["additionalProperties"] is False for name in sent)
 
 
+def test_the_bounds_of_what_is_sent_are_in_the_document() -> None:
+    schemas = described()["components"]["schemas"]
+    for name, member, least, most in (
+        ("Rotation", "minAgeSeconds", 0, 315_360_000),
+        ("NewToken", "expiresInSeconds", 1, 315_360_000),
+        ("Destruction", "waitSeconds", 604_800, 2_592_000),
+    ):
+        said = schemas[name]["properties"][member]
+        number = next(each for each in said.get("anyOf", [said]) if each["type"] == "integer")
+        assert (number["minimum"], number["maximum"]) == (least, most)
+
+
 def references(value: Any) -> set[str]:
     if isinstance(value, dict):
         own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()

@@ -174,16 +174,34 @@ async def test_what_a_user_had_is_removed_and_what_others_have_stays(store: KeyS
         await work.hold_device(replace(DEVICE, device_id="shared"))
         await work.add_client_key(replace(KEY, id="key_of_bob", device_id="shared", owner="bob"))
         await work.hold_device(replace(DEVICE, tenant="north"))
-        assert [device.device_id for device in await work.devices_of("", "ada")] == ["phone", "shared"]
+        assert [device.device_id for device in await work.devices("", owner="ada")] == ["phone", "shared"]
         assert await work.drop_owner_keys("", "ada") == ["key_1"]
         assert await work.drop_owner_devices("", "ada") == 2
         assert await work.find_device("", "phone") is None
         assert await work.find_device("", "shared", lock=True) == replace(DEVICE, device_id="shared", owner=None)
         assert await work.find_client_key("key_of_bob") is not None
-        assert await work.devices_of("north", "ada") == [replace(DEVICE, tenant="north")]
+        assert await work.devices("north", owner="ada") == [replace(DEVICE, tenant="north")]
     async with store.reading() as work:
         with pytest.raises(StorageOperationError, match="only reads"):
             await work.find_device("", "phone", lock=True)
+
+
+async def test_devices_are_read_by_pages_by_id(store: KeyStore) -> None:
+    async with store.transaction() as work:
+        for name, whose, tenant in (("c", "ada", ""), ("a", "bob", ""), ("b", "ada", ""), ("d", "ada", "north")):
+            await work.hold_device(replace(DEVICE, device_id=name, owner=whose, tenant=tenant))
+    async with store.reading() as work:
+        pages: list[tuple[str | None, str, int | None, list[str]]] = [
+            (None, "", None, ["a", "b", "c"]),
+            (None, "", 2, ["a", "b"]),
+            (None, "b", 2, ["c"]),
+            ("ada", "", 1, ["b"]),
+            ("ada", "b", 9, ["c"]),
+            ("eve", "", None, []),
+        ]
+        for owner, after, limit, found in pages:
+            page = await work.devices("", owner=owner, after=after, limit=limit)
+            assert [device.device_id for device in page] == found
 
 
 async def test_ready_pairs_of_a_wrap_key_are_removed(store: KeyStore) -> None:

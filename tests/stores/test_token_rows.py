@@ -43,3 +43,23 @@ async def test_a_token_is_revoked_once_and_its_key_is_free_then(store: KeyStore)
         assert await work.revoke_token(TOKEN.id, NOW + timedelta(days=1)) == replace(TOKEN, revoked_at=NOW)
         assert await work.revoke_token("ffffffffffffffff", NOW) is None
         assert await work.count_tokens(7) == 0
+
+
+async def test_tokens_are_read_by_pages_those_of_one_moment_by_id(store: KeyStore) -> None:
+    made = [
+        replace(TOKEN, id=f"{number:016x}", created_at=utc_text(NOW - timedelta(days=number // 2)), tenant="north")
+        for number in range(5)
+    ]
+    async with store.transaction() as work:
+        await work.add_token(TOKEN)
+        for token in reversed(made):
+            await work.add_token(token)
+    async with store.reading() as work:
+        found: list[TokenRecord] = []
+        for _ in range(3):
+            after = (found[-1].created_at, found[-1].id) if found else None
+            page = await work.tokens(tenant="north", after=after, limit=2)
+            assert len(page) <= 2
+            found += page
+        assert found == made
+        assert await work.tokens(tenant="north", after=(made[-1].created_at, made[-1].id)) == []

@@ -29,7 +29,7 @@ class Scope(StrEnum):
     JOBS_WRITE = "jobs:write"
     AUDIT_READ = "audit:read"
     TOKENS_WRITE = "tokens:write"
-    """Tokens made and revoked: whoever has it can have every scope."""
+    """Tokens made and revoked: whoever has it can have every scope, within its tenant where it has one."""
     ACT_AS = "act-as"
     """Other users of its tenant, named with each call: for a back end that knows its users."""
 

@@ -29,7 +29,7 @@ class Owners:
     async def devices(self, who: Principal) -> list[DeviceRecord]:
         """Return the devices of a user, by id."""
         async with self._s.store.reading() as work:
-            return await work.devices_of(who.tenant, who.user)
+            return await work.devices(who.tenant, owner=who.user)
 
     async def all(
         self, who: Principal, *, owner: str | None = None, after: str = "", limit: int = 1000

@@ -36,7 +36,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """How one due job ended: ``done``, ``held`` (another process has the lease) or ``failed`` with an error code."""
+    """How one due job ended: ``done``, ``held`` or ``failed`` with an error code.
+
+    ``held``: it runs already, here or in another process.
+    """
 
     name: str
     outcome: str
@@ -65,6 +68,7 @@ class JobRunner:
         self._ttl_s = lease_ttl_s
         self._jobs: dict[str, Job] = {}
         self._next: dict[str, float] = {}
+        self._running: set[str] = set()
 
     def add(self, job: Job, *, wait: bool = False) -> None:
         """Add a job; it is due at once, or if ``wait`` after its interval."""
@@ -128,12 +132,18 @@ class JobRunner:
         return True
 
     async def _run(self, job: Job) -> JobReport:
+        if job.name in self._running:
+            # This process has the lease: it would be given to it once more.
+            return JobReport(job.name, "held")
+        self._running.add(job.name)
         try:
             is_done = await self.run_alone(job)
         except Exception as exc:
             code = exc.code if isinstance(exc, KMSError) else "unexpected"
             log.warning("job failed: %s: %s", job.name, code, exc_info=True)
             return JobReport(job.name, "failed", code)
+        finally:
+            self._running.discard(job.name)
         return JobReport(job.name, "done" if is_done else "held")
 
     async def _give_back(self, lease: Lease) -> None:

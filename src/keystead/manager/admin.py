@@ -136,12 +136,13 @@ async def create_keyring(km: KeyManager, name: str, *, is_for_files: bool = Fals
     """Make a keyring with a first version, and return that.
 
     Raises:
-        InvalidInputError: it exists already, or the name is not allowed.
+        KeyStateError: it exists already.
+        InvalidInputError: the name is not allowed.
     """
     session = await km.session()
     async with session.surroundings.store.reading() as work:
         if await work.find_keyring(name) is not None:
-            raise InvalidInputError(
+            raise KeyStateError(
                 f"keyring {name!r} exists; `keystead key rotate {shlex.quote(name)}` gives it a new version"
             )
     handle = await km.keyring(name, algorithm=STREAM_ALGORITHM if is_for_files else MESSAGE_ALGORITHM)

@@ -87,13 +87,10 @@ class DeviceRows(Protocol):
     ) -> bool:
         """Say whose a device is, and when it was revoked; False when absent."""
 
-    async def devices_of(self, tenant: str, owner: str) -> list[DeviceRecord]:
-        """Return the devices of a user, by id."""
-
     async def devices(
-        self, tenant: str, *, owner: str | None = None, after: str = "", limit: int = 1000
+        self, tenant: str, *, owner: str | None = None, after: str = "", limit: int | None = None
     ) -> list[DeviceRecord]:
-        """Return a page of the devices of a tenant, or of a user of it, by id."""
+        """Return the devices of a tenant, or of a user of it, by id; those ``after`` an id."""
 
     async def hold_user(self, tenant: str, user: str) -> None:
         """Wait until nobody else holds a user; nobody else does before the transaction ends."""

@@ -52,19 +52,15 @@ class DeviceRows(KeyReadRows):
         change = update(client_devices).where(_is_device(client_devices, tenant, device_id))
         return bool(await self._count(change.values(owner=owner, revoked_at=revoked_at)))
 
-    async def devices_of(self, tenant: str, owner: str) -> list[DeviceRecord]:
-        """Return the devices of a user, by id."""
-        query = select(client_devices).where(_is_owned(tenant, owner)).order_by(client_devices.c.device_id)
-        return [as_record(DeviceRecord, client_devices, row) for row in await self._all(query)]
-
     async def devices(
-        self, tenant: str, *, owner: str | None = None, after: str = "", limit: int = 1000
+        self, tenant: str, *, owner: str | None = None, after: str = "", limit: int | None = None
     ) -> list[DeviceRecord]:
-        """Return a page of the devices of a tenant, or of a user of it, by id."""
+        """Return the devices of a tenant, or of a user of it, by id; those ``after`` an id."""
         is_its = client_devices.c.tenant == tenant if owner is None else _is_owned(tenant, owner)
         query = select(client_devices).where(is_its, client_devices.c.device_id > after)
-        query = query.order_by(client_devices.c.device_id).limit(limit)
-        return [as_record(DeviceRecord, client_devices, row) for row in await self._all(query)]
+        query = query.order_by(client_devices.c.device_id)
+        rows = await self._all(query if limit is None else query.limit(limit))
+        return [as_record(DeviceRecord, client_devices, row) for row in rows]
 
     async def hold_user(self, tenant: str, user: str) -> None:
         """Wait until nobody else holds a user; nobody else does before the transaction ends."""

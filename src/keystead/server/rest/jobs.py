@@ -49,7 +49,9 @@ class JobRun(Told):
     """How a job ended."""
 
     name: str = Field(examples=["keystead.maintain"])
-    outcome: Literal["done", "held", "failed"] = Field(description="`held`: another process runs it now.")
+    outcome: Literal["done", "held", "failed"] = Field(
+        description="`held`: it runs already, here or in another process."
+    )
     error_code: str | None = Field(description="Why it failed, as the page of errors has it.")
 
 
@@ -129,7 +131,7 @@ async def list_jobs(by: Reads, limit: Limit = LIMIT, cursor: Cursor = None) -> P
 
 
 async def run(by: Writes, name: JobName) -> JobRun:
-    """Run a job although it is not due, and answer when it has ended; one that another process runs is not run."""
+    """Run a job although it is not due, and answer when it has ended; one that runs already is left alone."""
     return JobRun.model_validate(await (await by.manager.session()).jobs.run_now(name))
 
 

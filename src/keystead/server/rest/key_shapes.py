@@ -10,7 +10,7 @@ from pydantic import Field
 from keystead.lifecycle.destruction import DEFAULT_WAIT, LONGEST_WAIT, SHORTEST_WAIT
 from keystead.manager.key_listing import KeyringStanding
 from keystead.model import DataKeyState, KeyringPurpose
-from keystead.server.rest.shapes import Given, KeyId, Name, Told
+from keystead.server.rest.shapes import Given, KeyId, Name, Told, Whole
 
 _LONGEST_AGE_S = 315_360_000
 """Ten years."""
@@ -82,11 +82,8 @@ class Rotation(Given):
     promote: Literal["auto", "now"] = Field(
         default="auto", description="`now`: do not wait until running processes have loaded the new version."
     )
-    min_age_seconds: int | None = Field(
+    min_age_seconds: Annotated[Whole, Field(ge=0, le=_LONGEST_AGE_S)] | None = Field(
         default=None,
-        ge=0,
-        le=_LONGEST_AGE_S,
-        strict=True,
         description="Do nothing if the active version is younger.",
         examples=[2_592_000],
     )
@@ -102,9 +99,12 @@ class IndexRotation(Told):
 class Destruction(Given):
     """How a version is destroyed."""
 
-    wait_seconds: Annotated[
-        int, Field(ge=int(SHORTEST_WAIT.total_seconds()), le=int(LONGEST_WAIT.total_seconds()), strict=True)
-    ] = Field(default=int(DEFAULT_WAIT.total_seconds()), description="Until then it can be called off.")
+    wait_seconds: Whole = Field(
+        default=int(DEFAULT_WAIT.total_seconds()),
+        ge=int(SHORTEST_WAIT.total_seconds()),
+        le=int(LONGEST_WAIT.total_seconds()),
+        description="Until then it can be called off.",
+    )
     without_sources: bool = Field(
         default=False,
         strict=True,

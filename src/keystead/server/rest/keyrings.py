@@ -15,6 +15,7 @@ from keystead.manager.key_listing import keyring_standing, keyrings_after
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Admin, Needs
 from keystead.server.rest.key_shapes import IndexRotation, Key, Keyring, KeyringDetail, NewKeyring, Rotation, Use
+from keystead.server.rest.paths import KEYRING_WORDS
 from keystead.server.rest.shapes import LIMIT, Cursor, KeyringPath, Limit, Name, Page, cursor_of, part_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["keyrings"]
@@ -30,15 +31,16 @@ def register(router: APIRouter) -> None:
     router.post("/keyrings", tags=_TAGS, operation_id="createKeyring", status_code=201, responses=answers(CONFLICT))(
         create_keyring
     )
-    router.get("/keyrings/{keyring:path}", tags=_TAGS, operation_id="showKeyring", responses=answers(ABSENT))(
+    router.get("/keyrings/{keyring:keyring}", tags=_TAGS, operation_id="showKeyring", responses=answers(ABSENT))(
         show_keyring
     )
     changing = answers(ABSENT, CONFLICT)
-    for word, operation, function in (
-        ("rotate", "rotateKeyring", rotate),
-        ("rotate-index", "rotateIndexKey", rotate_index),
-        ("abandon-index-rotation", "abandonIndexRotation", abandon_index_rotation),
-    ):
+    changes = (
+        ("rotateKeyring", rotate),
+        ("rotateIndexKey", rotate_index),
+        ("abandonIndexRotation", abandon_index_rotation),
+    )
+    for word, (operation, function) in zip(KEYRING_WORDS, changes, strict=True):
         path = f"/keyrings/{{keyring:path}}/{word}"
         router.post(path, tags=_TAGS, operation_id=operation, responses=changing)(function)
     router.get("/key-uses", tags=_TAGS, operation_id="listKeyUses", responses=answers(ABSENT))(list_uses)
@@ -57,7 +59,7 @@ async def list_keyrings(by: Reads, limit: Limit = LIMIT, cursor: Cursor = None) 
 
 
 async def create_keyring(by: Writes, given: NewKeyring, response: Response) -> Key:
-    """Make a keyring with a first data key. One that exists already is a bad request."""
+    """Make a keyring with a first data key; one that exists already is left as it is."""
     key = await admin.create_keyring(by.manager, given.name, is_for_files=given.is_for_files)
     response.headers["Location"] = f"/v1/keyrings/{quote(key.keyring, safe='')}"
     return Key.model_validate(key)

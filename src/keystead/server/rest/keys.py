@@ -34,7 +34,7 @@ Reference = Annotated[
 def register(router: APIRouter) -> None:
     """Add the routes."""
     router.get("/keys", tags=_TAGS, operation_id="listKeys", responses=answers(ABSENT))(list_keys)
-    router.get("/keys/{key:path}", tags=_TAGS, operation_id="showKey", responses=answers(ABSENT))(show)
+    router.get("/keys/{key:key}", tags=_TAGS, operation_id="showKey", responses=answers(ABSENT))(show)
     changing = answers(ABSENT, CONFLICT)
     for word, operation, function in (
         ("disable", "disableKey", disable),
@@ -42,7 +42,7 @@ def register(router: APIRouter) -> None:
         ("destroy", "destroyKey", destroy),
         ("cancel-destroy", "cancelDestroyKey", cancel_destroy),
     ):
-        router.post(f"/keys/{{key:path}}/{word}", tags=_TAGS, operation_id=operation, responses=changing)(function)
+        router.post(f"/keys/{{key:key}}/{word}", tags=_TAGS, operation_id=operation, responses=changing)(function)
     router.post("/rewrap", tags=_TAGS, operation_id="rewrapKeys", responses=answers(ABSENT, CONFLICT))(rewrap)
     router.get("/status", tags=_STORE, operation_id="showStatus")(status)
 

@@ -136,7 +136,7 @@ def _fault(fault: Mapping[str, Any]) -> str:
     place: Sequence[object] = fault["loc"]
     if fault["type"] == "extra_forbidden":
         return f"{_place(place[:-1])} has a member that is not known"
-    return f"{_place(place)}: {fault['msg']}"
+    return f"{_place(place)}: {str(fault['msg']).removeprefix('Value error, ')}"
 
 
 def _place(place: Sequence[object]) -> str:

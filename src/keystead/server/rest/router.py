@@ -13,6 +13,7 @@ from keystead.server.rest import audit, devices, jobs, keyrings, keys, tokens
 from keystead.server.rest.answers import answers
 from keystead.server.rest.door import AdminRoute
 from keystead.server.rest.openapi import document
+from keystead.server.rest.paths import register_names
 from keystead.server.rest.problems import refuses
 
 PREFIX: Final = "/v1"
@@ -21,6 +22,7 @@ _ROOMS: Final = (keyrings, keys, tokens, devices, jobs, audit)
 
 def new_router() -> APIRouter:
     """Return every route of the administration."""
+    register_names()
     router = APIRouter(prefix=PREFIX, route_class=AdminRoute, responses=answers())
     for room in _ROOMS:
         room.register(router)

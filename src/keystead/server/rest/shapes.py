@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from keystead.access.callers import MAX_SUBJECT, checked_subject
@@ -24,6 +25,7 @@ MOST: Final = 500
 """How many items an answer has at most."""
 _NAME: Final = r"^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$"
 """Printable characters."""
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Told(BaseModel):
@@ -63,8 +65,23 @@ def _subject(text: str) -> str:
         raise ValueError(str(exc)) from None
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+def _rfc3339(given: object) -> object:
+    if isinstance(given, str) and not _MOMENT.fullmatch(given):
+        raise ValueError("it is no time such as 2030-01-31T00:00:00Z")
+    return given
+
+
+def _whole(given: object) -> object:
+    # Numbers are taken as JSON has them: 60 and 60.0 are one, and a text is none.
+    if isinstance(given, bool | str):
+        raise ValueError("it is no whole number")
+    return given
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_utc)]
 """A time, with its zone."""
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number in a body."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NAME)]
 """The name of a keyring, or of what belongs to one."""
 Subject = Annotated[

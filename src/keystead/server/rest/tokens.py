@@ -15,7 +15,7 @@ from keystead.errors import ForbiddenError
 from keystead.ports import TokenRecord
 from keystead.server.rest.answers import ABSENT, answers
 from keystead.server.rest.door import Admin, Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Given, Limit, Page, Subject, Told, cursor_of, place_of
+from keystead.server.rest.shapes import LIMIT, Cursor, Given, Limit, Page, Subject, Told, Whole, cursor_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["tokens"]
 _ID: Final = r"^[0-9a-f]{16}$"
@@ -40,11 +40,8 @@ class NewToken(Given):
         description="What it is for, to tell it from others.",
         examples=["the back end"],
     )
-    expires_in_seconds: int | None = Field(
+    expires_in_seconds: Annotated[Whole, Field(ge=1, le=int(LONGEST.total_seconds()))] | None = Field(
         default=None,
-        ge=1,
-        le=int(LONGEST.total_seconds()),
-        strict=True,
         description="How long it is good; else no end.",
         examples=[7_776_000],
     )

@@ -1,0 +1,38 @@
+"""Names in paths that may hold a slash themselves, told apart from the words that follow them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from starlette.convertors import Convertor, register_url_convertor
+
+KEYRING_WORDS: Final = ("rotate", "rotate-index", "abandon-index-rotation")
+"""What is done to a keyring: the last part of a path."""
+
+
+class _Text(Convertor[str]):
+    def convert(self, value: str) -> str:
+        """Return the name."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the name as it stands in a path."""
+        return value
+
+
+class _Keyring(_Text):
+    """All of a path, unless it ends with a word: a keyring of such a name is found in the list."""
+
+    regex: ClassVar[str] = f"(?!.*/(?:{'|'.join(KEYRING_WORDS)})$).*"
+
+
+class _Key(_Text):
+    """An id, or keyring/version: something that ends with a number."""
+
+    regex: ClassVar[str] = "[0-9]+|.*/[0-9]+"
+
+
+def register_names() -> None:
+    """Make ``{name:keyring}`` and ``{name:key}`` known to paths; again, it changes nothing."""
+    register_url_convertor("keyring", _Keyring())
+    register_url_convertor("key", _Key())
