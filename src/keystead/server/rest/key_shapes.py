@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from keystead.lifecycle.destruction import DEFAULT_WAIT, LONGEST_WAIT, SHORTEST_WAIT
 from keystead.manager.key_listing import KeyringStanding
 from keystead.model import DataKeyState, KeyringPurpose
-from keystead.server.rest.shapes import Given, KeyId, Name, Told, Whole
+from keystead.server.rest.shapes import Given, KeyId, Name, Told, whole
 
 _LONGEST_AGE_S = 315_360_000
 """Ten years."""
@@ -82,7 +82,7 @@ class Rotation(Given):
     promote: Literal["auto", "now"] = Field(
         default="auto", description="`now`: do not wait until running processes have loaded the new version."
     )
-    min_age_seconds: Annotated[Whole, Field(ge=0, le=_LONGEST_AGE_S)] | None = Field(
+    min_age_seconds: Annotated[int, Field(ge=0, le=_LONGEST_AGE_S), BeforeValidator(whole)] | None = Field(
         default=None,
         description="Do nothing if the active version is younger.",
         examples=[2_592_000],
@@ -99,12 +99,11 @@ class IndexRotation(Told):
 class Destruction(Given):
     """How a version is destroyed."""
 
-    wait_seconds: Whole = Field(
-        default=int(DEFAULT_WAIT.total_seconds()),
-        ge=int(SHORTEST_WAIT.total_seconds()),
-        le=int(LONGEST_WAIT.total_seconds()),
-        description="Until then it can be called off.",
-    )
+    wait_seconds: Annotated[
+        int,
+        Field(ge=int(SHORTEST_WAIT.total_seconds()), le=int(LONGEST_WAIT.total_seconds())),
+        BeforeValidator(whole),
+    ] = Field(default=int(DEFAULT_WAIT.total_seconds()), description="Until then it can be called off.")
     without_sources: bool = Field(
         default=False,
         strict=True,

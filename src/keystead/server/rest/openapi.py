@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from keystead import __version__
-from keystead.server.rest.answers import declared, reference
+from keystead.server.rest.answers import declared, described
 from keystead.server.rest.door import AdminRoute
 from keystead.server.rest.problems import Problem
 
@@ -59,7 +59,9 @@ def document(router: APIRouter) -> dict[str, Any]:
     for route in router.routes:
         if isinstance(route, AdminRoute):
             _complete(route, made["paths"][route.path_format])
-    return made
+    untitled: dict[str, Any] = _untitled(made)
+    untitled["info"]["title"] = made["info"]["title"]
+    return untitled
 
 
 def _complete(route: AdminRoute, operations: dict[str, Any]) -> None:
@@ -68,7 +70,7 @@ def _complete(route: AdminRoute, operations: dict[str, Any]) -> None:
     for method in route.methods or ():
         operation = operations[method.lower()]
         operation["responses"] = {
-            status: reference(int(status)) if int(status) >= 400 else answer
+            status: described(int(status), answer)
             for status, answer in sorted(operation["responses"].items())
             # What cannot be is answered with 400, whoever finds it out.
             if status != "422"
@@ -76,6 +78,15 @@ def _complete(route: AdminRoute, operations: dict[str, Any]) -> None:
         operation["summary"] = _words(route)
         operation["description"] = f"{operation['description']}\n\nScope: `{scope}`."
         operation["security"] = [{_BEARER: [str(scope)]}]
+
+
+def _untitled(part: Any) -> Any:
+    """Return a part of the document without the names that are made of other names."""
+    if isinstance(part, list):
+        return [_untitled(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {name: _untitled(each) for name, each in part.items() if not (name == "title" and isinstance(each, str))}
 
 
 def _words(route: APIRoute) -> str:

@@ -71,8 +71,8 @@ def _rfc3339(given: object) -> object:
     return given
 
 
-def _whole(given: object) -> object:
-    # Numbers are taken as JSON has them: 60 and 60.0 are one, and a text is none.
+def whole(given: object) -> object:
+    """Refuse what is no number in a body; 60 and 60.0 are one, as JSON has them, and a text is none."""
     if isinstance(given, bool | str):
         raise ValueError("it is no whole number")
     return given
@@ -80,8 +80,6 @@ def _whole(given: object) -> object:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_utc)]
 """A time, with its zone."""
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""A whole number in a body."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NAME)]
 """The name of a keyring, or of what belongs to one."""
 Subject = Annotated[

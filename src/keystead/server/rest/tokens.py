@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from keystead.access.callers import Scope
 from keystead.access.tokens import LONGEST, MAX_LABEL
@@ -15,9 +15,10 @@ from keystead.errors import ForbiddenError
 from keystead.ports import TokenRecord
 from keystead.server.rest.answers import ABSENT, answers
 from keystead.server.rest.door import Admin, Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Given, Limit, Page, Subject, Told, Whole, cursor_of, place_of
+from keystead.server.rest.shapes import LIMIT, Cursor, Given, Limit, Page, Subject, Told, cursor_of, place_of, whole
 
 _TAGS: Final[list[str | Enum]] = ["tokens"]
+_LONGEST_S: Final = int(LONGEST.total_seconds())
 _ID: Final = r"^[0-9a-f]{16}$"
 Writes = Annotated[Admin, Depends(Needs(Scope.TOKENS_WRITE))]
 TokenId = Annotated[
@@ -40,7 +41,7 @@ class NewToken(Given):
         description="What it is for, to tell it from others.",
         examples=["the back end"],
     )
-    expires_in_seconds: Annotated[Whole, Field(ge=1, le=int(LONGEST.total_seconds()))] | None = Field(
+    expires_in_seconds: Annotated[int, Field(ge=1, le=_LONGEST_S), BeforeValidator(whole)] | None = Field(
         default=None,
         description="How long it is good; else no end.",
         examples=[7_776_000],
