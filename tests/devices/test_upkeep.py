@@ -109,7 +109,7 @@ async def test_private_halves_move_to_the_active_wrap_key_and_the_old_one_may_go
             assert await work.count_ready_pairs(PairKind.X25519) == 0
         await session.lifecycle.destruction.schedule(old)
     async with world.open() as later:
-        assert [await opens(await client_keys(later), world, ADA, key) for key in given] == [True] * 3
+        assert [await opens(await client_keys(later), ADA, key) for key in given] == [True] * 3
 
 
 @pytest.mark.parametrize("is_gone", [False, True])

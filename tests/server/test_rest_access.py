@@ -123,6 +123,7 @@ async def test_a_back_end_acts_for_its_users(node: Node) -> None:
 
 async def test_in_development_everybody_administers_from_this_machine(development: Client) -> None:
     app = development.app
+    assert not isinstance(app, str)
     anybody = Administrator(app)
     assert (await anybody.get("/v1/keyrings"))["items"][0]["name"] == "default"
     problem = await anybody.fails("POST", "/v1/maintain", headers={"Content-Type": "text/plain"})

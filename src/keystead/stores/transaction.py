@@ -67,6 +67,7 @@ class Connections:
                     with ours_only():
                         async with _patience(engine):
                             options = {IS_WRITING: is_writing, IS_ONE_STATEMENT: is_one}
+                            assert connection.sync_connection is not None  # noqa: S101 -- it is connected
                             # By itself it only notes them.
                             connection.sync_connection.execution_options(**options)
                             if not is_one:
