@@ -187,7 +187,7 @@ def _use(site: Site) -> None:
     async def main() -> None:
         app = server_app.create_app(settings)
         async with app.router.lifespan_context(app):
-            pass
+            await app.state.opening
 
     for name in ("uvicorn.protocols.http.httptools_impl", "uvicorn.loops.uvloop", "uvicorn.lifespan.on"):
         import_module(name)
@@ -231,7 +231,7 @@ def _show_inside(clock: SystemClock | None) -> None:
 
         @app.get(INSIDE, include_in_schema=False)
         async def inside() -> Mapping[str, int]:
-            secrets = app.state.service.devices.secrets
+            secrets = app.state.standing.service.devices.secrets
             return {"tasks": len(asyncio.all_tasks()), "evaluated": secrets.evaluated}
 
         return app

@@ -141,7 +141,7 @@ async def test_a_store_without_a_schema_is_waited_for(postgres_url: str, clock: 
         for path in ("/", "/schema.graphql", "/.well-known/keystead-keys", "/metrics", "/nowhere"):
             response = await client.get(path)
             assert (response.status_code, response.headers["retry-after"]) == (503, "2"), path
-            assert response.json()["error"]["code"] == "UNAVAILABLE"
+            assert response.json()["code"] == "UNAVAILABLE"
         migrate(postgres_url)
         await until(clock, lambda: app.state.standing.service is not None)
         assert await ready(client) == (200, {"status": "ok"})

@@ -20,10 +20,11 @@ from keystead.ports import Clock
 from keystead.runtime.clock import SystemClock
 from keystead.server.development import ORIGINS, DevelopmentGuard
 from keystead.server.draining import draining
-from keystead.server.errors import RETRY_S, answer_of, error_response, retry_header
+from keystead.server.errors import RETRY_S, retry_header
 from keystead.server.graphql.door import GraphQLDoor
 from keystead.server.metrics import NONE_HERE, metrics_text, registry
 from keystead.server.requests import Requests
+from keystead.server.rest.problems import problem_of
 from keystead.server.rest.router import add_rest
 from keystead.server.service import Service, opened
 from keystead.server.standby import Standby
@@ -129,7 +130,7 @@ def create_app(
             authorization = request.headers.get("authorization")
             text, kind = await metrics_text(_service(request), authorization, collected)
         except KMSError as exc:
-            return error_response(answer_of(exc))
+            return problem_of(exc)
         return Response(text, media_type=kind)
 
     @app.get("/", include_in_schema=False)

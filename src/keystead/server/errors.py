@@ -9,8 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from starlette.responses import JSONResponse
-
 from keystead.errors import (
     CleanupFailedError,
     ConfigurationError,
@@ -106,12 +104,6 @@ def graphql_error(answer: Answer) -> dict[str, Any]:
     if answer.retry_after_s is not None:
         extensions["retryAfter"] = answer.retry_after_s
     return {"message": answer.message, "extensions": extensions}
-
-
-def error_response(answer: Answer) -> JSONResponse:
-    """Return an answer as everything but GraphQL tells it."""
-    told = {"error": {"code": answer.code, "message": answer.message}}
-    return JSONResponse(told, status_code=answer.status, headers=retry_header(answer.retry_after_s))
 
 
 def retry_header(retry_after_s: float | None) -> dict[str, str]:

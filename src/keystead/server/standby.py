@@ -7,7 +7,8 @@ from typing import Final
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from keystead.server.errors import RETRY_S, Answer, error_response, graphql_error, retry_header
+from keystead.server.errors import RETRY_S, Answer, graphql_error, retry_header
+from keystead.server.rest.problems import problem
 from keystead.server.standing import Standing
 
 ANSWERED: Final = frozenset({"/livez", "/readyz"})
@@ -35,6 +36,6 @@ class Standby:
 
 def _refusal(path: str) -> JSONResponse:
     if path != "/graphql":
-        return error_response(_ANSWER)
+        return problem(_ANSWER)
     told = {"data": None, "errors": [graphql_error(_ANSWER)]}
     return JSONResponse(told, status_code=_ANSWER.status, headers=retry_header(_ANSWER.retry_after_s))

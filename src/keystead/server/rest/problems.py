@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -20,7 +19,7 @@ from starlette.responses import JSONResponse
 from keystead.errors import InvalidInputError, KMSError, UnauthenticatedError
 from keystead.server.body import BodyTooLargeError
 from keystead.server.error_page import PATH
-from keystead.server.errors import INTERNAL, Answer, answer_of
+from keystead.server.errors import INTERNAL, Answer, answer_of, retry_header
 
 log = logging.getLogger("keystead.server")
 
@@ -66,9 +65,7 @@ def problem(answer: Answer, headers: Mapping[str, str] | None = None) -> JSONRes
         code=answer.code,
         retry_after=answer.retry_after_s,
     )
-    told = {**NO_STORE, **(headers or {})}
-    if answer.retry_after_s is not None:
-        told["Retry-After"] = str(math.ceil(answer.retry_after_s))
+    told = {**NO_STORE, **(headers or {}), **retry_header(answer.retry_after_s)}
     body = given.model_dump(by_alias=True, exclude_none=True)
     return JSONResponse(body, answer.status, told, media_type=MEDIA_TYPE)
 
