@@ -81,13 +81,13 @@ def test_the_page_makes_secrets_that_others_cannot_read(folder: Path) -> None:
 def test_the_services_come_up_in_their_order_and_serve(folder: Path, postgres_url: str) -> None:
     before = {path for path in folder.rglob("*") if folder / "state" not in path.parents}
     variables = container("migrate", folder, postgres_url)
-    subprocess.run(line("migrate"), cwd="/", env=variables, stdout=subprocess.DEVNULL, timeout=60, check=True)
+    subprocess.run(line("migrate"), cwd="/", env=variables, stdout=subprocess.DEVNULL, timeout=120, check=True)
     port = free_port()
     variables = {**container("serve", folder, postgres_url), "KEYSTEAD_SERVER_PORT": str(port)}
     with (folder / "state" / "log").open("wb") as log:
         served = subprocess.Popen(line("serve"), cwd="/", env=variables, stdout=log, stderr=log)
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while answer(f"http://127.0.0.1:{port}/readyz") != 200:
             assert served.poll() is None, (folder / "state" / "log").read_text()
             assert time.monotonic() < until, (folder / "state" / "log").read_text()
