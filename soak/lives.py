@@ -227,7 +227,7 @@ def noted(folder: Path) -> Iterator[Noted]:
 
 def answer_of(response: httpx.Response) -> Answer:
     """Return what a response says: ``HTTP`` and its status are the code of one that is no answer of GraphQL's."""
-    if response.status_code != 200:
+    if response.status_code not in (200, 503):
         return Answer(f"HTTP {response.status_code}")
     body = response.json()
     if body.get("errors"):

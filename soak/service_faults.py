@@ -350,7 +350,8 @@ async def codes(client: Client, key: Key) -> dict[str, str]:
 
 async def _ready(client: Client) -> str:
     response = await client.get("/readyz")
-    return f"{response.status_code} {response.json().get('cause', '')}".strip()
+    causes = {cause["component"] for cause in response.json().get("causes", ())}
+    return f"{response.status_code} {GONE if causes & {'database', 'kms'} else ''}".strip()
 
 
 async def _code(client: Client, query: str, given: Mapping[str, object], **variables: str) -> str:

@@ -20,6 +20,7 @@ from keystead.errors import (
     StoreRestoredError,
 )
 from keystead.manager import admin
+from keystead.server.errors import RETRY_S
 from keystead.server.rest.problems import MEDIA_TYPE, problem_of
 from scripts.gen_error_docs import TARGET
 from tests.server.clients import Node
@@ -192,7 +193,8 @@ async def test_an_error_is_told_as_the_table_has_it(
         assert (str(error) in answer.text) == is_told
         known = getattr(error, "code", None)
         assert problem["type"] == ("about:blank" if known is None else f"/errors.md#{known}")
-        assert problem.get("retryAfter") == getattr(error, "retry_after_s", None)
+        told = getattr(error, "retry_after_s", None) or (RETRY_S if status == 503 else None)
+        assert problem.get("retryAfter") == told
         noted = [record for record in caplog.records if record.name == "keystead.server"]
         assert (noted != []) == (status >= 500)
     assert "retry-after" not in answer.headers
