@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -35,7 +36,7 @@ def register(router: APIRouter) -> None:
         show_keyring
     )
     changing = answers(ABSENT, CONFLICT)
-    changes = (
+    changes: tuple[tuple[str, Callable[..., Any]], ...] = (
         ("rotateKeyring", rotate),
         ("rotateIndexKey", rotate_index),
         ("abandonIndexRotation", abandon_index_rotation),
