@@ -34,6 +34,13 @@ PRIMES = {2048: (156, 3852), 3072: (990, 1438)}
 KEY_ID = "key_1893456000000_00112233445566778899aabb"
 DEVICE_ID = "device-1234"
 STORE_ID = "0123456789abcdef0123456789abcdef"
+GIVEN = [
+    ["keystead.device", DEVICE_ID],
+    ["keystead.tenant", "north"],
+    ["keystead.owner", "ada"],
+    ["keystead.expires", "2030-01-31T00:00:00.000000Z"],
+]
+"""What a private half is bound to once its pair is given to a device."""
 NOW_MS = 1_893_456_000_000
 SECRETS: list[tuple[str, str]] = [
     ("documented example", "123456"),
@@ -260,6 +267,10 @@ def client_keys_file(envelope_case: EnvelopeCase) -> Case:
         kind: key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         for kind, key in keys.items()
     }
+    pems = {
+        kind: key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        for kind, key in keys.items()
+    }
     stored = [
         envelope_case(
             f"{kind}, {'of a device' if is_given else 'not given yet'}",
@@ -269,9 +280,10 @@ def client_keys_file(envelope_case: EnvelopeCase) -> Case:
                 ["keystead.purpose", "device"],
                 ["keystead.store", STORE_ID],
                 ["keystead.client_key", KEY_ID],
-                *([["keystead.device", DEVICE_ID]] if is_given else []),
                 ["keystead.algorithm", kind],
                 ["keystead.created", "2030-01-01T00:00:00.000000Z"],
+                ["keystead.public", hashlib.sha256(pems[kind]).hexdigest()],
+                *(GIVEN if is_given else []),
             ],
             key_id=11,
         )

@@ -40,7 +40,7 @@ class ClientKeys:
         self._metrics = metrics
         self._issuing = Issuing(surroundings)
         self._flights: SingleFlight[ClientKeyRecord] = SingleFlight()
-        self._open: OrderedDict[str, tuple[bytes, OpenKey]] = OrderedDict()
+        self._open: OrderedDict[str, tuple[tuple[bytes, bytes], OpenKey]] = OrderedDict()
 
     async def generate(
         self, who: Principal, device_id: str, *, app_version: str | None = None, kind: PairKind | None = None
@@ -54,6 +54,7 @@ class ClientKeys:
             ForbiddenError: the device is somebody else's, or was revoked.
             RateLimitedError: a new pair is needed, and as many were made as may be: for the device, for its owner, or
                 in all.
+            KMSError: as ``open``: a pair is handed out only while its private half opens.
         """
         return await self._measured(who, device_id, app_version, kind, replaces=False)
 
@@ -106,17 +107,19 @@ class ClientKeys:
             if wrapped_by not in ring.snapshot.keys:
                 await self._s.rings.load_wrap_key(WRAP_KEYRING, wrapped_by)
             ring.get(wrapped_by)
+            half = self._s.half(key)
+            by = sealed, half.context()
             known = self._open.get(key.id)
-            if known is not None and known[0] == sealed:
+            if known is not None and known[0] == by:
                 self._open.move_to_end(key.id)
                 return known[1]
-            opened = open_half(ring, self._s.half(key.id, key.device_id, key.kind, key.created_at), sealed)
+            opened = open_half(ring, half, sealed)
         except DecryptionError:
             raise StorageOperationError(
                 f"the private half of client key {key.id} does not open: its row was altered, or its WRAP key is gone; "
                 "restore the store, or have the device get another key"
             ) from None
-        self._open[key.id] = sealed, opened
+        self._open[key.id] = by, opened
         if len(self._open) > KEPT_OPEN:
             self._open.popitem(last=False)
         return opened
@@ -133,6 +136,8 @@ class ClientKeys:
             asked = Asked(who, named, version, kind or self._s.policy.kind, replaces)
             issuing = partial(self._issuing.issue, asked)
             key = await (issuing() if replaces else self._flights.run(asked, issuing))
+            # A public half that somebody has put in the row would be signed, and encrypted to.
+            await self.open(key)
         except Exception as exc:
             reason = next((each for kind_of, each in _REASONS if isinstance(exc, kind_of)), Reason.NOT_GENERATED)
             raise

@@ -32,7 +32,7 @@ from keystead.errors import (
     StorageOperationError,
 )
 from keystead.model import Principal, SecretBytes
-from keystead.ports import ClientKeyRecord, PairKind
+from keystead.ports import AuditEvent, ClientKeyRecord, NotesUses, PairKind
 from keystead.runtime.off_loop import in_thread
 
 JUNK: Final = (DecryptionError, KeyExpiredError, KeyNotFoundError, ReplayedError)
@@ -131,8 +131,16 @@ class Decrypting:
             )
 
     async def decrypt_data(self, who: Principal, encrypted: Encrypted) -> str:
-        """Return what is in a ciphertext of data, as often as it is sent; errors as ``open``."""
-        return (await self.open(who, encrypted, Operation.DECRYPT)).secret
+        """Return what is in a ciphertext of data, as often as it is sent, once that is in the audit trail.
+
+        Raises:
+            KMSError: as ``open``; or it could not be recorded.
+        """
+        opened = await self.open(who, encrypted, Operation.DECRYPT)
+        details = {"client_key": opened.key.id, "device": opened.key.device_id, **who.details()}
+        if isinstance(self._s.audit, NotesUses):
+            await self._s.audit.note(AuditEvent("client_key.decrypt", details=details))
+        return opened.secret
 
     async def _opened(self, who: Principal, encrypted: Encrypted, operation: Operation, of: _Found) -> Opened:
         ciphertext, wrong = b"", None

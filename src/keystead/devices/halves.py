@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from keystead.crypto.context import encode_context
 from keystead.crypto.keyring import Keyring
 from keystead.devices.pairs import OpenKey, Pair
-from keystead.ports import PairKind
+from keystead.model import utc_text
+from keystead.ports import ClientKeyRecord, PairKind, ReadyPairRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """Which private half it is.
+    """A private half, by the row that it belongs to: whoever alters what the row says of it closes it.
 
     Attributes:
-        device_id: None while the pair is not given to a device yet.
-        created: when the row was made, as it stands there.
+        row: a key pair of a device, or one that no device has yet.
     """
 
     store_id: str
-    key_id: str
-    device_id: str | None
-    kind: PairKind
-    created: str
+    row: ClientKeyRecord | ReadyPairRecord
+
+    @property
+    def kind(self) -> PairKind:
+        """The kind of the pair."""
+        return self.row.kind
 
     def context(self) -> bytes:
         """Return the encoded context that it is sealed under."""
+        row = self.row
         pairs = {
             "keystead.purpose": "device",
             "keystead.store": self.store_id,
-            "keystead.client_key": self.key_id,
-            "keystead.algorithm": self.kind.value,
-            "keystead.created": self.created,
+            "keystead.client_key": row.id,
+            "keystead.algorithm": row.kind.value,
+            "keystead.created": row.created_at,
+            "keystead.public": sha256(row.public_key.encode()).hexdigest(),
         }
-        return encode_context(pairs if self.device_id is None else {**pairs, "keystead.device": self.device_id})
+        if isinstance(row, ClientKeyRecord):
+            pairs |= {
+                "keystead.device": row.device_id,
+                "keystead.tenant": row.tenant,
+                "keystead.owner": row.owner,
+                "keystead.expires": "" if row.expires_at is None else utc_text(row.expires_at),
+            }
+        return encode_context(pairs)
 
 
 def seal_half(ring: Keyring, half: Half, pair: Pair) -> bytes:
@@ -46,7 +58,7 @@ def open_half(ring: Keyring, half: Half, sealed: bytes) -> OpenKey:
     """Return the private half, ready to open ciphertexts.
 
     Raises:
-        DecryptionError: it is that of another row, device or store, or was altered.
+        DecryptionError: it is that of another row or store, or the row was altered.
         DataKeyNotLoadedError: its WRAP key is not loaded.
     """
     return OpenKey(half.kind, ring.open(sealed, half.context()))

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -163,23 +163,13 @@ class Issuing:
         if device.owner is None:
             await work.change_device(who.tenant, asked.device_id, owner=who.user, revoked_at=None)
         ready = None if made is not None else await work.take_ready_pair(asked.kind)
-        if made is None and ready is None:
+        if made is not None:
+            public = public_pem(made.public)
+        elif ready is not None:
+            public = ready.public_key
+        else:
             return None
         key_id, created = new_key_id(now, self._s.random), utc_text(now)
-        half = self._s.half(key_id, asked.device_id, asked.kind, created)
-        if ready is not None:
-            before = self._s.half(ready.id, None, ready.kind, ready.created_at)
-            try:
-                public, sealed = ready.public_key, give_half(ring, before, ready.wrapped_private_key, half)
-            except DecryptionError as exc:
-                if isinstance(exc, DataKeyNotLoadedError) and exc.data_key_id not in lost:
-                    raise
-                log.warning("a key pair that was ready does not open, and was removed", extra={"pair": ready.id})
-                return None
-        elif made is not None:
-            public, sealed = public_pem(made.public), seal_half(ring, half, made)
-        wrapped_by = parse_header(sealed).key_id
-        await self._s.rings.hold_wrap_key(work, wrapped_by)
         key = ClientKeyRecord(
             key_id,
             who.tenant,
@@ -187,13 +177,26 @@ class Issuing:
             who.user,
             asked.kind,
             public,
-            sealed,
-            wrapped_by,
+            None,
+            None,
             created,
             now + self._s.policy.lifetime,
             asked.app_version,
             updated_at=now,
         )
+        if ready is not None:
+            try:
+                sealed = give_half(ring, self._s.half(ready), ready.wrapped_private_key, self._s.half(key))
+            except DecryptionError as exc:
+                if isinstance(exc, DataKeyNotLoadedError) and exc.data_key_id not in lost:
+                    raise
+                log.warning("a key pair that was ready does not open, and was removed", extra={"pair": ready.id})
+                return None
+        elif made is not None:
+            sealed = seal_half(ring, self._s.half(key), made)
+        wrapped_by = parse_header(sealed).key_id
+        await self._s.rings.hold_wrap_key(work, wrapped_by)
+        key = replace(key, wrapped_private_key=sealed, wrapped_by=wrapped_by)
         await work.deprecate_client_keys(who.tenant, asked.device_id, now, kind=None if asked.replaces else asked.kind)
         action = "client_key.rotate" if asked.replaces else "client_key.create"
         details = {"client_key": key_id, "device": asked.device_id, "kind": asked.kind.value, **who.details()}

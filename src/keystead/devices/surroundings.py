@@ -12,7 +12,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.devices.halves import Half
 from keystead.devices.pairs import Pair, make_pair
 from keystead.errors import ConfigurationError
-from keystead.ports import AuditTrail, Clock, KeyStore, PairKind, Random, UnitOfWork
+from keystead.ports import AuditTrail, ClientKeyRecord, Clock, KeyStore, PairKind, Random, ReadyPairRecord, UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,6 @@ class Surroundings:
     policy: DevicePolicy = field(default_factory=DevicePolicy)
     make_pair: Callable[[PairKind], Pair] = make_pair
 
-    def half(self, key_id: str, device_id: str | None, kind: PairKind, created: str) -> Half:
-        """Return which private half of this store it is."""
-        return Half(self.rings.store_id, key_id, device_id, kind, created)
+    def half(self, row: ClientKeyRecord | ReadyPairRecord) -> Half:
+        """Return the private half of a row of this store."""
+        return Half(self.rings.store_id, row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from keystead import telemetry
@@ -61,11 +61,12 @@ class Upkeep:
                 return made
             pair = await in_thread(self._s.make_pair, kind)
             now = self._s.clock.now()
-            half = self._s.half(new_key_id(now, self._s.random), None, kind, utc_text(now))
+            ready_id, public = new_key_id(now, self._s.random), public_pem(pair.public)
+            ready = ReadyPairRecord(ready_id, kind, public, b"", 0, utc_text(now))
             ring = await self._s.rings.sealing_ring(WRAP_KEYRING)
-            sealed = seal_half(ring, half, pair)
+            sealed = seal_half(ring, self._s.half(ready), pair)
             wrapped_by = parse_header(sealed).key_id
-            ready = ReadyPairRecord(half.key_id, kind, public_pem(pair.public), sealed, wrapped_by, half.created)
+            ready = replace(ready, wrapped_private_key=sealed, wrapped_by=wrapped_by)
             async with self._s.store.transaction() as work:
                 await self._s.rings.hold_wrap_key(work, wrapped_by)
                 await work.add_ready_pair(ready)
@@ -126,7 +127,7 @@ class Upkeep:
                 return moved
             sealed = []
             for key in page:
-                half = self._s.half(key.id, key.device_id, key.kind, key.created_at)
+                half = self._s.half(key)
                 before = key.wrapped_private_key or b""
                 try:
                     sealed.append((key.id, before, give_half(ring, half, before, half)))
