@@ -72,7 +72,11 @@ class KeyringDetail(Keyring):
 class NewKeyring(Given):
     """A keyring to make."""
 
-    name: Name = Field(description="Its name; never that of a person.", examples=["orders"])
+    name: Name = Field(
+        description="Its name; never that of a person.",
+        examples=["orders"],
+        json_schema_extra={"not": {"pattern": r"^keystead\."}},
+    )
     is_for_files: bool = Field(default=False, strict=True, description="For files of any size instead of messages.")
 
 
