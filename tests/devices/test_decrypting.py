@@ -24,6 +24,7 @@ from keystead.errors import (
     StorageOperationError,
 )
 from keystead.ports import ClientKeyRecord, PairKind, SecretKind
+from tests.audit.worlds import waiting
 from tests.devices.room import ADA, BOB, DAY, devices, encrypted, later
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
@@ -172,3 +173,16 @@ async def test_each_decryption_is_counted_once_whoever_writes_it_and_whatever_fa
             found = await work.find_client_key(key.id)
         assert found is not None
         assert (found.usage_count, found.last_used) == (10, clock.now())
+
+
+async def test_who_decrypted_data_is_in_the_trail_and_the_data_is_not(world: World) -> None:
+    async with world.open(audit=True) as km:
+        room = await devices(km)
+        key = await room.keys.generate(ADA, "phone")
+        assert (
+            await room.decrypting.decrypt_data(ADA, encrypted(key, "battery staple", Purpose.DATA)) == "battery staple"
+        )
+        (entry,) = [entry for entry in await waiting(world) if entry["action"] == "client_key.decrypt"]
+    named = {name: entry["details"][name] for name in ("client_key", "device", "user")}
+    assert named == {"client_key": key.id, "device": "phone", "user": "ada"}
+    assert "staple" not in str(entry)
