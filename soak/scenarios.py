@@ -20,7 +20,7 @@ from soak.restore import Restore
 from soak.rotation import Rotation
 from soak.rotators import Rotators
 from soak.scale import Scale
-from soak.service import FAULTS, FUZZ, GUESSES, NODES, SOAK
+from soak.service import COST, FAULTS, FUZZ, GUESSES, NODES, SOAK
 from soak.start import Start
 from soak.tamper import Tamper
 
@@ -49,6 +49,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     FAULTS,
     SOAK,
     FUZZ,
+    COST,
 )
 
 SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in _ALL}

@@ -55,3 +55,9 @@ FUZZ: Final = Service(
     "500, none hangs, and the node does not grow.",
     "soak.service_fuzz",
 )
+COST: Final = Service(
+    "service-cost",
+    "A documented verification costs a node, beside one decryption and one hash, at most five times the processor time "
+    "of the decryption, with the audit trail, the count of guesses and the metrics.",
+    "soak.service_cost",
+)

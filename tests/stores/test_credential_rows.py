@@ -10,6 +10,8 @@ from typing import Any, Final
 import pytest
 
 from keystead.ports import CredentialRecord, KeyStore, SecretKind
+from keystead.stores import open_store
+from keystead.stores.schema import migrate
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -162,3 +164,16 @@ async def test_spent_ciphertexts_are_forgotten_when_their_time_is_over_or_their_
         await work.drop_spent_of([])
         unspent = [await work.spend(f"key_{number // 3}", bytes([number] * 32), until=NOW) for number in range(6)]
     assert unspent == [True, True, False, True, True, True]
+
+
+async def test_who_guesses_at_a_locked_secret_waits_for_nobody(postgres_url: str) -> None:
+    migrate(postgres_url)
+    store = open_store(postgres_url)
+    await count(store)
+    async with store.transaction() as work:
+        await work.lock_credential(**ADA, until=NOW + MINUTE)
+    async with store.transaction() as work:
+        await work.lock_credential(**ADA, until=NOW + 2 * MINUTE)
+        async with asyncio.timeout(5):
+            assert await count(store) is None
+    await store.aclose()

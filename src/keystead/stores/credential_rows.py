@@ -56,7 +56,11 @@ class CredentialRows(Statements):
         """
         row = await self._write(_COUNT, {**_secret(tenant, user_id, kind), "now": now})
         if row is None:
-            # Counted at once, where it is absent; one that is locked stays as it is.
+            found = await self.find_credential(tenant, user_id, kind)
+            if found is not None and found.locked_until is not None and found.locked_until > now:
+                # However many ask, none of them waits for another.
+                return None
+            # Counted at once, where it is absent; one that is locked after all stays as it is.
             made = {"tenant": tenant, "user_id": user_id, "kind": kind.value, "counted": 1, "cleared": 0}
             insert = self._insert(_users).values(made)
             again = insert.on_conflict_do_update(
