@@ -30,6 +30,7 @@ from keystead.providers.local.kek_file import create_kek_file
 
 PAGE: Final = 1000
 MESSAGE_ALGORITHM: Final = "AES-256-GCM"
+_PROVING: Final = (KeyringPurpose.MAC, KeyringPurpose.SIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,19 @@ async def open_keyring(km: KeyManager, name: str) -> KeyringHandle:
 async def rotate_keyring(
     km: KeyManager, name: str, *, promote: str = "auto", min_age: timedelta | None = None
 ) -> DataKeyInfo:
-    """Give a keyring a new version; see ``KeyManager.rotate_data_key``."""
+    """Give a keyring a new version; see ``KeyManager.rotate_data_key``.
+
+    Keys that make codes or signatures are replaced as those that encrypt are: those before go on to check.
+
+    Raises:
+        KeyNotFoundError: there is none of that name.
+        KeyStateError: it wraps keys, or its keys hash what is looked for; the message names the command.
+    """
+    session = await km.session()
+    async with session.surroundings.store.reading() as work:
+        record = await get_keyring(work, name)
+    if record.purpose in _PROVING:
+        return await session.rotate(name, await session.live.load(name), promote=promote, min_age=min_age)
     return await (await open_keyring(km, name)).rotate(promote=promote, min_age=min_age)
 
 
