@@ -110,3 +110,30 @@ async def test_a_line_that_is_text_and_no_bytes_is_found(sqlite_place: Place, wh
         await km.audit.entries()
         report = await km.audit.verify(policy=policy)
     assert kinds(report) & {"modified", "malformed"}
+
+
+async def test_who_comes_too_late_to_seal_blames_no_entry(
+    sqlite_place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sqlite_place.open(audit=options()) as km, sqlite_place.open(audit=options()) as other:
+        await seal(km)
+        sequencer = auditing_of(km)._sequencer
+        assert sequencer is not None
+        assert sequencer._lead is not None
+        # It has met a conflict, and so looks whether what waits is in the log already.
+        sequencer._lead.conflicts = 1
+        known = sequencer._sessions.known
+
+        async def late(*given: Any) -> Any:
+            monkeypatch.undo()
+            found = await known(*given)
+            sqlite_place.execute("DELETE FROM leases")
+            await seal(other)
+            return found
+
+        monkeypatch.setattr(sequencer._sessions, "known", late)
+        await km.audit.record("order.paid")
+        await auditing_of(km).step()
+        assert len(await other.audit.entries(action="order.paid")) == 1
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+        assert (await other.audit.verify()).valid

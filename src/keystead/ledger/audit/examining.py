@@ -226,13 +226,20 @@ def examine(
         entry, reason = _looked_at(row, known[row.session], listing.recorded, horizon)
         if reason is None:
             is_listed = row.id not in listing.taken
-            if not is_listed:
-                log.error("a row of the audit trail is listed as an entry that it is not", extra={"row": row.id.hex()})
             examined.append(Examined(row, sealed_payload(row.entry, row.code), entry, is_listed=is_listed))
             continue
-        log.error("an entry of the audit trail is not authentic: %s", reason.value, extra={"row": row.id.hex()})
         examined.append(Examined(row, rejected_payload(reason, row.id, row.entry), None, reason))
     return examined
+
+
+def tell(examined: Iterable[Examined]) -> None:
+    """Log what was wrong with entries; once they are sealed, for until then another process may have sealed them."""
+    for each in examined:
+        row = {"row": each.row.id.hex()}
+        if each.reason is not None:
+            log.error("an entry of the audit trail is not authentic: %s", each.reason.value, extra=row)
+        elif not each.is_listed:
+            log.error("a row of the audit trail is listed as an entry that it is not", extra=row)
 
 
 def _looked_at(

@@ -19,7 +19,7 @@ from keystead.errors import ConflictError, KMSError
 from keystead.ledger.audit.chain import FOUND, Chain
 from keystead.ledger.audit.checkpoints import Checkpoints, Made
 from keystead.ledger.audit.entries import Entry
-from keystead.ledger.audit.examining import Examined, KnownSession, Listing, SessionKeys, examine
+from keystead.ledger.audit.examining import Examined, KnownSession, Listing, SessionKeys, examine, tell
 from keystead.ledger.audit.exporting import Exporter
 from keystead.ledger.audit.keys import StateKeys, StreamSessions, told_keys
 from keystead.ledger.audit.looking import LEASE, LEASE_MS, LONGEST_LEASE_MS, Looked, Lookout
@@ -347,6 +347,7 @@ class Sequencer:
         lead.chain.wipe()
         lead.chain, lead.row, lead.candidate, lead.conflicts = chain, row, None, 0
         self._checkpoints.kept(made, chain)
+        tell(examined)
         telemetry.audit_entry("sealed", len(examined) - rejected)
         if rejected:
             telemetry.audit_entry("rejected", rejected)
