@@ -10,7 +10,11 @@ import pytest
 
 from keystead.access.callers import Scope
 from keystead.access.issuer_keys import PAUSE_S
+from keystead.config.service import load_service
 from keystead.errors import ConfigurationError, MissingDependencyError
+from keystead.manager.access import issuer
+from keystead.server.causes import may_pass
+from keystead.server.errors import RETRY_S
 from tests.fakes.clock import FakeClock
 from tests.fakes.issuer import AUDIENCE, FakeIssuer, ec_key, rsa_key
 from tests.server.clients import GENERATE, Client, Installation, Node
@@ -110,7 +114,7 @@ async def test_while_the_issuer_is_away_its_tokens_wait_and_ours_do_not(
             "errors": [
                 {
                     "message": "the service cannot reach the issuer of this token; try again",
-                    "extensions": {"code": "UNAVAILABLE"},
+                    "extensions": {"code": "UNAVAILABLE", "retryAfter": RETRY_S},
                 }
             ],
         }
@@ -130,9 +134,10 @@ async def test_without_an_issuer_nobody_is_asked(installation: Installation, pro
 
 async def test_a_scope_that_is_none_stops_the_start(installation: Installation, provider: FakeIssuer) -> None:
     environ = {**settings(provider), "KEYSTEAD_OIDC_SCOPES": "kms-app=devices:all"}
-    with pytest.raises(ConfigurationError, match=r"oidc\.scopes cannot be used: no scope 'devices:all'"):
-        async with installation.node(environ=environ):
-            raise AssertionError
+    async with installation.node() as node:
+        with pytest.raises(ConfigurationError, match=r"oidc\.scopes cannot be used: no scope 'devices:all'") as caught:
+            await issuer(node.service.manager, load_service(environ=environ).settings)
+    assert not may_pass(caught.value)
 
 
 async def test_what_is_not_installed_is_named(
@@ -141,8 +146,8 @@ async def test_what_is_not_installed_is_named(
     for name in ("issuers", "issuer_keys", "jwks"):
         monkeypatch.delitem(sys.modules, f"keystead.access.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "jwt", None)
-    with pytest.raises(MissingDependencyError, match=r"PyJWT: pip install 'keystead\[server\]'"):
-        async with installation.node(environ=settings(provider)):
-            raise AssertionError
     async with installation.node() as node:
         assert node.service.issuer is None
+        with pytest.raises(MissingDependencyError, match=r"PyJWT: pip install 'keystead\[server\]'") as caught:
+            await issuer(node.service.manager, load_service(environ=settings(provider)).settings)
+    assert not may_pass(caught.value)

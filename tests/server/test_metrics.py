@@ -15,6 +15,7 @@ from keystead import telemetry
 from keystead.access.callers import EVERY_SCOPE, Scope
 from keystead.devices.junk import AT_ONCE
 from keystead.server.errors import _TABLE
+from keystead.server.requests import _CODES
 from tests.server.clients import GENERATE, SET_PIN, VERIFY_PIN, Client, Node, sealed
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "guides" / "operate-the-service.md"
@@ -125,6 +126,7 @@ async def test_nothing_that_clients_send_makes_a_series(node: Node, ada: Client,
     assert "canary" not in text.lower()
     assert key["keyId"] not in text
     codes = {code for _, code, _, _ in _TABLE} | {"OK", "GRAPHQL_VALIDATION_FAILED", "REFUSED", "WRONG", "NOT_SET"}
+    codes |= set(_CODES.values())
     found = {
         (labels["operation"], labels["code"])
         for name, told in await watched.series()
