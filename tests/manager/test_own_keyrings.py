@@ -20,7 +20,7 @@ async def test_a_pepper_is_replaced_and_each_hash_follows_when_its_secret_is_giv
         ada = await Client.of(await devices(km))
         await ada.set("correct horse")
         before = await kept(world, CODE)
-        made = await admin.rotate_keyring(km, "keystead.pepper", promote="now")
+        made = await admin.rotate_keyring(km, "keystead.pepper", promote="now", may_prove=True)
         await (await session_of(km)).live.refresh()
         assert (made.version, made.state) == (2, DataKeyState.ACTIVE)
         assert (await ada.verify("correct horse")).is_right
@@ -35,7 +35,7 @@ async def test_tokens_stay_good_and_the_old_signing_key_is_shown_when_their_keys
         text = "".join((await room.create("ada", [Scope.DEVICES_USE])).text)
         (shown,) = signing.public_keys()
         for name in ("keystead.tokens", "keystead.identity"):
-            assert (await admin.rotate_keyring(km, name, promote="now")).version == 2
+            assert (await admin.rotate_keyring(km, name, promote="now", may_prove=True)).version == 2
         await (await session_of(km)).live.refresh()
         again = await tokens(km)
         assert (await again.authenticate(text)).principal.user == "ada"

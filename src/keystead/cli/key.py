@@ -110,7 +110,9 @@ def rotate(
     if promote not in ("auto", "now"):
         wrong_usage("--promote is auto or now")
     age = duration_option("--min-age", min_age)
-    key = call.run(lambda km: admin.rotate_keyring(km, keyring or km.default.name, promote=promote, min_age=age))
+    key = call.run(
+        lambda km: admin.rotate_keyring(km, keyring or km.default.name, promote=promote, min_age=age, may_prove=True)
+    )
     told = f"version {key.version} of keyring {key.keyring!r} is {key.state}"
     if key.state is DataKeyState.PRE_ACTIVE:
         told += "; it becomes active when every running process has loaded it (--promote now does not wait)"

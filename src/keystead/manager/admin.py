@@ -157,9 +157,16 @@ async def open_keyring(km: KeyManager, name: str) -> KeyringHandle:
         KeyNotFoundError: there is none of that name.
         KeyStateError: its keys are Keystead's own.
     """
-    session = await km.session()
-    async with session.surroundings.store.reading() as work:
-        record = await get_keyring(work, name)
+    return await _open(km, await _keyring(km, name))
+
+
+async def _keyring(km: KeyManager, name: str) -> KeyringRecord:
+    async with (await km.session()).surroundings.store.reading() as work:
+        return await get_keyring(work, name)
+
+
+async def _open(km: KeyManager, record: KeyringRecord) -> KeyringHandle:
+    name = record.name
     if record.purpose is not KeyringPurpose.ENCRYPT:
         verb = "rewrap" if record.purpose is KeyringPurpose.WRAP else "rotate-index"
         raise KeyStateError(
@@ -170,22 +177,27 @@ async def open_keyring(km: KeyManager, name: str) -> KeyringHandle:
 
 
 async def rotate_keyring(
-    km: KeyManager, name: str, *, promote: str = "auto", min_age: timedelta | None = None
+    km: KeyManager,
+    name: str,
+    *,
+    promote: str = "auto",
+    min_age: timedelta | None = None,
+    may_prove: bool = False,
 ) -> DataKeyInfo:
     """Give a keyring a new version; see ``KeyManager.rotate_data_key``.
 
-    Keys that make codes or signatures are replaced as those that encrypt are: those before go on to check.
+    Args:
+        may_prove: also one whose keys make codes or signatures; those before go on to check.
 
     Raises:
         KeyNotFoundError: there is none of that name.
         KeyStateError: it wraps keys, or its keys hash what is looked for; the message names the command.
     """
-    session = await km.session()
-    async with session.surroundings.store.reading() as work:
-        record = await get_keyring(work, name)
-    if record.purpose in _PROVING:
+    record = await _keyring(km, name)
+    if may_prove and record.purpose in _PROVING:
+        session = await km.session()
         return await session.rotate(name, await session.live.load(name), promote=promote, min_age=min_age)
-    return await (await open_keyring(km, name)).rotate(promote=promote, min_age=min_age)
+    return await (await _open(km, record)).rotate(promote=promote, min_age=min_age)
 
 
 async def rotate_index_key(km: KeyManager, name: str) -> tuple[DataKeyInfo, list[str]]:
