@@ -70,8 +70,10 @@ class ClientKeys:
 
     async def find(self, who: Principal, key_id: str) -> ClientKeyRecord:
         """Return a key pair that decrypts for ``who``; errors as ``find_for``."""
-        key, _ = await self.find_for(who, key_id, b"")
-        return key
+        named = checked_key_id(key_id)
+        async with self._s.store.reading(once=True) as work:
+            key = await work.find_client_key(named)
+        return self._usable(who, key)
 
     async def find_for(self, who: Principal, key_id: str, digest: bytes) -> tuple[ClientKeyRecord, bool]:
         """Return a key pair that decrypts for ``who``, and whether a ciphertext, by its SHA-256, has succeeded.
@@ -83,14 +85,17 @@ class ClientKeys:
         named = checked_key_id(key_id)
         async with self._s.store.reading(once=True) as work:
             found = await work.find_client_key_for(named, digest)
-        if found is None or (found[0].tenant, found[0].owner) != (who.tenant, who.user):
+        key, is_spent = (None, False) if found is None else found
+        return self._usable(who, key), is_spent
+
+    def _usable(self, who: Principal, key: ClientKeyRecord | None) -> ClientKeyRecord:
+        if key is None or (key.tenant, key.owner) != (who.tenant, who.user):
             raise KeyNotFoundError("Encryption key not found")
-        key, is_spent = found
         over = None if key.expires_at is None else key.expires_at + self._s.policy.decrypt_grace
         if key.wrapped_private_key is None or (over is not None and over <= self._s.clock.now()):
-            self._open.pop(key_id, None)
+            self._open.pop(key.id, None)
             raise KeyExpiredError("Encryption key has expired")
-        return key, is_spent
+        return key
 
     async def open(self, key: ClientKeyRecord) -> OpenKey:
         """Return the private half of a pair that ``find`` has returned, ready to decrypt.

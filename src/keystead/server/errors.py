@@ -106,6 +106,12 @@ def graphql_error(answer: Answer) -> dict[str, Any]:
     return {"message": answer.message, "extensions": extensions}
 
 
+def answer_headers(answer: Answer) -> dict[str, str]:
+    """Return the headers that go with an answer: how to show who calls, and when to try again."""
+    shows = {"WWW-Authenticate": "Bearer"} if answer.status == 401 else {}
+    return shows | retry_header(answer.retry_after_s)
+
+
 def retry_header(retry_after_s: float | None) -> dict[str, str]:
     """Return the header that says when to try again, in whole seconds; none where that is not known."""
     return {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}

@@ -54,7 +54,9 @@ class Told:
 
 def told_of(scope: MutableMapping[str, Any]) -> Told:
     """Return what is told of a request, to be filled in."""
-    told: Told = scope.setdefault(_KEY, Told())
+    told: Told | None = scope.get(_KEY)
+    if told is None:
+        told = scope[_KEY] = Told()
     return told
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from keystead.server.errors import RETRY_S, Answer, graphql_error, retry_header
+from keystead.server.errors import RETRY_S, Answer, answer_headers, graphql_error
 from keystead.server.rest.problems import problem
 from keystead.server.standing import Standing
 
@@ -38,4 +38,4 @@ def _refusal(path: str) -> JSONResponse:
     if path != "/graphql":
         return problem(_ANSWER)
     told = {"data": None, "errors": [graphql_error(_ANSWER)]}
-    return JSONResponse(told, status_code=_ANSWER.status, headers=retry_header(_ANSWER.retry_after_s))
+    return JSONResponse(told, status_code=_ANSWER.status, headers=answer_headers(_ANSWER))

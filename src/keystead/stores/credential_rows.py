@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, and_, bindparam, case, delete, or_, select, tuple_, update
+from sqlalchemy import Executable, and_, bindparam, case, delete, or_, select, tuple_, update
 
 from keystead.ports import CredentialRecord, SecretKind
 from keystead.stores.records import as_record
@@ -26,6 +26,7 @@ _SECRET: Final = and_(
 _FIND: Final = select(_users).where(_SECRET)
 _FREE: Final = or_(_users.c.locked_until.is_(None), _users.c.locked_until <= bindparam("now"))
 _COUNT: Final = update(_users).where(_SECRET, _FREE).values(counted=_users.c.counted + 1).returning(_users)
+_LOCK: Final = update(_users).where(_SECRET).values(locked_until=bindparam("until"))
 _CLEARED: Final = case((_users.c.cleared < bindparam("number"), bindparam("number")), else_=_users.c.cleared)
 _CLEAR: Final = (
     update(_users)
@@ -71,7 +72,7 @@ class CredentialRows(Statements):
 
     async def lock_credential(self, tenant: str, user_id: str, kind: SecretKind, *, until: datetime) -> None:
         """Have no attempt made until a time."""
-        await self._write(update(_users).where(_is_secret(tenant, user_id, kind)).values(locked_until=until))
+        await self._write(_LOCK, {**_secret(tenant, user_id, kind), "until": until})
 
     async def clear_attempts(
         self, credential: CredentialRecord, *, below: int, verified_at: datetime, renewed: tuple[str, int] | None = None
@@ -110,7 +111,8 @@ class CredentialRows(Statements):
         again = insert.on_conflict_do_update(index_elements=list(_users.primary_key), set_=change, where=before)
         if instead_of is None:
             return await self._write(again.returning(_users.c.kind)) is not None
-        return bool(await self._count(update(_users).where(_is_secret(tenant, user_id, kind), before).values(change)))
+        replacing = update(_users).where(_SECRET, before).values(change)
+        return bool(await self._count(replacing, _secret(tenant, user_id, kind)))
 
     async def drop_credentials(self, tenant: str, user_id: str) -> int:
         """Remove a user's secrets; return how many."""
@@ -149,7 +151,3 @@ def _spending(dialect: str) -> Executable:
 def _secret(tenant: str, user_id: str, kind: SecretKind) -> dict[str, Any]:
     """Return the values of a statement on one secret."""
     return {"of_tenant": tenant, "of_user": user_id, "of_kind": kind.value}
-
-
-def _is_secret(tenant: str, user_id: str, kind: SecretKind) -> ColumnElement[bool]:
-    return and_(_users.c.tenant == tenant, _users.c.user_id == user_id, _users.c.kind == kind.value)

@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from graphql import GraphQLError
 from strawberry.types.graphql import OperationType
 
-from keystead.errors import InvalidInputError, KMSError, UnauthenticatedError
+from keystead.errors import InvalidInputError, KMSError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.server.body import BodyTooLargeError, read_body
-from keystead.server.errors import Answer, answer_of, graphql_error, retry_header
+from keystead.server.errors import Answer, answer_headers, answer_of, graphql_error, retry_header
 from keystead.server.graphql.context import Request
 from keystead.server.graphql.documents import Documents
 from keystead.server.graphql.schema import new_schema
@@ -56,9 +56,8 @@ class GraphQLDoor:
         except KMSError as exc:
             answer = answer_of(exc)
             told.code = answer.code
-            headers = {"WWW-Authenticate": "Bearer"} if isinstance(exc, UnauthenticatedError) else {}
-            headers |= retry_header(answer.retry_after_s)
-            return JSONResponse({"data": None, "errors": [graphql_error(answer)]}, headers=headers)
+            refused = {"data": None, "errors": [graphql_error(answer)]}
+            return JSONResponse(refused, headers=answer_headers(answer))
         prepared = self._documents.prepare(text)
         if prepared.errors:
             told.code = _INVALID

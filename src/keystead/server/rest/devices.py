@@ -14,7 +14,7 @@ from keystead.devices.names import MAX_NAME
 from keystead.ports import ClientKeyRecord, PairKind
 from keystead.server.rest.answers import ABSENT, answers
 from keystead.server.rest.door import Admin, Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, Told, cursor_of, part_of, place_of
+from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, Told, page_of, part_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["devices"]
 _USERS: Final[list[str | Enum]] = ["users"]
@@ -104,8 +104,7 @@ async def list_devices(
     """List the devices of the tenant by id, those that were revoked or released among them."""
     (after,) = place_of(cursor, str) or ("",)
     found = await by.service.devices.owners.all(by.by.principal, owner=owner, after=after, limit=limit + 1)
-    shown = found[:limit]
-    behind = cursor_of(shown[-1].device_id) if len(found) > limit else None
+    shown, behind = page_of(found, limit, lambda each: (each.device_id,))
     return Page(items=[Device.model_validate(each) for each in shown], next_cursor=behind)
 
 

@@ -17,7 +17,7 @@ from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Admin, Needs
 from keystead.server.rest.key_shapes import IndexRotation, Key, Keyring, KeyringDetail, NewKeyring, Rotation, Use
 from keystead.server.rest.paths import KEYRING_WORDS
-from keystead.server.rest.shapes import LIMIT, Cursor, KeyringPath, Limit, Name, Page, cursor_of, part_of, place_of
+from keystead.server.rest.shapes import LIMIT, Cursor, KeyringPath, Limit, Name, Page, page_of, part_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["keyrings"]
 Reads = Annotated[Admin, Depends(Needs(Scope.KEYRINGS_READ, is_of_store=True))]
@@ -54,8 +54,7 @@ async def list_keyrings(by: Reads, limit: Limit = LIMIT, cursor: Cursor = None) 
     """List keyrings by name, those of the store's own among them: their names begin with `keystead.`."""
     (after,) = place_of(cursor, str) or ("",)
     found = await keyrings_after(by.manager, after, limit=limit + 1)
-    shown = found[:limit]
-    behind = cursor_of(shown[-1].name) if len(found) > limit else None
+    shown, behind = page_of(found, limit, lambda each: (each.name,))
     return Page(items=[Keyring.model_validate(each) for each in shown], next_cursor=behind)
 
 

@@ -14,7 +14,7 @@ from keystead.model import DataKeyState
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.key_shapes import Destruction, Key, Rewrapped, Rewrapping, Status
 from keystead.server.rest.keyrings import Reads, Writes
-from keystead.server.rest.shapes import LIMIT, MOST, Cursor, Limit, Name, Page, cursor_of, place_of
+from keystead.server.rest.shapes import LIMIT, MOST, Cursor, Limit, Name, Page, page_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["keys"]
 _STORE: Final[list[str | Enum]] = ["store"]
@@ -62,10 +62,7 @@ async def list_keys(
         found = await keys_after(by.manager, after, states=state, limit=limit + 1)
     else:
         found = await versions_after(by.manager, keyring, after, states=state, limit=limit + 1)
-    shown = found[:limit]
-    behind = None
-    if len(found) > limit:
-        behind = cursor_of(shown[-1].id if keyring is None else shown[-1].version)
+    shown, behind = page_of(found, limit, lambda each: (each.id if keyring is None else each.version,))
     return Page(items=[Key.model_validate(each) for each in shown], next_cursor=behind)
 
 

@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from keystead.errors import InvalidInputError, KMSError, UnauthenticatedError
+from keystead.errors import InvalidInputError, KMSError
 from keystead.server.body import BodyTooLargeError
 from keystead.server.error_page import PATH
-from keystead.server.errors import INTERNAL, Answer, answer_of, retry_header
+from keystead.server.errors import INTERNAL, Answer, answer_headers, answer_of
 
 log = logging.getLogger("keystead.server")
 
@@ -65,18 +65,17 @@ def problem(answer: Answer, headers: Mapping[str, str] | None = None) -> JSONRes
         code=answer.code,
         retry_after=answer.retry_after_s,
     )
-    told = {**NO_STORE, **(headers or {}), **retry_header(answer.retry_after_s)}
+    told = {**NO_STORE, **(headers or {}), **answer_headers(answer)}
     body = given.model_dump(by_alias=True, exclude_none=True)
     return JSONResponse(body, answer.status, told, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: Exception) -> JSONResponse:
     """Return what is answered to whatever a route or what stands before it has raised."""
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthenticatedError) else None
     answer = _answer(error)
     if answer.status >= 500:
         log.error("a request failed", exc_info=error)
-    return problem(answer, headers)
+    return problem(answer)
 
 
 def refuses(router: APIRouter) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -146,6 +146,14 @@ def part_of(items: Sequence[T], after: int, limit: int) -> tuple[Sequence[T], st
     """Return items of a list that is whole, from a number on, and the cursor of those behind them."""
     shown = items[after : after + limit]
     return shown, cursor_of(after + limit) if len(items) > after + limit else None
+
+
+def page_of(
+    found: Sequence[T], limit: int, place: Callable[[T], tuple[str | int, ...]]
+) -> tuple[Sequence[T], str | None]:
+    """Return up to ``limit`` items of what was looked up, one more if there is one, and the cursor of those behind."""
+    shown = found[:limit]
+    return shown, cursor_of(*place(shown[-1])) if len(found) > limit else None
 
 
 def _is_kept(value: str | int) -> bool:

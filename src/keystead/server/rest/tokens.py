@@ -15,7 +15,7 @@ from keystead.errors import ForbiddenError
 from keystead.ports import TokenRecord
 from keystead.server.rest.answers import ABSENT, answers
 from keystead.server.rest.door import Admin, Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Given, Limit, Page, Subject, Told, cursor_of, place_of, whole
+from keystead.server.rest.shapes import LIMIT, Cursor, Given, Limit, Page, Subject, Told, page_of, place_of, whole
 
 _TAGS: Final[list[str | Enum]] = ["tokens"]
 _LONGEST_S: Final = int(LONGEST.total_seconds())
@@ -100,8 +100,7 @@ async def list_tokens(
     rows = await by.service.tokens.all(
         tenant=_tenant(by, tenant), after=None if after is None else (after[0], after[1]), limit=limit + 1
     )
-    shown = rows[:limit]
-    behind = cursor_of(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, behind = page_of(rows, limit, lambda each: (each.created_at, each.id))
     return Page(items=[Token.of(row) for row in shown], next_cursor=behind)
 
 
