@@ -94,12 +94,14 @@ def create_app(
         )
     if is_development:
         app.add_middleware(DevelopmentGuard)
-    add_rest(app)
     app.add_middleware(Requests)
 
-    @app.post("/graphql", include_in_schema=False)
     async def graphql(request: Request) -> Response:
         return await door.answer(request, _service(request))
+
+    # The first that is looked at, and without what FastAPI does for routes that declare their parameters.
+    app.add_route("/graphql", graphql, methods=["POST"], include_in_schema=False)
+    add_rest(app)
 
     @app.get("/schema.graphql", include_in_schema=False)
     async def schema() -> Response:

@@ -7,7 +7,6 @@ from typing import Any
 
 from keystead.access.callers import Caller, Scope
 from keystead.devices.assembly import Devices
-from keystead.server.graphql.documents import Prepared
 from keystead.server.service import Service
 
 
@@ -21,7 +20,6 @@ class Request:
 
     service: Service
     by: Caller
-    prepared: Prepared
     told: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from inspect import isawaitable
 from typing import Any, Final
 
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
-from graphql import GraphQLError
-from strawberry.types.graphql import OperationType
+from graphql import GraphQLError, execute
 
 from keystead.errors import InvalidInputError, KMSError
 from keystead.ledger.audit.actor import audit_actor
@@ -24,7 +24,6 @@ from keystead.server.service import Service
 
 log = logging.getLogger("keystead.server")
 
-_ALLOWED: Final = {OperationType.QUERY, OperationType.MUTATION}
 _INVALID: Final = "GRAPHQL_VALIDATION_FAILED"
 _MEMBERS: Final = frozenset({"query", "variables", "operationName", "extensions"})
 
@@ -33,13 +32,11 @@ class GraphQLDoor:
     """Answers GraphQL requests over a service."""
 
     def __init__(self, *, is_development: bool) -> None:
-        self._schema = new_schema(is_development=is_development)
-        self._documents = Documents(self._schema._schema, shows_itself=is_development)
-
-    @property
-    def sdl(self) -> str:
+        schema = new_schema(is_development=is_development)
+        self.sdl: Final = schema.as_str()
         """The schema as text."""
-        return self._schema.as_str()
+        self._schema = schema._schema
+        self._documents = Documents(self._schema, shows_itself=is_development)
 
     async def answer(self, http: HttpRequest, service: Service) -> JSONResponse:
         """Return the answer to a request: 200, also to what fails; 400 and 413 to what cannot be read."""
@@ -59,21 +56,23 @@ class GraphQLDoor:
             refused = {"data": None, "errors": [graphql_error(answer)]}
             return JSONResponse(refused, headers=answer_headers(answer))
         prepared = self._documents.prepare(text)
-        if prepared.errors:
+        if prepared.document is None or prepared.errors:
             told.code = _INVALID
             return JSONResponse({"errors": [_invalid(error) for error in prepared.errors]})
         if not prepared.has_one(name):
             return _refused(400, "the document has no operation of this name, or several and none is named")
         told.operation = prepared.operation(name) or OTHER
-        request = Request(service, caller, prepared)
+        request = Request(service, caller)
         with audit_actor(caller.origin):
-            result = await self._schema.execute(
-                text,
-                variable_values=variables,
+            executed = execute(
+                self._schema,
+                prepared.document,
                 context_value=request,
+                variable_values=variables,
                 operation_name=name,
-                allowed_operation_types=_ALLOWED,
+                hide_suggestions=True,
             )
+            result = await executed if isawaitable(executed) else executed
         answered: dict[str, Any] = {"data": result.data}
         if result.errors:
             answered["errors"] = [_failed(error) for error in result.errors]

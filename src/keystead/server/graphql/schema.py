@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import strawberry
-from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext
 
 from keystead.access.callers import Caller, Scope
 from keystead.devices.decrypting import JUNK, Encrypted
@@ -21,7 +19,6 @@ from keystead.errors import DecryptionError, InvalidInputError
 from keystead.ports import ClientKeyRecord, SecretKind
 from keystead.server.graphql import types
 from keystead.server.graphql.context import Request
-from keystead.server.graphql.prepared import UsesPrepared
 
 Info: TypeAlias = strawberry.Info[Request, None]
 
@@ -159,19 +156,11 @@ class DevelopmentMutation(Mutation):
         return base64.b64encode(encrypt_data(key, input.data.encode(), input.algorithm)).decode("ascii")
 
 
-class _Schema(strawberry.Schema):
-    """What fails is logged where it is answered, once, and only what is the service's own fault."""
-
-    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Do nothing."""
-
-
 def new_schema(*, is_development: bool) -> strawberry.Schema:
     """Return the schema; ``encryptData`` is part of it in development only."""
-    return _Schema(
+    return strawberry.Schema(
         query=Query,
         mutation=DevelopmentMutation if is_development else Mutation,
-        extensions=[UsesPrepared],
         config=StrawberryConfig(auto_camel_case=True, disable_field_suggestions=True),
     )
 
