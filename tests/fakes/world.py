@@ -80,11 +80,11 @@ class CountingStore:
         return await self._store.open()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+    async def transaction(self, *, once: bool = False) -> AsyncIterator[UnitOfWork]:
         """Begin a writing transaction, counted."""
         self._fail()
         self.writes += 1
-        async with self._store.transaction() as work:
+        async with self._store.transaction(once=once) as work:
             yield work
 
     @asynccontextmanager

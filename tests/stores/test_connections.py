@@ -15,7 +15,8 @@ from keystead.stores.schema import migrate
 from keystead.stores.sql import SqlKeyStore
 
 _OTHERS = text(
-    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+    # With a time to wait for: without one, whoever was told to end may still be at work.
+    "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
 
@@ -25,6 +26,13 @@ async def store(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
     migrate(postgres_url)
     opened = SqlKeyStore(postgres_url)
     await opened.open()
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def other(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
+    opened = SqlKeyStore(postgres_url)
     yield opened
     await opened.aclose()
 
@@ -51,27 +59,37 @@ async def test_one_statement_needs_no_transaction(store: SqlKeyStore, is_one: bo
     assert (began[0] != began[1]) is is_one
 
 
+async def let_the_server_leave(other: SqlKeyStore) -> None:
+    """Have the server end everybody's connections but this one's."""
+    async with other._connections.begin(is_writing=False) as connection:
+        assert (await connection.execute(_OTHERS)).scalar_one() >= 1
+
+
 @pytest.mark.parametrize("rested_s", [0.0, 3600.0])
 async def test_a_connection_that_its_server_has_closed_is_made_anew(
-    store: SqlKeyStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch, rested_s: float
+    store: SqlKeyStore, other: SqlKeyStore, monkeypatch: pytest.MonkeyPatch, rested_s: float
 ) -> None:
     monkeypatch.setattr(engines, "RESTED_S", rested_s)
-    other = SqlKeyStore(postgres_url)
     for _ in range(3):
-        async with other._connections.begin(is_writing=False) as connection:
-            assert (await connection.execute(_OTHERS)).scalar_one() >= 1
+        await let_the_server_leave(other)
         async with store.transaction() as work:
             await work.state()
-    await other.aclose()
 
 
-async def test_a_connection_that_is_closed_while_it_is_used_fails_once(store: SqlKeyStore, postgres_url: str) -> None:
-    other = SqlKeyStore(postgres_url)
+async def test_a_connection_that_is_lost_after_it_was_looked_at_is_made_anew(
+    store: SqlKeyStore, other: SqlKeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "RESTED_S", 3600.0)
+    monkeypatch.setattr(engines, "_is_closed", lambda pgconn: False)
+    await let_the_server_leave(other)
+    async with store.transaction() as work:
+        await work.state()
+
+
+async def test_a_connection_that_is_closed_while_it_is_used_fails_once(store: SqlKeyStore, other: SqlKeyStore) -> None:
     with pytest.raises(StoreUnavailableError):
         async with store.transaction() as work:
-            async with other._connections.begin(is_writing=False) as connection:
-                await connection.execute(_OTHERS)
+            await let_the_server_leave(other)
             await work.state()
     async with store.transaction() as work:
         await work.state()
-    await other.aclose()

@@ -23,7 +23,7 @@ from keystead.devices.policy import SecretPolicy
 from keystead.devices.surroundings import Surroundings
 from keystead.errors import ConflictError, ForbiddenError, KeyExpiredError, LockedError, ReplayedError
 from keystead.model import Principal
-from keystead.ports import AuditEvent, CredentialRecord, SecretKind, UnitOfWork
+from keystead.ports import AuditEntryRow, AuditEvent, CredentialRecord, SecretKind, UnitOfWork, WritesAtOnce
 from keystead.runtime.off_loop import in_thread
 
 PEPPER_KEYRING: Final = "keystead.pepper"
@@ -154,7 +154,7 @@ class Secrets:
         async with self._s.store.transaction() as work:
             for each in spent:
                 await _spend(work, each)
-            await self._record(work, "secret.set", who, kind, opened, authority=why)
+            await self._s.audit.record(work, _event("secret.set", who, kind, opened, authority=why))
             kept = await work.set_credential(
                 who.tenant,
                 who.user,
@@ -192,13 +192,22 @@ class Secrets:
         """Forgive the attempts up to this one; a secret that was replaced meanwhile is wrong."""
         stored = SecretHash.parse(counted.hash or "")
         is_current = self._pepper.snapshot.active in (None, stored.pepper_id) and stored.cost == self._rules.cost
+        event, free = _event("secret.verify", who, counted.kind, opened), self._rules.lockout.free
+        if is_current and isinstance(self._s.store, WritesAtOnce):
+
+            async def forgive(work: UnitOfWork, entry: AuditEntryRow) -> bool:
+                spent, now = (opened.key.id, opened.digest, opened.until), self._s.clock.now()
+                return await work.forgive_attempts(counted, below=free, verified_at=now, spent=spent, entry=entry)
+
+            if (is_kept := await self._s.store.write_at_once(event, forgive)) is not None:
+                return Verdict(Reason.VERIFIED if is_kept else Reason.WRONG)
         renewed = None if is_current else await self._hash(who, counted.kind, opened.secret)
         async with self._s.store.transaction() as work:
-            now, free = self._s.clock.now(), self._rules.lockout.free
+            now = self._s.clock.now()
             if not await work.clear_attempts(counted, below=free, verified_at=now, renewed=renewed):
                 return Verdict(Reason.WRONG)
             await _spend(work, opened)
-            await self._record(work, "secret.verify", who, counted.kind, opened)
+            await self._s.audit.record(work, event)
         return Verdict(Reason.VERIFIED)
 
     async def _attempt(self, who: Principal, kind: SecretKind, opened: Opened) -> CredentialRecord:
@@ -207,15 +216,25 @@ class Secrets:
         Raises:
             LockedError: none is made now.
         """
+        event, free = _event("secret.attempt", who, kind, opened), self._rules.lockout.free
+        if isinstance(self._s.store, WritesAtOnce):
+
+            async def count(work: UnitOfWork, entry: AuditEntryRow) -> CredentialRecord | None:
+                now = self._s.clock.now()
+                return await work.count_free_attempt(who.tenant, who.user, kind, now=now, below=free, entry=entry)
+
+            # Most attempts are on a secret that is there, and neither find it locked nor lock it.
+            if (found := await self._s.store.write_at_once(event, count)) is not None:
+                return found
         async with self._s.store.transaction() as work:
             now = self._s.clock.now()
             counted = await work.count_attempt(who.tenant, who.user, kind, now=now)
             if counted is None:
-                found = await work.find_credential(who.tenant, who.user, kind)
-                raise _locked(None if found is None else found.locked_until, now)
+                absent = await work.find_credential(who.tenant, who.user, kind)
+                raise _locked(None if absent is None else absent.locked_until, now)
             if (lock := self._rules.lockout.after(counted.failures)) is not None:
                 await work.lock_credential(who.tenant, who.user, kind, until=now + lock)
-            await self._record(work, "secret.attempt", who, kind, opened, failures=counted.failures)
+            await self._s.audit.record(work, _event(event.action, who, kind, opened, failures=counted.failures))
         if lock is not None:
             telemetry.secret_lockout(kind.value)
         return counted
@@ -253,11 +272,10 @@ class Secrets:
                 f"a change of the {_NAMES[before.kind]} takes the current one, or a verification in the last minutes"
             )
 
-    async def _record(
-        self, work: UnitOfWork, action: str, who: Principal, kind: SecretKind, opened: Opened, **more: str | int
-    ) -> None:
-        details = {"kind": kind.value, "client_key": opened.key.id, "device": opened.key.device_id, **who.details()}
-        await self._s.audit.record(work, AuditEvent(action, details={**details, **more}))
+
+def _event(action: str, who: Principal, kind: SecretKind, opened: Opened, **more: str | int) -> AuditEvent:
+    details = {"kind": kind.value, "client_key": opened.key.id, "device": opened.key.device_id, **who.details()}
+    return AuditEvent(action, details={**details, **more})
 
 
 def _locked(until: datetime | None, now: datetime) -> LockedError:

@@ -18,6 +18,7 @@ from keystead.ports.audit import (
     Detail,
     InsertsElsewhere,
     NotesUses,
+    WritesAtOnce,
 )
 from keystead.ports.devices import (
     ClientKeyRecord,
@@ -68,7 +69,7 @@ from keystead.ports.metrics import (
     MetricRecord,
     MetricRows,
 )
-from keystead.ports.secrets import CredentialRecord, CredentialRows, SecretKind, SpentCiphertextRows
+from keystead.ports.secrets import CredentialRecord, CredentialRows, SecretKind, SecretWrites, SpentCiphertextRows
 from keystead.ports.store import (
     KeyChanges,
     KeyReads,
@@ -147,6 +148,7 @@ __all__ = [
     "RotatesKeys",
     "RowFailure",
     "SecretKind",
+    "SecretWrites",
     "SeenState",
     "SignsBatches",
     "SignsMessages",
@@ -158,4 +160,5 @@ __all__ = [
     "TokenRecord",
     "TokenRows",
     "UnitOfWork",
+    "WritesAtOnce",
 ]

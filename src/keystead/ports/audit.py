@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from keystead.ports.store import UnitOfWork
+
+T = TypeVar("T")
 
 MAX_ENTRY_BYTES: Final = 1 << 20
 """How long the bytes of an entry may be."""
@@ -42,6 +44,20 @@ class NotesUses(Protocol):
 
         Raises:
             KMSError: they could not be recorded: what they tell of must not be used.
+        """
+
+
+@runtime_checkable
+class WritesAtOnce(Protocol):
+    """A store that keeps an audit trail, and writes a change and what is told of it at once."""
+
+    async def write_at_once(
+        self, event: AuditEvent, write: Callable[[UnitOfWork, AuditEntryRow], Awaitable[T]]
+    ) -> T | None:
+        """Make one write, and the entry of an event if it does something; return what it returns.
+
+        The write has done nothing where it returns something false. None, and nothing is done, where the trail is not
+        open, or may miss an entry.
         """
 
 
@@ -144,6 +160,9 @@ class AuditRows(Protocol):
         self, *, sessions: Collection[str] | None = None, after: bytes | None = None, limit: int = 1000
     ) -> list[AuditEntryRow]:
         """Return a page of the entries that wait, by id; of some sessions, or of all."""
+
+    async def has_audit_entries(self) -> bool:
+        """Return whether any entry waits."""
 
     async def audit_entry_sizes(self, *, sessions: Collection[str] | None = None, limit: int = 1000) -> list[int]:
         """Return the lengths of the first entries that wait, by id; of some sessions, or of all."""

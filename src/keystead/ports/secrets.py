@@ -6,7 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from keystead.ports.audit import AuditEntryRow
 
 
 class SecretKind(StrEnum):
@@ -106,3 +109,37 @@ class SpentCiphertextRows(Protocol):
 
     async def drop_spent_of(self, key_ids: Collection[str]) -> None:
         """Forget those of key pairs."""
+
+
+class SecretWrites(Protocol):
+    """The two writes of a verification, each in a transaction that has no other: ``transaction(once=True)``."""
+
+    async def count_free_attempt(
+        self, tenant: str, user_id: str, kind: SecretKind, *, now: datetime, below: int, entry: AuditEntryRow
+    ) -> CredentialRecord | None:
+        """Count an attempt on a secret, with its entry in the audit trail, and return it with that.
+
+        None, and nothing is written, where there is no such secret, where it is locked, and where ``below`` attempts
+        or more would have failed.
+        """
+
+    async def forgive_attempts(
+        self,
+        credential: CredentialRecord,
+        *,
+        below: int,
+        verified_at: datetime,
+        spent: tuple[str, bytes, datetime],
+        entry: AuditEntryRow,
+    ) -> bool:
+        """Forgive the attempts up to that which ``credential`` counted, with an entry, and remember a ciphertext.
+
+        False, and nothing is forgiven, if the secret's hash was replaced meanwhile.
+
+        Args:
+            below: with fewer failures left it is no longer locked.
+            spent: the ciphertext's key pair, its SHA-256, and until when it is remembered.
+
+        Raises:
+            ReplayedError: the ciphertext has succeeded already, and nothing is forgiven.
+        """

@@ -14,7 +14,7 @@ from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
 from keystead.ports.metrics import MetricRows
-from keystead.ports.secrets import CredentialRows, SpentCiphertextRows
+from keystead.ports.secrets import CredentialRows, SecretWrites, SpentCiphertextRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +207,7 @@ class UnitOfWork(
     ClientKeyRows,
     CredentialRows,
     SpentCiphertextRows,
+    SecretWrites,
     TokenRows,
     MetricRows,
     Protocol,
@@ -232,8 +233,11 @@ class KeyStore(Protocol):
     async def open(self) -> StoreState:
         """Check the schema (creating only an empty SQLite or memory store) and return the store's state."""
 
-    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Begin a writing transaction; commits when the block ends, rolls back when it raises."""
+    def transaction(self, *, once: bool = False) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a writing transaction; commits when the block ends, rolls back when it raises.
+
+        With ``once`` the block calls one operation that says that it is for this.
+        """
 
     def reading(self, *, once: bool = False) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a read-only transaction; with ``once`` the block runs one statement, and no transaction is begun."""

@@ -20,7 +20,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import sqlite
 
 from keystead.errors import ConflictError, InvalidInputError
 from keystead.model import AUDIT_KEYRING
@@ -34,6 +33,7 @@ from keystead.ports import (
 )
 from keystead.stores.keys import KeyWriteRows
 from keystead.stores.leases import MAX_TOKEN
+from keystead.stores.prepared import Prepared
 from keystead.stores.tables import audit_entries, audit_log, audit_sessions, audit_state, keyrings, store_state
 
 FIRST_REVISION: Final = "0004"
@@ -45,7 +45,7 @@ _HAS_TRACE: Final = or_(
     exists().where(keyrings.c.name == AUDIT_KEYRING),
 ).label("found")
 _INSERT: Final = audit_entries.insert()
-_INSERT_IN_SQLITE: Final = str(_INSERT.compile(dialect=sqlite.dialect()))
+_INSERT_ONE: Final = Prepared(_INSERT)
 _ID_BYTES: Final = 16
 _CODE_BYTES: Final = 32
 _SESSION_CHARS: Final = 32
@@ -53,6 +53,12 @@ _UNNAMED: Final = audit_entries.c.id < b""
 """In SQLite whatever is no bytes comes before all that is."""
 _CONTENTS: Final = ("state", "code")
 _VOUCHED: Final = (*_CONTENTS, "size", "key_id")
+_ANY_WAITS: Final = Prepared(select(exists(select(audit_entries.c.id)).label("found")))
+_STATE_COLUMNS: Final[list[ColumnElement[Any]]] = [
+    cast(audit_state.c[name], LargeBinary if name in _CONTENTS else BigInteger).label(name)
+    for name in AuditStateRow.__slots__
+]
+_STATE: Final = Prepared(select(*_STATE_COLUMNS))
 _MOVED: Final = "the audit trail was moved on by another process first"
 
 
@@ -79,7 +85,7 @@ class AuditRows(KeyWriteRows):
         """Insert entries."""
         if len(entries) == 1:
             # Most transactions have one, and a statement for many takes longer.
-            await self._write_row(_INSERT, _INSERT_IN_SQLITE, _entry_row(entries[0]))
+            await self._run(_INSERT_ONE, _entry_row(entries[0]))
         elif entries:
             await self._write_many(_INSERT, [_entry_row(entry) for entry in entries])
 
@@ -96,6 +102,11 @@ class AuditRows(KeyWriteRows):
         return [
             AuditEntryRow(key, _text(session or b""), entry or b"", code or b"") for key, session, entry, code in rows
         ]
+
+    async def has_audit_entries(self) -> bool:
+        """Return whether any entry waits."""
+        [row] = await self._run(_ANY_WAITS, {}, writes=False)
+        return bool(row["found"])
 
     async def audit_entry_sizes(self, *, sessions: Collection[str] | None = None, limit: int = 1000) -> list[int]:
         """Return the lengths of the first entries that wait, by id; of some sessions, or of all."""
@@ -217,13 +228,10 @@ class AuditRows(KeyWriteRows):
 
     async def audit_state(self) -> AuditStateRow | None:
         """Return the state of the log; None where there is none."""
-        columns = (
-            cast(audit_state.c[name], LargeBinary if name in _CONTENTS else BigInteger).label(name)
-            for name in AuditStateRow.__slots__
-        )
-        row = await self._first(select(*columns))
-        if row is None:
+        rows = await self._run(_STATE, {}, writes=False)
+        if not rows:
             return None
+        row = rows[0]
         # Nothing vouches for the others: what nobody can have counted is not counted on with.
         is_known = {name: name in _VOUCHED or 0 <= row[name] <= MAX_TOKEN for name in row}
         values: dict[str, Any] = {name: row[name] if is_known[name] else 0 for name in row}

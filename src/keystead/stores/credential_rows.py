@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Executable, and_, bindparam, case, delete, or_, select, tuple_, update
+from sqlalchemy import Insert, and_, bindparam, case, delete, or_, select, tuple_, update
 
 from keystead.ports import CredentialRecord, SecretKind
+from keystead.stores.prepared import Prepared, Row
 from keystead.stores.records import as_record
 from keystead.stores.tables import spent_ciphertexts, user_credentials
 from keystead.stores.transaction import Statements, insert_into
@@ -17,27 +17,50 @@ from keystead.stores.transaction import Statements, insert_into
 _users: Final = user_credentials
 _spent: Final = spent_ciphertexts
 
-# What a verification runs is built once: building takes longer than running.
-_SECRET: Final = and_(
+IS_SECRET: Final = and_(
     _users.c.tenant == bindparam("of_tenant"),
     _users.c.user_id == bindparam("of_user"),
     _users.c.kind == bindparam("of_kind"),
 )
-_FIND: Final = select(_users).where(_SECRET)
 _FREE: Final = or_(_users.c.locked_until.is_(None), _users.c.locked_until <= bindparam("now"))
-_COUNT: Final = update(_users).where(_SECRET, _FREE).values(counted=_users.c.counted + 1).returning(_users)
-_LOCK: Final = update(_users).where(_SECRET).values(locked_until=bindparam("until"))
 _CLEARED: Final = case((_users.c.cleared < bindparam("number"), bindparam("number")), else_=_users.c.cleared)
-_CLEAR: Final = (
+COUNTING: Final = update(_users).where(IS_SECRET, _FREE).values(counted=_users.c.counted + 1)
+CLEARING: Final = (
     update(_users)
-    .where(_SECRET, _users.c.hash == bindparam("of_hash"))
+    .where(IS_SECRET, _users.c.hash == bindparam("of_hash"))
     .values(
         cleared=_CLEARED,
         locked_until=case((_users.c.counted - _CLEARED < bindparam("below"), None), else_=_users.c.locked_until),
         verified_at=bindparam("at"),
     )
+    .returning(_users.c.kind)
 )
-_RENEW: Final = _CLEAR.values(hash=bindparam("renewed"), pepper_id=bindparam("renewed_under"))
+
+
+def _begin_counting(dialect: str) -> Insert:
+    """Count at once, where the secret is absent; one that is locked after all stays as it is."""
+    made: dict[str, Any] = {
+        "tenant": bindparam("of_tenant"),
+        "user_id": bindparam("of_user"),
+        "kind": bindparam("of_kind"),
+    }
+    again = {"counted": _users.c.counted + 1}
+    insert = insert_into(_users, dialect).values(**made, counted=1, cleared=0)
+    insert = insert.on_conflict_do_update(index_elements=list(_users.primary_key), set_=again, where=_FREE)
+    return insert.returning(_users)
+
+
+def _spend(dialect: str) -> Insert:
+    return insert_into(_spent, dialect).on_conflict_do_nothing().returning(_spent.c.key_id)
+
+
+_FIND: Final = Prepared(select(_users).where(IS_SECRET))
+_COUNT: Final = Prepared(COUNTING.returning(_users))
+_BEGIN_COUNTING: Final = Prepared(_begin_counting)
+_LOCK: Final = Prepared(update(_users).where(IS_SECRET).values(locked_until=bindparam("until")))
+_CLEAR: Final = Prepared(CLEARING)
+_RENEW: Final = Prepared(CLEARING.values(hash=bindparam("renewed"), pepper_id=bindparam("renewed_under")))
+_SPEND: Final = Prepared(_spend)
 
 
 class CredentialRows(Statements):
@@ -45,8 +68,7 @@ class CredentialRows(Statements):
 
     async def find_credential(self, tenant: str, user_id: str, kind: SecretKind) -> CredentialRecord | None:
         """Return a secret of a user."""
-        row = await self._first(_FIND, _secret(tenant, user_id, kind))
-        return None if row is None else as_record(CredentialRecord, _users, row)
+        return credential_of(await self._run(_FIND, secret_values(tenant, user_id, kind), writes=False))
 
     async def count_attempt(
         self, tenant: str, user_id: str, kind: SecretKind, *, now: datetime
@@ -55,24 +77,18 @@ class CredentialRows(Statements):
 
         Nobody else counts one before the transaction ends. A user who has no such secret gets a row.
         """
-        row = await self._write(_COUNT, {**_secret(tenant, user_id, kind), "now": now})
-        if row is None:
-            found = await self.find_credential(tenant, user_id, kind)
-            if found is not None and found.locked_until is not None and found.locked_until > now:
-                # However many ask, none of them waits for another.
-                return None
-            # Counted at once, where it is absent; one that is locked after all stays as it is.
-            made = {"tenant": tenant, "user_id": user_id, "kind": kind.value, "counted": 1, "cleared": 0}
-            insert = self._insert(_users).values(made)
-            again = insert.on_conflict_do_update(
-                index_elements=list(_users.primary_key), set_={"counted": _users.c.counted + 1}, where=_FREE
-            )
-            row = await self._write(again.returning(_users), {"now": now})
-        return None if row is None else as_record(CredentialRecord, _users, row)
+        values = {**secret_values(tenant, user_id, kind), "now": now}
+        if rows := await self._run(_COUNT, values):
+            return credential_of(rows)
+        found = await self.find_credential(tenant, user_id, kind)
+        if found is not None and found.locked_until is not None and found.locked_until > now:
+            # However many ask, none of them waits for another.
+            return None
+        return credential_of(await self._run(_BEGIN_COUNTING, values))
 
     async def lock_credential(self, tenant: str, user_id: str, kind: SecretKind, *, until: datetime) -> None:
         """Have no attempt made until a time."""
-        await self._write(_LOCK, {**_secret(tenant, user_id, kind), "until": until})
+        await self._run(_LOCK, {**secret_values(tenant, user_id, kind), "until": until})
 
     async def clear_attempts(
         self, credential: CredentialRecord, *, below: int, verified_at: datetime, renewed: tuple[str, int] | None = None
@@ -83,11 +99,11 @@ class CredentialRows(Statements):
             below: with fewer failures left it is no longer locked.
             renewed: a hash of the same secret under another pepper or cost, and its pepper's id.
         """
-        values = _secret(credential.tenant, credential.user_id, credential.kind)
+        values = secret_values(credential.tenant, credential.user_id, credential.kind)
         values |= {"of_hash": credential.hash, "number": credential.counted, "below": below, "at": verified_at}
         if renewed is None:
-            return bool(await self._count(_CLEAR, values))
-        return bool(await self._count(_RENEW, {**values, "renewed": renewed[0], "renewed_under": renewed[1]}))
+            return bool(await self._run(_CLEAR, values))
+        return bool(await self._run(_RENEW, {**values, "renewed": renewed[0], "renewed_under": renewed[1]}))
 
     async def set_credential(
         self,
@@ -111,8 +127,8 @@ class CredentialRows(Statements):
         again = insert.on_conflict_do_update(index_elements=list(_users.primary_key), set_=change, where=before)
         if instead_of is None:
             return await self._write(again.returning(_users.c.kind)) is not None
-        replacing = update(_users).where(_SECRET, before).values(change)
-        return bool(await self._count(replacing, _secret(tenant, user_id, kind)))
+        is_it = (_users.c.tenant == tenant, _users.c.user_id == user_id, _users.c.kind == kind.value)
+        return bool(await self._count(update(_users).where(*is_it, before).values(change)))
 
     async def drop_credentials(self, tenant: str, user_id: str) -> int:
         """Remove a user's secrets; return how many."""
@@ -128,8 +144,7 @@ class SpentCiphertextRows(Statements):
 
     async def spend(self, key_id: str, digest: bytes, *, until: datetime) -> bool:
         """Remember a ciphertext until a time; False where it was already."""
-        row = {"key_id": key_id, "digest": digest, "until": until}
-        return await self._write(_spending(self._connection.dialect.name), row) is not None
+        return bool(await self._run(_SPEND, {"key_id": key_id, "digest": digest, "until": until}))
 
     async def drop_spent(self, before: datetime, *, limit: int) -> int:
         """Forget those whose time is over; return how many, ``limit`` at most."""
@@ -143,11 +158,11 @@ class SpentCiphertextRows(Statements):
             await self._write(delete(_spent).where(_spent.c.key_id.in_(key_ids)))
 
 
-@cache
-def _spending(dialect: str) -> Executable:
-    return insert_into(_spent, dialect).on_conflict_do_nothing().returning(_spent.c.key_id)
+def credential_of(rows: Sequence[Row]) -> CredentialRecord | None:
+    """Return the first of some rows as a secret."""
+    return as_record(CredentialRecord, _users, rows[0]) if rows else None
 
 
-def _secret(tenant: str, user_id: str, kind: SecretKind) -> dict[str, Any]:
+def secret_values(tenant: str, user_id: str, kind: SecretKind) -> dict[str, Any]:
     """Return the values of a statement on one secret."""
     return {"of_tenant": tenant, "of_user": user_id, "of_kind": kind.value}

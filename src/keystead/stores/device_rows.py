@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, exists, fu
 
 from keystead.ports import ClientKeyRecord, DeviceRecord, PairKind, ReadyPairRecord
 from keystead.stores.keys import KeyReadRows
+from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
 from keystead.stores.tables import client_devices, client_encryption_keys, ready_key_pairs, spent_ciphertexts
 
@@ -19,8 +20,9 @@ _keys: Final = client_encryption_keys
 _spent: Final = spent_ciphertexts
 _ERASED: Final = {"wrapped_private_key": None, "wrapped_by": None}
 _SPENT: Final = select(_spent.c.key_id).where(_spent.c.key_id == _keys.c.id, _spent.c.digest == bindparam("of_digest"))
-# Built once: building takes longer than running.
-_FOR_CIPHERTEXT: Final = select(_keys, exists(_SPENT).label("is_spent")).where(_keys.c.id == bindparam("of_id"))
+_FOR_CIPHERTEXT: Final = Prepared(
+    select(_keys, exists(_SPENT).label("is_spent")).where(_keys.c.id == bindparam("of_id"))
+)
 
 
 class DeviceRows(KeyReadRows):
@@ -92,12 +94,10 @@ class ClientKeyRows(KeyReadRows):
 
     async def find_client_key_for(self, key_id: str, digest: bytes) -> tuple[ClientKeyRecord, bool] | None:
         """Return a key pair, and whether a ciphertext to it, by its SHA-256, has succeeded."""
-        found = await self._first(_FOR_CIPHERTEXT, {"of_id": key_id, "of_digest": digest})
-        if found is None:
-            return None
-        row = {**found}
-        is_spent = bool(row.pop("is_spent"))
-        return as_record(ClientKeyRecord, _keys, row), is_spent
+        for row in await self._run(_FOR_CIPHERTEXT, {"of_id": key_id, "of_digest": digest}, writes=False):
+            is_spent = bool(row.pop("is_spent"))
+            return as_record(ClientKeyRecord, _keys, row), is_spent
+        return None
 
     async def find_active_client_key(
         self, tenant: str, device_id: str, kind: PairKind, *, after: datetime

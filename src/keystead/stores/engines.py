@@ -43,14 +43,18 @@ SILENCE_S: Final = 40
 RESTED_S: Final = 1.0
 """How long a connection to a server has to rest before it is asked whether it still is one."""
 
-_POSTGRESQL_WRITING: Final = f"""
-SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true),
-       set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}', true),
-       set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT_MS}', true),
-       set_config('synchronous_commit',
+ROW_LIMIT: Final = f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)"
+"""Has a transaction on PostgreSQL not wait for a row for ever."""
+LASTING: Final = """set_config('synchronous_commit',
                   CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN 'on'
                        ELSE current_setting('synchronous_commit') END,
-                  true)
+                  true)"""
+"""Has a transaction on PostgreSQL be on disk once it is committed."""
+_POSTGRESQL_WRITING: Final = f"""
+SELECT {ROW_LIMIT},
+       set_config('statement_timeout', '{STATEMENT_TIMEOUT_MS}', true),
+       set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT_MS}', true),
+       {LASTING}
 """
 _BEGIN_WRITING: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_POSTGRESQL_WRITING}"
 _BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -335,7 +339,9 @@ def _postgresql_arguments(url: StoreUrl) -> dict[str, Any]:
 def _begin_at_server(connection: Connection) -> None:
     options = connection.get_execution_options()
     if not options.get(IS_ONE_STATEMENT, False):
-        connection.exec_driver_sql(_BEGIN_WRITING if options.get(IS_WRITING, False) else _BEGIN_READING)
+        text = _BEGIN_WRITING if options.get(IS_WRITING, False) else _BEGIN_READING
+        raw: Any = connection.connection.dbapi_connection
+        raw.run_async(lambda driver: driver.execute(text))
 
 
 def _postgresql_begin(connection: Connection) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import and_, case, delete, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, or_, select, update
 
 from keystead.errors import ConflictError, InvalidInputError
 from keystead.ports import Lease, NodeRecord
 from keystead.stores.keys import KeyReadRows
+from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
 from keystead.stores.tables import leases, nodes
 
 MAX_TOKEN: Final = 2**53
 """No lease changes its owner so often: a token above it was written by somebody else, and counts for none."""
 _NOBODY = ""
+_FIND: Final = Prepared(select(leases).where(leases.c.name == bindparam("of_name")))
 
 
 class LeaseRows(KeyReadRows):
@@ -22,8 +24,8 @@ class LeaseRows(KeyReadRows):
 
     async def find_lease(self, name: str) -> Lease | None:
         """Return a lease as it stands, expired or not; its owner is empty where it was given back."""
-        row = await self._first(select(leases).where(leases.c.name == name))
-        return None if row is None else as_record(Lease, leases, row)
+        rows = await self._run(_FIND, {"of_name": name}, writes=False)
+        return as_record(Lease, leases, rows[0]) if rows else None
 
     async def claim_lease(
         self, name: str, owner: str, ttl_ms: int, *, floor: int = 0, longest_ms: int | None = None

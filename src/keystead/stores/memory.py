@@ -46,7 +46,7 @@ class MemoryKeyStore:
             return await work.state()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[SqlUnitOfWork]:
+    async def transaction(self, *, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
         """Begin a writing transaction; commits when the block ends, rolls back when it raises."""
         async with self._begin(is_writing=True) as work:
             yield work

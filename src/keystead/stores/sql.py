@@ -78,10 +78,14 @@ class SqlKeyStore:
             raise
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[SqlUnitOfWork]:
-        """Begin a writing transaction; commits when the block ends, rolls back when it raises."""
+    async def transaction(self, *, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
+        """Begin a writing transaction; commits when the block ends, rolls back when it raises.
+
+        With ``once`` the block makes one write, which a server does in one statement, and no transaction is begun.
+        """
+        is_one = once and self._url.path is None
         with telemetry.span("keystead.transaction", {"keystead.is_writing": True}):
-            async with self._connections.begin(is_writing=True) as connection:
+            async with self._connections.begin(is_writing=True, is_one=is_one) as connection:
                 work = SqlUnitOfWork(connection, is_writing=True)
                 yield work
                 work.finish()

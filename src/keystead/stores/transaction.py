@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-import aiosqlite
-from sqlalchemy import ColumnElement, Executable, RowMapping, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, RowMapping, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from keystead.errors import KMSError, StorageOperationError
 from keystead.stores import engines
 from keystead.stores.engines import IS_ONE_STATEMENT, IS_WRITING, EngineOfLoop
 from keystead.stores.failures import ours_only, translate
 from keystead.stores.handles import open_handles
+from keystead.stores.prepared import Prepared, Row
+
+T = TypeVar("T")
 
 
 class Database(Protocol):
@@ -60,28 +65,20 @@ class Connections:
         engine = await self._current()
         async with self._line if waits else nullcontext():
             with open_handles.transaction() if database.is_file else nullcontext():
+                options = {IS_WRITING: is_writing, IS_ONE_STATEMENT: is_one}
                 with ours_only():
                     async with _patience(engine):
-                        connection = await engine.connect()
+                        connection = await _begun(engine, options)
                 try:
-                    with ours_only():
-                        async with _patience(engine):
-                            options = {IS_WRITING: is_writing, IS_ONE_STATEMENT: is_one}
-                            assert connection.sync_connection is not None  # noqa: S101 -- it is connected
-                            # By itself it only notes them.
-                            connection.sync_connection.execution_options(**options)
-                            if not is_one:
-                                await connection.begin()
                     yield connection
                     with ours_only():
                         async with _patience(engine):
-                            await connection.commit()
+                            await connection.run_sync(_commit)
                 except BaseException:
                     await _roll_back(connection)
-                    raise
-                finally:
                     with ours_only():
                         await connection.close()
+                    raise
 
     def forget(self) -> None:
         """Let go of the parent's connections after a fork."""
@@ -118,12 +115,57 @@ def _patience(where: AsyncEngine | AsyncConnection) -> asyncio.Timeout:
     return asyncio.timeout(engines.SILENCE_S if where.dialect.name == "postgresql" else None)
 
 
+async def _begun(engine: AsyncEngine, options: Mapping[str, Any]) -> AsyncConnection:
+    """Return a connection on which a transaction has begun: another one where the first was lost at that moment.
+
+    It is looked at when it is taken, but its server may leave it a moment later. Nothing has been done in it yet.
+    """
+    begin = partial(greenlet_spawn, _begin, engine.sync_engine, options)
+    try:
+        return AsyncConnection(engine, await begin())
+    except DisconnectionError:
+        return AsyncConnection(engine, await begin())
+
+
+# Each of these is one change to another stack and back, which costs as much as a short statement.
+
+
+def _begin(engine: Engine, options: Mapping[str, Any]) -> Connection:
+    connection = engine.connect()
+    raw = connection.connection.dbapi_connection
+    try:
+        # By itself it only notes them.
+        connection.execution_options(**options)
+        if not options[IS_ONE_STATEMENT]:
+            connection.begin()
+    except BaseException as failure:
+        connection.invalidate()
+        connection.close()
+        dialect = engine.dialect
+        if isinstance(failure, dialect.loaded_dbapi.Error) and dialect.is_disconnect(failure, raw, None):
+            raise DisconnectionError from failure
+        raise
+    return connection
+
+
+def _commit(connection: Connection) -> None:
+    connection.commit()
+    connection.close()
+
+
+def _leave(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except Exception:
+        # The failure that led here is the one to tell; closing the connection ends the transaction too.
+        connection.invalidate()
+
+
 async def _roll_back(connection: AsyncConnection) -> None:
     try:
         async with _patience(connection):
-            await connection.rollback()
+            await connection.run_sync(_leave)
     except Exception:
-        # The failure that led here is the one to tell; closing the connection ends the transaction too.
         await connection.invalidate()
 
 
@@ -152,41 +194,32 @@ class Statements:
         rows: Sequence[Sequence[Any]] = (await self._execute(statement)).all()
         return rows
 
-    async def _first(self, statement: Executable, values: Mapping[str, Any] | None = None) -> RowMapping | None:
-        row: RowMapping | None = (await self._execute(statement, values)).mappings().first()
+    async def _first(self, statement: Executable) -> RowMapping | None:
+        row: RowMapping | None = (await self._execute(statement)).mappings().first()
         return row
 
     async def _number(self, table: Table, condition: ColumnElement[bool]) -> int:
         row = await self._first(select(func.count().label("number")).select_from(table).where(condition))
         return 0 if row is None else int(row["number"])
 
-    async def _write(self, statement: Executable, values: Mapping[str, Any] | None = None) -> RowMapping | None:
+    async def _write(self, statement: Executable) -> RowMapping | None:
         self._require_writing()
-        result = await self._execute(statement, values)
+        result = await self._execute(statement)
         return result.mappings().first() if result.returns_rows else None
 
-    async def _count(self, statement: Executable, values: Mapping[str, Any] | None = None) -> int:
+    async def _count(self, statement: Executable) -> int:
         self._require_writing()
-        return int((await self._execute(statement, values)).rowcount)
+        return int((await self._execute(statement)).rowcount)
 
     async def _write_many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
         self._require_writing()
         await self._execute(statement, rows)
 
-    async def _write_row(self, statement: Executable, in_sqlite: str, row: Mapping[str, Any]) -> None:
-        """Insert a row, in SQLite by one step of the connection's thread, where a statement takes three."""
-        self._require_writing()
-        driver = (await self._connection.get_raw_connection()).driver_connection
-        if not isinstance(driver, aiosqlite.Connection):
-            await self._execute(statement, row)
-            return
-        if self._failure is not None:
-            raise self._failure
-        try:
-            await driver.execute_insert(in_sqlite, tuple(row.values()))
-        except Exception as failure:
-            self._failure = translate(failure)
-            raise self._failure from None
+    async def _run(self, prepared: Prepared, values: Mapping[str, Any], *, writes: bool = True) -> list[Row]:
+        """Run a statement that every request runs, and return the rows of its answer."""
+        if writes:
+            self._require_writing()
+        return await self._answered(prepared.run(self._connection, values))
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -216,14 +249,16 @@ class Statements:
         if not self._is_writing:
             raise StorageOperationError("this transaction only reads; write inside `store.transaction()`")
 
-    async def _execute(
-        self, statement: Executable, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None
-    ) -> Any:
+    async def _execute(self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> Any:
+        return await self._answered(self._connection.execute(statement, rows))
+
+    async def _answered(self, answer: Coroutine[Any, Any, T]) -> T:
         if self._failure is not None:
+            answer.close()
             raise self._failure
         try:
             async with _patience(self._connection):
-                return await self._connection.execute(statement, rows)
+                return await answer
         except Exception as failure:
             self._failure = translate(failure)
             raise self._failure from None

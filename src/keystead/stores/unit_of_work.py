@@ -6,26 +6,23 @@ from sqlalchemy import BigInteger, ColumnElement, literal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.ports import Clock
-from keystead.stores.audit_rows import AuditRows
-from keystead.stores.credential_rows import CredentialRows, SpentCiphertextRows
 from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.key_uses import KeyUseRows
 from keystead.stores.leases import LeaseRows
 from keystead.stores.metric_rows import MetricRows
+from keystead.stores.secret_writes import SecretWrites
 from keystead.stores.token_rows import TokenRows
 
 
 class SqlUnitOfWork(
-    AuditRows,
     LeaseRows,
     KeyUseRows,
     FieldRows,
     ReencryptionRows,
     DeviceRows,
     ClientKeyRows,
-    CredentialRows,
-    SpentCiphertextRows,
+    SecretWrites,
     TokenRows,
     MetricRows,
 ):

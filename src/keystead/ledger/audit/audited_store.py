@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
 
+from keystead.ledger.audit.actor import Told, current_actor
 from keystead.ledger.audit.trail import Trail
 from keystead.model import StoreState
-from keystead.ports import UnitOfWork
+from keystead.ports import AuditEntryRow, AuditEvent, UnitOfWork
+
+T = TypeVar("T")
 
 
 class AuditedStore:
@@ -26,9 +30,26 @@ class AuditedStore:
         """Open the store."""
         return await self._store.open()
 
-    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Begin a writing transaction, at the end of which its entries are written."""
+    def transaction(self, *, once: bool = False) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a writing transaction, at the end of which its entries are written: never one of a single write."""
         return self.trail.transaction()
+
+    async def write_at_once(
+        self, event: AuditEvent, write: Callable[[UnitOfWork, AuditEntryRow], Awaitable[T]]
+    ) -> T | None:
+        """Make one write with the entry of an event; as ``keystead.ports.WritesAtOnce``. Errors as ``Trail.write``."""
+        trail, is_done = self.trail, False
+        await trail.ensure()
+        if not trail.needs_entries:
+            return None
+        [row], written = trail.draw_rows([Told(event, current_actor())])
+        try:
+            async with self._store.transaction(once=True) as work:
+                done = await write(work, row)
+            is_done = bool(done)
+        finally:
+            trail.settle(written, is_committed=is_done)
+        return done
 
     @asynccontextmanager
     async def reading(self, *, once: bool = False) -> AsyncIterator[UnitOfWork]:

@@ -66,6 +66,11 @@ class Lookout:
         """Take no entries of sessions for a while."""
         self._shut |= dict.fromkeys(sessions, self._clock.monotonic() + SHUT_S)
 
+    async def has_entries(self) -> bool:
+        """Return whether any entry waits, by one statement where a look takes several; errors as the store's."""
+        async with self._store.reading(once=True) as work:
+            return await work.has_audit_entries()
+
     async def look(self) -> Looked:
         """Return what there is; errors as the store's."""
         async with self._store.reading() as work:

@@ -165,6 +165,11 @@ class Sequencer:
         )
 
     async def _step(self, *, is_urgent: bool) -> int:
+        lead, prunes = self._lead, self._prune_at <= self._clock.monotonic()
+        is_idle = lead is None or not (prunes or self._checkpoints.has_work(lead.chain))
+        if is_idle and not await self._lookout.has_entries():
+            self._waits_since, self.has_more = None, False
+            return 0
         for _ in range(LOOKS):
             looked = await self._lookout.look()
             lead = self._ours(looked.state)

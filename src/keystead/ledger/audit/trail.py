@@ -97,6 +97,11 @@ class Trail:
             raise NotInitializedError("the audit trail is not open yet")
         return self._ring
 
+    @property
+    def needs_entries(self) -> bool:
+        """Whether it is open, and a change without its entry is none."""
+        return self.is_on and self._is_strict and self._session is not None
+
     def begin(self, ring: Keyring, store_id: str, node: str) -> None:
         """Begin to write entries, under keys that the WRAP keyring wraps."""
         self._ring, self.store_id, self.node = ring, store_id, node

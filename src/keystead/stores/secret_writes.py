@@ -1,0 +1,139 @@
+"""The two writes of every verification of a secret, each with its entry in the audit trail.
+
+In PostgreSQL each is one statement, and so a transaction by itself: it takes one message where begin, two or three
+statements and commit take four or five, and holds the row of the secret for that much less.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Select,
+    bindparam,
+    exists,
+    insert,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import postgresql
+
+from keystead.errors import ReplayedError
+from keystead.ports import AuditEntryRow, CredentialRecord, SecretKind
+from keystead.stores import engines
+from keystead.stores.audit_rows import AuditRows
+from keystead.stores.credential_rows import (
+    CLEARING,
+    COUNTING,
+    IS_SECRET,
+    CredentialRows,
+    SpentCiphertextRows,
+    credential_of,
+    secret_values,
+)
+from keystead.stores.prepared import Prepared
+from keystead.stores.tables import audit_entries, spent_ciphertexts, user_credentials
+
+_users: Final = user_credentials
+_spent: Final = spent_ciphertexts
+_STAYS_FREE: Final = _users.c.counted + 1 - _users.c.cleared < bindparam("below")
+
+
+class SecretWrites(CredentialRows, SpentCiphertextRows, AuditRows):
+    """Writes of a verification; ``keystead.ports.SecretWrites``."""
+
+    async def count_free_attempt(
+        self, tenant: str, user_id: str, kind: SecretKind, *, now: datetime, below: int, entry: AuditEntryRow
+    ) -> CredentialRecord | None:
+        """Count an attempt, with its entry; None where there is no such secret, or it is locked, or would be."""
+        values = {**secret_values(tenant, user_id, kind), "now": now, "below": below}
+        if not self._is_sqlite:
+            return credential_of(await self._run(_COUNT_WITH_ENTRY, values | _entry_values(entry)))
+        counted = credential_of(await self._run(_COUNT, values))
+        if counted is not None:
+            await self.add_audit_entries([entry])
+        return counted
+
+    async def forgive_attempts(
+        self,
+        credential: CredentialRecord,
+        *,
+        below: int,
+        verified_at: datetime,
+        spent: tuple[str, bytes, datetime],
+        entry: AuditEntryRow,
+    ) -> bool:
+        """Forgive the attempts up to that which ``credential`` counted, with an entry, and remember a ciphertext.
+
+        False if the secret's hash was replaced meanwhile.
+
+        Args:
+            below: with fewer failures left it is no longer locked.
+            spent: the ciphertext's key pair, its SHA-256, and until when it is remembered.
+
+        Raises:
+            ReplayedError: the ciphertext has succeeded already, and nothing is forgiven.
+        """
+        key_id, digest, until = spent
+        if self._is_sqlite:
+            is_cleared = await self.clear_attempts(credential, below=below, verified_at=verified_at)
+            is_new = is_cleared and await self.spend(key_id, digest, until=until)
+            is_replayed = is_cleared and not is_new
+            if is_new:
+                await self.add_audit_entries([entry])
+        else:
+            values = secret_values(credential.tenant, credential.user_id, credential.kind)
+            values |= {"of_hash": credential.hash, "number": credential.counted, "below": below, "at": verified_at}
+            values |= {"key_id": key_id, "digest": digest, "until": until} | _entry_values(entry)
+            [done] = await self._run(_FORGIVE_WITH_ENTRY, values)
+            is_cleared, is_replayed = done["is_cleared"], done["is_current"] and not done["is_new"]
+        if is_replayed:
+            raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
+        return is_cleared
+
+
+def _entry_values(entry: AuditEntryRow) -> dict[str, Any]:
+    return {f"entry_{name}": getattr(entry, name) for name in AuditEntryRow.__slots__}
+
+
+def _limited() -> ColumnElement[bool]:
+    """Set what a transaction that is begun has from its begin, before a row is waited for."""
+    of_rows: ColumnElement[str] = literal_column(engines.ROW_LIMIT)
+    lasts: ColumnElement[str] = literal_column(engines.LASTING)
+    limits = select(of_rows.label("of_rows"), lasts.label("lasts"))
+    return select(limits.cte("limits").c.of_rows).scalar_subquery().is_not(None)
+
+
+def _telling(what: ColumnElement[bool]) -> CTE:
+    """Write the entry if something was done."""
+    names = AuditEntryRow.__slots__
+    given = [bindparam(f"entry_{name}", type_=audit_entries.c[name].type) for name in names]
+    return insert(audit_entries).from_select(list(names), select(*given).where(what)).cte("told")
+
+
+def _count_with_entry(dialect: str) -> Select[Any]:
+    counted = COUNTING.where(_STAYS_FREE, _limited()).returning(_users).cte("counted")
+    return select(counted).add_cte(_telling(exists(select(counted.c.kind))))
+
+
+def _forgive_with_entry(dialect: str) -> Select[Any]:
+    is_current = exists(select(_users.c.kind).where(IS_SECRET, _users.c.hash == bindparam("of_hash")))
+    given = [bindparam(name, type_=_spent.c[name].type) for name in ("key_id", "digest", "until")]
+    added = postgresql.insert(_spent).from_select(
+        ["key_id", "digest", "until"], select(*given).where(is_current, _limited())
+    )
+    spent = added.on_conflict_do_nothing().returning(_spent.c.key_id).cte("spent")
+    cleared = CLEARING.where(exists(select(spent.c.key_id))).cte("cleared")
+    is_cleared = exists(select(cleared.c.kind))
+    told = _telling(is_cleared)
+    is_new = exists(select(spent.c.key_id))
+    done: Select[Any] = select(is_cleared.label("is_cleared"), is_new.label("is_new"), is_current.label("is_current"))  # type: ignore[assignment]
+    return done.add_cte(told)
+
+
+_COUNT: Final = Prepared(COUNTING.where(_STAYS_FREE).returning(_users))
+_COUNT_WITH_ENTRY: Final = Prepared(_count_with_entry)
+_FORGIVE_WITH_ENTRY: Final = Prepared(_forgive_with_entry)
