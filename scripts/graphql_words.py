@@ -101,7 +101,10 @@ _FIND_ERRORS: Final = {"FORBIDDEN": "the device is somebody else's", "NOT_FOUND"
 
 ERRORS: Final[Mapping[str, Mapping[str, str]]] = {
     "listClientEncryptionKeys": _FIND_ERRORS,
-    "getEncryptionMetricsSummary": {"BAD_USER_INPUT": "not above 0, or more than 8 760 hours"},
+    "getEncryptionMetricsSummary": {
+        "BAD_USER_INPUT": "not above 0, or more than 8 760 hours",
+        "FORBIDDEN": "the token is of a tenant: the numbers are of all of them",
+    },
     "generateClientEncryptionKey": _DEVICE_ERRORS,
     "rotateClientEncryptionKey": _DEVICE_ERRORS,
     "setUserPasscode": _SET_ERRORS,

@@ -19,10 +19,13 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
 
 
-async def alter(world: World, **values: Any) -> None:
+async def alter(world: World, key_id: str | None = None, **values: Any) -> None:
+    altered = update(client_encryption_keys).values(values)
+    if key_id is not None:
+        altered = altered.where(client_encryption_keys.c.id == key_id)
     async with world.store.transaction() as work:
         assert isinstance(work, SqlUnitOfWork)
-        await work._execute(update(client_encryption_keys).values(values))
+        await work._execute(altered)
 
 
 async def test_a_pair_that_is_put_down_to_somebody_else_opens_for_nobody(world: World) -> None:
@@ -39,6 +42,22 @@ async def test_a_pair_that_is_put_down_to_somebody_else_opens_for_nobody(world: 
                     await each.decrypting.decrypt_data(who, sent)
         await alter(world, owner="ada")
         assert await room.decrypting.decrypt_data(ADA, sent) == "secret"
+
+
+async def test_private_halves_that_change_places_open_in_neither_row(world: World) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        first, second = await room.keys.generate(ADA, "phone"), await room.keys.generate(ADA, "tablet")
+        sent = [encrypted(key, "secret", Purpose.DATA) for key in (first, second)]
+        assert [await room.decrypting.decrypt_data(ADA, each) for each in sent] == ["secret"] * 2
+        for key, other in ((first, second), (second, first)):
+            await alter(world, key.id, wrapped_private_key=other.wrapped_private_key, wrapped_by=other.wrapped_by)
+        for each in (room, await devices(km)):
+            for one, device in zip(sent, ("phone", "tablet"), strict=True):
+                with pytest.raises(StorageOperationError, match="its row was altered"):
+                    await each.decrypting.decrypt_data(ADA, one)
+                with pytest.raises(StorageOperationError, match="its row was altered"):
+                    await each.keys.generate(ADA, device)
 
 
 async def test_a_pair_whose_end_is_put_off_does_not_open(world: World, clock: FakeClock) -> None:

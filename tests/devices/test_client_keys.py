@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from keystead.devices.issuing import BUSY_S, MOST_WAITING
-from keystead.devices.pairs import Pair, make_pair
+from keystead.crypto.keyring import Keyring
+from keystead.devices import client_keys as client_keys_module
+from keystead.devices.halves import Half, open_half
+from keystead.devices.pairs import OpenKey
 from keystead.devices.surroundings import DevicePolicy
 from keystead.errors import (
     ConfigurationError,
@@ -19,15 +21,28 @@ from keystead.errors import (
     KeyExpiredError,
     KeyNotFoundError,
     KMSError,
-    RateLimitedError,
     StorageOperationError,
     StoreRestoredError,
 )
 from keystead.model import Principal
-from keystead.ports import ClientKeyRecord, PairKind
-from tests.devices.room import ADA, BOB, DAY, QUICK, SECOND, Maker, client_keys, disable_wrap, later, opens
+from keystead.ports import PairKind
+from keystead.stores.tables import client_devices
+from tests.devices.room import (
+    ADA,
+    BOB,
+    DAY,
+    MINUTE,
+    QUICK,
+    SECOND,
+    Maker,
+    client_keys,
+    disable_wrap,
+    later,
+    opens,
+)
 from tests.fakes.clock import FakeClock
-from tests.fakes.world import World, polled
+from tests.fakes.world import World
+from tests.stores.test_metric_rows import rows
 
 
 async def test_a_device_gets_one_pair_however_often_it_asks(world: World) -> None:
@@ -78,43 +93,6 @@ async def test_a_pair_is_handed_out_for_its_lifetime_and_decrypts_for_the_grace_
         with pytest.raises(KeyExpiredError, match="Encryption key has expired"):
             await keys.find(ADA, first.id)
         assert await opens(keys, ADA, second)
-
-
-async def test_five_new_pairs_a_day_are_made_rotations_included_and_the_window_slides(
-    world: World, clock: FakeClock
-) -> None:
-    async with world.open() as km, world.open() as other:
-        keys, elsewhere = await client_keys(km), await client_keys(other)
-        await keys.generate(ADA, "phone")
-        for node in (keys, elsewhere, keys, elsewhere):
-            clock.advance(timedelta(hours=1))
-            await polled(km, other)
-            await node.rotate(ADA, "phone")
-        message = "^Rate limit for key generation exceeded. Try again in 1200 minutes$"
-        with pytest.raises(RateLimitedError, match=message.replace(".", r"\.")) as caught:
-            await keys.rotate(ADA, "phone")
-        assert caught.value.retry_after_s == 20 * 3600
-        newest = await elsewhere.generate(ADA, "phone")
-        await keys.generate(ADA, "tablet")
-        clock.advance(timedelta(hours=20))
-        await polled(km, other)
-        assert (await keys.rotate(ADA, "phone")).id != newest.id
-        with pytest.raises(RateLimitedError, match="in 60 minutes"):
-            await elsewhere.rotate(ADA, "phone")
-
-
-async def test_of_many_who_ask_at_once_on_several_nodes_no_more_than_five_get_a_new_pair(world: World) -> None:
-    async with world.open() as km, world.open() as other:
-        nodes = [await client_keys(km), await client_keys(other)]
-        asked = [nodes[number % 2].rotate(ADA, "phone") for number in range(20)]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        made = {answer.id for answer in answers if isinstance(answer, ClientKeyRecord)}
-        assert len(made) == 5
-        assert sum(isinstance(answer, RateLimitedError) for answer in answers) == 15
-        async with world.store.reading() as work:
-            rows = await work.client_keys("", "phone")
-        assert {row.id for row in rows} == made
-        assert sum(not row.deprecated for row in rows) == 1
 
 
 async def test_fifty_who_ask_at_once_get_one_and_the_same_pair(world: World) -> None:
@@ -220,54 +198,72 @@ async def test_fifty_who_ask_one_node_at_once_have_one_pair_made(world: World) -
         assert maker.made == 1
 
 
-async def test_a_user_gets_no_more_new_pairs_than_one_user_does_whatever_devices_he_names(
-    world: World, clock: FakeClock
+async def test_a_private_half_is_opened_once_and_no_more_are_kept_than_are_allowed(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = DevicePolicy(kind=PairKind.X25519, max_new_of_user=3)
-    async with world.open() as km, world.open() as other:
-        nodes = [await client_keys(km, policy), await client_keys(other, policy)]
-        asked = [nodes[number % 2].generate(ADA, f"phone {number}") for number in range(12)]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        refused = [answer for answer in answers if isinstance(answer, RateLimitedError)]
-        assert (len(refused), refused[0].retry_after_s) == (9, DAY.total_seconds())
-        await nodes[0].generate(BOB, "another phone")
-        await nodes[0].generate(Principal("ada", "north"), "phone")
-        clock.advance(DAY)
-        await polled(km, other)
-        await nodes[1].generate(ADA, "another phone of mine")
+    opened: Counter[str] = Counter()
 
+    def counted(ring: Keyring, half: Half, sealed: bytes) -> OpenKey:
+        opened[half.row.id] += 1
+        return open_half(ring, half, sealed)
 
-async def test_all_together_get_no_more_new_pairs_than_can_be_made(world: World, clock: FakeClock) -> None:
-    policy = DevicePolicy(kind=PairKind.X25519, max_new_in_all=4)
+    monkeypatch.setattr(client_keys_module, "open_half", counted)
+    monkeypatch.setattr(client_keys_module, "KEPT_OPEN", 2)
     async with world.open() as km:
-        keys = await client_keys(km, policy)
-        for number in range(4):
-            await keys.generate(Principal(f"user {number}"), f"phone {number}")
-        with pytest.raises(RateLimitedError, match="in 1 minutes"):
-            await keys.generate(BOB, "phone")
-        assert (await keys.generate(Principal("user 3"), "phone 3")).owner == "user 3"
-        clock.advance(timedelta(minutes=1))
-        await keys.generate(BOB, "phone")
+        keys = await client_keys(km)
+        first = await keys.generate(ADA, "phone")
+        assert [await opens(keys, ADA, first) for _ in range(5)] == [True] * 5
+        assert opened == {first.id: 1}
+        others = [await keys.generate(ADA, device) for device in ("tablet", "laptop")]
+        assert list(keys._open) == [key.id for key in others]
+        assert await opens(keys, ADA, first)
+        assert opened[first.id] == 2
+        # What has expired is not kept.
+        await later(km, clock, 30 * DAY + MINUTE * 5)
+        with pytest.raises(KeyExpiredError):
+            await keys.find(ADA, first.id)
+        assert first.id not in keys._open
 
 
-async def test_who_asks_for_more_pairs_than_can_be_made_soon_is_told_so_at_once(world: World) -> None:
+DEVICES = [
+    "\U0001f4b3" * 128,
+    "Z\u00fcrich",
+    "a'b\";--",
+    "%_\\",
+    "\u05d0\u05d1 \u0661",
+    "\uff21\u200a\u3000x",
+    "NULL",
+    " x ",
+]
+NO_DEVICES = [
+    "",
+    " ",
+    "\u3000",
+    "a\x00",
+    "\x7f",
+    "a\nb",
+    "\u202eab",
+    "\u200b",
+    "\ufeffa",
+    "\ud800",
+    "\ue000",
+    "x" * 129,
+]
+
+
+async def test_a_device_is_kept_by_what_it_calls_itself_and_what_is_no_id_leaves_nothing(world: World) -> None:
     async with world.open() as km:
-        go_on = threading.Event()
-
-        def slowly(kind: PairKind) -> Pair:
-            assert go_on.wait(60)
-            return make_pair(kind)
-
-        policy = DevicePolicy(kind=PairKind.X25519, max_new_of_user=200)
-        keys = await client_keys(km, policy, make_pair=slowly)
-        asked = [asyncio.ensure_future(keys.generate(ADA, f"phone {number}")) for number in range(MOST_WAITING + 1)]
-        await asyncio.wait(asked, return_when=asyncio.FIRST_EXCEPTION)
-        go_on.set()
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        (refused,) = (answer for answer in answers if not isinstance(answer, ClientKeyRecord))
-        assert isinstance(refused, RateLimitedError)
-        assert "too many key pairs are being made" in str(refused)
-        assert refused.retry_after_s == BUSY_S
+        keys = await client_keys(km)
+        made = {device: await keys.generate(ADA, device, app_version=device) for device in DEVICES}
+        for device, key in made.items():
+            assert (key.device_id, key.app_version) == (device, device)
+            assert await keys.find(ADA, key.id) == key
+        assert (await keys.generate(ADA, "Zu\u0308rich")).id == made["Z\u00fcrich"].id
+        for device in NO_DEVICES:
+            for named, version in ((device, None), ("phone", device)):
+                with pytest.raises(InvalidInputError):
+                    await keys.generate(ADA, named, app_version=version)
+        assert {row["device_id"] for row in await rows(world.store, client_devices)} == set(DEVICES)
 
 
 async def test_a_half_whose_wrap_key_was_taken_out_of_use_is_not_opened_even_if_it_was_before(world: World) -> None:

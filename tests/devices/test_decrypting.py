@@ -11,7 +11,7 @@ import pytest
 
 from keystead.devices.decrypting import JUNK, Encrypted
 from keystead.devices.junk import AT_ONCE
-from keystead.devices.pairs import Algorithm, Purpose
+from keystead.devices.pairs import Algorithm, OpenKey, Purpose
 from keystead.devices.payloads import Operation
 from keystead.devices.surroundings import DevicePolicy
 from keystead.errors import (
@@ -90,6 +90,75 @@ async def test_what_is_wrong_is_told_apart_here_and_each_is_junk(world: World, c
         await later(km, clock, 30 * DAY + timedelta(minutes=5))
         with pytest.raises(KeyExpiredError):
             await room.decrypting.open(ADA, sent, VERIFY)
+
+
+@pytest.mark.parametrize(("kind", "size"), [(PairKind.RSA_2048, 256), (PairKind.X25519, 48)])
+async def test_whatever_is_wrong_with_a_ciphertext_costs_one_decryption_as_a_right_one_does(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, kind: PairKind, size: int
+) -> None:
+    blocks: list[tuple[PairKind, int]] = []
+    decrypted = OpenKey._decrypted
+
+    def counted(self: OpenKey, block: bytes, algorithm: Algorithm, info: bytes) -> bytes:
+        blocks.append((self.kind, len(block)))
+        return decrypted(self, block, algorithm, info)
+
+    monkeypatch.setattr(OpenKey, "_decrypted", counted)
+    async with world.open() as km:
+        room = await devices(km)
+        key, of_bob = await room.keys.generate(ADA, "phone", kind=kind), await room.keys.generate(BOB, "laptop")
+        ended = await room.keys.generate(ADA, "tablet")
+        await room.owners.revoke(ADA, "tablet")
+        sent, used = encrypted(key, "1357"), encrypted(key, "1357")
+        await room.secrets.set(ADA, SecretKind.PASSCODE, used)
+        other = Algorithm.HPKE_X25519 if kind is PairKind.RSA_2048 else Algorithm.RSA_OAEP_SHA1
+
+        def junk(length: int) -> Encrypted:
+            return replace(sent, text=base64.b64encode(b"\x09" * length).decode())
+
+        of_this_key = [
+            (sent, size),
+            (used, size),
+            (encrypted(of_bob, "1357"), size),
+            (replace(sent, text="!"), size),
+            (replace(sent, text=""), size),
+            (replace(sent, text="A" * 2736), size),
+            (replace(sent, algorithm=other), size),
+            (replace(sent, payload_version=2), size),
+            *((junk(length), size) for length in (1, 47, 255)),
+            (junk(256), 256),
+        ]
+        for number, (given, least) in enumerate(of_this_key):
+            blocks.clear()
+            if number == 0:
+                await room.decrypting.open(ADA, given, VERIFY)
+            else:
+                with pytest.raises(JUNK):
+                    await room.decrypting.open(ADA, replace(given, key_id=key.id), VERIFY)
+            ((of, length),) = blocks
+            assert of is kind, number
+            assert length == 256 if kind is PairKind.RSA_2048 else length >= least, number
+        # Where no private half is at hand, another key stands in, and what was sent may not even fit it.
+        for key_id in ("key_other", of_bob.id, ended.id):
+            for given in (sent, replace(sent, text="!")):
+                blocks.clear()
+                with pytest.raises(JUNK):
+                    await room.decrypting.open(ADA, replace(given, key_id=key_id), VERIFY)
+                assert blocks == [(PairKind.RSA_2048, 256)]
+
+
+async def test_a_passcode_that_was_bound_to_its_operation_is_no_pin(world: World, clock: FakeClock) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        key = await room.keys.generate(ADA, "phone", kind=PairKind.RSA_2048)
+        sent = encrypted(key, payload(key, clock, secret="471142"), payload_version=2)
+        for operation in set(Operation) - {VERIFY}:
+            with pytest.raises(DecryptionError):
+                await room.decrypting.open(ADA, sent, operation)
+        assert (await room.decrypting.open(ADA, sent, VERIFY)).secret == "471142"
+        # Without a payload, RSA binds it to nothing.
+        bare = encrypted(key, "471142")
+        assert (await room.decrypting.open(ADA, bare, Operation.VERIFY_PIN)).secret == "471142"
 
 
 async def test_a_bound_payload_is_for_one_operation_key_and_time(world: World, clock: FakeClock) -> None:

@@ -68,8 +68,11 @@ async def test_five_wrong_ones_lock_the_right_one_out_too_and_each_lock_is_twice
         assert await ada.verify("correct horse") == Verdict(Reason.LOCKED, 60.0)
 
 
-async def test_of_two_hundred_guesses_at_once_on_several_nodes_no_more_than_five_are_compared(world: World) -> None:
-    async with world.open() as km, world.open() as other:
+@pytest.mark.parametrize("audit", [None, True])
+async def test_of_two_hundred_guesses_at_once_on_several_nodes_no_more_than_five_are_compared(
+    world: World, audit: bool | None
+) -> None:
+    async with world.open(audit=audit) as km, world.open(audit=audit) as other:
         rooms = [await devices(km), await devices(other)]
         ada = await Client.of(rooms[0])
         await ada.set("4711", PIN)
@@ -94,8 +97,11 @@ async def test_a_restart_and_another_device_give_no_more_guesses(world: World) -
         assert room.secrets.evaluated == 1
 
 
-async def test_the_right_one_among_wrong_ones_at_once_forgives_what_came_before_it(world: World) -> None:
-    async with world.open() as km:
+@pytest.mark.parametrize("audit", [None, True])
+async def test_the_right_one_among_wrong_ones_at_once_forgives_what_came_before_it(
+    world: World, audit: bool | None
+) -> None:
+    async with world.open(audit=audit) as km:
         ada = await Client.of(await devices(km))
         await ada.set("correct horse")
         secrets = ["wrong 1", "wrong 2", "correct horse", "wrong 3"]

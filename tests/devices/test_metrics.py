@@ -17,6 +17,7 @@ from keystead.ports import KeyStore, MetricCount, UnitOfWork
 from keystead.stores import open_store
 from keystead.stores.schema import migrate
 from keystead.stores.tables import encryption_metrics
+from tests.devices.room import Client, devices
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import CountingStore, World
 from tests.stores.test_metric_rows import COUNTED, rows
@@ -202,6 +203,39 @@ async def test_a_flush_that_waits_for_another_can_be_cancelled(world: World) -> 
     assert await first == 5
     assert second.cancelled()
     assert await total(world.store, world.clock) == 5
+
+
+class Stuck(CountingStore):
+    """A store that takes nothing until it is let go."""
+
+    def __init__(self, store: KeyStore) -> None:
+        super().__init__(store)
+        self.go_on = asyncio.Event()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+        """Begin a transaction once the store is let go."""
+        await self.go_on.wait()
+        async with super().transaction() as work:
+            yield work
+
+
+async def test_operations_wait_for_no_metrics(world: World) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        room.metrics._store = stuck = Stuck(world.store)
+        note(room.metrics)
+        flush = asyncio.create_task(room.metrics.flush())
+        async with asyncio.timeout(30):
+            ada = await Client.of(room)
+            await ada.set("correct horse")
+            assert [await ada.is_right(secret) for secret in ("wrong horse", "correct horse")] == [False, True]
+        assert not flush.done()
+        stuck.go_on.set()
+        # The last decrypt, with three others and a key, waited for the first flush to end.
+        assert await flush == 1
+        assert await room.metrics.flush() == 4
+        assert await total(world.store, world.clock) == 5
 
 
 async def test_flushes_at_once_write_each_metric_once(world: World) -> None:

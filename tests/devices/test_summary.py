@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 
 from keystead.crypto.framing import framed
+from keystead.devices.decrypting import Encrypted
+from keystead.devices.junk import AT_ONCE
 from keystead.devices.metrics import Metrics
 from keystead.devices.operations import Operation, Reason
+from keystead.devices.payloads import Operation as Asked
 from keystead.devices.summary import Summaries
-from keystead.errors import ConfigurationError, InvalidInputError
+from keystead.devices.upkeep import UpkeepReport
+from keystead.errors import ConfigurationError, DecryptionError, InvalidInputError
 from keystead.ports import MetricRecord
 from keystead.stores.memory import MemoryKeyStore
+from tests.devices.room import ADA, devices, upkeep
 from tests.devices.schema import Schema
 from tests.devices.test_operations import ERROR, exact
 from tests.fakes.clock import FakeClock
@@ -137,6 +142,20 @@ async def test_junk_that_others_send_to_a_key_does_not_count_against_it(world: W
     assert told["problematicKeys"] == []
     assert told["failureCount"] == 1000
     assert told["devices"]["top"][0]["count"] == 5
+
+
+async def test_a_key_that_junk_made_problematic_is_reported_and_stays(world: World) -> None:
+    async with world.open() as km:
+        room = await devices(km)
+        key = await room.keys.generate(ADA, "phone")
+        for _ in range(AT_ONCE):
+            with pytest.raises(DecryptionError):
+                await room.decrypting.open(ADA, Encrypted("AAAA", key.id), Asked.VERIFY_PIN)
+        await room.metrics.flush()
+        (found,) = await room.summaries.find_problematic_keys()
+        assert (found.key_id, found.failures) == (key.id, AT_ONCE)
+        assert await (await upkeep(km)).run() == UpkeepReport()
+        assert (await room.keys.generate(ADA, "phone")).id == key.id
 
 
 async def test_a_key_is_problematic_over_the_whole_time_alone(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ import pytest
 
 from keystead.devices.upkeep import UpkeepReport
 from keystead.errors import ConflictError, KeyExpiredError, KeyInUseError, KeyNotFoundError
+from keystead.model import Principal
 from keystead.ports import PairKind, UnitOfWork
 from tests.devices.room import ADA, DAY, SECOND, Maker, client_keys, disable_wrap, opens, upkeep
 from tests.fakes.clock import FakeClock
@@ -51,6 +53,17 @@ async def test_pairs_that_are_ready_are_given_without_making_one(world: World) -
         assert [await opens(keys, ADA, key) for key in given] == [True] * 3
         await keys.generate(ADA, "another phone")
         assert maker.made == 4
+
+
+async def test_a_burst_is_served_by_the_pairs_that_are_ready(world: World) -> None:
+    async with world.open() as km:
+        maker = Maker()
+        keys, filling = await client_keys(km, make_pair=maker), await upkeep(km, make_pair=maker)
+        assert await filling.fill(PairKind.X25519, 50) == 50
+        asked = (keys.generate(Principal(f"user {number}"), f"phone {number}") for number in range(50))
+        given = await asyncio.gather(*asked)
+        assert len({key.public_key for key in given}) == 50
+        assert maker.made == 50
 
 
 @pytest.mark.parametrize("damage", ["another row's", "of a WRAP key that is gone", "no envelope"])

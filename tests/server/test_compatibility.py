@@ -8,6 +8,9 @@ from datetime import timedelta
 import pytest
 
 from keystead.access.callers import Scope
+from keystead.config.service import load_service
+from keystead.errors import ConfigurationError
+from keystead.manager.devices import policy_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import polled
 from tests.manager.test_background import until
@@ -181,15 +184,26 @@ async def test_printed_calls_without_a_token_work_in_development(development: Cl
     assert error["message"] == "Failed to encrypt data"
 
 
-async def test_documented_variables_set_the_documented_things(installation: Installation, clock: FakeClock) -> None:
-    documented = {"ENCRYPTION_KEY_ROTATION_DAYS": "2", "MAX_ENCRYPTED_DATA_SIZE": "256"}
+@pytest.mark.parametrize("days", [2, 30, 3650])
+async def test_documented_variables_set_the_documented_things(
+    installation: Installation, clock: FakeClock, days: int
+) -> None:
+    documented = {"ENCRYPTION_KEY_ROTATION_DAYS": str(days), "MAX_ENCRYPTED_DATA_SIZE": "256"}
     async with installation.node(environ=documented) as node:
         client = await node.client("ada", Scope.DEVICES_USE)
         answer = await client.ask(
             GENERATE.replace("publicKey keyId", "expiresAt"), {"input": {"deviceId": "device-123"}}
         )
         expires_at = answer["data"]["generateClientEncryptionKey"]["expiresAt"]
-        assert expires_at == (clock.now() + 2 * DAY).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        ends = clock.now() + timedelta(seconds=days * 86_400)
+        assert expires_at == ends.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("name", ["ENCRYPTION_KEY_ROTATION_DAYS", "ENCRYPTION_KEY_RETENTION_DAYS"])
+@pytest.mark.parametrize("days", ["abc", "0", "-1", "3651", "1e3", "30.5", "30 days", " ", "\u0663"])
+def test_days_that_are_no_number_of_days_stop_the_start(name: str, days: str) -> None:
+    with pytest.raises(ConfigurationError):
+        policy_of(load_service(environ={name: days}).settings)
 
 
 async def test_the_upkeep_of_a_node_erases_what_has_expired(node: Node, ada: Client, clock: FakeClock) -> None:

@@ -6,6 +6,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from keystead.config.service import load_service
+from keystead.errors import ConfigurationError
+from keystead.server.app import create_app
 from keystead.server.development import DevelopmentGuard
 
 JSON = {"Content-Type": "application/json"}
@@ -58,3 +61,10 @@ async def test_a_page_of_this_machine_is_answered(app: FastAPI) -> None:
 async def test_what_a_form_could_send_is_not_taken(app: FastAPI, kind: str) -> None:
     assert await status(app, **{"Content-Type": kind}) == 403
     assert await status(app, **{"Content-Type": "application/json; charset=utf-8"}) == 200
+
+
+def test_what_is_in_production_is_not_served_for_development() -> None:
+    settings = load_service(environ={"KEYSTEAD_ENV": "production", "KEYSTEAD_STORE": "memory://"})
+    with pytest.raises(ConfigurationError, match="KEYSTEAD_ENV says production"):
+        create_app(settings, is_development=True)
+    assert create_app(settings) is not None

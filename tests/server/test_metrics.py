@@ -19,6 +19,8 @@ from keystead.server.requests import _CODES
 from tests.server.clients import GENERATE, SET_PIN, VERIFY_PIN, Client, Node, sealed
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "guides" / "operate-the-service.md"
+ALL_TENANTS: Final = "this covers all tenants, and is not for a caller of one: use a token without a tenant"
+SUMMARY: Final = "{ getEncryptionMetricsSummary }"
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -60,6 +62,16 @@ async def test_metrics_are_for_who_has_the_scope(node: Node) -> None:
     others = await node.client("ada", *(EVERY_SCOPE - {Scope.METRICS_READ}))
     refused = await others.get("/metrics")
     assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
+
+
+async def test_metrics_cover_all_tenants_and_no_caller_of_one_is_told(node: Node) -> None:
+    north, root = [await node.client("prometheus", Scope.METRICS_READ, tenant=tenant) for tenant in ("north", "")]
+    refused = (await north.get("/metrics")).json()
+    assert (refused["code"], refused["detail"]) == ("FORBIDDEN", ALL_TENANTS)
+    (error,) = (await north.ask(SUMMARY))["errors"]
+    assert (error["extensions"]["code"], error["message"]) == ("FORBIDDEN", ALL_TENANTS)
+    assert (await root.get("/metrics")).status_code == 200
+    assert "errors" not in await root.ask(SUMMARY)
 
 
 async def test_metrics_are_open_in_development(development: Client) -> None:

@@ -66,6 +66,8 @@ async def of_devices(failures: Failures, node: Node) -> None:
         await failures.note(eve, name, {"deviceId": "device-456"})
     await failures.note(admin, "releaseDevice", {"deviceId": "device-456"})
     await failures.note(admin, "getEncryptionMetricsSummary", {"timeframeHours": 0})
+    north = await node.client("root", *EVERY_SCOPE, tenant="north")
+    await failures.note(north, "getEncryptionMetricsSummary", {"timeframeHours": 24})
 
 
 async def of_ciphertexts(failures: Failures, node: Node) -> None:

@@ -23,6 +23,7 @@ class Scope(StrEnum):
     SECRETS_RESET = "secrets:reset"
     """Secrets replaced without the current one; locks ended."""
     METRICS_READ = "metrics:read"
+    """How much was done and how it came out, of all tenants together: no caller of a tenant is told."""
     KEYRINGS_READ = "keyrings:read"
     KEYRINGS_WRITE = "keyrings:write"
     JOBS_READ = "jobs:read"
@@ -54,6 +55,13 @@ class Caller:
         """Raise ``ForbiddenError`` unless one of the scopes is held."""
         if not self.scopes.intersection(scopes):
             raise ForbiddenError(f"this takes the scope {' or '.join(scopes)}")
+
+    def require_all_tenants(self) -> None:
+        """Raise ``ForbiddenError`` if the caller is of a tenant: what it asks for is of all of them."""
+        if self.principal.tenant:
+            raise ForbiddenError(
+                "this covers all tenants, and is not for a caller of one: use a token without a tenant"
+            )
 
     def acting_as(self, user: str) -> Caller:
         """Return the caller as another user of its tenant, with the same scopes.

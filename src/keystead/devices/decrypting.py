@@ -5,6 +5,7 @@ Spec: docs/spec/client-keys-v1.md, sections 3 and 4.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -156,13 +157,18 @@ class Decrypting:
         except (KeyNotFoundError, KeyExpiredError) as exc:
             missing = exc
         key = of.key
-        if key is None or wrong is not None:
-            # What cannot be opened takes as long as what can, so that the time does not tell why.
-            await self._pretend(ciphertext)
+        if key is None:
+            await self._pretend()
             raise wrong or missing or DecryptionError(FAILED)
+        try:
+            # What is no ciphertext, and what was one, go the same way: the time does not tell one from another.
+            plaintext = await self._decrypt(key, encrypted, operation, ciphertext)
+        except DecryptionError as exc:
+            raise wrong or exc from None
         if is_spent and operation is not Operation.DECRYPT:
             raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
-        return self._read(encrypted, operation, key, digest, await self._decrypt(key, encrypted, operation, ciphertext))
+        self._uses.note(key.id)
+        return self._read(encrypted, operation, key, digest, plaintext)
 
     async def _decrypt(
         self, key: ClientKeyRecord, encrypted: Encrypted, operation: Operation, ciphertext: bytes
@@ -170,9 +176,7 @@ class Decrypting:
         opened = await self._keys.open(key)
         info = binding(key.id, key.device_id, _PURPOSES[operation])
         with telemetry.span("keystead.decrypt", {"keystead.kind": key.kind.value}):
-            plaintext = opened.open(ciphertext, encrypted.algorithm or ALGORITHMS[key.kind][0], info)
-        self._uses.note(key.id)
-        return plaintext
+            return opened.open(ciphertext, encrypted.algorithm or ALGORITHMS[key.kind][0], info)
 
     def _read(
         self, encrypted: Encrypted, operation: Operation, key: ClientKeyRecord, digest: bytes, plaintext: SecretBytes
@@ -187,14 +191,13 @@ class Decrypting:
         expires_at = now + _LONG if key.expires_at is None else key.expires_at
         return Opened(read_secret(plaintext), key, digest, expires_at + self._s.policy.decrypt_grace)
 
-    async def _pretend(self, ciphertext: bytes) -> None:
+    async def _pretend(self) -> None:
+        """Take as long as what has a key: with a key of its own, and never what was sent, which may not fit it."""
         if self._decoy is None:
             pair = await in_thread(make_pair, PairKind.RSA_2048)
             self._decoy = OpenKey(PairKind.RSA_2048, pair.private)
-        try:
-            self._decoy.open(ciphertext, Algorithm.RSA_OAEP_SHA1)
-        except DecryptionError:
-            return
+        with contextlib.suppress(DecryptionError):
+            self._decoy.open(b"", Algorithm.RSA_OAEP_SHA1)
 
 
 @dataclass(slots=True)

@@ -66,6 +66,10 @@ _OAEP: Final = {
     Algorithm.RSA_OAEP_SHA256: OAEP(MGF1(SHA256()), SHA256(), None),
 }
 _HPKE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_HPKE_OVERHEAD: Final = 48
+"""Bytes of a public key and a tag: no ciphertext has fewer."""
+# The base point, so that X25519 goes all the way, and a tag that fits nothing.
+_HPKE_STAND_IN: Final = b"\x09" + bytes(31) + bytes(16)
 
 _Private: TypeAlias = RSAPrivateKey | X25519PrivateKey
 
@@ -130,15 +134,33 @@ class OpenKey:
         Raises:
             DecryptionError: another key, algorithm or binding, or altered bytes: the same error for all.
         """
+        is_one = algorithm in ALGORITHMS[self.kind] and self._takes(len(ciphertext))
+        # What would be refused unread takes as long as the rest, so that the time does not tell why: another is read.
+        block = ciphertext if is_one else self._stand_in()
         try:
-            if isinstance(self._private, RSAPrivateKey):
-                return SecretBytes(self._private.decrypt(ciphertext, _OAEP[algorithm]))
-            if algorithm is Algorithm.HPKE_X25519:
-                return SecretBytes(_HPKE.decrypt(ciphertext, self._private, info))
-        except (ValueError, KeyError, InvalidTag):
+            plaintext = self._decrypted(block, algorithm if is_one else ALGORITHMS[self.kind][0], info)
+            if is_one:
+                return SecretBytes(plaintext)
+        except (ValueError, InvalidTag):
             pass
         # Outside the except block: what OpenSSL says of the padding must not travel on.
         raise DecryptionError(FAILED)
+
+    def _takes(self, size: int) -> bool:
+        if isinstance(self._private, RSAPrivateKey):
+            return size == self._private.key_size // 8
+        return size >= _HPKE_OVERHEAD
+
+    def _stand_in(self) -> bytes:
+        """Return what is as long as a ciphertext, and less than the modulus of any key."""
+        if isinstance(self._private, RSAPrivateKey):
+            return bytes(1) + b"\x5a" * (self._private.key_size // 8 - 1)
+        return _HPKE_STAND_IN
+
+    def _decrypted(self, block: bytes, algorithm: Algorithm, info: bytes) -> bytes:
+        if isinstance(self._private, RSAPrivateKey):
+            return self._private.decrypt(block, _OAEP[algorithm])
+        return _HPKE.decrypt(block, self._private, info)
 
 
 def encrypt_to(public: bytes, plaintext: bytes, algorithm: Algorithm, info: bytes = b"") -> bytes:

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
-from keystead.errors import KMSError, StoreUnavailableError
+from keystead.errors import ConfigurationError, KMSError, StoreUnavailableError
 from keystead.manager.manager import KeyManager
 from keystead.ports import Clock
 from keystead.runtime.clock import SystemClock
@@ -53,7 +53,12 @@ def create_app(
 
     It listens and answers at once, and is opened beside that, however long it takes; see ``Standing``. Settings that no
     service can be made of end the process.
+
+    Raises:
+        ConfigurationError: development, and the settings say production.
     """
+    if is_development and settings.settings.is_production:
+        raise ConfigurationError("--dev lets everybody in, and KEYSTEAD_ENV says production: leave one of them out")
     door = GraphQLDoor(is_development=is_development)
     clock = clock or SystemClock()
     standing = Standing(partial(_opening, settings, clock, is_development=is_development), clock)

@@ -48,7 +48,9 @@ async def metrics_text(service: Service, authorization: str | None, collected: C
     """Return the series and their content type.
 
     Raises:
-        UnauthenticatedError, ForbiddenError: the caller shows no token with the scope ``metrics:read``.
+        UnauthenticatedError, ForbiddenError: the caller shows no token with the scope ``metrics:read``, or a tenant's.
     """
-    (await service.caller(authorization, None)).require(Scope.METRICS_READ)
+    caller = await service.caller(authorization, None)
+    caller.require(Scope.METRICS_READ)
+    caller.require_all_tenants()
     return generate_latest(collected), CONTENT_TYPE_LATEST

@@ -40,7 +40,7 @@ class Query:
     async def get_encryption_metrics_summary(self, info: Info, timeframe_hours: float = 24) -> str:
         """Return the summary."""
         request = info.context
-        request.caller(Scope.METRICS_READ)
+        request.caller(Scope.METRICS_READ).require_all_tenants()
         return await request.devices.summaries.summary_text(timeframe_hours)
 
 
