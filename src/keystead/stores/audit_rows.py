@@ -9,8 +9,11 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Integer,
     LargeBinary,
     Select,
+    Update,
+    bindparam,
     case,
     cast,
     delete,
@@ -33,7 +36,7 @@ from keystead.ports import (
 )
 from keystead.stores.keys import KeyWriteRows
 from keystead.stores.leases import MAX_TOKEN
-from keystead.stores.prepared import Prepared
+from keystead.stores.prepared import Prepared, Row
 from keystead.stores.tables import audit_entries, audit_log, audit_sessions, audit_state, keyrings, store_state
 
 FIRST_REVISION: Final = "0004"
@@ -59,6 +62,7 @@ _STATE_COLUMNS: Final[list[ColumnElement[Any]]] = [
     for name in AuditStateRow.__slots__
 ]
 _STATE: Final = Prepared(select(*_STATE_COLUMNS))
+_MOST: Final = bindparam("most", type_=Integer)
 _MOVED: Final = "the audit trail was moved on by another process first"
 
 
@@ -93,15 +97,19 @@ class AuditRows(KeyWriteRows):
         self, *, sessions: Collection[str] | None = None, after: bytes | None = None, limit: int = 1000
     ) -> list[AuditEntryRow]:
         """Return a page of the entries that wait, by id; of some sessions, or of all."""
-        entry = func.substr(cast(audit_entries.c.entry, LargeBinary), 1, MAX_ENTRY_BYTES + 1)
-        code = func.substr(cast(audit_entries.c.code, LargeBinary), 1, _CODE_BYTES + 1)
-        query = select(audit_entries.c.id, self._session_column(), entry, code)
-        query = _waiting(query, sessions).limit(limit)
-        rows = await self._tuples(query if after is None else query.where(audit_entries.c.id > after))
+        if sessions is None and after is None:
+            rows = await self._run(_ENTRIES, {"most": limit}, writes=False)
+        else:
+            query = _of_sessions(_entries(self._connection.dialect.name), sessions)
+            rows = await self._dicts(query if after is None else query.where(audit_entries.c.id > after), limit)
         # Of nothing SQLite makes none.
         return [
-            AuditEntryRow(key, _text(session or b""), entry or b"", code or b"") for key, session, entry, code in rows
+            AuditEntryRow(row["id"], _text(row["session"] or b""), row["entry"] or b"", row["code"] or b"")
+            for row in rows
         ]
+
+    async def _dicts(self, query: Select[Any], limit: int) -> list[Row]:
+        return [{**row} for row in await self._all(query, {"most": limit})]
 
     async def has_audit_entries(self) -> bool:
         """Return whether any entry waits."""
@@ -110,11 +118,11 @@ class AuditRows(KeyWriteRows):
 
     async def audit_entry_sizes(self, *, sessions: Collection[str] | None = None, limit: int = 1000) -> list[int]:
         """Return the lengths of the first entries that wait, by id; of some sessions, or of all."""
-        size: ColumnElement[Any] = func.length(audit_entries.c.entry)
-        if self._is_sqlite:
-            # Of text it counts characters, up to a NUL.
-            size = case((func.typeof(audit_entries.c.entry) == "blob", size), else_=MAX_ENTRY_BYTES)
-        return [row[0] for row in await self._tuples(_waiting(select(size), sessions).limit(limit))]
+        if sessions is None:
+            rows = await self._run(_SIZES, {"most": limit}, writes=False)
+        else:
+            rows = await self._dicts(_of_sessions(_sizes(self._connection.dialect.name), sessions), limit)
+        return [row["size"] for row in rows]
 
     async def count_unnamed_entries(self) -> int:
         """Return how many entries wait whose id is no bytes, as SQLite lets it be: nothing else here finds them."""
@@ -130,12 +138,15 @@ class AuditRows(KeyWriteRows):
 
     async def waiting_sessions(self) -> list[str]:
         """Return the sessions that entries wait of."""
-        return [_text(row[0] or b"") for row in await self._tuples(select(self._session_column()).distinct())]
+        return [
+            _text(row[0] or b"")
+            for row in await self._tuples(select(_session(self._connection.dialect.name)).distinct())
+        ]
 
     async def count_audit_entries(self) -> tuple[int, bytes | None]:
         """Return how many entries wait, and the lowest id among them."""
         # Not min(): PostgreSQL has none for bytes.
-        lowest = _waiting(select(audit_entries.c.id), None).limit(1)
+        lowest = _waiting(select(audit_entries.c.id)).limit(1)
         row = await self._first(select(func.count().label("count")).select_from(audit_entries))
         first = await self._first(lowest)
         return (0 if row is None else int(row["count"])), None if first is None else bytes(first["id"])
@@ -245,20 +256,13 @@ class AuditRows(KeyWriteRows):
             if await self._write(made.returning(audit_state.c.id)) is None:
                 raise ConflictError(_MOVED)
             return
-        # Where exports stand is noted by whoever exports, and never goes back.
-        del values["exported_size"], values["exported_ms"]
-        token = audit_state.c.token
-        is_ours = (cast(audit_state.c.size, BigInteger) == expected) & ((token <= state.token) | (token > MAX_TOKEN))
-        if not await self._count(update(audit_state).where(is_ours).values(values)):
+        moved = {f"new_{name}": value for name, value in values.items()}
+        if not await self._run(_MOVE_STATE, {**moved, "before": expected}):
             raise ConflictError(_MOVED)
 
     @property
     def _is_sqlite(self) -> bool:
         return self._connection.dialect.name == "sqlite"
-
-    def _session_column(self) -> ColumnElement[Any]:
-        column = audit_entries.c.session
-        return func.substr(cast(column, LargeBinary), 1, _SESSION_CHARS + 1) if self._is_sqlite else column
 
     async def note_audit_export(self, size: int) -> None:
         """Note that a checkpoint over so many records has left the database; never goes back."""
@@ -269,9 +273,48 @@ class AuditRows(KeyWriteRows):
         await self._write(update(audit_state).where(is_further).values(exported_size=size, exported_ms=now))
 
 
-def _waiting(query: Select[Any], sessions: Collection[str] | None) -> Select[Any]:
-    query = query.where(audit_entries.c.id >= b"").order_by(audit_entries.c.id)
+def _waiting(query: Select[Any]) -> Select[Any]:
+    return query.where(audit_entries.c.id >= b"").order_by(audit_entries.c.id)
+
+
+def _of_sessions(query: Select[Any], sessions: Collection[str] | None) -> Select[Any]:
     return query if sessions is None else query.where(audit_entries.c.session.in_(list(sessions)))
+
+
+def _session(dialect: str) -> ColumnElement[Any]:
+    column = audit_entries.c.session
+    return func.substr(cast(column, LargeBinary), 1, _SESSION_CHARS + 1) if dialect == "sqlite" else column
+
+
+def _entries(dialect: str) -> Select[Any]:
+    entry = func.substr(cast(audit_entries.c.entry, LargeBinary), 1, MAX_ENTRY_BYTES + 1).label("entry")
+    code = func.substr(cast(audit_entries.c.code, LargeBinary), 1, _CODE_BYTES + 1).label("code")
+    query: Select[Any] = select(audit_entries.c.id, _session(dialect).label("session"), entry, code)
+    return _waiting(query).limit(_MOST)
+
+
+def _sizes(dialect: str) -> Select[Any]:
+    size: ColumnElement[Any] = func.length(audit_entries.c.entry)
+    if dialect == "sqlite":
+        # Of text it counts characters, up to a NUL.
+        size = case((func.typeof(audit_entries.c.entry) == "blob", size), else_=MAX_ENTRY_BYTES)
+    return _waiting(select(size.label("size"))).limit(_MOST)
+
+
+def _moved_state() -> Update:
+    # Where exports stand is noted by whoever exports, and never goes back.
+    names = [name for name in AuditStateRow.__slots__ if not name.startswith("exported_")]
+    token, size = audit_state.c.token, cast(audit_state.c.size, BigInteger)
+    is_ours = (size == bindparam("before", type_=BigInteger)) & (
+        (token <= bindparam("new_token", type_=BigInteger)) | (token > MAX_TOKEN)
+    )
+    change = update(audit_state).where(is_ours).values({name: bindparam(f"new_{name}") for name in names})
+    return change.returning(audit_state.c.id)
+
+
+_ENTRIES: Final = Prepared(_entries)
+_SIZES: Final = Prepared(_sizes)
+_MOVE_STATE: Final = Prepared(_moved_state())
 
 
 def _text(value: str | bytes) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports import KeyChanges
+from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record, damaged
 from keystead.stores.tables import data_keys, keyrings, store_state
 from keystead.stores.transaction import Statements
@@ -43,6 +44,13 @@ _SQLITE_NOW: Final = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS I
 _POSTGRESQL_NOW: Final = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)"
 
 
+def _clock(dialect: str) -> ColumnElement[int]:
+    return literal_column(_POSTGRESQL_NOW if dialect == "postgresql" else _SQLITE_NOW, BigInteger)
+
+
+_NOW: Final = Prepared(lambda dialect: select(_clock(dialect).label("now")))
+
+
 class KeyReadRows(Statements):
     """Reads keyrings and data keys; ``keystead.ports.KeyReads``."""
 
@@ -66,13 +74,12 @@ class KeyReadRows(Statements):
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
-        row = await self._first(select(self._now().label("now")))
-        return int(row["now"]) if row is not None else 0
+        [row] = await self._run(_NOW, {}, writes=False)
+        return int(row["now"])
 
     def _now(self) -> ColumnElement[int]:
         """Return the same for a statement that needs it, which saves one that asks."""
-        clock = _POSTGRESQL_NOW if self._connection.dialect.name == "postgresql" else _SQLITE_NOW
-        return literal_column(clock, BigInteger)
+        return _clock(self._connection.dialect.name)
 
     async def find_keyring(self, name: str, *, lock: bool = False) -> KeyringRecord | None:
         """Return a keyring; ``lock`` holds its row until the transaction ends."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, case, delete, or_, select, update
+from sqlalchemy import BigInteger, Insert, and_, bindparam, case, delete, or_, select, update
 
 from keystead.errors import ConflictError, InvalidInputError
 from keystead.ports import Lease, NodeRecord
@@ -12,10 +12,42 @@ from keystead.stores.keys import KeyReadRows
 from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
 from keystead.stores.tables import leases, nodes
+from keystead.stores.transaction import insert_into
 
 MAX_TOKEN: Final = 2**53
 """No lease changes its owner so often: a token above it was written by somebody else, and counts for none."""
 _NOBODY = ""
+
+
+def _claim(dialect: str) -> Insert:
+    first, floor = bindparam("first", type_=BigInteger), bindparam("floor", type_=BigInteger)
+    insert = insert_into(leases, dialect).values(
+        name=bindparam("of_name"), owner=bindparam("by"), token=first, until_ms=bindparam("until")
+    )
+    is_free = (
+        leases.c.owner == bindparam("by"),
+        leases.c.until_ms <= bindparam("now"),
+        # Of no value nothing is greater.
+        leases.c.until_ms > bindparam("too_late", type_=BigInteger),
+    )
+    claim = insert.on_conflict_do_update(
+        index_elements=["name"],
+        set_={
+            "owner": insert.excluded.owner,
+            "until_ms": insert.excluded.until_ms,
+            "token": case(
+                (leases.c.token > MAX_TOKEN, first),
+                (and_(leases.c.owner == insert.excluded.owner, leases.c.token >= floor), leases.c.token),
+                (leases.c.token < floor, first),
+                else_=leases.c.token + 1,
+            ),
+        },
+        where=or_(*is_free),
+    )
+    return claim.returning(leases)
+
+
+_CLAIM: Final = Prepared(_claim)
 _FIND: Final = Prepared(select(leases).where(leases.c.name == bindparam("of_name")))
 
 
@@ -39,26 +71,10 @@ class LeaseRows(KeyReadRows):
             raise InvalidInputError("a lease needs an owner and a positive ttl_ms")
         now = await self.now_ms()
         floor = floor if 0 <= floor <= MAX_TOKEN else 0
-        is_free = [leases.c.owner == owner, leases.c.until_ms <= now]
-        if longest_ms is not None:
-            is_free.append(leases.c.until_ms > now + longest_ms)
-        insert = self._insert(leases).values(name=name, owner=owner, token=floor + 1, until_ms=now + ttl_ms)
-        claim = insert.on_conflict_do_update(
-            index_elements=["name"],
-            set_={
-                "owner": insert.excluded.owner,
-                "until_ms": insert.excluded.until_ms,
-                "token": case(
-                    (leases.c.token > MAX_TOKEN, floor + 1),
-                    (and_(leases.c.owner == insert.excluded.owner, leases.c.token >= floor), leases.c.token),
-                    (leases.c.token < floor, floor + 1),
-                    else_=leases.c.token + 1,
-                ),
-            },
-            where=or_(*is_free),
-        )
-        row = await self._write(claim.returning(leases))
-        return None if row is None else as_record(Lease, leases, row)
+        values: dict[str, Any] = {"of_name": name, "by": owner, "until": now + ttl_ms, "now": now}
+        values |= {"floor": floor, "first": floor + 1, "too_late": None if longest_ms is None else now + longest_ms}
+        rows = await self._run(_CLAIM, values)
+        return as_record(Lease, leases, rows[0]) if rows else None
 
     async def check_lease(self, lease: Lease) -> None:
         """Raise ``ConflictError`` when the lease's token is no longer the newest.

@@ -186,8 +186,8 @@ class Statements:
         self._is_writing = is_writing
         self._failure: KMSError | None = None
 
-    async def _all(self, statement: Executable) -> Sequence[RowMapping]:
-        rows: Sequence[RowMapping] = (await self._execute(statement)).mappings().all()
+    async def _all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Sequence[RowMapping]:
+        rows: Sequence[RowMapping] = (await self._execute(statement, values)).mappings().all()
         return rows
 
     async def _tuples(self, statement: Executable) -> Sequence[Sequence[Any]]:
@@ -249,7 +249,9 @@ class Statements:
         if not self._is_writing:
             raise StorageOperationError("this transaction only reads; write inside `store.transaction()`")
 
-    async def _execute(self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> Any:
+    async def _execute(
+        self, statement: Executable, rows: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None
+    ) -> Any:
         return await self._answered(self._connection.execute(statement, rows))
 
     async def _answered(self, answer: Coroutine[Any, Any, T]) -> T:

@@ -32,6 +32,10 @@ class SqlUnitOfWork(
         super().__init__(connection, is_writing=is_writing)
         self._clock = clock
 
+    async def now_ms(self) -> int:
+        """Return the clock, milliseconds since 1970."""
+        return await super().now_ms() if self._clock is None else int(self._clock.now().timestamp() * 1000)
+
     def _now(self) -> ColumnElement[int]:
         if self._clock is not None:
             return literal(int(self._clock.now().timestamp() * 1000), BigInteger)
