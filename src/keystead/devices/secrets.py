@@ -100,6 +100,8 @@ class Secrets:
         self, surroundings: Surroundings, decrypting: Decrypting, pepper: Keyring, rules: SecretRules | None = None
     ) -> None:
         self._s = surroundings
+        # Asked once: it takes as long as a statement.
+        self._at_once = surroundings.store if isinstance(surroundings.store, WritesAtOnce) else None
         self._decrypting = decrypting
         self._pepper = pepper
         self._rules = rules or SecretRules()
@@ -193,13 +195,13 @@ class Secrets:
         stored = SecretHash.parse(counted.hash or "")
         is_current = self._pepper.snapshot.active in (None, stored.pepper_id) and stored.cost == self._rules.cost
         event, free = _event("secret.verify", who, counted.kind, opened), self._rules.lockout.free
-        if is_current and isinstance(self._s.store, WritesAtOnce):
+        if is_current and self._at_once is not None:
 
             async def forgive(work: UnitOfWork, entry: AuditEntryRow) -> bool:
                 spent, now = (opened.key.id, opened.digest, opened.until), self._s.clock.now()
                 return await work.forgive_attempts(counted, below=free, verified_at=now, spent=spent, entry=entry)
 
-            if (is_kept := await self._s.store.write_at_once(event, forgive)) is not None:
+            if (is_kept := await self._at_once.write_at_once(event, forgive)) is not None:
                 return Verdict(Reason.VERIFIED if is_kept else Reason.WRONG)
         renewed = None if is_current else await self._hash(who, counted.kind, opened.secret)
         async with self._s.store.transaction() as work:
@@ -217,14 +219,14 @@ class Secrets:
             LockedError: none is made now.
         """
         event, free = _event("secret.attempt", who, kind, opened), self._rules.lockout.free
-        if isinstance(self._s.store, WritesAtOnce):
+        if self._at_once is not None:
 
             async def count(work: UnitOfWork, entry: AuditEntryRow) -> CredentialRecord | None:
                 now = self._s.clock.now()
                 return await work.count_free_attempt(who.tenant, who.user, kind, now=now, below=free, entry=entry)
 
             # Most attempts are on a secret that is there, and neither find it locked nor lock it.
-            if (found := await self._s.store.write_at_once(event, count)) is not None:
+            if (found := await self._at_once.write_at_once(event, count)) is not None:
                 return found
         async with self._s.store.transaction() as work:
             now = self._s.clock.now()

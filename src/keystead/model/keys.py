@@ -42,7 +42,7 @@ class KeyringPurpose(StrEnum):
 
 def utc_text(moment: datetime) -> str:
     """Return ``moment`` (aware) as RFC 3339 UTC text with microseconds: the form that is sealed and stored."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 @dataclass(frozen=True, slots=True)
