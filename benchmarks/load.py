@@ -60,7 +60,7 @@ def send(port: int, requests: Sequence[bytes], *, connections: int) -> tuple[Loa
 
 
 async def _send(port: int, requests: Sequence[bytes], connections: int) -> tuple[Load, list[bytes]]:
-    opened = [await Connection.open(port) for _ in range(connections)]
+    opened = await asyncio.gather(*(Connection.open(port) for _ in range(connections)))
     bodies, taken = [b""] * len(requests), [0.0] * len(requests)
     waiting: Iterator[tuple[int, bytes]] = iter(enumerate(requests))
 

@@ -90,7 +90,7 @@ class Size:
     bursts: int
 
 
-FULL: Final = Size(rounds=9, verifications=20 * USERS, bursts=5)
+FULL: Final = Size(rounds=7, verifications=10 * USERS, bursts=3)
 SHORT: Final = Size(rounds=3, verifications=5 * USERS, bursts=1)
 
 

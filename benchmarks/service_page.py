@@ -16,6 +16,7 @@ from benchmarks.service import BURST, CONNECTIONS, OURS, READY, THEIRS, USERS, C
 TITLE: Final = "## The key service"
 BURST_BAR_MS: Final = 20.0
 DOCUMENT_BAR_MS: Final = 50.0
+FACTS: Final = ("date", "CPU", "cores", "load when the run began", "Python", "cryptography")
 HARDEST: Final = 5
 """Documents that are shown."""
 
@@ -82,7 +83,7 @@ def _body(figures: ServiceFigures, facts: Mapping[str, str]) -> Iterator[str]:
     yield ""
     yield from bar_table(bars(figures))
     yield FAIRNESS.format(processes=PROCESSES, ready=READY)
-    told = {name: facts[name] for name in ("date", "CPU", "cores", "Python") if name in facts}
+    told = {name: facts[name] for name in FACTS if name in facts}
     yield from table(["", ""], [[name, value] for name, value in (told | figures.versions).items()])
 
 
