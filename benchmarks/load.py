@@ -18,10 +18,11 @@ ANSWER_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a load saw: how long it took in all, and each answer in milliseconds."""
+    """What a load saw: how long it took in all, each answer in milliseconds, and how many of them were refusals."""
 
     seconds: float
     taken_ms: tuple[float, ...]
+    refused: int = 0
 
     @property
     def rate(self) -> float:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -178,10 +178,12 @@ def _generate(server: Server, devices: list[str], connections: int) -> Load:
         for number, device in enumerate(devices)
     ]
     load, answers = send(server.port, asked, connections=connections)
-    _require(answers, lambda key: key["publicKey"].startswith("-----BEGIN PUBLIC KEY-----"))
-    if len({_only(answer)["keyId"] for answer in answers}) != len(devices):
+    # A service with too much to do may say so, and is told of.
+    given = [answer for answer in answers if "errors" not in answer]
+    _require(given, lambda key: key["publicKey"].startswith("-----BEGIN PUBLIC KEY-----"))
+    if len({_only(answer)["keyId"] for answer in given}) != len(given):
         raise RuntimeError("two devices have the same key")
-    return load
+    return replace(load, refused=len(answers) - len(given))
 
 
 def _documents(server: Server) -> dict[str, float]:

@@ -45,6 +45,13 @@ def test_what_is_not_there_is_told_and_no_bar_is_passed_by_it() -> None:
     assert "no PostgreSQL here" in service_page.section(nothing, FACTS)
 
 
+def test_a_burst_of_which_something_was_refused_is_told_of_and_not_passed() -> None:
+    refusing = replace(FASTER, at_once=[replace(each, refused=2) for each in FASTER.at_once])
+    figures = replace(FOUND, cells={OURS: refusing, THEIRS: SLOWER})
+    assert met(figures)[2] is False
+    assert "| **Keystead**, 6 of 400 refused |" in service_page.section(figures, FACTS)
+
+
 def test_a_run_of_the_service_alone_replaces_its_section_and_nothing_else() -> None:
     new = service_page.section(FOUND, FACTS)
     page = f"# Benchmarks\n\n## Bars\n\nkept\n\n{service_page.TITLE}\n\nold\n\n## How\n\nkept too\n"
