@@ -74,8 +74,8 @@ $(SERVICES): $(wildcard tests/services/requirements/*.txt) | $(BIN)/python
 	$(BIN)/python -m tests.services.install
 	@touch $@
 
-.venv-bench/.installed: pyproject.toml benchmarks/install.py | .venv-bench/bin/python
-	.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install --editable .
+.venv-bench/.installed: pyproject.toml benchmarks/install.py benchmarks/apollo/package-lock.json | .venv-bench/bin/python
+	.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install --editable '.[postgres,server]'
 	.venv-bench/bin/python -m benchmarks.install
 	@touch $@
 

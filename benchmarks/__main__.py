@@ -1,4 +1,4 @@
-"""Run all benchmarks in one process and write the page and its plot."""
+"""Run all benchmarks in one process and write the page and its plot; or those of the key service, and its section."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
-from benchmarks import fapilog, ledger, machine, operations, plot, reencryption, report
+from benchmarks import fapilog, ledger, machine, markdown, operations, plot, reencryption, report, service, service_page
 from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Results
 from benchmarks.subjects import Absent, Subject, all_subjects
 from benchmarks.timing import Loop, measure
 from keystead import KeyManager
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+SERVICE: Final = "service"
+FULL_ROUNDS: Final = 50
+"""Rounds over what is compared from which the key service is measured at full length, too."""
 
 
 def main() -> int:
     options = _options()
     facts = machine.facts()
+    if options.part == SERVICE:
+        return _service_alone(facts, options)
     with asyncio.Runner() as runner, tempfile.TemporaryDirectory() as folder:
         manager = operations.open_manager(Path(folder))
         runner.run(manager.initialize())
@@ -32,8 +38,23 @@ def main() -> int:
     assets.mkdir(parents=True, exist_ok=True)
     plot.draw(results, assets / "benchmarks.svg")
     (options.docs / "benchmarks.md").write_text(report.page(results, cell_ms=options.cell_ms), encoding="utf-8")
-    print(report.summary(results))
+    print(markdown.summary([*results.bars(), *service_page.bars(results.service)]))
     return 0
+
+
+def _service_alone(facts: dict[str, str], options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        figures = _service(Path(folder), options)
+    page = options.docs / "benchmarks.md"
+    written = page.read_text(encoding="utf-8") if page.exists() else ""
+    page.write_text(service_page.replaced(written, service_page.section(figures, facts)), encoding="utf-8")
+    print(markdown.summary(service_page.bars(figures)))
+    return 0
+
+
+def _service(folder: Path, options: argparse.Namespace) -> service.ServiceFigures:
+    _say("the key service")
+    return service.run(folder, service.FULL if options.rounds >= FULL_ROUNDS else service.SHORT)
 
 
 def _run(
@@ -58,6 +79,7 @@ def _run(
     log = ledger.run(folder, rounds=max(3, options.rounds // 3))
     _say("a sealed log, through fapilog")
     through_fapilog = fapilog.run(folder, rounds=max(3, options.rounds // 3))
+    of_service = _service(folder, options)
     _say("lookups, streams, start, rotation")
     return Results(
         machine=facts,
@@ -70,11 +92,13 @@ def _run(
         fields=fields,
         log=log,
         fapilog=through_fapilog,
+        service=of_service,
     )
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=[SERVICE], help="measure this alone, and write its section")
     parser.add_argument("--rounds", type=int, default=101, help="rounds over all that is compared (default 101)")
     parser.add_argument("--cell-ms", type=float, default=4.0, help="milliseconds a subject gets a round (default 4)")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder to write to (default: the project's docs)")

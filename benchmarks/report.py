@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from benchmarks import fapilog, ledger
+from benchmarks import fapilog, ledger, service_page
+from benchmarks.markdown import bar_table, table
 from benchmarks.operations import Line
 from benchmarks.reencryption import ROWS, VALUE_SIZE
-from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Bar, Cell, Results
+from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Cell, Results
 from benchmarks.subjects import FLOOR, OURS
 from keystead.fields import BATCH_ROWS
 
@@ -68,7 +69,7 @@ def page(results: Results, *, cell_ms: float) -> str:
             FAIRNESS,
             "## Bars\n",
             "Keystead holds itself to these; a run reports them and fails only on errors.\n",
-            *_table(["bar", "seen", ""], [_bar(bar) for bar in results.bars()]),
+            *bar_table(results.bars()),
             PROCESSORS,
             "\n## Everything else\n",
             *_lines("lookups and hashes", results.operations.lookups),
@@ -83,18 +84,11 @@ def page(results: Results, *, cell_ms: float) -> str:
             "",
             *_fapilog(results.fapilog),
             "",
+            service_page.section(results.service, results.machine),
             METHOD.format(rounds=results.rounds, cell_ms=cell_ms),
-            *_table(["", ""], [[name, value] for name, value in results.machine.items()]),
+            *table(["", ""], [[name, value] for name, value in results.machine.items()]),
             "",
         ]
-    )
-
-
-def summary(results: Results) -> str:
-    """Return the bars, for the terminal."""
-    return "\n".join(
-        f"{'pass' if bar.is_met else 'FAIL'}  {bar.requirement.replace('`', '')}: {bar.seen.replace('`', '')}"
-        for bar in results.bars()
     )
 
 
@@ -109,7 +103,7 @@ def _messages(results: Results) -> Iterator[str]:
         rows.append([f"**{subject.name}**" if subject.name.startswith(OURS) else subject.name, *figures])
     rows += [[absent.name, absent.reason, *[""] * (len(cells) - 1)] for absent in results.absent]
     yield "Nanoseconds, and in brackets the ratio to the floor in the same run.\n"
-    yield from _table(
+    yield from table(
         ["", *(f"{SIZES[size]} {operation}" for size, operation in cells)], rows, align="|---|" + "--:|" * len(cells)
     )
 
@@ -117,7 +111,7 @@ def _messages(results: Results) -> Iterator[str]:
 def _notes(results: Results) -> Iterator[str]:
     rows = [[subject.name, f"{results.sizes[subject.name]} B", subject.note] for subject in results.subjects]
     rows += [[absent.name, "", absent.reason] for absent in results.absent]
-    return _table(["", "64 B become", "what its time buys"], rows)
+    return table(["", "64 B become", "what its time buys"], rows)
 
 
 def _noise(results: Results) -> str:
@@ -131,12 +125,8 @@ def _noise(results: Results) -> str:
     )
 
 
-def _bar(bar: Bar) -> list[str]:
-    return [bar.requirement, bar.seen, "pass" if bar.is_met else "**fail**"]
-
-
 def _lines(title: str, lines: Sequence[Line]) -> Iterator[str]:
-    return _table([title, "median"], [[line.what, line.figure] for line in lines], align="|---|--:|")
+    return table([title, "median"], [[line.what, line.figure] for line in lines], align="|---|--:|")
 
 
 def _fields(results: Results) -> Iterator[str]:
@@ -153,7 +143,7 @@ def _fields(results: Results) -> Iterator[str]:
     )
     rows = [[each.database, _ns(each.ours), _ns(each.floor), _ns(each.orm)] for each in found.passes]
     rows += [[database, reason, "", ""] for database, reason in found.absent.items()]
-    yield from _table(["", "re-encryption", "without cryptography", "loop"], rows, align="|---|--:|--:|--:|")
+    yield from table(["", "re-encryption", "without cryptography", "loop"], rows, align="|---|--:|--:|--:|")
 
 
 def _log(found: ledger.LogFigures) -> Iterator[str]:
@@ -164,7 +154,7 @@ def _log(found: ledger.LogFigures) -> Iterator[str]:
     )
     rows = [[what, f"{_ns(each.median_ns)} ({found.part(what):.2f})"] for what, each in found.samples.items()]
     rows += [["fapilog-tamper", found.absent]] if found.absent else []
-    yield from _table(["", "a record"], rows, align="|---|--:|")
+    yield from table(["", "a record"], rows, align="|---|--:|")
 
 
 def _fapilog(found: fapilog.FapilogFigures) -> Iterator[str]:
@@ -179,14 +169,7 @@ def _fapilog(found: fapilog.FapilogFigures) -> Iterator[str]:
         added = _ns(found.added(what).median_ns) if what in fapilog.PAIRS else ""
         rows.append([what, _ns(each.median_ns), added])
     rows += [["fapilog-tamper", found.absent, ""]] if found.absent else []
-    yield from _table(["", "a record", "its seal"], rows, align="|---|--:|--:|")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield align or "|" + " --- |" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
+    yield from table(["", "a record", "its seal"], rows, align="|---|--:|--:|")
 
 
 def _ns(value: float) -> str:

@@ -12,6 +12,7 @@ from benchmarks.ledger import BARS, PEER_BARS, LogFigures
 from benchmarks.ledger import FLOOR as LOG_FLOOR
 from benchmarks.operations import IMPORT_BAR_MS, Operations
 from benchmarks.reencryption import BATCH_BAR, ORM_BAR, PART_BARS, VALUE_SIZE, FieldFigures
+from benchmarks.service import ServiceFigures
 from benchmarks.subjects import FLOOR, OURS, Absent, Subject
 from benchmarks.timing import Sample
 
@@ -48,6 +49,7 @@ class Results:
     fields: FieldFigures
     log: LogFigures
     fapilog: FapilogFigures
+    service: ServiceFigures
 
     def sample(self, cell: Cell, name: str) -> Sample:
         return self.samples[cell][name]
