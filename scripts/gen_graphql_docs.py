@@ -10,10 +10,12 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import isawaitable
 from typing import cast
 from unittest.mock import MagicMock
 
 from graphql import (
+    ExecutionResult,
     GraphQLArgument,
     GraphQLEnumType,
     GraphQLField,
@@ -23,6 +25,7 @@ from graphql import (
     GraphQLSchema,
     NullValueNode,
     build_schema,
+    execute,
     get_named_type,
     parse,
     print_ast,
@@ -31,7 +34,6 @@ from graphql import (
 from keystead.access.callers import Caller, Scope
 from keystead.errors import ForbiddenError
 from keystead.server.graphql.context import Request
-from keystead.server.graphql.documents import Prepared
 from keystead.server.graphql.schema import new_schema
 from scripts import gen_schema
 from scripts.graphql_words import ERRORS, FOOT, HEAD, VARIABLES
@@ -82,6 +84,12 @@ def operations(schema: GraphQLSchema) -> Iterator[Operation]:
             yield Operation(kind, name, field)
 
 
+async def _executed(operation: Operation, request: Request) -> ExecutionResult:
+    schema, document = new_schema(is_development=False)._schema, parse(operation.document)
+    executed = execute(schema, document, context_value=request, variable_values=VARIABLES[operation.name])
+    return await executed if isawaitable(executed) else executed
+
+
 def scopes_of(operation: Operation) -> tuple[Scope, ...]:
     """Return the scopes of which the code asks for one.
 
@@ -89,12 +97,8 @@ def scopes_of(operation: Operation) -> tuple[Scope, ...]:
         ValueError: the example did not come as far as being asked.
     """
     caller = _Asking()
-    prepared = Prepared(operation.document, parse(operation.document))
-    request = Request(MagicMock(), cast(Caller, caller), prepared)
-    executed = new_schema(is_development=False).execute(
-        operation.document, variable_values=VARIABLES[operation.name], context_value=request
-    )
-    result = asyncio.run(executed)
+    request = Request(MagicMock(), cast(Caller, caller))
+    result = asyncio.run(_executed(operation, request))
     if not caller.scopes:
         raise ValueError(f"the example of {operation.name} is refused before it is asked for a scope: {result.errors}")
     return caller.scopes

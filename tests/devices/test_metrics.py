@@ -35,9 +35,9 @@ class Interrupted(CountingStore):
         self.during: BaseException | None = None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+    async def transaction(self, *, once: bool = False) -> AsyncIterator[UnitOfWork]:
         """Begin a transaction; raise inside of it, or when it is kept."""
-        async with super().transaction() as work:
+        async with super().transaction(once=once) as work:
             yield work
             during, self.during = self.during, None
             if during is not None:
@@ -213,10 +213,10 @@ class Stuck(CountingStore):
         self.go_on = asyncio.Event()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+    async def transaction(self, *, once: bool = False) -> AsyncIterator[UnitOfWork]:
         """Begin a transaction once the store is let go."""
         await self.go_on.wait()
-        async with super().transaction() as work:
+        async with super().transaction(once=once) as work:
             yield work
 
 
