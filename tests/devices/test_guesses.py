@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from keystead.devices.attempts import Lockout
@@ -16,6 +17,8 @@ from keystead.errors import (
     ReplayedError,
     StorageOperationError,
 )
+from keystead.stores import open_store
+from keystead.stores.schema import migrate
 from tests.devices.room import ADA, BOB, CHEAP, CODE, PIN, Client, devices, kept, later
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
@@ -182,3 +185,29 @@ async def test_another_lockout_is_kept(world: World, clock: FakeClock) -> None:
         assert await ada.verify("correct horse") == Verdict(Reason.LOCKED, 10.0)
         await later(km, clock, timedelta(seconds=10))
         assert await ada.is_right("correct horse")
+
+
+@pytest.mark.parametrize(
+    "default", ["default_transaction_isolation TO 'serializable'", "default_transaction_read_only TO on"]
+)
+async def test_what_a_servers_sessions_are_by_default_changes_no_count(
+    clock: FakeClock, postgres_url: str, default: str
+) -> None:
+    migrate(postgres_url)
+    world = World(clock)
+    world.store = open_store(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute(f"ALTER DATABASE {owner.info.dbname} SET {default}")
+        try:
+            async with world.open(audit=True) as km:
+                room = await devices(km)
+                ada = await Client.of(room)
+                await ada.set("4711", PIN)
+                verdicts = await asyncio.gather(*(ada.verify(pin, PIN) for pin in ("1111", "4711", "2222")))
+                assert [each.is_right for each in verdicts] == [False, True, False]
+                for _ in range(5):
+                    await ada.verify("1111", PIN)
+                assert await ada.verify("4711", PIN) == Verdict(Reason.LOCKED, 60.0)
+        finally:
+            owner.execute(f"ALTER DATABASE {owner.info.dbname} RESET {default.partition(' ')[0]}")
+            await world.store.aclose()

@@ -168,6 +168,17 @@ async def test_a_row_that_somebody_holds_is_not_waited_for_for_ever(
     await store.aclose()
 
 
+async def test_a_schema_of_its_own_has_its_own_secrets(postgres_url: str) -> None:
+    migrate(postgres_url, schema="keys_of_app")
+    store = SqlKeyStore(postgres_url, schema="keys_of_app")
+    await keep(store)
+    attempts = [await counted(store) for _ in range(2)]
+    assert [await forgive(store, each, bytes([place]) * 32) for place, each in enumerate(attempts)] == [True, True]
+    secret, entries = await left(store)
+    assert (secret.failures, entries) == (0, 4)
+    await store.aclose()
+
+
 async def test_what_is_written_at_once_is_on_disk_whatever_the_session_says(postgres_url: str) -> None:
     """The statement itself sees to it, as the beginning of a transaction does elsewhere."""
     migrate(postgres_url)

@@ -134,7 +134,7 @@ class SecretWrites(Protocol):
     ) -> bool:
         """Forgive the attempts up to that which ``credential`` counted, with an entry, and remember a ciphertext.
 
-        False, and nothing is forgiven, if the secret's hash was replaced meanwhile.
+        False, and nothing is forgiven, if the secret's hash was replaced meanwhile; the ciphertext may be remembered.
 
         Args:
             below: with fewer failures left it is no longer locked.

@@ -68,7 +68,7 @@ class SecretWrites(CredentialRows, SpentCiphertextRows, AuditRows):
     ) -> bool:
         """Forgive the attempts up to that which ``credential`` counted, with an entry, and remember a ciphertext.
 
-        False if the secret's hash was replaced meanwhile.
+        False if the secret's hash was replaced meanwhile; the ciphertext may be remembered then.
 
         Args:
             below: with fewer failures left it is no longer locked.

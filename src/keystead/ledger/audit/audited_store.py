@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
+from keystead.errors import ConflictError, StoreReadOnlyError
 from keystead.ledger.audit.actor import Told, current_actor
 from keystead.ledger.audit.trail import Trail
 from keystead.model import StoreState
@@ -47,6 +48,9 @@ class AuditedStore:
             async with self._store.transaction(once=True) as work:
                 done = await write(work, row)
             is_done = bool(done)
+        except (ConflictError, StoreReadOnlyError):
+            # So a server may answer where its sessions are serializable, or read only, unless their begin says else.
+            return None
         finally:
             trail.settle(written, is_committed=is_done)
         return done
