@@ -127,7 +127,7 @@ async def test_counts_taken_while_a_write_fails_are_kept(world: World, monkeypat
         km.local_encrypt(b"12345")
         real = store._store.transaction
 
-        def fail_after_another_took_counts() -> Any:
+        def fail_after_another_took_counts(*, once: bool) -> Any:
             session._uses[key_id] = (3, 30)  # as a second flush does that begins meanwhile and fails first
             raise StoreUnavailableError("away")
 
