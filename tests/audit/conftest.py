@@ -8,7 +8,7 @@ import pytest
 
 from keystead.stores.schema import migrate
 from tests.audit.marks import Setting
-from tests.audit.places import Place
+from tests.audit.places import Place, an_empty_place
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
 
@@ -16,11 +16,7 @@ from tests.fakes.world import World
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty store with its schema."""
-    url = f"sqlite:///{tmp_path}/keys.db"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    migrate(url)
-    return Place(url)
+    return an_empty_place(request, tmp_path)
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from keystead.ledger.audit.options import AuditOptions
 from keystead.ledger.audit.verifying import AuditReport
@@ -16,9 +18,19 @@ from keystead.manager.auditing import Auditing
 from keystead.manager.manager import KeyManager
 from keystead.ports import AuditEntryRow
 from keystead.providers.local.provider import LocalKMSConfig, LocalKMSProvider
+from keystead.stores.schema import migrate
 
 KEK = bytes(range(32))
 OTHER_KEK = bytes(range(32, 64))
+
+
+def an_empty_place(request: pytest.FixtureRequest, folder: Path) -> Place:
+    """Return an empty store with its schema, of the kind that a fixture's parameter names."""
+    url = f"sqlite:///{folder}/keys.db"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    migrate(url)
+    return Place(url)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keystead.stores.schema import migrate
-from tests.audit.places import Place, options, seal
+from tests.audit.places import Place, an_empty_place, options, seal
 from tests.devices.room import ADA, PIN, Client, devices
 
 ACTIONS = {
@@ -24,11 +23,7 @@ ACTIONS = {
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty store with its schema."""
-    url = f"sqlite:///{tmp_path}/keys.db"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    migrate(url)
-    return Place(url)
+    return an_empty_place(request, tmp_path)
 
 
 async def written(place: Place) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from keystead.errors import ReplayedError, StoreUnavailableError
 from keystead.ports import AuditEntryRow, CredentialRecord, KeyStore, SecretKind
-from keystead.stores import engines
+from keystead.stores import engines, prepared, secret_writes
 from keystead.stores.schema import migrate
 from keystead.stores.sql import SqlKeyStore
 
@@ -151,8 +151,6 @@ def quick_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_row_that_somebody_holds_is_not_waited_for_for_ever(
     postgres_url: str, quick_to_give_up: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keystead.stores import prepared, secret_writes
-
     # Built anew, with that.
     monkeypatch.setattr(secret_writes, "_COUNT_WITH_ENTRY", prepared.Prepared(secret_writes._count_with_entry))
     migrate(postgres_url)

@@ -166,7 +166,7 @@ class Decrypting:
         except DecryptionError as exc:
             raise wrong or exc from None
         if is_spent and operation is not Operation.DECRYPT:
-            raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
+            raise ReplayedError
         self._uses.note(key.id)
         return self._read(encrypted, operation, key, digest, plaintext)
 

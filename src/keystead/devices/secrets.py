@@ -287,4 +287,4 @@ def _locked(until: datetime | None, now: datetime) -> LockedError:
 
 async def _spend(work: UnitOfWork, opened: Opened) -> None:
     if not await work.spend(opened.key.id, opened.digest, until=opened.until):
-        raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
+        raise ReplayedError

@@ -114,6 +114,9 @@ class ReplayedError(KMSError):
 
     code = "replayed"
 
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or "this ciphertext has been used; encrypt the secret anew")
+
 
 class EncryptionError(KMSError):
     """Encryption failed; no ciphertext was made."""

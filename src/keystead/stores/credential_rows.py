@@ -99,8 +99,7 @@ class CredentialRows(Statements):
             below: with fewer failures left it is no longer locked.
             renewed: a hash of the same secret under another pepper or cost, and its pepper's id.
         """
-        values = secret_values(credential.tenant, credential.user_id, credential.kind)
-        values |= {"of_hash": credential.hash, "number": credential.counted, "below": below, "at": verified_at}
+        values = clearing_values(credential, below=below, verified_at=verified_at)
         if renewed is None:
             return bool(await self._run(_CLEAR, values))
         return bool(await self._run(_RENEW, {**values, "renewed": renewed[0], "renewed_under": renewed[1]}))
@@ -161,6 +160,12 @@ class SpentCiphertextRows(Statements):
 def credential_of(rows: Sequence[Row]) -> CredentialRecord | None:
     """Return the first of some rows as a secret."""
     return as_record(CredentialRecord, _users, rows[0]) if rows else None
+
+
+def clearing_values(credential: CredentialRecord, *, below: int, verified_at: datetime) -> dict[str, Any]:
+    """Return the values of ``CLEARING``."""
+    values = secret_values(credential.tenant, credential.user_id, credential.kind)
+    return {**values, "of_hash": credential.hash, "number": credential.counted, "below": below, "at": verified_at}
 
 
 def secret_values(tenant: str, user_id: str, kind: SecretKind) -> dict[str, Any]:

@@ -83,11 +83,10 @@ class Prepared:
             else:
                 cursor = await driver.execute(text.sql, text.values(values))
                 found = await cursor.fetchall() if text.columns else ()
-        except Exception:
-            raise
-        except BaseException:
-            # Nobody knows what is still under way on it.
-            await connection.invalidate()
+        except BaseException as failure:
+            if not isinstance(failure, Exception):
+                # It was given up: nobody knows what is still under way on it.
+                await connection.invalidate()
             raise
         return text.rows(found)
 

@@ -31,6 +31,7 @@ from keystead.stores.credential_rows import (
     IS_SECRET,
     CredentialRows,
     SpentCiphertextRows,
+    clearing_values,
     credential_of,
     secret_values,
 )
@@ -85,13 +86,12 @@ class SecretWrites(CredentialRows, SpentCiphertextRows, AuditRows):
             if is_new:
                 await self.add_audit_entries([entry])
         else:
-            values = secret_values(credential.tenant, credential.user_id, credential.kind)
-            values |= {"of_hash": credential.hash, "number": credential.counted, "below": below, "at": verified_at}
+            values = clearing_values(credential, below=below, verified_at=verified_at)
             values |= {"key_id": key_id, "digest": digest, "until": until} | _entry_values(entry)
             [done] = await self._run(_FORGIVE_WITH_ENTRY, values)
             is_cleared, is_replayed = done["is_cleared"], done["is_current"] and not done["is_new"]
         if is_replayed:
-            raise ReplayedError("this ciphertext has been used; encrypt the secret anew")
+            raise ReplayedError
         return is_cleared
 
 
@@ -128,10 +128,13 @@ def _forgive_with_entry(dialect: str) -> Select[Any]:
     spent = added.on_conflict_do_nothing().returning(_spent.c.key_id).cte("spent")
     cleared = CLEARING.where(exists(select(spent.c.key_id))).cte("cleared")
     is_cleared = exists(select(cleared.c.kind))
-    told = _telling(is_cleared)
-    is_new = exists(select(spent.c.key_id))
-    done: Select[Any] = select(is_cleared.label("is_cleared"), is_new.label("is_new"), is_current.label("is_current"))  # type: ignore[assignment]
-    return done.add_cte(told)
+    answered: dict[str, ColumnElement[Any]] = {
+        "is_cleared": is_cleared,
+        "is_new": exists(select(spent.c.key_id)),
+        "is_current": is_current,
+    }
+    columns: list[ColumnElement[Any]] = [what.label(name) for name, what in answered.items()]
+    return select(*columns).add_cte(_telling(is_cleared))
 
 
 _COUNT: Final = Prepared(COUNTING.where(_STAYS_FREE).returning(_users))

@@ -153,19 +153,12 @@ def _commit(connection: Connection) -> None:
     connection.close()
 
 
-def _leave(connection: Connection) -> None:
-    try:
-        connection.rollback()
-    except Exception:
-        # The failure that led here is the one to tell; closing the connection ends the transaction too.
-        connection.invalidate()
-
-
 async def _roll_back(connection: AsyncConnection) -> None:
     try:
         async with _patience(connection):
-            await connection.run_sync(_leave)
+            await connection.rollback()
     except Exception:
+        # The failure that led here is the one to tell; closing the connection ends the transaction too.
         await connection.invalidate()
 
 
