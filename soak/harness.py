@@ -35,7 +35,19 @@ _LIBRARIES: Final = frozenset(
     {"aiosqlite", "alembic", "cryptography", "keystead", "mako", "psycopg", "sqlalchemy", "stamina"}
 )
 _OF_SERVERS: Final = frozenset(
-    {"fastapi", "graphql", "httptools", "pydantic", "rich", "starlette", "strawberry", "typer", "uvicorn", "uvloop"}
+    {
+        "argon2",
+        "fastapi",
+        "graphql",
+        "httptools",
+        "pydantic",
+        "rich",
+        "starlette",
+        "strawberry",
+        "typer",
+        "uvicorn",
+        "uvloop",
+    }
 )
 _PRELOADED: Final = _LIBRARIES | _OF_SERVERS
 

@@ -17,9 +17,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
 from keystead.access.callers import Scope
+from keystead.crypto.argon2id import argon2id
 from keystead.devices.hashing import Cost
 from keystead.devices.pairs import Algorithm, OpenKey, encrypt_to, make_pair
 from keystead.ports import PairKind
@@ -120,8 +119,8 @@ def _bare_s(rest_s: float, count: int) -> tuple[float, float]:
         begun = time.process_time()
         key.open(sent, Algorithm.RSA_OAEP_SHA1)
         opened, salt = time.process_time(), os.urandom(16)
-        by = Argon2id(salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib)
-        by.derive(material)
+        by = {"memory_kib": cost.memory_kib, "iterations": cost.iterations, "lanes": cost.lanes}
+        argon2id(material, salt, length=32, **by)
         used[0] += opened - begun
         used[1] += time.process_time() - opened
     return used[0] / count, used[1] / count

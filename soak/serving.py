@@ -189,7 +189,13 @@ def _use(site: Site) -> None:
         async with app.router.lifespan_context(app):
             await app.state.opening
 
-    for name in ("uvicorn.protocols.http.httptools_impl", "uvicorn.loops.uvloop", "uvicorn.lifespan.on"):
+    by_name = (
+        "argon2.low_level",
+        "uvicorn.protocols.http.httptools_impl",
+        "uvicorn.loops.uvloop",
+        "uvicorn.lifespan.on",
+    )
+    for name in by_name:
         import_module(name)
     command.build_app()
     asyncio.run(main())

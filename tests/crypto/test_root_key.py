@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from keystead.crypto import root_key
 from keystead.crypto.root_key import RootKeyGenerator, argon2id_root_key
@@ -214,13 +213,3 @@ def test_argon2id_below_its_floors_is_refused(call: Callable[[], object], error:
 
 def test_another_passphrase_gives_another_key() -> None:
     assert argon2id_root_key("a", bytes(16), **ARGON) != argon2id_root_key("b", bytes(16), **ARGON)
-
-
-def test_an_openssl_without_argon2id_is_told_with_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**settings: object) -> None:
-        raise UnsupportedAlgorithm("no Argon2id here")
-
-    monkeypatch.setattr(root_key, "Argon2id", refuse)
-
-    with pytest.raises(ConfigurationError, match="RootKeyGenerator"):
-        argon2id_root_key("a", bytes(16), **ARGON)

@@ -11,11 +11,10 @@ import time
 import warnings
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
+from keystead.crypto.argon2id import argon2id
 from keystead.errors import (
     ConfigurationError,
     InvalidIterationsError,
@@ -167,11 +166,8 @@ def argon2id_root_key(
         raise ConfigurationError(f"Argon2id needs at least {ARGON2_MIN_MEMORY_KIB} KiB of memory")
     if not 1 <= lanes <= ARGON2_MAX_LANES:
         raise ConfigurationError(f"Argon2id takes 1 to {ARGON2_MAX_LANES} lanes")
-    try:
-        kdf = Argon2id(salt=salt_bytes, length=length, iterations=iterations, lanes=lanes, memory_cost=memory_kib)
-    except UnsupportedAlgorithm:
-        raise ConfigurationError("this OpenSSL has no Argon2id; use RootKeyGenerator with a random seed") from None
-    return SecretBytes(kdf.derive(secret))
+    made = argon2id(secret, salt_bytes, length=length, memory_kib=memory_kib, iterations=iterations, lanes=lanes)
+    return SecretBytes(made)
 
 
 def _secret(value: object) -> SecretBytes:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from struct import pack
 from typing import Final
 
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
+from keystead.crypto.argon2id import argon2id
 from keystead.crypto.framing import framed
 from keystead.devices.unpadded import from_unpadded, to_unpadded
 from keystead.errors import InvalidInputError
@@ -93,10 +92,9 @@ def hash_secret(
 def _argon2id(secret: str, owner: Owner, pepper: bytes, cost: Cost, salt: bytes) -> bytes:
     message = framed("keystead secret v1", owner.kind, owner.tenant, owner.user, secret)
     keyed = hmac.digest(pepper, message, "sha256")
-    function = Argon2id(
-        salt=salt, length=_HASH_SIZE, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
+    return argon2id(
+        keyed, salt, length=_HASH_SIZE, memory_kib=cost.memory_kib, iterations=cost.iterations, lanes=cost.lanes
     )
-    return function.derive(keyed)
 
 
 def _bytes(text: str) -> bytes:
