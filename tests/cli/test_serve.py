@@ -11,6 +11,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def _begin(url: str, body: bytes) -> http.client.HTTPConnection:
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders(body[:-10])
     return connection
+
+
+def _worker(connection: http.client.HTTPConnection, token: str) -> str:
+    """Return which process answers on a connection, and close it."""
+    connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    (worker,) = {found[1] for line in lines if (found := re.search(r'worker="(\d+)"', line))}
+    return worker
 
 
 def _unready(url: str) -> Any:
@@ -87,10 +97,21 @@ def test_several_processes_serve_as_one(folder: Path, cli: Cli) -> None:
     with serving(folder, "--workers", "2", port=free_port()) as url:
         answers = [ask(url, _GENERATE, Authorization=f"Bearer {token}") for _ in range(12)]
         assert len({answer["data"]["generateClientEncryptionKey"]["keyId"] for answer in answers}) == 1
-        metrics = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {token}"})
-        with urllib.request.urlopen(metrics, timeout=30) as response:
-            shown = [line for line in response.read().decode().splitlines() if not line.startswith("#")]
-        assert len({re.search(r'worker="(\d+)"', line)[1] for line in shown}) == 1  # type: ignore[index]
+        # Connections that are made at the same time are spread, whichever process wakes first.
+        held = [http.client.HTTPConnection(urlsplit(url).netloc, timeout=30) for _ in range(40)]
+        for connection in held:
+            connection.connect()
+        asked = Counter(_worker(connection, token) for connection in held)
+        assert len(asked) == 2
+        assert min(asked.values()) >= 5
+
+
+def test_a_port_of_several_processes_is_not_shared_with_another_service(folder: Path, cli: Cli) -> None:
+    cli.ok("token", "create", "ada", "--scope", "devices:use")
+    with serving(folder, "--workers", "2") as url:
+        second = run_process(folder, "serve", "--workers", "2", "--port", str(urlsplit(url).port))
+    assert second.returncode == 1
+    assert b"cannot be listened on" in second.stderr
 
 
 def test_it_listens_before_its_database_is_there_and_tells_nobody_where_that_is(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -104,14 +105,24 @@ def _serve(app: FastAPI, options: dict[str, Any]) -> None:
 
 
 def _serve_by_several(workers: int, options: dict[str, Any]) -> None:
-    """Serve by several processes; where the service of one can never open, none goes on."""
+    """Serve by several processes; where the service of one can never open, none goes on.
+
+    Raises:
+        ConfigurationError: the port is taken.
+    """
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
+    from keystead.server.sockets import PortOfSeveral
     from keystead.server.standing import FAILED
 
+    port = PortOfSeveral(options["host"], options["port"])
     config = uvicorn.Config("keystead.server.worker:new_app", factory=True, workers=workers, **options)
-    supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+    of_each: list[Any] = [port]
+    supervisor = Multiprocess(config, sockets=of_each)
+    logging.getLogger("uvicorn.error").info(
+        "Uvicorn running on %s (Press CTRL+C to quit)", port.url(is_tls=config.is_ssl)
+    )
     supervisor.run()
     if any(process.exitcode == FAILED for process in supervisor.processes):
         raise typer.Exit(1)
