@@ -29,11 +29,11 @@ from graphql import (
 )
 
 MAX_TEXT: Final = 16_384
-MAX_TOKENS: Final = 2_000
+MAX_TOKENS: Final = 1_500
 MAX_DEPTH: Final = 16
 MAX_FIELDS: Final = 1_000
 """Fields that one operation stands for, its fragments put in."""
-MAX_NODES: Final = 150
+MAX_NODES: Final = 120
 """Fields and spreads that are written in a document: checking that they fit each other grows with their square."""
 MAX_OPERATIONS: Final = 10
 MAX_ERRORS: Final = 5
