@@ -175,7 +175,7 @@ async def test_jobs_are_told_and_run_before_they_are_due(node: Node, root: Admin
 async def test_maintenance_does_what_is_due_to_keys_and_client_keys(
     node: Node, root: Administrator, ada: Client, clock: FakeClock
 ) -> None:
-    await ada.key()
+    key = await ada.key()
     nothing = await root.post("/v1/maintain")
     assert (nothing["rotated"], nothing["clientKeys"]["erased"], nothing["failures"]) == (0, 0, {})
     session = await node.service.manager.session()
@@ -183,8 +183,13 @@ async def test_maintenance_does_what_is_due_to_keys_and_client_keys(
     await session.poll()
     done = await root.post("/v1/maintain")
     assert done["rotated"] >= 1
-    assert done["clientKeys"]["erased"] == 1
     assert done["failures"] == {}
+    # The service may have done it by itself a moment before.
+    assert done["clientKeys"]["erased"] <= 1
+    async with session.surroundings.store.reading() as work:
+        kept = await work.find_client_key(key["keyId"])
+    assert kept is not None
+    assert kept.wrapped_private_key is None
 
 
 async def test_reencryptions_are_listed_paused_resumed_and_ended(node: Node, root: Administrator) -> None:

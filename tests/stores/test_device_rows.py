@@ -11,7 +11,7 @@ import pytest
 
 from keystead.errors import ConflictError, StorageOperationError
 from keystead.model import utc_text
-from keystead.ports import ClientKeyRecord, DeviceRecord, KeyStore, PairKind, ReadyPairRecord
+from keystead.ports import ClientKeyRecord, DeviceRecord, KeyStore, Newest, PairKind, ReadyPairRecord
 from keystead.stores import open_store
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -110,15 +110,19 @@ async def test_the_nth_newest_is_of_a_device_an_owner_or_all(store: KeyStore) ->
     async with store.transaction() as work:
         await work.hold_device(replace(DEVICE, device_id="tablet"))
         await work.add_client_key(replace(KEY, id="key_tablet", device_id="tablet", created_at=texts[3]))
-    phone, ada = {"tenant": "", "device_id": "phone"}, {"tenant": "", "owner": "ada"}
     async with store.reading() as work:
-        assert await work.client_key_made_at(1, since=texts[0], **phone) == texts[3]
-        assert await work.client_key_made_at(3, since=texts[0], **phone) == texts[1]
-        assert await work.client_key_made_at(4, since=texts[0], **phone) is None
-        assert await work.client_key_made_at(4, since=texts[0], **ada) == texts[1]
-        assert await work.client_key_made_at(1, since=texts[0], tenant="", owner="bob") is None
-        assert await work.client_key_made_at(1, since=texts[0], tenant="north", owner="ada") is None
-        assert await work.client_key_made_at(4, since=texts[0]) == texts[1]
+
+        async def made_at(number: int, tenant: str = "", owner: str = "ada") -> tuple[str | None, ...]:
+            newest = Newest(number, texts[0])
+            return await work.client_keys_made_at(
+                tenant, "phone", owner, of_device=newest, of_owner=newest, in_all=newest
+            )
+
+        assert await made_at(1) == (texts[3], texts[3], texts[3])
+        assert await made_at(3) == (texts[1], texts[2], texts[2])
+        assert await made_at(4) == (None, texts[1], texts[1])
+        assert await made_at(1, owner="bob") == (texts[3], None, texts[3])
+        assert await made_at(1, tenant="north") == (None, None, texts[3])
 
 
 async def test_who_holds_a_user_holds_nobody_else(store: KeyStore) -> None:

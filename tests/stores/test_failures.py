@@ -346,7 +346,7 @@ async def test_connections_that_all_are_in_use_make_the_store_unavailable(
 async def test_a_commit_that_fails_is_told_and_rolled_back(tmp_path: Path) -> None:
     store = SqlKeyStore(f"sqlite:///{tmp_path}/keys.db")
     await store.open()
-    engine = (await store._connections._current()).sync_engine
+    engine = (await store._connections._current()).engine.sync_engine
 
     def fail(connection: object) -> None:
         raise _sqlite(sqlite3.SQLITE_FULL)
@@ -363,7 +363,7 @@ async def test_a_commit_that_fails_is_told_and_rolled_back(tmp_path: Path) -> No
 async def test_a_rollback_that_fails_tells_the_first_failure(tmp_path: Path) -> None:
     store = SqlKeyStore(f"sqlite:///{tmp_path}/keys.db")
     await store.open()
-    engine = (await store._connections._current()).sync_engine
+    engine = (await store._connections._current()).engine.sync_engine
 
     def fail(connection: object) -> None:
         raise _sqlite(sqlite3.SQLITE_IOERR)

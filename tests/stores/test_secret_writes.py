@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,7 +13,16 @@ import pytest
 from sqlalchemy import text
 
 from keystead.errors import ReplayedError, StoreUnavailableError
-from keystead.ports import AuditEntryRow, CredentialRecord, KeyStore, SecretKind
+from keystead.ports import (
+    AuditEntryRow,
+    ClientKeyRecord,
+    CredentialRecord,
+    DeviceRecord,
+    KeyStore,
+    PairKind,
+    SecretKind,
+    UnitOfWork,
+)
 from keystead.stores import engines, prepared, secret_writes
 from keystead.stores.schema import migrate
 from keystead.stores.sql import SqlKeyStore
@@ -21,20 +31,34 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 BELOW: Final = 5
 ADA: Final[dict[str, Any]] = {"tenant": "", "user_id": "ada", "kind": SecretKind.PASSCODE}
+PAIR: Final = ClientKeyRecord(
+    "key", "", "phone", "ada", PairKind.RSA_2048, "PEM", b"sealed", 7, "2029-12-31T00:00:00Z", NOW + MINUTE
+)
 
 
 def an_entry() -> AuditEntryRow:
     return AuditEntryRow(os.urandom(16), "5" * 32, b"an entry", bytes(32))
 
 
+async def add(work: UnitOfWork, pair: ClientKeyRecord) -> None:
+    """Add a pair, unless it is there."""
+    if await work.find_client_key(pair.id) is None:
+        await work.hold_device(DeviceRecord(pair.tenant, pair.device_id, pair.owner, NOW))
+        await work.add_client_key(pair)
+
+
 async def keep(store: KeyStore, hashed: str = "one", instead_of: str | None = None) -> None:
     async with store.transaction() as work:
+        await add(work, PAIR)
         assert await work.set_credential(**ADA, hashed=(hashed, 7), at=NOW, instead_of=instead_of)
 
 
-async def count(store: KeyStore, now: datetime = NOW) -> CredentialRecord | None:
+async def count(
+    store: KeyStore, now: datetime = NOW, *, pair: ClientKeyRecord = PAIR, ciphertext: bytes = b"0" * 32
+) -> CredentialRecord | None:
     async with store.transaction(once=True) as work:
-        return await work.count_free_attempt(**ADA, now=now, below=BELOW, entry=an_entry())
+        given = pair, ciphertext
+        return await work.count_free_attempt(**ADA, given=given, now=now, below=BELOW, entry=an_entry())
 
 
 async def counted(store: KeyStore) -> CredentialRecord:
@@ -46,7 +70,7 @@ async def counted(store: KeyStore) -> CredentialRecord:
 async def forgive(store: KeyStore, credential: CredentialRecord, ciphertext: bytes = b"1" * 32) -> bool:
     async with store.transaction(once=True) as work:
         return await work.forgive_attempts(
-            credential, below=BELOW, verified_at=NOW, spent=("key", ciphertext, NOW + MINUTE), entry=an_entry()
+            credential, below=BELOW, verified_at=NOW, spent=(PAIR.id, ciphertext, NOW + MINUTE), entry=an_entry()
         )
 
 
@@ -76,6 +100,37 @@ async def test_nothing_is_counted_on_a_secret_that_is_absent_or_locked(store: Ke
     assert (await left(store))[1] == 0
     assert (await count(store, NOW + MINUTE)) is not None
     assert (await left(store))[1] == 1
+
+
+CHANGES: Final[dict[str, Callable[[UnitOfWork], Awaitable[object]]]] = {
+    "erased": lambda work: work.erase_device_keys("", "phone", NOW),
+    "removed": lambda work: work.drop_owner_keys("", "ada"),
+    "under another WRAP key": lambda work: work.rewrap_client_key("key", b"sealed", b"again", 8),
+    "spent": lambda work: work.spend("key", b"0" * 32, until=NOW + MINUTE),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+async def test_nothing_is_counted_on_what_is_not_as_it_was_remembered(
+    store: KeyStore, change: Callable[[UnitOfWork], Awaitable[object]]
+) -> None:
+    await keep(store)
+    assert await count(store) is not None
+    async with store.transaction() as work:
+        await change(work)
+    assert await count(store) is None
+    assert (await left(store))[1] == 1
+
+
+@pytest.mark.parametrize("other", [{"owner": "bob"}, {"tenant": "else"}, {"expires_at": None}, {"id": "another"}])
+async def test_nothing_is_counted_with_a_pair_that_was_remembered_otherwise(
+    store: KeyStore, other: dict[str, Any]
+) -> None:
+    await keep(store)
+    async with store.transaction() as work:
+        await work.drop_owner_keys("", "ada")
+        await add(work, replace(PAIR, **other))
+    assert await count(store) is None
 
 
 async def test_of_many_attempts_at_once_no_more_are_counted_than_are_free(store: KeyStore) -> None:

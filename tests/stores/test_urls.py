@@ -28,6 +28,8 @@ from keystead.stores.sql import SqlKeyStore
         "memory://name",
         "postgresql://user:test-password@host:port/keys",
         "postgresql://host/keys?schema=a;b",
+        "postgresql://host/keys?prepare_threshold=often",
+        "postgresql://host/keys?prepare_threshold=5&prepare_threshold=6",
     ],
 )
 def test_a_url_that_names_no_store_is_refused_without_repeating_it(url: str) -> None:

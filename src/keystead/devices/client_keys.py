@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -32,6 +33,15 @@ KEPT_OPEN: Final = 1024
 """Private halves that are kept parsed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A private half that is kept parsed, with the pair's row as it was last seen, and what the half is bound to."""
+
+    key: ClientKeyRecord
+    context: bytes
+    opened: OpenKey
+
+
 class ClientKeys:
     """Gives each device its key pair, and opens what was encrypted to it."""
 
@@ -40,7 +50,7 @@ class ClientKeys:
         self._metrics = metrics
         self._issuing = Issuing(surroundings)
         self._flights: SingleFlight[ClientKeyRecord] = SingleFlight()
-        self._open: OrderedDict[str, tuple[tuple[bytes, bytes], OpenKey]] = OrderedDict()
+        self._open: OrderedDict[str, _Open] = OrderedDict()
 
     async def generate(
         self, who: Principal, device_id: str, *, app_version: str | None = None, kind: PairKind | None = None
@@ -88,6 +98,15 @@ class ClientKeys:
         key, is_spent = (None, False) if found is None else found
         return self._usable(who, key), is_spent
 
+    def recent(self, who: Principal, key_id: str) -> ClientKeyRecord | None:
+        """Return a key pair that has decrypted for ``who`` in this process, as it was then, without asking the store.
+
+        Raises:
+            KeyNotFoundError, KeyExpiredError: as ``find_for``.
+        """
+        known = self._open.get(key_id)
+        return None if known is None else self._usable(who, known.key)
+
     def _usable(self, who: Principal, key: ClientKeyRecord | None) -> ClientKeyRecord:
         if key is None or (key.tenant, key.owner) != (who.tenant, who.user):
             raise KeyNotFoundError("Encryption key not found")
@@ -113,18 +132,19 @@ class ClientKeys:
                 await self._s.rings.load_wrap_key(WRAP_KEYRING, wrapped_by)
             ring.get(wrapped_by)
             half = self._s.half(key)
-            by = sealed, half.context()
+            context = half.context()
             known = self._open.get(key.id)
-            if known is not None and known[0] == by:
-                self._open.move_to_end(key.id)
-                return known[1]
-            opened = open_half(ring, half, sealed)
+            if known is not None and (known.key.wrapped_private_key, known.context) == (sealed, context):
+                opened = known.opened
+            else:
+                opened = open_half(ring, half, sealed)
         except DecryptionError:
             raise StorageOperationError(
                 f"the private half of client key {key.id} does not open: its row was altered, or its WRAP key is gone; "
                 "restore the store, or have the device get another key"
             ) from None
-        self._open[key.id] = by, opened
+        self._open[key.id] = _Open(key, context, opened)
+        self._open.move_to_end(key.id)
         if len(self._open) > KEPT_OPEN:
             self._open.popitem(last=False)
         return opened

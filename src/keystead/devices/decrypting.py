@@ -6,6 +6,7 @@ Spec: docs/spec/client-keys-v1.md, sections 3 and 4.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -76,6 +77,9 @@ class Opened:
     until: datetime
 
 
+Confirm = Callable[[Opened], Awaitable[bool]]
+
+
 class Decrypting:
     """Opens ciphertexts for the owners of the key pairs.
 
@@ -100,8 +104,14 @@ class Decrypting:
         self._max_size = max_size
         self._decoy: OpenKey | None = None
 
-    async def open(self, who: Principal, encrypted: Encrypted, operation: Operation) -> Opened:
+    async def open(
+        self, who: Principal, encrypted: Encrypted, operation: Operation, *, confirm: Confirm | None = None
+    ) -> Opened:
         """Return what is in a ciphertext; nothing is remembered of it, and no guess at a secret counted.
+
+        Args:
+            confirm: return whether the pair is still as it is in what was opened, and the ciphertext new; where it is
+                so, the store is not asked for them before. Nothing may come of it elsewhere.
 
         Raises:
             RateLimitedError: this user has sent too much that did not decrypt.
@@ -114,6 +124,8 @@ class Decrypting:
         reason: Reason | None = None
         try:
             self._junk.check(who)
+            if confirm is not None and (opened := await self._confirmed(who, encrypted, operation, of, confirm)):
+                return opened
             return await self._opened(who, encrypted, operation, of)
         except Exception as exc:
             reason = _reason_of(exc)
@@ -142,6 +154,25 @@ class Decrypting:
         if isinstance(self._s.audit, NotesUses):
             await self._s.audit.note(AuditEvent("client_key.decrypt", details=details))
         return opened.secret
+
+    async def _confirmed(
+        self, who: Principal, encrypted: Encrypted, operation: Operation, of: _Found, confirm: Confirm
+    ) -> Opened | None:
+        """Open with a pair as this process remembers it; None where it does not, or where that was too long ago."""
+        try:
+            of.key = self._keys.recent(who, encrypted.key_id)
+            ciphertext = decode_ciphertext(encrypted.text, self._max_size)
+        except JUNK:
+            return None
+        if of.key is None:
+            return None
+        plaintext = await self._decrypt(of.key, encrypted, operation, ciphertext)
+        opened = self._read(encrypted, operation, of.key, sha256(ciphertext).digest(), plaintext)
+        if not await confirm(opened):
+            of.key = None
+            return None
+        self._uses.note(opened.key.id)
+        return opened
 
     async def _opened(self, who: Principal, encrypted: Encrypted, operation: Operation, of: _Found) -> Opened:
         ciphertext, wrong = b"", None

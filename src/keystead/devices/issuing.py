@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from keystead import telemetry
@@ -27,7 +27,7 @@ from keystead.errors import (
     RateLimitedError,
 )
 from keystead.model import WRAP_KEYRING, Principal, utc_text
-from keystead.ports import AuditEvent, ClientKeyRecord, DeviceRecord, PairKind, UnitOfWork
+from keystead.ports import AuditEvent, ClientKeyRecord, DeviceRecord, Newest, PairKind, UnitOfWork
 from keystead.runtime.off_loop import in_thread
 
 log = logging.getLogger("keystead.devices")
@@ -129,16 +129,17 @@ class Issuing:
         return None
 
     async def _require_budget(self, work: UnitOfWork, asked: Asked, now: datetime) -> None:
-        policy, tenant = self._s.policy, asked.who.tenant
-        of_device = {"tenant": tenant, "device_id": asked.device_id}
-        of_owner = {"tenant": tenant, "owner": asked.who.user}
-        budgets: list[tuple[int, timedelta, dict[str, str]]] = [
-            (policy.max_new, policy.window, of_device),
-            (policy.max_new_of_user, policy.window, of_owner),
-            (policy.max_new_in_all, policy.window_in_all, {}),
-        ]
-        for most, window, of in budgets:
-            made_at = await work.client_key_made_at(most, since=utc_text(now - window), **of)
+        policy = self._s.policy
+        budgets = (
+            (policy.max_new, policy.window),
+            (policy.max_new_of_user, policy.window),
+            (policy.max_new_in_all, policy.window_in_all),
+        )
+        of_device, of_owner, in_all = (Newest(most, utc_text(now - window)) for most, window in budgets)
+        found = await work.client_keys_made_at(
+            asked.who.tenant, asked.device_id, asked.who.user, of_device=of_device, of_owner=of_owner, in_all=in_all
+        )
+        for made_at, (_, window) in zip(found, budgets, strict=True):
             if made_at is None:
                 continue
             wait_s = (datetime.fromisoformat(made_at) + window - now).total_seconds()

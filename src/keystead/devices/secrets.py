@@ -175,12 +175,22 @@ class Secrets:
             RateLimitedError: this user has sent too much that did not decrypt.
             KMSError: the guess could not be counted, and nothing was compared; or it could not be compared.
         """
+        counted: CredentialRecord | None = None
+        is_tried = False
+
+        async def count(opened: Opened) -> bool:
+            nonlocal counted, is_tried
+            counted, is_tried = await self._attempt_at_once(who, kind, opened), True
+            return counted is not None
+
         try:
-            opened = await self._decrypting.open(who, encrypted, _VERIFIES[kind])
+            confirms = self._at_once is not None and self._at_once.may_write_at_once
+            opened = await self._decrypting.open(who, encrypted, _VERIFIES[kind], confirm=count if confirms else None)
         except JUNK as exc:
             return Verdict(_REASONS.get(exc.code, Reason.DECRYPTION_FAILED))
         try:
-            counted = await self._attempt(who, kind, opened)
+            if counted is None:
+                counted = await self._attempt(who, kind, opened, is_tried=is_tried)
         except LockedError as exc:
             return Verdict(Reason.LOCKED, exc.retry_after_s)
         if not await self._is_right(counted, opened.secret):
@@ -212,22 +222,35 @@ class Secrets:
             await self._s.audit.record(work, event)
         return Verdict(Reason.VERIFIED)
 
-    async def _attempt(self, who: Principal, kind: SecretKind, opened: Opened) -> CredentialRecord:
+    async def _attempt_at_once(self, who: Principal, kind: SecretKind, opened: Opened) -> CredentialRecord | None:
+        """Count an attempt, for good, where it neither finds the secret locked nor locks it; None where not.
+
+        Most attempts are so. What was opened is looked at once more with it.
+        """
+
+        async def count(work: UnitOfWork, entry: AuditEntryRow) -> CredentialRecord | None:
+            now, given = self._s.clock.now(), (opened.key, opened.digest)
+            return await work.count_free_attempt(
+                who.tenant, who.user, kind, given=given, now=now, below=self._rules.lockout.free, entry=entry
+            )
+
+        if self._at_once is None:
+            return None
+        return await self._at_once.write_at_once(_event("secret.attempt", who, kind, opened), count)
+
+    async def _attempt(
+        self, who: Principal, kind: SecretKind, opened: Opened, *, is_tried: bool = False
+    ) -> CredentialRecord:
         """Count an attempt, for good, and return the secret with it.
+
+        Args:
+            is_tried: it could not be counted at once.
 
         Raises:
             LockedError: none is made now.
         """
-        event, free = _event("secret.attempt", who, kind, opened), self._rules.lockout.free
-        if self._at_once is not None:
-
-            async def count(work: UnitOfWork, entry: AuditEntryRow) -> CredentialRecord | None:
-                now = self._s.clock.now()
-                return await work.count_free_attempt(who.tenant, who.user, kind, now=now, below=free, entry=entry)
-
-            # Most attempts are on a secret that is there, and neither find it locked nor lock it.
-            if (found := await self._at_once.write_at_once(event, count)) is not None:
-                return found
+        if not is_tried and (found := await self._attempt_at_once(who, kind, opened)) is not None:
+            return found
         async with self._s.store.transaction() as work:
             now = self._s.clock.now()
             counted = await work.count_attempt(who.tenant, who.user, kind, now=now)
@@ -236,7 +259,7 @@ class Secrets:
                 raise _locked(None if absent is None else absent.locked_until, now)
             if (lock := self._rules.lockout.after(counted.failures)) is not None:
                 await work.lock_credential(who.tenant, who.user, kind, until=now + lock)
-            await self._s.audit.record(work, _event(event.action, who, kind, opened, failures=counted.failures))
+            await self._s.audit.record(work, _event("secret.attempt", who, kind, opened, failures=counted.failures))
         if lock is not None:
             telemetry.secret_lockout(kind.value)
         return counted

@@ -25,6 +25,7 @@ from keystead.ports.devices import (
     ClientKeyRows,
     DeviceRecord,
     DeviceRows,
+    Newest,
     PairKind,
     ReadyPairRecord,
 )
@@ -133,6 +134,7 @@ __all__ = [
     "MetricCount",
     "MetricRecord",
     "MetricRows",
+    "Newest",
     "NodeRecord",
     "NotesUses",
     "PairKind",

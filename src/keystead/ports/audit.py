@@ -51,6 +51,10 @@ class NotesUses(Protocol):
 class WritesAtOnce(Protocol):
     """A store that keeps an audit trail, and writes a change and what is told of it at once."""
 
+    @property
+    def may_write_at_once(self) -> bool:
+        """Whether the trail is open, and may miss no entry."""
+
     async def write_at_once(
         self, event: AuditEvent, write: Callable[[UnitOfWork, AuditEntryRow], Awaitable[T]]
     ) -> T | None:

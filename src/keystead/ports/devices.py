@@ -70,6 +70,14 @@ class ReadyPairRecord:
     created_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The ``number`` newest pair, from 1, of those made after a time, in the text that they have."""
+
+    number: int
+    since: str
+
+
 class DeviceRows(Protocol):
     """Devices."""
 
@@ -127,13 +135,12 @@ class ClientKeyRows(Protocol):
     ) -> int:
         """Hand a device's pairs out no more, those of a kind or all; return how many were."""
 
-    async def client_key_made_at(
-        self, nth: int, *, since: str, tenant: str | None = None, device_id: str | None = None, owner: str | None = None
-    ) -> str | None:
-        """Return when the ``nth`` newest pair was made of those since a time; None where there are not so many.
+    async def client_keys_made_at(
+        self, tenant: str, device_id: str, owner: str, *, of_device: Newest, of_owner: Newest, in_all: Newest
+    ) -> tuple[str | None, str | None, str | None]:
+        """Return when the so-many newest pair was made: of a device, of an owner, and of all.
 
-        Args:
-            tenant: with it, of a device's pairs or of an owner's; without, of all.
+        None where there are not so many.
         """
 
     async def note_client_key_uses(self, uses: Mapping[str, int], at: datetime) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from keystead.ports.audit import AuditEntryRow
+    from keystead.ports.devices import ClientKeyRecord
 
 
 class SecretKind(StrEnum):
@@ -115,12 +116,24 @@ class SecretWrites(Protocol):
     """The two writes of a verification, each in a transaction that has no other: ``transaction(once=True)``."""
 
     async def count_free_attempt(
-        self, tenant: str, user_id: str, kind: SecretKind, *, now: datetime, below: int, entry: AuditEntryRow
+        self,
+        tenant: str,
+        user_id: str,
+        kind: SecretKind,
+        *,
+        given: tuple[ClientKeyRecord, bytes],
+        now: datetime,
+        below: int,
+        entry: AuditEntryRow,
     ) -> CredentialRecord | None:
         """Count an attempt on a secret, with its entry in the audit trail, and return it with that.
 
         None, and nothing is written, where there is no such secret, where it is locked, and where ``below`` attempts
-        or more would have failed.
+        or more would have failed; also where the pair it was encrypted to is not as ``given`` any more, and where the
+        ciphertext has succeeded.
+
+        Args:
+            given: the key pair, and the ciphertext's SHA-256.
         """
 
     async def forgive_attempts(

@@ -21,7 +21,7 @@ from keystead.runtime.clock import SystemClock
 from keystead.server.development import ORIGINS, DevelopmentGuard
 from keystead.server.draining import draining
 from keystead.server.errors import RETRY_S, retry_header
-from keystead.server.graphql.door import GraphQLDoor
+from keystead.server.graphql.door import GraphQLDoor, GraphQLRoute
 from keystead.server.metrics import NONE_HERE, metrics_text, registry
 from keystead.server.requests import Requests
 from keystead.server.rest.problems import problem_of
@@ -86,6 +86,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.standing = standing
+    app.add_middleware(GraphQLRoute, door=door, standing=standing)
     app.add_middleware(Standby, standing=standing)
     collected = registry(worker)
     origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
@@ -101,11 +102,6 @@ def create_app(
         app.add_middleware(DevelopmentGuard)
     app.add_middleware(Requests)
 
-    async def graphql(request: Request) -> Response:
-        return await door.answer(request, _service(request))
-
-    # The first that is looked at, and without what FastAPI does for routes that declare their parameters.
-    app.add_route("/graphql", graphql, methods=["POST"], include_in_schema=False)
     add_rest(app)
 
     @app.get("/schema.graphql", include_in_schema=False)

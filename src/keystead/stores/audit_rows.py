@@ -7,12 +7,14 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Integer,
     LargeBinary,
     Select,
     Update,
+    any_,
     bindparam,
     case,
     cast,
@@ -47,8 +49,8 @@ _HAS_TRACE: Final = or_(
     exists(select(audit_log.c.seq)),
     exists().where(keyrings.c.name == AUDIT_KEYRING),
 ).label("found")
-_INSERT: Final = audit_entries.insert()
-_INSERT_ONE: Final = Prepared(_INSERT)
+_INSERT_ENTRY: Final = Prepared(audit_entries.insert())
+_INSERT_RECORD: Final = Prepared(audit_log.insert())
 _ID_BYTES: Final = 16
 _CODE_BYTES: Final = 32
 _SESSION_CHARS: Final = 32
@@ -62,6 +64,13 @@ _STATE_COLUMNS: Final[list[ColumnElement[Any]]] = [
     for name in AuditStateRow.__slots__
 ]
 _STATE: Final = Prepared(select(*_STATE_COLUMNS))
+_SESSION_COLUMNS: Final[list[ColumnElement[Any]]] = [
+    audit_sessions.c.id,
+    audit_sessions.c.node,
+    cast(audit_sessions.c.wrapped_key, LargeBinary).label("wrapped_key"),
+    audit_sessions.c.begun_ms,
+]
+_SESSION: Final = Prepared(select(*_SESSION_COLUMNS).where(audit_sessions.c.id == bindparam("of_id")))
 _MOST: Final = bindparam("most", type_=Integer)
 _MOVED: Final = "the audit trail was moved on by another process first"
 
@@ -89,9 +98,9 @@ class AuditRows(KeyWriteRows):
         """Insert entries."""
         if len(entries) == 1:
             # Most transactions have one, and a statement for many takes longer.
-            await self._run(_INSERT_ONE, _entry_row(entries[0]))
+            await self._run(_INSERT_ENTRY, _entry_row(entries[0]))
         elif entries:
-            await self._write_many(_INSERT, [_entry_row(entry) for entry in entries])
+            await self._run_many(_INSERT_ENTRY, [_entry_row(entry) for entry in entries])
 
     async def audit_entries(
         self, *, sessions: Collection[str] | None = None, after: bytes | None = None, limit: int = 1000
@@ -156,7 +165,11 @@ class AuditRows(KeyWriteRows):
         dropped = 0
         for at in range(0, len(ids), _AT_ONCE):
             some = list(ids[at : at + _AT_ONCE])
-            dropped += await self._count(delete(audit_entries).where(audit_entries.c.id.in_(some)))
+            if self._is_sqlite:
+                dropped += await self._count(delete(audit_entries).where(audit_entries.c.id.in_(some)))
+            else:
+                [row] = await self._run(_DROP, {"ids": some})
+                dropped += row["count"]
         return dropped
 
     async def add_audit_session(self, session: AuditSessionRow) -> None:
@@ -167,12 +180,15 @@ class AuditRows(KeyWriteRows):
         """Return sessions by id."""
         found: list[AuditSessionRow] = []
         wanted = sorted(ids)
-        columns = audit_sessions.c
         for at in range(0, len(wanted), _AT_ONCE):
-            query = select(columns.id, columns.node, cast(columns.wrapped_key, LargeBinary), columns.begun_ms)
-            for name, where, key, begun_ms in await self._tuples(
-                query.where(columns.id.in_(wanted[at : at + _AT_ONCE]))
-            ):
+            some = wanted[at : at + _AT_ONCE]
+            rows: Sequence[Sequence[Any]]
+            if len(some) == 1:
+                # Of one process alone, mostly.
+                rows = [tuple(row.values()) for row in await self._run(_SESSION, {"of_id": some[0]}, writes=False)]
+            else:
+                rows = await self._tuples(select(*_SESSION_COLUMNS).where(audit_sessions.c.id.in_(some)))
+            for name, where, key, begun_ms in rows:
                 # What is no session of ours is none: its first entry may tell of it.
                 if type(begun_ms) is int:
                     found.append(AuditSessionRow(name, _text(where), key, begun_ms))
@@ -186,7 +202,7 @@ class AuditRows(KeyWriteRows):
 
     async def add_audit_records(self, records: Sequence[AuditLogRow]) -> None:
         """Insert records; ``ConflictError`` when one of the numbers or entries is taken."""
-        await self._write_many(audit_log.insert(), [_as_row(record) for record in records])
+        await self._run_many(_INSERT_RECORD, [record._asdict() for record in records])
 
     async def audit_records(
         self,
@@ -312,6 +328,13 @@ def _moved_state() -> Update:
     return change.returning(audit_state.c.id)
 
 
+def _drop() -> Select[Any]:
+    ids = any_(bindparam("ids", type_=ARRAY(LargeBinary)))
+    dropped = delete(audit_entries).where(audit_entries.c.id == ids).returning(audit_entries.c.id).cte("dropped")
+    return select(func.count().label("count")).select_from(dropped)
+
+
+_DROP: Final = Prepared(_drop())
 _ENTRIES: Final = Prepared(_entries)
 _SIZES: Final = Prepared(_sizes)
 _MOVE_STATE: Final = Prepared(_moved_state())
@@ -332,10 +355,6 @@ def _log_row(row: Sequence[Any]) -> AuditLogRow:
         return AuditLogRow._make(row)
     seq, line, *others = row
     return AuditLogRow(seq, f"not bytes: {line!r}".encode(errors="backslashreplace"), *others)
-
-
-def _as_row(record: AuditLogRow) -> dict[str, Any]:
-    return record._asdict()
 
 
 def _filtered(query: Select[Any], where: AuditFilter) -> Select[Any]:

@@ -6,23 +6,77 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Delete,
+    Integer,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 
-from keystead.ports import ClientKeyRecord, DeviceRecord, PairKind, ReadyPairRecord
+from keystead.ports import ClientKeyRecord, DeviceRecord, Newest, PairKind, ReadyPairRecord
 from keystead.stores.keys import KeyReadRows
 from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
 from keystead.stores.tables import client_devices, client_encryption_keys, ready_key_pairs, spent_ciphertexts
+from keystead.stores.transaction import insert_into
 
 _keys: Final = client_encryption_keys
 _spent: Final = spent_ciphertexts
 _ERASED: Final = {"wrapped_private_key": None, "wrapped_by": None}
 _SPENT: Final = select(_spent.c.key_id).where(_spent.c.key_id == _keys.c.id, _spent.c.digest == bindparam("of_digest"))
+_OF_DEVICE: Final = and_(_keys.c.tenant == bindparam("of_tenant"), _keys.c.device_id == bindparam("of_device"))
+_OF_OWNER: Final = and_(_keys.c.tenant == bindparam("of_tenant"), _keys.c.owner == bindparam("of_owner"))
+_DEVICE: Final = select(client_devices).where(
+    client_devices.c.tenant == bindparam("of_tenant"), client_devices.c.device_id == bindparam("of_device")
+)
+_HANDED_OUT: Final = and_(_OF_DEVICE, _keys.c.kind == bindparam("of_kind"), _keys.c.deprecated.is_(False))
+
+
+def _made_at(name: str, of: ColumnElement[bool]) -> ColumnElement[Any]:
+    made = select(_keys.c.created_at).where(_keys.c.created_at > bindparam(f"{name}_since"), of)
+    newest = made.order_by(_keys.c.created_at.desc()).offset(bindparam(f"{name}_before", type_=Integer)).limit(1)
+    return newest.scalar_subquery().label(name)
+
+
+def _taking(dialect: str) -> Delete:
+    of_kind = select(ready_key_pairs.c.id).where(ready_key_pairs.c.kind == bindparam("of_kind"))
+    oldest = of_kind.order_by(ready_key_pairs.c.created_at, ready_key_pairs.c.id).limit(1)
+    found = oldest.with_for_update(skip_locked=True).cte("oldest")
+    taken: Any = delete(ready_key_pairs).where(ready_key_pairs.c.id.in_(select(found.c.id)))
+    return cast(Delete, taken.returning(ready_key_pairs))
+
+
 _FOR_CIPHERTEXT: Final = Prepared(
     select(_keys, exists(_SPENT).label("is_spent")).where(_keys.c.id == bindparam("of_id"))
 )
+_FIND_DEVICE: Final = Prepared(_DEVICE)
+_LOCK_DEVICE: Final = Prepared(_DEVICE.with_for_update())
+_ADD_DEVICE: Final = Prepared(lambda dialect: insert_into(client_devices, dialect).on_conflict_do_nothing())
+_HOLD_USER: Final = Prepared(select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)).label("held")))
+_FIND_ACTIVE: Final = Prepared(
+    select(_keys).where(_HANDED_OUT, or_(_keys.c.expires_at.is_(None), _keys.c.expires_at > bindparam("after")))
+)
+_MADE: Final = {"device": _OF_DEVICE, "owner": _OF_OWNER, "all": true()}
+_MADE_AT: Final = Prepared(select(*(_made_at(name, of) for name, of in _MADE.items())))
+_ADD_KEY: Final = Prepared(lambda dialect: insert_into(_keys, dialect))
+_NOTE_USES: Final = Prepared(
+    update(_keys)
+    .where(_keys.c.id == bindparam("of_id"))
+    .values(usage_count=_keys.c.usage_count + bindparam("more"), last_used=bindparam("at"))
+)
+_TAKE_READY: Final = Prepared(_taking)
 
 
 class DeviceRows(KeyReadRows):
@@ -30,22 +84,18 @@ class DeviceRows(KeyReadRows):
 
     async def find_device(self, tenant: str, device_id: str, *, lock: bool = False) -> DeviceRecord | None:
         """Return a device; with ``lock`` nobody else changes it before the transaction ends."""
-        query = select(client_devices).where(_is_device(client_devices, tenant, device_id))
-        if lock:
-            self._require_writing()
-        row = await self._first(query.with_for_update() if lock else query)
-        return None if row is None else as_record(DeviceRecord, client_devices, row)
+        values = {"of_tenant": tenant, "of_device": device_id}
+        rows = await self._run(_LOCK_DEVICE if lock else _FIND_DEVICE, values, writes=lock)
+        return as_record(DeviceRecord, client_devices, rows[0]) if rows else None
 
     async def hold_device(self, device: DeviceRecord) -> DeviceRecord:
         """Insert a device unless it is there, and return it as it is.
 
         Nobody else changes it, or takes a key for it, before the transaction ends.
         """
-        await self._write(self._insert(client_devices).values(asdict(device)).on_conflict_do_nothing())
-        row = await self._first(
-            select(client_devices).where(_is_device(client_devices, device.tenant, device.device_id)).with_for_update()
-        )
-        return device if row is None else as_record(DeviceRecord, client_devices, row)
+        await self._run(_ADD_DEVICE, asdict(device))
+        found = await self.find_device(device.tenant, device.device_id, lock=True)
+        return device if found is None else found
 
     async def change_device(
         self, tenant: str, device_id: str, *, owner: str | None, revoked_at: datetime | None
@@ -71,7 +121,7 @@ class DeviceRows(KeyReadRows):
             # Of SQLite there is one writer. Two users with one number wait for each other, and that is all.
             name = b"keystead user\x00" + tenant.encode() + b"\x00" + user.encode()
             number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True)
-            await self._execute(select(func.pg_advisory_xact_lock(number)))
+            await self._run(_HOLD_USER, {"number": number})
 
     async def drop_owner_devices(self, tenant: str, owner: str) -> int:
         """Forget whose the devices of a user are; return how many.
@@ -103,15 +153,9 @@ class ClientKeyRows(KeyReadRows):
         self, tenant: str, device_id: str, kind: PairKind, *, after: datetime
     ) -> ClientKeyRecord | None:
         """Return the pair of a kind that a device is given: not deprecated, and not expired ``after`` a time."""
-        row = await self._first(
-            select(_keys).where(
-                _is_device(_keys, tenant, device_id),
-                _keys.c.kind == kind.value,
-                _keys.c.deprecated.is_(False),
-                or_(_keys.c.expires_at.is_(None), _keys.c.expires_at > after),
-            )
-        )
-        return None if row is None else as_record(ClientKeyRecord, _keys, row)
+        values = {"of_tenant": tenant, "of_device": device_id, "of_kind": kind.value, "after": after}
+        rows = await self._run(_FIND_ACTIVE, values, writes=False)
+        return as_record(ClientKeyRecord, _keys, rows[0]) if rows else None
 
     async def client_keys(self, tenant: str, device_id: str) -> list[ClientKeyRecord]:
         """Return the pairs of a device, the newest first."""
@@ -121,7 +165,7 @@ class ClientKeyRows(KeyReadRows):
 
     async def add_client_key(self, key: ClientKeyRecord) -> None:
         """Insert a pair; ``ConflictError`` when its id is taken, or the device has one of the kind already."""
-        await self._write(self._insert(_keys).values({**asdict(key), "kind": key.kind.value}))
+        await self._run(_ADD_KEY, {**asdict(key), "kind": key.kind.value})
 
     async def deprecate_client_keys(
         self, tenant: str, device_id: str, at: datetime, *, kind: PairKind | None = None
@@ -132,30 +176,25 @@ class ClientKeyRows(KeyReadRows):
             change = change.where(_keys.c.kind == kind.value)
         return await self._count(change.values(deprecated=True, updated_at=at))
 
-    async def client_key_made_at(
-        self, nth: int, *, since: str, tenant: str | None = None, device_id: str | None = None, owner: str | None = None
-    ) -> str | None:
-        """Return when the ``nth`` newest pair was made of those since a time; None where there are not so many.
+    async def client_keys_made_at(
+        self, tenant: str, device_id: str, owner: str, *, of_device: Newest, of_owner: Newest, in_all: Newest
+    ) -> tuple[str | None, str | None, str | None]:
+        """Return when the so-many newest pair was made: of a device, of an owner, and of all.
 
-        Args:
-            tenant: with it, of a device's pairs or of an owner's; without, of all.
+        None where there are not so many.
         """
-        query = select(_keys.c.created_at).where(_keys.c.created_at > since)
-        for column, value in ((_keys.c.tenant, tenant), (_keys.c.device_id, device_id), (_keys.c.owner, owner)):
-            if value is not None:
-                query = query.where(column == value)
-        row = await self._first(query.order_by(_keys.c.created_at.desc()).offset(nth - 1).limit(1))
-        return None if row is None else str(row["created_at"])
+        values: dict[str, Any] = {"of_tenant": tenant, "of_device": device_id, "of_owner": owner}
+        for name, newest in zip(_MADE, (of_device, of_owner, in_all), strict=True):
+            values |= {f"{name}_since": newest.since, f"{name}_before": newest.number - 1}
+        [row] = await self._run(_MADE_AT, values, writes=False)
+        device, user, all_ = (row[name] for name in _MADE)
+        return device, user, all_
 
     async def note_client_key_uses(self, uses: Mapping[str, int], at: datetime) -> None:
         """Add to the use counts of pairs; one that is gone is passed over."""
         # By id, so that two who note the same do not wait for each other in a circle.
-        rows = [{"of": key_id, "more": uses[key_id]} for key_id in sorted(uses)]
-        if not rows:
-            return
-        more: ColumnElement[Any] = _keys.c.usage_count + bindparam("more")
-        noted = update(_keys).where(_keys.c.id == bindparam("of")).values(usage_count=more, last_used=at)
-        await self._write_many(noted, rows)
+        rows = [{"of_id": key_id, "more": uses[key_id], "at": at} for key_id in sorted(uses)]
+        await self._run_many(_NOTE_USES, rows)
 
     async def deprecate_expired_client_keys(self, now: datetime, *, limit: int) -> int:
         """Hand out no more what has expired; return how many pairs that were, ``limit`` at most."""
@@ -202,15 +241,8 @@ class ClientKeyRows(KeyReadRows):
 
     async def take_ready_pair(self, kind: PairKind) -> ReadyPairRecord | None:
         """Remove the oldest ready pair of a kind that nobody else is taking, and return it."""
-        self._require_writing()
-        of_kind = select(ready_key_pairs.c.id).where(ready_key_pairs.c.kind == kind.value)
-        oldest = of_kind.order_by(ready_key_pairs.c.created_at, ready_key_pairs.c.id).limit(1)
-        found = await self._first(oldest.with_for_update(skip_locked=True))
-        if found is None:
-            return None
-        taken = delete(ready_key_pairs).where(ready_key_pairs.c.id == found["id"])
-        row = await self._write(taken.returning(ready_key_pairs))
-        return None if row is None else as_record(ReadyPairRecord, ready_key_pairs, row)
+        rows = await self._run(_TAKE_READY, {"of_kind": kind.value})
+        return as_record(ReadyPairRecord, ready_key_pairs, rows[0]) if rows else None
 
     async def drop_ready_pairs(self, wrapped_by: int) -> int:
         """Remove the ready pairs that a WRAP key wraps; return how many."""

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from keystead.stores.handles import Handle, open_handles
+from keystead.stores.spare import RESTED_S, Spare
 from keystead.stores.urls import StoreUrl
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ LET_GO_S: Final = 2.0
 _LOOK_S: Final = 0.001
 SILENCE_S: Final = 40
 """How long a server may take for one answer: longer than it allows itself for a statement."""
-RESTED_S: Final = 1.0
-"""How long a connection to a server has to rest before it is asked whether it still is one."""
 
 ROW_LIMIT: Final = f"set_config('lock_timeout', '{LOCK_TIMEOUT_MS}', true)"
 """Has a transaction on PostgreSQL not wait for a row for ever."""
@@ -69,9 +68,11 @@ class EngineOfLoop:
         self._opened: weakref.WeakSet[Any] = weakref.WeakSet()
         self._inherited: list[Any] = []
         self.engine = make(self._opened)
+        self.spare: Final = Spare(_has_left)
 
     async def aclose(self) -> None:
         """Close every connection, on the loop that opened them."""
+        await self.spare.aclose()
         await self.engine.dispose()
 
     async def drop(self) -> None:
@@ -82,6 +83,7 @@ class EngineOfLoop:
                     await stopped
             else:
                 connection.pgconn.finish()
+        await self.spare.drop()
         self.engine.sync_engine.dispose(close=False)
 
     def abandon(self) -> None:
@@ -296,7 +298,7 @@ def _note_rest(connection: object, record: Any) -> None:
 
 def _refuse_what_is_lost(engine: Engine, connection: Any, record: Any, proxy: object) -> None:
     """Have a connection made anew that its server has left, as a restart does."""
-    if connection.driver_connection.pgconn.status != _CONNECTED or _is_closed(connection.driver_connection.pgconn):
+    if _has_left(connection.driver_connection):
         raise DisconnectionError("the server has closed the connection")
     if time.monotonic() - record.info.get("rests_since", time.monotonic()) < RESTED_S:
         return
@@ -304,6 +306,10 @@ def _refuse_what_is_lost(engine: Engine, connection: Any, record: Any, proxy: ob
         engine.dialect.do_ping(connection)
     except engine.dialect.loaded_dbapi.Error as exc:
         raise DisconnectionError("the server does not answer on the connection") from exc
+
+
+def _has_left(driver: Any) -> bool:
+    return driver.pgconn.status != _CONNECTED or _is_closed(driver.pgconn)
 
 
 def _is_closed(pgconn: Any) -> bool:
@@ -332,8 +338,8 @@ def _postgresql_arguments(url: StoreUrl) -> dict[str, Any]:
         "keepalives_count": 2,
     }
     given = {name: value for name, value in defaults.items() if name not in url.url.query}
-    # Server-side prepared statements do not survive a pooler between us and the server.
-    return given | {"prepare_threshold": None}
+    # Statements that the server keeps prepared do not survive every pooler between us and it: who has none may say so.
+    return given | {"prepare_threshold": url.prepare_threshold}
 
 
 def _begin_at_server(connection: Connection) -> None:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, RowMapping, func, literal_column, select, update
+from sqlalchemy import BigInteger, ColumnElement, RowMapping, bindparam, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports import KeyChanges
-from keystead.stores.prepared import Prepared
+from keystead.stores.prepared import Prepared, Row
 from keystead.stores.records import as_record, damaged
 from keystead.stores.tables import data_keys, keyrings, store_state
 from keystead.stores.transaction import Statements
@@ -39,7 +39,20 @@ CHANGEABLE: Final = frozenset(
 )
 
 _STORE_ID: Final = re.compile("[0-9a-f]{32}")
-_STATE: Final = select(*(store_state.c[name] for name in StoreState.__slots__))
+_COLUMNS: Final[list[ColumnElement[Any]]] = [store_state.c[name] for name in StoreState.__slots__]
+_STATE: Final = Prepared(select(*_COLUMNS))
+_LOCK_STATE: Final = Prepared(select(*_COLUMNS).with_for_update())
+_HOLD_KEYS: Final = Prepared(select(store_state.c.epoch).with_for_update(read=True))
+_KEYRING: Final = select(keyrings).where(keyrings.c.name == bindparam("of_name"))
+_FIND_KEYRING: Final = Prepared(_KEYRING)
+_LOCK_KEYRING: Final = Prepared(_KEYRING.with_for_update(key_share=True))
+_FIND_KEY: Final = Prepared(select(data_keys).where(data_keys.c.id == bindparam("of_id")))
+_FIND_ACTIVE: Final = Prepared(
+    select(data_keys).where(
+        data_keys.c.keyring == bindparam("of_keyring"),
+        data_keys.c.state == literal_column(f"'{DataKeyState.ACTIVE.value}'"),
+    )
+)
 _SQLITE_NOW: Final = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
 _POSTGRESQL_NOW: Final = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)"
 
@@ -56,11 +69,10 @@ class KeyReadRows(Statements):
 
     async def state(self, *, lock: bool = False) -> StoreState:
         """Return the store's id, epoch and restored mark; ``lock`` holds them until the transaction ends."""
-        if lock:
-            self._require_writing()
-        row = await self._first(_STATE.with_for_update() if lock else _STATE)
-        if row is None:
+        rows = await self._run(_LOCK_STATE if lock else _STATE, {}, writes=lock)
+        if not rows:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
+        row = rows[0]
         state = as_record(StoreState, store_state, {**row, "audited": bool(row["audited"])})
         # It names the file of the state journal, too.
         if _STORE_ID.fullmatch(state.store_id) is None:
@@ -69,8 +81,7 @@ class KeyReadRows(Statements):
 
     async def hold_keys(self) -> None:
         """Wait for a transaction that is changing keys, and let none change any before this one ends."""
-        self._require_writing()
-        await self._first(select(store_state.c.epoch).with_for_update(read=True))
+        await self._run(_HOLD_KEYS, {})
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
@@ -83,12 +94,8 @@ class KeyReadRows(Statements):
 
     async def find_keyring(self, name: str, *, lock: bool = False) -> KeyringRecord | None:
         """Return a keyring; ``lock`` holds its row until the transaction ends."""
-        query = select(keyrings).where(keyrings.c.name == name)
-        if lock:
-            self._require_writing()
-            query = query.with_for_update(key_share=True)
-        row = await self._first(query)
-        return None if row is None else _keyring(row)
+        rows = await self._run(_LOCK_KEYRING if lock else _FIND_KEYRING, {"of_name": name}, writes=lock)
+        return _keyring(rows[0]) if rows else None
 
     async def keyrings(self, *, after: str = "", limit: int = 1000) -> list[KeyringRecord]:
         """Return a page of keyrings by name."""
@@ -99,8 +106,8 @@ class KeyReadRows(Statements):
         """Return a data key by id, in any state."""
         if not 0 < key_id <= MAX_KEY_ID:
             return None
-        row = await self._first(select(data_keys).where(data_keys.c.id == key_id))
-        return None if row is None else _key(row)
+        rows = await self._run(_FIND_KEY, {"of_id": key_id}, writes=False)
+        return _key(rows[0]) if rows else None
 
     async def find_legacy_key(self, legacy_version: str) -> KeyRecord | None:
         """Return the data key imported under a legacy version text."""
@@ -109,11 +116,8 @@ class KeyReadRows(Statements):
 
     async def find_active(self, keyring: str) -> KeyRecord | None:
         """Return the keyring's active version."""
-        query = select(data_keys).where(
-            data_keys.c.keyring == keyring, data_keys.c.state == literal_column(f"'{DataKeyState.ACTIVE.value}'")
-        )
-        row = await self._first(query)
-        return None if row is None else _key(row)
+        rows = await self._run(_FIND_ACTIVE, {"of_keyring": keyring}, writes=False)
+        return _key(rows[0]) if rows else None
 
     async def keys(
         self,
@@ -319,9 +323,9 @@ def _checked_changes(expected: DataKeyState, changes: Mapping[str, Any]) -> dict
     return values
 
 
-def _keyring(row: RowMapping) -> KeyringRecord:
+def _keyring(row: RowMapping | Row) -> KeyringRecord:
     return as_record(KeyringRecord, keyrings, row)
 
 
-def _key(row: RowMapping) -> KeyRecord:
+def _key(row: RowMapping | Row) -> KeyRecord:
     return as_record(KeyRecord, data_keys, row)

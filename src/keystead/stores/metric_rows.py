@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import product
@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Float,
+    Insert,
     Integer,
     Select,
     Subquery,
@@ -32,6 +33,7 @@ from sqlalchemy import (
 
 from keystead.ports import DeviceCount, KeyCount, KeyFailureCount, MetricCount, MetricRecord
 from keystead.stores.metric_spans import HOUR, MINUTE, OF_KEYS, OF_OPERATIONS, Span, spans, start_of
+from keystead.stores.prepared import Prepared
 from keystead.stores.tables import (
     device_metric_counts,
     encryption_metrics,
@@ -39,7 +41,7 @@ from keystead.stores.tables import (
     key_metric_counts,
     metric_counts,
 )
-from keystead.stores.transaction import Statements
+from keystead.stores.transaction import Statements, insert_into
 
 _raw: Final = encryption_metrics
 _counts: Final = metric_counts
@@ -58,8 +60,7 @@ class MetricRows(Statements):
         first = self._insert(_raw).values(rows[0]).on_conflict_do_nothing()
         if await self._write(first.returning(_raw.c.id)) is None:
             return False
-        if rows[1:]:
-            await self._write_many(self._insert(_raw), rows[1:])
+        await self._run_many(_INSERT, rows[1:])
         await self._add_up(_failures, _failure_counts(metrics))
         await self._add_up(_keys, _key_counts(metrics))
         await self._add_up(_devices, _device_counts(metrics))
@@ -155,21 +156,26 @@ class MetricRows(Statements):
 
     async def _add_up(self, table: Table, counts: Mapping[tuple[Any, ...], tuple[int, ...]]) -> None:
         """Add numbers to rows, by their keys: two who do so do not wait for each other in a circle."""
-        if not counts:
-            return
-        key, insert = list(table.primary_key), self._insert(table)
         names = [column.name for column in table.columns]
         rows = [dict(zip(names, (*of, *counts[of]), strict=True)) for of in sorted(counts)]
+        await self._run_many(_ADD_UP[table.name], rows)
+
+    async def _drop(self, table: Table, due: ColumnElement[bool], limit: int) -> int:
+        key = list(table.primary_key)
+        return await self._count(delete(table).where(tuple_(*key).in_(select(*key).where(due).limit(limit))))
+
+
+def _adding_up(table: Table) -> Callable[[str], Insert]:
+    def statement(dialect: str) -> Insert:
+        key, insert = list(table.primary_key), insert_into(table, dialect)
         summed = {
             column.name: _larger(column, new) if column is _counts.c.longest_us else column + new
             for column, new in zip(table.columns, insert.excluded, strict=True)
             if column not in key and isinstance(column.type, Integer)
         }
-        await self._write_many(insert.on_conflict_do_update(index_elements=key, set_=summed), rows)
+        return insert.on_conflict_do_update(index_elements=key, set_=summed)
 
-    async def _drop(self, table: Table, due: ColumnElement[bool], limit: int) -> int:
-        key = list(table.primary_key)
-        return await self._count(delete(table).where(tuple_(*key).in_(select(*key).where(due).limit(limit))))
+    return statement
 
 
 def _row(metric: MetricRecord) -> dict[str, Any]:
@@ -249,3 +255,7 @@ def _ended(table: Table, lengths: Sequence[int], before: datetime) -> ColumnElem
 
 def _larger(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
     return case((other > column, other), else_=column)
+
+
+_INSERT: Final = Prepared(lambda dialect: insert_into(_raw, dialect))
+_ADD_UP: Final = {table.name: Prepared(_adding_up(table)) for table in (_failures, _keys, _devices, _counts)}

@@ -6,20 +6,24 @@ and says by that what its text is and how its values are kept; from then on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiosqlite
-from sqlalchemy import ColumnElement, Engine, Executable, Insert, Select, Update
+from sqlalchemy import ColumnElement, Delete, Engine, Executable, Insert, Select, Update
 from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
+T = TypeVar("T")
+
+_BY: Final = "keystead_runs_statements"
+
 Row = dict[str, Any]
 Convert = Callable[[Any], Any]
-Statement = Select[Any] | Insert | Update
+Statement = Select[Any] | Insert | Update | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +78,19 @@ class Prepared:
         text = self._texts.get(connection.sync_engine)
         if text is None:
             return await self._learn(connection, values)
-        assert connection.sync_connection is not None  # noqa: S101 -- it is connected
-        driver: Any = connection.sync_connection.connection.driver_connection
-        try:
-            if isinstance(driver, aiosqlite.Connection):
-                # One step of the connection's thread, where a cursor takes three.
-                found: Any = await driver.execute_fetchall(text.sql, text.values(values))
-            else:
-                cursor = await driver.execute(text.sql, text.values(values))
-                found = await cursor.fetchall() if text.columns else ()
-        except BaseException as failure:
-            if not isinstance(failure, Exception):
-                # It was given up: nobody knows what is still under way on it.
-                await connection.invalidate()
-            raise
+        found = await _unless_given_up(connection, _asked(connection, text, values))
         return text.rows(found)
+
+    async def run_many(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each of some rows of values, in one message where that can be; it answers nothing."""
+        text = self._texts.get(connection.sync_engine)
+        if text is None and rows:
+            await self._learn(connection, rows[0])
+            text, rows = self._texts[connection.sync_engine], rows[1:]
+        if not rows or text is None:
+            return
+        given = [text.values(row) for row in rows]
+        await _unless_given_up(connection, _told(connection, text, given))
 
     async def _learn(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Row]:
         made = self._statement
@@ -96,6 +98,42 @@ class Prepared:
         result = await connection.execute(statement, values)
         self._texts[connection.sync_engine] = _text(list(statement.exported_columns), result.context)
         return [dict(row) for row in result.mappings()] if result.returns_rows else []
+
+
+async def _unless_given_up(connection: AsyncConnection, answer: Coroutine[Any, Any, T]) -> T:
+    """Return an answer; a connection on which it was given up goes, for nobody knows what is still under way on it."""
+    try:
+        return await answer
+    except BaseException as failure:
+        if not isinstance(failure, Exception):
+            await connection.invalidate()
+        raise
+
+
+async def _asked(connection: AsyncConnection, text: _Text, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    by = _by(connection)
+    if isinstance(by, aiosqlite.Connection):
+        # One step of the connection's thread, where a cursor takes three.
+        rows: Any = await by.execute_fetchall(text.sql, text.values(values))
+        return list(rows)
+    await by.execute(text.sql, text.values(values))
+    found: Sequence[Sequence[Any]] = await by.fetchall() if text.columns else ()
+    return found
+
+
+async def _told(connection: AsyncConnection, text: _Text, rows: Sequence[Any]) -> None:
+    await _by(connection).executemany(text.sql, rows)
+
+
+def _by(connection: AsyncConnection) -> Any:
+    """Return what runs statements: the driver's connection, or a cursor of it, which learns how values are written."""
+    made = connection.sync_connection
+    assert made is not None  # noqa: S101 -- it is connected
+    by = made.info.get(_BY)
+    if by is None:
+        driver: Any = made.connection.driver_connection
+        by = made.info[_BY] = driver if isinstance(driver, aiosqlite.Connection) else driver.cursor()
+    return by
 
 
 def _text(columns: Sequence[ColumnElement[Any]], context: ExecutionContext) -> _Text:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from keystead.errors import ReplayedError
-from keystead.ports import AuditEntryRow, CredentialRecord, SecretKind
+from keystead.ports import AuditEntryRow, ClientKeyRecord, CredentialRecord, SecretKind
 from keystead.stores import engines
 from keystead.stores.audit_rows import AuditRows
 from keystead.stores.credential_rows import (
@@ -36,21 +36,50 @@ from keystead.stores.credential_rows import (
     secret_values,
 )
 from keystead.stores.prepared import Prepared
-from keystead.stores.tables import audit_entries, spent_ciphertexts, user_credentials
+from keystead.stores.tables import audit_entries, client_encryption_keys, spent_ciphertexts, user_credentials
 
+_pairs: Final = client_encryption_keys
 _users: Final = user_credentials
 _spent: Final = spent_ciphertexts
-_STAYS_FREE: Final = _users.c.counted + 1 - _users.c.cleared < bindparam("below")
+_IS_AS_GIVEN: Final = exists(
+    select(_pairs.c.id).where(
+        _pairs.c.id == bindparam("pair"),
+        _pairs.c.tenant == bindparam("of_tenant"),
+        _pairs.c.owner == bindparam("of_user"),
+        # Another WRAP key is another row; without any its private half is erased.
+        _pairs.c.wrapped_by == bindparam("wrapped_by"),
+        _pairs.c.expires_at.is_not_distinct_from(bindparam("expires_at", type_=_pairs.c.expires_at.type)),
+    )
+)
+_IS_NEW: Final = ~exists(
+    select(_spent.c.key_id).where(_spent.c.key_id == bindparam("pair"), _spent.c.digest == bindparam("digest"))
+)
+_COUNTING_FREE: Final = COUNTING.where(
+    _users.c.counted + 1 - _users.c.cleared < bindparam("below"), _IS_AS_GIVEN, _IS_NEW
+).returning(_users)
 
 
 class SecretWrites(CredentialRows, SpentCiphertextRows, AuditRows):
     """Writes of a verification; ``keystead.ports.SecretWrites``."""
 
     async def count_free_attempt(
-        self, tenant: str, user_id: str, kind: SecretKind, *, now: datetime, below: int, entry: AuditEntryRow
+        self,
+        tenant: str,
+        user_id: str,
+        kind: SecretKind,
+        *,
+        given: tuple[ClientKeyRecord, bytes],
+        now: datetime,
+        below: int,
+        entry: AuditEntryRow,
     ) -> CredentialRecord | None:
-        """Count an attempt, with its entry; None where there is no such secret, or it is locked, or would be."""
+        """Count an attempt, with its entry; None where there is no such secret, or it is locked, or would be.
+
+        None also where the key pair is not as ``given`` any more, or the ciphertext, by its SHA-256, has succeeded.
+        """
+        pair, digest = given
         values = {**secret_values(tenant, user_id, kind), "now": now, "below": below}
+        values |= {"pair": pair.id, "wrapped_by": pair.wrapped_by, "expires_at": pair.expires_at, "digest": digest}
         if not self._is_sqlite:
             return credential_of(await self._run(_COUNT_WITH_ENTRY, values | _entry_values(entry)))
         counted = credential_of(await self._run(_COUNT, values))
@@ -115,7 +144,7 @@ def _telling(what: ColumnElement[bool]) -> CTE:
 
 
 def _count_with_entry(dialect: str) -> Select[Any]:
-    counted = COUNTING.where(_STAYS_FREE, _limited()).returning(_users).cte("counted")
+    counted = _COUNTING_FREE.where(_limited()).cte("counted")
     return select(counted).add_cte(_telling(exists(select(counted.c.kind))))
 
 
@@ -137,6 +166,6 @@ def _forgive_with_entry(dialect: str) -> Select[Any]:
     return select(*columns).add_cte(_telling(is_cleared))
 
 
-_COUNT: Final = Prepared(COUNTING.where(_STAYS_FREE).returning(_users))
+_COUNT: Final = Prepared(_COUNTING_FREE)
 _COUNT_WITH_ENTRY: Final = Prepared(_count_with_entry)
 _FORGIVE_WITH_ENTRY: Final = Prepared(_forgive_with_entry)

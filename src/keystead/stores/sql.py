@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy import Insert, MetaData
@@ -77,25 +79,26 @@ class SqlKeyStore:
             await self.aclose()
             raise
 
-    @asynccontextmanager
-    async def transaction(self, *, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
+    def transaction(self, *, once: bool = False) -> AbstractAsyncContextManager[SqlUnitOfWork]:
         """Begin a writing transaction; commits when the block ends, rolls back when it raises.
 
         With ``once`` the block makes one write, which a server does in one statement, and no transaction is begun.
         """
         is_one = once and self._url.path is None
-        with telemetry.span("keystead.transaction", {"keystead.is_writing": True}):
-            async with self._connections.begin(is_writing=True, is_one=is_one) as connection:
-                work = SqlUnitOfWork(connection, is_writing=True)
-                yield work
-                work.finish()
+        return _OneStatement(self._connections, is_writing=True) if is_one else self._begun(is_writing=True)
+
+    def reading(self, *, once: bool = False) -> AbstractAsyncContextManager[SqlUnitOfWork]:
+        """Begin a read-only transaction, which sees one moment of the store; with ``once`` read one statement."""
+        is_one = once and self._url.path is None
+        return (
+            _OneStatement(self._connections, is_writing=False) if is_one else self._begun(is_writing=False, once=once)
+        )
 
     @asynccontextmanager
-    async def reading(self, *, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
-        """Begin a read-only transaction, which sees one moment of the store; with ``once`` read one statement."""
-        with telemetry.span("keystead.transaction", {"keystead.is_writing": False}):
-            async with self._connections.begin(is_writing=False, is_one=once) as connection:
-                work = SqlUnitOfWork(connection, is_writing=False)
+    async def _begun(self, *, is_writing: bool, once: bool = False) -> AsyncIterator[SqlUnitOfWork]:
+        with _span(is_writing=is_writing):
+            async with self._connections.begin(is_writing=is_writing, is_one=once) as connection:
+                work = SqlUnitOfWork(connection, is_writing=is_writing)
                 yield work
                 work.finish()
 
@@ -110,6 +113,39 @@ class SqlKeyStore:
     def after_fork(self) -> None:
         """Let go of the parent's connections; called in every child of a fork."""
         self._connections.forget()
+
+
+class _OneStatement:
+    """The context of a single statement at a server. It is no generator: every request enters some."""
+
+    def __init__(self, connections: Connections, *, is_writing: bool) -> None:
+        self._connections = connections
+        self._is_writing = is_writing
+        self._span = _span(is_writing=is_writing)
+
+    async def __aenter__(self) -> SqlUnitOfWork:
+        self._span.__enter__()
+        try:
+            self._connection = await self._connections.take()
+        except BaseException:
+            self._span.__exit__(*sys.exc_info())
+            raise
+        self._work = SqlUnitOfWork(self._connection, is_writing=self._is_writing)
+        return self._work
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._connections.give(self._connection, is_whole=kind is None and self._work.is_whole)
+        finally:
+            self._span.__exit__(kind, failure, trace)
+        if kind is None:
+            self._work.finish()
+
+
+def _span(*, is_writing: bool) -> AbstractContextManager[object]:
+    return telemetry.span("keystead.transaction", {"keystead.is_writing": is_writing})
 
 
 class _File:

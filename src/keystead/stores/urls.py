@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 EXAMPLES: Final = (
     "use sqlite:///relative.db, sqlite:////absolute/path.db, postgresql://user:password@host/database or memory://"
 )
+_THRESHOLD: Final = re.compile(r"[0-9]{1,6}")
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """A parsed store URL: ``path`` for SQLite, ``url`` and ``schema`` for PostgreSQL, neither for memory."""
+    """A parsed store URL: ``path`` for SQLite, ``url`` and ``schema`` for PostgreSQL, neither for memory.
+
+    ``prepare_threshold`` is after how many times PostgreSQL keeps a statement prepared on a connection; None for never.
+    """
 
     kind: Literal["sqlite", "postgresql", "memory"]
     path: Path | None = None
     url: URL | None = field(default=None, repr=False)
     schema: str | None = None
+    prepare_threshold: int | None = None
 
 
 def parse_url(text: str | StoreUrl, *, schema: str | None = None) -> StoreUrl:
@@ -84,7 +89,17 @@ def _postgresql(text: str, schema: str | None) -> StoreUrl:
         if not isinstance(named, str) or schema not in (None, named):
             raise ConfigurationError("the URL and the schema option name different PostgreSQL schemas; give one")
         schema = named
-    return StoreUrl("postgresql", url=url, schema=checked_schema(schema))
+    threshold = url.query.get("prepare_threshold")
+    if threshold is not None:
+        url = url.difference_update_query(["prepare_threshold"])
+        if not isinstance(threshold, str) or _THRESHOLD.fullmatch(threshold) is None:
+            raise ConfigurationError("prepare_threshold in a PostgreSQL URL is a number: 5 is a good one")
+    return StoreUrl(
+        "postgresql",
+        url=url,
+        schema=checked_schema(schema),
+        prepare_threshold=None if threshold is None else int(threshold),
+    )
 
 
 def checked_schema(schema: str | None) -> str | None:

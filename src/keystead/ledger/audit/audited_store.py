@@ -35,6 +35,11 @@ class AuditedStore:
         """Begin a writing transaction, at the end of which its entries are written: never one of a single write."""
         return self.trail.transaction()
 
+    @property
+    def may_write_at_once(self) -> bool:
+        """Whether the trail is open, and may miss no entry."""
+        return self.trail.needs_entries
+
     async def write_at_once(
         self, event: AuditEvent, write: Callable[[UnitOfWork, AuditEntryRow], Awaitable[T]]
     ) -> T | None:

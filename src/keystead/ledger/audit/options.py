@@ -47,7 +47,7 @@ class AuditOptions:
     epoch_s: int = EPOCH_S
     on_failure: Literal["fail", "warn"] = "fail"
     unwraps: bool = True
-    interval_s: float = 0.5
+    interval_s: float = 1.0
     begins: bool = True
     uris: Mapping[str, str] = field(default_factory=dict)
 

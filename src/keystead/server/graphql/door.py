@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from graphql import GraphQLError, execute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead.errors import InvalidInputError, KMSError
 from keystead.ledger.audit.actor import audit_actor
@@ -21,9 +22,11 @@ from keystead.server.graphql.schema import new_schema
 from keystead.server.headers import named_user
 from keystead.server.requests import OTHER, told_of
 from keystead.server.service import Service
+from keystead.server.standing import Standing
 
 log = logging.getLogger("keystead.server")
 
+PATH: Final = "/graphql"
 _INVALID: Final = "GRAPHQL_VALIDATION_FAILED"
 _MEMBERS: Final = frozenset({"query", "variables", "operationName", "extensions"})
 
@@ -82,6 +85,32 @@ class GraphQLDoor:
             told.code = request.told["code"]
         waits = [error["extensions"].get("retryAfter") for error in answered.get("errors", ())]
         return JSONResponse(answered, headers=retry_header(max((each for each in waits if each), default=None)))
+
+
+class GraphQLRoute:
+    """Gives what comes to ``/graphql`` to the door at once: what a framework's router does costs more than the rest.
+
+    It stands behind ``Standby``, so that the service is open.
+    """
+
+    def __init__(self, app: ASGIApp, door: GraphQLDoor, standing: Standing) -> None:
+        self._app = app
+        self._door = door
+        self._standing = standing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] != "POST":
+            refused = Answer("BAD_USER_INPUT", 405, "GraphQL is asked by POST")
+            response = JSONResponse({"errors": [graphql_error(refused)]}, status_code=405, headers={"Allow": "POST"})
+        else:
+            service = self._standing.service
+            assert service is not None  # noqa: S101 -- as above
+            response = await self._door.answer(HttpRequest(scope, receive), service)
+        await response(scope, receive, send)
 
 
 def _read(body: bytes) -> tuple[str, dict[str, Any] | None, str | None]:
