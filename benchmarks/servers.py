@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.install import APOLLO, APOLLO_SOURCE, NODE
+from benchmarks.install import APOLLO, APOLLO_SOURCE, ARGON2_BUILT, ARGON2_FLAGS, NODE
 from keystead.access.callers import Scope
 from keystead.config.service import load_service
 from keystead.manager.access import tokens
@@ -74,7 +75,8 @@ class Keystead:
 
     def _environ(self) -> dict[str, str]:
         given = {
-            "STORE": self.store,
+            # A pooler that stands between could not have it so; here is none.
+            "STORE": f"{self.store}{'&' if '?' in self.store else '?'}prepare_threshold=5",
             "KMS": f"local:{self.folder / 'keystead.kek'}",
             "AUDIT_ENABLED": "true",
             "CLIENT_KEYS_READY": str(self.ready),
@@ -128,10 +130,11 @@ def node_version() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what the service over Apollo Server is made of."""
+    """Return the versions of what the service over Apollo Server is made of, and of our Argon2id."""
     told = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout.strip()
     wanted = json.loads((APOLLO_SOURCE / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    return {"Node.js": told.removeprefix("v"), **wanted}
+    ours = f"{version('argon2-cffi')}, {f'built with {ARGON2_FLAGS}' if ARGON2_BUILT.exists() else 'its wheel'}"
+    return {"argon2-cffi": ours, "Node.js": told.removeprefix("v"), **wanted}
 
 
 async def _token_headers(environ: Mapping[str, str], users: int) -> tuple[str, ...]:

@@ -77,7 +77,8 @@ def serve(
         _serve(create_app(loaded, is_development=dev), options)
         return
     # Each worker reads the settings itself: what was said here goes to it by its environment.
-    said = {
+    said: dict[str, str | None] = {
+        "KEYSTEAD_SERVER_HASHES": str(server.hashes or max(1, (os.cpu_count() or 1) // workers)),
         "KEYSTEAD_STORE": call.flags.get("store"),
         "KEYSTEAD_KMS": call.flags.get("kms"),
         "KEYSTEAD_CONFIG": call.config,

@@ -87,6 +87,9 @@ class ServerSettings(Section):
     port: int = Field(default=3000, ge=0, le=65_535, description="and its port; 0 for any that is free")
     origins: str = Field(default="", description="web origins whose pages may ask, with commas between")
     max_body: int = Field(default=65_536, ge=1_024, description="bytes of a request that are read")
+    hashes: int = Field(
+        default=0, ge=0, description="of secrets that a process computes at a time; 0 shares the cores out"
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="form of the log's lines, on stderr")
     tls_cert: str | None = Field(default=None, description="file of its certificate and those above it, in PEM")
     tls_key: str | None = Field(default=None, description="file of the certificate's private key, in PEM")

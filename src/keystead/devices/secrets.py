@@ -7,6 +7,8 @@ Spec of what is stored: docs/spec/secret-hash-v1.md.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -81,12 +83,14 @@ class SecretRules:
         lockout: after wrong ones.
         cost: of a hash.
         recent: for how long after a verification a secret may be changed without giving it again.
+        hashes: that are computed at a time; 0 for one on each core.
     """
 
     policy: SecretPolicy = field(default_factory=SecretPolicy)
     lockout: Lockout = field(default_factory=Lockout)
     cost: Cost = field(default_factory=Cost)
     recent: timedelta = timedelta(minutes=5)
+    hashes: int = 0
 
 
 class Secrets:
@@ -105,6 +109,8 @@ class Secrets:
         self._decrypting = decrypting
         self._pepper = pepper
         self._rules = rules or SecretRules()
+        # Each takes a core and 19 MiB of its caches for some milliseconds: more at a time take longer, all of them.
+        self._hashers = asyncio.Semaphore(self._rules.hashes or os.cpu_count() or 1)
         self.evaluated = 0
         """How many guesses were really compared with a hash, in this process."""
 
@@ -276,7 +282,8 @@ class Secrets:
         pepper = self._pepper.get(stored.pepper_id)
         self.evaluated += 1
         with telemetry.span(_HASHING):
-            is_right = await in_thread(stored.is_of, secret, owner, bytes(pepper.key))
+            async with self._hashers:
+                is_right = await in_thread(stored.is_of, secret, owner, bytes(pepper.key))
         telemetry.secret_check(is_right=is_right)
         return is_right
 
@@ -285,7 +292,8 @@ class Secrets:
         pepper, owner = self._pepper.get_active(), Owner(kind, who.user, who.tenant)
         compute = partial(hash_secret, secret, owner, bytes(pepper.key), pepper.id, random=self._s.random)
         with telemetry.span(_HASHING):
-            made = await in_thread(partial(compute, cost=self._rules.cost))
+            async with self._hashers:
+                made = await in_thread(partial(compute, cost=self._rules.cost))
         return str(made), pepper.id
 
     def _require_recent(self, before: CredentialRecord) -> None:

@@ -121,7 +121,7 @@ async def _tried(step: Callable[[], Awaitable[object]]) -> None:
 @asynccontextmanager
 async def opened(km: KeyManager, settings: Settings, *, is_development: bool) -> AsyncIterator[Service]:
     """Open the service over a manager that is initialised; at the end everything that was counted is written."""
-    rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development))
+    rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development), hashes=settings.server.hashes)
     room = await devices(km, policy=policy_of(settings), rules=rules, max_size=settings.client_keys.max_size)
     of_tokens = await tokens(km), await issuer(km, settings)
     service = Service(settings, is_development, km, room, await identity(km), *of_tokens)

@@ -12,13 +12,16 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Delete,
+    Insert,
     Integer,
     Table,
+    Update,
     and_,
     bindparam,
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     true,
@@ -50,6 +53,20 @@ def _made_at(name: str, of: ColumnElement[bool]) -> ColumnElement[Any]:
     return newest.scalar_subquery().label(name)
 
 
+def _deprecating(of: ColumnElement[bool]) -> Update:
+    deprecated = update(_keys).where(of, _keys.c.deprecated.is_(False))
+    return deprecated.values(deprecated=literal(True), updated_at=bindparam("at")).returning(_keys.c.id)
+
+
+def _holding(dialect: str) -> Insert:
+    """Insert a device, or lock the row that is there: to set a column to what it is does both."""
+    insert = insert_into(client_devices, dialect)
+    held = insert.on_conflict_do_update(
+        index_elements=list(client_devices.primary_key), set_={"owner": client_devices.c.owner}
+    )
+    return held.returning(client_devices)
+
+
 def _taking(dialect: str) -> Delete:
     of_kind = select(ready_key_pairs.c.id).where(ready_key_pairs.c.kind == bindparam("of_kind"))
     oldest = of_kind.order_by(ready_key_pairs.c.created_at, ready_key_pairs.c.id).limit(1)
@@ -63,7 +80,7 @@ _FOR_CIPHERTEXT: Final = Prepared(
 )
 _FIND_DEVICE: Final = Prepared(_DEVICE)
 _LOCK_DEVICE: Final = Prepared(_DEVICE.with_for_update())
-_ADD_DEVICE: Final = Prepared(lambda dialect: insert_into(client_devices, dialect).on_conflict_do_nothing())
+_HOLD_DEVICE: Final = Prepared(_holding)
 _HOLD_USER: Final = Prepared(select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)).label("held")))
 _FIND_ACTIVE: Final = Prepared(
     select(_keys).where(_HANDED_OUT, or_(_keys.c.expires_at.is_(None), _keys.c.expires_at > bindparam("after")))
@@ -71,6 +88,8 @@ _FIND_ACTIVE: Final = Prepared(
 _MADE: Final = {"device": _OF_DEVICE, "owner": _OF_OWNER, "all": true()}
 _MADE_AT: Final = Prepared(select(*(_made_at(name, of) for name, of in _MADE.items())))
 _ADD_KEY: Final = Prepared(lambda dialect: insert_into(_keys, dialect))
+_DEPRECATE: Final = Prepared(_deprecating(_OF_DEVICE))
+_DEPRECATE_KIND: Final = Prepared(_deprecating(and_(_OF_DEVICE, _keys.c.kind == bindparam("of_kind"))))
 _NOTE_USES: Final = Prepared(
     update(_keys)
     .where(_keys.c.id == bindparam("of_id"))
@@ -93,9 +112,8 @@ class DeviceRows(KeyReadRows):
 
         Nobody else changes it, or takes a key for it, before the transaction ends.
         """
-        await self._run(_ADD_DEVICE, asdict(device))
-        found = await self.find_device(device.tenant, device.device_id, lock=True)
-        return device if found is None else found
+        [row] = await self._run(_HOLD_DEVICE, asdict(device))
+        return as_record(DeviceRecord, client_devices, row)
 
     async def change_device(
         self, tenant: str, device_id: str, *, owner: str | None, revoked_at: datetime | None
@@ -171,10 +189,10 @@ class ClientKeyRows(KeyReadRows):
         self, tenant: str, device_id: str, at: datetime, *, kind: PairKind | None = None
     ) -> int:
         """Hand a device's pairs out no more, those of a kind or all; return how many were."""
-        change = update(_keys).where(_is_device(_keys, tenant, device_id), _keys.c.deprecated.is_(False))
-        if kind is not None:
-            change = change.where(_keys.c.kind == kind.value)
-        return await self._count(change.values(deprecated=True, updated_at=at))
+        values: dict[str, Any] = {"of_tenant": tenant, "of_device": device_id, "at": at}
+        if kind is None:
+            return len(await self._run(_DEPRECATE, values))
+        return len(await self._run(_DEPRECATE_KIND, {**values, "of_kind": kind.value}))
 
     async def client_keys_made_at(
         self, tenant: str, device_id: str, owner: str, *, of_device: Newest, of_owner: Newest, in_all: Newest
