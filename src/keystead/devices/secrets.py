@@ -7,7 +7,6 @@ Spec of what is stored: docs/spec/secret-hash-v1.md.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,7 +25,7 @@ from keystead.devices.surroundings import Surroundings
 from keystead.errors import ConflictError, ForbiddenError, KeyExpiredError, LockedError, ReplayedError
 from keystead.model import Principal
 from keystead.ports import AuditEntryRow, AuditEvent, CredentialRecord, SecretKind, UnitOfWork, WritesAtOnce
-from keystead.runtime.off_loop import in_thread
+from keystead.runtime.off_loop import Threads
 
 PEPPER_KEYRING: Final = "keystead.pepper"
 
@@ -109,8 +108,7 @@ class Secrets:
         self._decrypting = decrypting
         self._pepper = pepper
         self._rules = rules or SecretRules()
-        # Each takes a core and 19 MiB of its caches for some milliseconds: more at a time take longer, all of them.
-        self._hashers = asyncio.Semaphore(self._rules.hashes or os.cpu_count() or 1)
+        self._hashers = Threads("keystead-hash", self._rules.hashes or os.cpu_count() or 1)
         self.evaluated = 0
         """How many guesses were really compared with a hash, in this process."""
 
@@ -282,8 +280,7 @@ class Secrets:
         pepper = self._pepper.get(stored.pepper_id)
         self.evaluated += 1
         with telemetry.span(_HASHING):
-            async with self._hashers:
-                is_right = await in_thread(stored.is_of, secret, owner, bytes(pepper.key))
+            is_right = await self._hashers.run(partial(stored.is_of, secret, owner, bytes(pepper.key)))
         telemetry.secret_check(is_right=is_right)
         return is_right
 
@@ -292,8 +289,7 @@ class Secrets:
         pepper, owner = self._pepper.get_active(), Owner(kind, who.user, who.tenant)
         compute = partial(hash_secret, secret, owner, bytes(pepper.key), pepper.id, random=self._s.random)
         with telemetry.span(_HASHING):
-            async with self._hashers:
-                made = await in_thread(partial(compute, cost=self._rules.cost))
+            made = await self._hashers.run(partial(compute, cost=self._rules.cost))
         return str(made), pepper.id
 
     def _require_recent(self, before: CredentialRecord) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
+
+from keystead.runtime import fork
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,3 +42,27 @@ async def in_thread(call: Callable[P, T], *args: P.args, **options: P.kwargs) ->
         if has_begun:
             raise
         return run()
+
+
+class Threads:
+    """Threads for what takes a core for milliseconds, and the same few for all of it.
+
+    What is called waits in line for one. A thread that has just done the same finds its memory where it was, in the
+    processor's caches; many threads that take turns do not.
+    """
+
+    def __init__(self, name: str, number: int) -> None:
+        self._made = partial(ThreadPoolExecutor, number, name)
+        self._pool = self._made()
+        fork.in_child(self._forget)
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns; it is made here where there is no thread, as at the interpreter's exit."""
+        try:
+            waiting = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        except RuntimeError:
+            return call()
+        return await waiting
+
+    def _forget(self) -> None:
+        self._pool = self._made()
