@@ -27,7 +27,7 @@ people, and `extensions.code` for programs, with `extensions.retryAfter` in seco
 cannot be read as a request, 413 for one of more than `server.max_body` bytes, 503 with `Retry-After` for a service that
 is not open yet.
 
-A document has up to 16 384 characters, 1 500 tokens, 120 fields and fragment spreads, 16 levels and 10 operations.
+A document has up to 16 384 characters, 1 500 tokens, 100 fields and fragment spreads, 16 levels and 10 operations.
 Introspection is off; this page's schema is at `/schema.graphql`.
 
 ## Errors of every operation

@@ -33,7 +33,7 @@ MAX_TOKENS: Final = 1_500
 MAX_DEPTH: Final = 16
 MAX_FIELDS: Final = 1_000
 """Fields that one operation stands for, its fragments put in."""
-MAX_NODES: Final = 120
+MAX_NODES: Final = 100
 """Fields and spreads that are written in a document: checking that they fit each other grows with their square."""
 MAX_OPERATIONS: Final = 10
 MAX_ERRORS: Final = 5
