@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from keystead.devices.assembly import Devices
 from keystead.devices.client_keys import ClientKeys
 from keystead.devices.operations import Reason as Failure
+from keystead.devices.pairs import OpenKey
 from keystead.devices.secrets import Reason, Verdict
+from keystead.model import SecretBytes
 from keystead.ports import ClientKeyRecord
 from tests.audit.places import Place, an_empty_place, options
 from tests.devices.room import ADA, CODE, DAY, Client, devices, later
@@ -84,6 +86,26 @@ async def test_a_ciphertext_that_succeeded_on_another_node_is_a_replay_and_no_gu
         assert await ada.room.secrets.verify(ADA, CODE, sent) == Verdict(Reason.REPLAYED)
         assert await failures(place) == 0
         assert [each.reason for each in ada.room.metrics._noted if each.reason] == [Failure.REPLAYED]
+
+
+async def test_what_is_wrong_with_it_costs_one_decryption(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    decrypted: list[str] = []
+    open_ = OpenKey.open
+
+    def opened(key: OpenKey, *given: Any) -> SecretBytes:
+        decrypted.append("a ciphertext")
+        return open_(key, *given)
+
+    monkeypatch.setattr(OpenKey, "open", opened)
+    async with two_nodes(place) as (ada, other):
+        sent = ada.sealed(SECRET)
+        assert (await other.secrets.verify(ADA, CODE, sent)).is_right
+        for replay in (True, False):
+            decrypted.clear()
+            given = sent if replay else ada.sealed(SECRET)
+            assert not (await ada.room.secrets.verify(ADA, CODE, given)).is_right
+            assert len(decrypted) == 1
+            await other.owners.revoke(ADA, "phone")
 
 
 async def test_one_that_has_expired_meanwhile_is_refused(place: Place, clock: FakeClock) -> None:

@@ -166,8 +166,8 @@ class Decrypting:
             return None
         if of.key is None:
             return None
-        plaintext = await self._decrypt(of.key, encrypted, operation, ciphertext)
-        opened = self._read(encrypted, operation, of.key, sha256(ciphertext).digest(), plaintext)
+        of.plaintext = await self._decrypt(of.key, encrypted, operation, ciphertext)
+        opened = self._read(encrypted, operation, of.key, sha256(ciphertext).digest(), of.plaintext)
         if not await confirm(opened):
             of.key = None
             return None
@@ -189,11 +189,14 @@ class Decrypting:
             missing = exc
         key = of.key
         if key is None:
-            await self._pretend()
+            if of.plaintext is None:
+                await self._pretend()
             raise wrong or missing or DecryptionError(FAILED)
         try:
             # What is no ciphertext, and what was one, go the same way: the time does not tell one from another.
-            plaintext = await self._decrypt(key, encrypted, operation, ciphertext)
+            plaintext = of.plaintext
+            if plaintext is None:
+                plaintext = await self._decrypt(key, encrypted, operation, ciphertext)
         except DecryptionError as exc:
             raise wrong or exc from None
         if is_spent and operation is not Operation.DECRYPT:
@@ -233,9 +236,10 @@ class Decrypting:
 
 @dataclass(slots=True)
 class _Found:
-    """The key pair that a ciphertext was for, once it is known to be the caller's."""
+    """The key pair that a ciphertext was for, once it is known to be the caller's; and what was in it."""
 
     key: ClientKeyRecord | None = None
+    plaintext: SecretBytes | None = None
 
 
 def _reason_of(failure: Exception) -> Reason:

@@ -23,6 +23,8 @@ class PortOfSeveral:
 
     def __init__(self, host: str, port: int) -> None:
         self._host: Final = host
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise ConfigurationError("several processes cannot share a port on this system: leave --workers out")
         try:
             # Programs of one user may share a port, and would not be told: so it is asked for alone first.
             with _bound(host, port, is_shared=False) as alone:

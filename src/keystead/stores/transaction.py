@@ -91,8 +91,9 @@ class Connections:
 
     async def give(self, connection: AsyncConnection, *, is_whole: bool) -> None:
         """Give such a connection back; one whose last statement was not answered as it should be is let go."""
-        if is_whole and self._engine is not None:
-            await self._engine.spare.keep(connection)
+        current = self._engine
+        if is_whole and current is not None and connection.engine is current.engine:
+            await current.spare.keep(connection)
             return
         await _roll_back(connection)
         with ours_only():
