@@ -41,7 +41,8 @@ keystead_junk_refused_total                       counter                       
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -49,13 +50,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Counter, Histogram, Meter, _Gauge
+    from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation, _Gauge
     from opentelemetry.trace import Span, Tracer
 
 METER_NAME: Final = "keystead"
 
 _NO_SPAN: Final[AbstractContextManager[None]] = nullcontext()
 _DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class _Tally:
+    """A counter of what every request does: a number is added here, and told when somebody collects."""
+
+    def __init__(self, meter: Meter, name: str, unit: str, description: str) -> None:
+        self._counts: dict[tuple[tuple[str, str], ...], int] = {}
+        self._lock = threading.Lock()
+        meter.create_observable_counter(name, [self._told], unit, description)
+
+    def add(self, number: int, labels: Mapping[str, str] | None = None) -> None:
+        """Count so many more."""
+        of = () if labels is None else tuple(labels.items())
+        with self._lock:
+            self._counts[of] = self._counts.get(of, 0) + number
+
+    def _told(self, options: CallbackOptions) -> Iterable[Observation]:
+        from opentelemetry.metrics import Observation
+
+        with self._lock:
+            counts = list(self._counts.items())
+        return [Observation(number, dict(of)) for of, number in counts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +94,16 @@ class Instruments:
     legacy_reads: Counter
     plaintext_reads: Counter
     wrap_faults: Counter
-    audit_entries: Counter
+    audit_entries: _Tally
     audit_waiting: _Gauge
-    requests: Counter
+    requests: _Tally
     request_duration: Histogram
-    client_key_operations: Counter
+    client_key_operations: _Tally
     client_key_operation_duration: Histogram
     client_keys_given: Counter
     ready_pairs: _Gauge
     ready_pairs_made: Counter
-    secret_checks: Counter
+    secret_checks: _Tally
     secret_lockouts: Counter
     junk_refused: Counter
 
@@ -97,12 +120,12 @@ class Instruments:
             legacy_reads=meter.create_counter("keystead_legacy_reads_total", "1", "Older systems' values decrypted"),
             plaintext_reads=meter.create_counter("keystead_plaintext_reads_total", "1", "Values read in clear"),
             wrap_faults=meter.create_counter("keystead_wrap_faults_total", "1", "Wraps missing or refused"),
-            audit_entries=meter.create_counter("keystead_audit_entries_total", "1", "Audit entries, by what became"),
+            audit_entries=_Tally(meter, "keystead_audit_entries_total", "1", "Audit entries, by what became"),
             audit_waiting=meter.create_gauge("keystead_audit_waiting", "1", "Audit entries not in the log yet"),
-            requests=meter.create_counter("keystead_requests_total", "1", "Requests to the service, by outcome"),
+            requests=_Tally(meter, "keystead_requests_total", "1", "Requests to the service, by outcome"),
             request_duration=_durations(meter, "keystead_request_duration_seconds", "Duration of requests"),
-            client_key_operations=meter.create_counter(
-                "keystead_client_key_operations_total", "1", "Operations with keys of devices, by outcome"
+            client_key_operations=_Tally(
+                meter, "keystead_client_key_operations_total", "1", "Operations with keys of devices, by outcome"
             ),
             client_key_operation_duration=_durations(
                 meter, "keystead_client_key_operation_duration_seconds", "Duration of operations with keys of devices"
@@ -112,7 +135,7 @@ class Instruments:
             ),
             ready_pairs=meter.create_gauge("keystead_ready_pairs", "1", "Key pairs that wait for a device"),
             ready_pairs_made=meter.create_counter("keystead_ready_pairs_made_total", "1", "Key pairs made for later"),
-            secret_checks=meter.create_counter("keystead_secret_checks_total", "1", "Guesses compared with a secret"),
+            secret_checks=_Tally(meter, "keystead_secret_checks_total", "1", "Guesses compared with a secret"),
             secret_lockouts=meter.create_counter("keystead_secret_lockouts_total", "1", "Secrets locked"),
             junk_refused=meter.create_counter("keystead_junk_refused_total", "1", "Refused after too much junk"),
         )
