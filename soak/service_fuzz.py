@@ -1,7 +1,8 @@
 """Requests that fit the schemas of the service, and such that nearly do, made up by schemathesis.
 
 Each API is taken as it describes itself: GraphQL by the schema of the documentation, REST by what the node serves as
-OpenAPI. Every few requests another user sends them, so that no limit of one keeps what comes next out.
+OpenAPI. Both are asked at the same time, each on a node of its own over the same database. Every few requests another
+user sends them, so that no limit of one keeps what comes next out.
 """
 
 from __future__ import annotations
@@ -60,14 +61,16 @@ class Found:
 
 
 def measure(setting: Setting, figures: Figures) -> None:
-    """Send so many requests to each API of a node."""
+    """Send so many requests to each API, of a node of its own."""
     wanted, most_mib = setting.choose(short=(500, 64.0), full=(100_000, 16.0))
     site = Site(setting.databases.place(POSTGRESQL, setting.folder / "fuzz"), dict(ENVIRON))
-    with running(site, 1) as (node,):
+    apis = ("GraphQL", "REST")
+    with running(site, len(apis)) as nodes:
         token = site.token("fuzz", *EVERY_SCOPE)
-        for where in ("GraphQL", "REST"):
-            seed = int.from_bytes(os.urandom(4), "big")
-            found = fork(_fuzz, where, node, token, wanted, seed).result(TIMEOUT_S)
+        seeds = [int.from_bytes(os.urandom(4), "big") for _ in apis]
+        asked = list(zip(apis, nodes, seeds, strict=True))
+        for (where, _, seed), child in zip(asked, [fork(_fuzz, *each, token, wanted) for each in asked], strict=True):
+            found = child.result(TIMEOUT_S)
             figures.equal(where, "requests", found.answers.total(), wanted)
             told = ", ".join(f"{number} {code}" for code, number in sorted(found.answers.items()))
             figures.tell(where, "answers", told)
@@ -76,7 +79,7 @@ def measure(setting: Setting, figures: Figures) -> None:
             compare(figures, where, found.moments, most_mib)
 
 
-def _fuzz(where: str, node: Node, token: str, wanted: int, seed: int) -> Found:
+def _fuzz(where: str, node: Node, seed: int, token: str, wanted: int) -> Found:
     schema, problem = _graphql(node) if where == "GraphQL" else _rest(node)
     cases = strategies.one_of(
         schema.as_strategy(), *(schema.as_strategy(generation_mode=mode) for mode in [GenerationMode.NEGATIVE])
