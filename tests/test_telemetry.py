@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -218,3 +220,14 @@ def test_measurements_reach_a_meter_provider_set_up_later() -> None:
         "assert 'late' in reader.get_metrics_data().to_json()"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == 0
+
+
+def test_a_child_of_a_fork_waits_for_nobody_who_was_counting() -> None:
+    with telemetry._adding:
+        child = os.fork()
+        if child == 0:
+            counting = threading.Thread(target=telemetry.secret_check, kwargs={"is_right": True}, daemon=True)
+            counting.start()
+            counting.join(5)
+            os._exit(int(counting.is_alive()))
+    assert os.waitpid(child, 0)[1] == 0

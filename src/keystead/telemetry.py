@@ -40,6 +40,7 @@ keystead_junk_refused_total                       counter                       
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,24 +60,35 @@ _NO_SPAN: Final[AbstractContextManager[None]] = nullcontext()
 _DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+_adding = threading.Lock()
+
+
+def _add_anew() -> None:
+    """Have a child of a fork wait for no thread that it does not have."""
+    global _adding  # noqa: PLW0603 -- one lock, of this process
+    _adding = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_add_anew)
+
+
 class _Tally:
     """A counter of what every request does: a number is added here, and told when somebody collects."""
 
     def __init__(self, meter: Meter, name: str, unit: str, description: str) -> None:
         self._counts: dict[tuple[tuple[str, str], ...], int] = {}
-        self._lock = threading.Lock()
         meter.create_observable_counter(name, [self._told], unit, description)
 
     def add(self, number: int, labels: Mapping[str, str] | None = None) -> None:
         """Count so many more."""
         of = () if labels is None else tuple(labels.items())
-        with self._lock:
+        with _adding:
             self._counts[of] = self._counts.get(of, 0) + number
 
     def _told(self, options: CallbackOptions) -> Iterable[Observation]:
         from opentelemetry.metrics import Observation
 
-        with self._lock:
+        with _adding:
             counts = list(self._counts.items())
         return [Observation(number, dict(of)) for of, number in counts]
 
