@@ -49,20 +49,15 @@ class Upkeep:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._s = surroundings
-        self._seen: Counter[PairKind] = Counter()
 
     async def fill(self, kind: PairKind, wanted: int) -> int:
-        """Make pairs until so many of a kind are ready; return how many were made.
-
-        Whoever takes them wants the processor too: while pairs are taken, none are made until a quarter is left.
-        """
+        """Make pairs until so many of a kind are ready; return how many were made."""
         made = 0
         while True:
             async with self._s.store.reading() as work:
                 ready_now = await work.count_ready_pairs(kind)
             telemetry.ready_pairs(kind.value, ready_now)
-            is_taken_from, self._seen[kind] = ready_now < self._seen[kind], ready_now
-            if ready_now >= wanted or (is_taken_from and ready_now > wanted // 4):
+            if ready_now >= wanted:
                 return made
             pair = await in_thread(self._s.make_pair, kind)
             now = self._s.clock.now()
@@ -76,7 +71,6 @@ class Upkeep:
                 await self._s.rings.hold_wrap_key(work, wrapped_by)
                 await work.add_ready_pair(ready)
             telemetry.ready_pair_made(kind.value)
-            self._seen[kind] += 1
             made += 1
 
     async def run(self) -> UpkeepReport:
