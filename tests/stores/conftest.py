@@ -10,6 +10,7 @@ import pytest
 from keystead.ports import KeyStore
 from keystead.stores import open_store
 from keystead.stores.schema import migrate
+from keystead.stores.sql import SqlKeyStore
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -31,6 +32,24 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await made.open()
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+async def server(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
+    """An open store on PostgreSQL, with its schema."""
+    migrate(postgres_url)
+    opened = SqlKeyStore(postgres_url)
+    await opened.open()
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def other(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
+    """Another store on the same database."""
+    opened = SqlKeyStore(postgres_url)
+    yield opened
+    await opened.aclose()
 
 
 def _file(folder: Path) -> str:

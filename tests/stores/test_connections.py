@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.errors import StoreUnavailableError
 from keystead.stores import engines
-from keystead.stores.schema import migrate
 from keystead.stores.sql import SqlKeyStore
 
 _OTHERS = text(
@@ -21,40 +19,24 @@ _OTHERS = text(
 )
 
 
-@pytest.fixture
-async def store(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
-    migrate(postgres_url)
-    opened = SqlKeyStore(postgres_url)
-    await opened.open()
-    yield opened
-    await opened.aclose()
-
-
-@pytest.fixture
-async def other(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
-    opened = SqlKeyStore(postgres_url)
-    yield opened
-    await opened.aclose()
-
-
 async def setting(connection: AsyncConnection, name: str) -> Any:
     return (await connection.execute(text(f"SHOW {name}"))).scalar_one()
 
 
-async def test_a_writing_transaction_has_its_limits_from_its_begin(store: SqlKeyStore) -> None:
-    async with store._connections.begin(is_writing=True) as connection:
+async def test_a_writing_transaction_has_its_limits_from_its_begin(server: SqlKeyStore) -> None:
+    async with server._connections.begin(is_writing=True) as connection:
         assert await setting(connection, "transaction_isolation") == "read committed"
         assert await setting(connection, "transaction_read_only") == "off"
         assert await setting(connection, "lock_timeout") == "10s"
-    async with store._connections.begin(is_writing=False) as connection:
+    async with server._connections.begin(is_writing=False) as connection:
         assert await setting(connection, "transaction_isolation") == "repeatable read"
         assert await setting(connection, "transaction_read_only") == "on"
         assert await setting(connection, "lock_timeout") == "0", "what a session keeps is its owner's"
 
 
 @pytest.mark.parametrize("is_one", [False, True])
-async def test_one_statement_needs_no_transaction(store: SqlKeyStore, is_one: bool) -> None:
-    async with store._connections.begin(is_writing=False, is_one=is_one) as connection:
+async def test_one_statement_needs_no_transaction(server: SqlKeyStore, is_one: bool) -> None:
+    async with server._connections.begin(is_writing=False, is_one=is_one) as connection:
         began = [(await connection.execute(text("SELECT now()"))).scalar_one() for _ in range(2)]
     assert (began[0] != began[1]) is is_one
 
@@ -67,29 +49,29 @@ async def let_the_server_leave(other: SqlKeyStore) -> None:
 
 @pytest.mark.parametrize("rested_s", [0.0, 3600.0])
 async def test_a_connection_that_its_server_has_closed_is_made_anew(
-    store: SqlKeyStore, other: SqlKeyStore, monkeypatch: pytest.MonkeyPatch, rested_s: float
+    server: SqlKeyStore, other: SqlKeyStore, monkeypatch: pytest.MonkeyPatch, rested_s: float
 ) -> None:
     monkeypatch.setattr(engines, "RESTED_S", rested_s)
     for _ in range(3):
         await let_the_server_leave(other)
-        async with store.transaction() as work:
+        async with server.transaction() as work:
             await work.state()
 
 
 async def test_a_connection_that_is_lost_after_it_was_looked_at_is_made_anew(
-    store: SqlKeyStore, other: SqlKeyStore, monkeypatch: pytest.MonkeyPatch
+    server: SqlKeyStore, other: SqlKeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "RESTED_S", 3600.0)
     monkeypatch.setattr(engines, "_is_closed", lambda pgconn: False)
     await let_the_server_leave(other)
-    async with store.transaction() as work:
+    async with server.transaction() as work:
         await work.state()
 
 
-async def test_a_connection_that_is_closed_while_it_is_used_fails_once(store: SqlKeyStore, other: SqlKeyStore) -> None:
+async def test_a_connection_that_is_closed_while_it_is_used_fails_once(server: SqlKeyStore, other: SqlKeyStore) -> None:
     with pytest.raises(StoreUnavailableError):
-        async with store.transaction() as work:
+        async with server.transaction() as work:
             await let_the_server_leave(other)
             await work.state()
-    async with store.transaction() as work:
+    async with server.transaction() as work:
         await work.state()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
@@ -19,97 +18,81 @@ from tests.stores.test_connections import let_the_server_leave
 _BACKEND = text("SELECT pg_backend_pid()")
 
 
-@pytest.fixture
-async def store(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
-    migrate(postgres_url)
-    opened = SqlKeyStore(postgres_url)
-    await opened.open()
-    yield opened
-    await opened.aclose()
-
-
-@pytest.fixture
-async def other(postgres_url: str) -> AsyncIterator[SqlKeyStore]:
-    opened = SqlKeyStore(postgres_url)
-    yield opened
-    await opened.aclose()
-
-
 async def backend(work: SqlUnitOfWork) -> int:
     return int((await work._connection.execute(_BACKEND)).scalar_one())
 
 
-async def asked(store: SqlKeyStore) -> int:
+async def asked(server: SqlKeyStore) -> int:
     """Return which process of the server ran a single statement."""
-    async with store.reading(once=True) as work:
+    async with server.reading(once=True) as work:
         return await backend(work)
 
 
-def engine_of(store: SqlKeyStore) -> EngineOfLoop:
-    found = store._connections._engine
+def engine_of(server: SqlKeyStore) -> EngineOfLoop:
+    found = server._connections._engine
     assert found is not None
     return found
 
 
-def lent(store: SqlKeyStore) -> int:
+def lent(server: SqlKeyStore) -> int:
     """Return how many connections are out of the pool."""
-    return int(engine_of(store).engine.pool.checkedout())  # type: ignore[attr-defined]
+    return int(engine_of(server).engine.pool.checkedout())  # type: ignore[attr-defined]
 
 
 async def test_one_statement_after_another_has_the_same_connection_and_the_pool_is_not_asked(
-    store: SqlKeyStore,
+    server: SqlKeyStore,
 ) -> None:
-    assert lent(store) == 0
-    backends = {await asked(store) for _ in range(5)}
-    async with store.transaction(once=True) as work:
+    assert lent(server) == 0
+    backends = {await asked(server) for _ in range(5)}
+    async with server.transaction(once=True) as work:
         backends.add(await backend(work))
-    assert (len(backends), lent(store)) == (1, 1)
+    assert (len(backends), lent(server)) == (1, 1)
 
 
-async def test_no_more_are_kept_than_are_worth_it(store: SqlKeyStore) -> None:
+async def test_no_more_are_kept_than_are_worth_it(server: SqlKeyStore) -> None:
     both = asyncio.Barrier(5)
 
     async def ask() -> None:
-        async with store.reading(once=True) as work:
+        async with server.reading(once=True) as work:
             await backend(work)
             await both.wait()
 
     await asyncio.gather(*(ask() for _ in range(5)))
-    assert lent(store) == spare.KEPT
+    assert lent(server) == spare.KEPT
 
 
-async def test_one_that_its_server_has_left_is_replaced(store: SqlKeyStore, other: SqlKeyStore) -> None:
-    before = await asked(store)
+async def test_one_that_its_server_has_left_is_replaced(server: SqlKeyStore, other: SqlKeyStore) -> None:
+    before = await asked(server)
     await let_the_server_leave(other)
-    assert await asked(store) != before
+    assert await asked(server) != before
 
 
-async def test_one_that_has_rested_goes_back_to_the_pool(store: SqlKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    await asked(store)
+async def test_one_that_has_rested_goes_back_to_the_pool(server: SqlKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await asked(server)
     monkeypatch.setattr(spare, "RESTED_S", 0.0)
-    async with store.reading(once=True) as work:
+    async with server.reading(once=True) as work:
         await backend(work)
-        assert lent(store) == 1
-    await asked(store)
-    assert lent(store) == 1
+        assert lent(server) == 1
+    await asked(server)
+    assert lent(server) == 1
 
 
-async def test_one_whose_statement_failed_is_not_kept(store: SqlKeyStore) -> None:
+async def test_one_whose_statement_failed_is_not_kept(server: SqlKeyStore) -> None:
     with pytest.raises(StorageOperationError, match="only reads"):
-        async with store.reading(once=True) as work:
+        async with server.reading(once=True) as work:
             await work.bump_epoch()
-    assert lent(store) == 0
+    assert lent(server) == 0
     with pytest.raises(KeyNotFoundError):
-        async with store.reading(once=True):
+        async with server.reading(once=True):
             raise KeyNotFoundError
-    assert lent(store) == 0
+    assert lent(server) == 0
 
 
-async def test_one_on_which_a_statement_is_given_up_is_closed(store: SqlKeyStore) -> None:
-    before = await asked(store)
+async def test_one_on_which_a_statement_is_given_up_is_closed(server: SqlKeyStore) -> None:
+    before = await asked(server)
 
     async def wait() -> None:
-        async with store.reading(once=True) as work:
+        async with server.reading(once=True) as work:
             await work._connection.execute(text("SELECT pg_sleep(30)"))
 
     task = asyncio.create_task(wait())
@@ -117,12 +100,12 @@ async def test_one_on_which_a_statement_is_given_up_is_closed(store: SqlKeyStore
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asked(store) != before
+    assert await asked(server) != before
 
 
-async def test_closing_the_store_closes_them(store: SqlKeyStore, other: SqlKeyStore) -> None:
-    gone = await asked(store)
-    await store.aclose()
+async def test_closing_the_store_closes_them(server: SqlKeyStore, other: SqlKeyStore) -> None:
+    gone = await asked(server)
+    await server.aclose()
     async with other.reading() as work:
         found = await work._connection.execute(text(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {gone}"))
         for _ in range(50):
@@ -136,22 +119,22 @@ async def test_closing_the_store_closes_them(store: SqlKeyStore, other: SqlKeySt
 
 def test_another_loop_gets_its_own(postgres_url: str) -> None:
     migrate(postgres_url)
-    store = SqlKeyStore(postgres_url)
-    backends = [asyncio.run(asked(store)) for _ in range(3)]
+    server = SqlKeyStore(postgres_url)
+    backends = [asyncio.run(asked(server)) for _ in range(3)]
     assert len(set(backends)) == 3
-    asyncio.run(store.aclose())
+    asyncio.run(server.aclose())
 
 
 @pytest.mark.parametrize("threshold", ["", "?prepare_threshold=0"])
 async def test_the_server_keeps_statements_prepared_where_it_is_told_to(postgres_url: str, threshold: str) -> None:
     migrate(postgres_url)
     joined = threshold.replace("?", "&") if "?" in postgres_url else threshold
-    store = SqlKeyStore(postgres_url + joined)
-    await store.open()
+    server = SqlKeyStore(postgres_url + joined)
+    await server.open()
     for _ in range(3):
-        async with store.reading(once=True) as work:
+        async with server.reading(once=True) as work:
             await work.has_audit_entries()
-    async with store.reading(once=True) as work:
+    async with server.reading(once=True) as work:
         kept = (await work._connection.execute(text("SELECT statement FROM pg_prepared_statements"))).scalars().all()
     assert any("audit_entries" in statement for statement in kept) is bool(threshold)
-    await store.aclose()
+    await server.aclose()
