@@ -158,7 +158,7 @@ class Decrypting:
     async def _confirmed(
         self, who: Principal, encrypted: Encrypted, operation: Operation, of: _Found, confirm: Confirm
     ) -> Opened | None:
-        """Open with a pair as this process remembers it; None where it does not, or where that was too long ago."""
+        """Open with a pair as this process remembers it; None where it does not, or where it is not confirmed."""
         try:
             of.key = self._keys.recent(who, encrypted.key_id)
             ciphertext = decode_ciphertext(encrypted.text, self._max_size)

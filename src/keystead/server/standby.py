@@ -11,6 +11,7 @@ from keystead.server.errors import RETRY_S, Answer, answer_headers, graphql_erro
 from keystead.server.rest.problems import problem
 from keystead.server.standing import Standing
 
+GRAPHQL: Final = "/graphql"
 ANSWERED: Final = frozenset({"/livez", "/readyz"})
 _ANSWER: Final = Answer("UNAVAILABLE", 503, "the service is not open yet; try again, or see /readyz", RETRY_S)
 
@@ -35,7 +36,7 @@ class Standby:
 
 
 def _refusal(path: str) -> JSONResponse:
-    if path != "/graphql":
+    if path != GRAPHQL:
         return problem(_ANSWER)
     told = {"data": None, "errors": [graphql_error(_ANSWER)]}
     return JSONResponse(told, status_code=_ANSWER.status, headers=answer_headers(_ANSWER))

@@ -100,6 +100,12 @@ class Prepared:
         return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
 
+def driver_of(connection: AsyncConnection) -> Any:
+    """Return the driver's connection."""
+    assert connection.sync_connection is not None  # noqa: S101 -- it is connected
+    return connection.sync_connection.connection.driver_connection
+
+
 async def _unless_given_up(connection: AsyncConnection, answer: Coroutine[Any, Any, T]) -> T:
     """Return an answer; a connection on which it was given up goes, for nobody knows what is still under way on it."""
     try:
@@ -127,12 +133,10 @@ async def _told(connection: AsyncConnection, text: _Text, rows: Sequence[Any]) -
 
 def _by(connection: AsyncConnection) -> Any:
     """Return what runs statements: the driver's connection, or a cursor of it, which learns how values are written."""
-    made = connection.sync_connection
-    assert made is not None  # noqa: S101 -- it is connected
-    by = made.info.get(_BY)
+    by = connection.info.get(_BY)
     if by is None:
-        driver: Any = made.connection.driver_connection
-        by = made.info[_BY] = driver if isinstance(driver, aiosqlite.Connection) else driver.cursor()
+        driver = driver_of(connection)
+        by = connection.info[_BY] = driver if isinstance(driver, aiosqlite.Connection) else driver.cursor()
     return by
 
 

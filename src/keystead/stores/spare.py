@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from keystead.stores.prepared import driver_of
 
 KEPT: Final = 2
 """Connections that are kept out of the pool; a service whose requests come one after another needs no more."""
@@ -33,7 +34,7 @@ class Spare:
         """Return one that was used a moment ago; None where there is none. One that rests for longer goes back."""
         while self._kept:
             connection, rests_since = self._kept.pop()
-            if self._has_left(_made(connection).connection.driver_connection):
+            if self._has_left(driver_of(connection)):
                 await connection.invalidate()
             elif time.monotonic() - rests_since < RESTED_S:
                 return connection
@@ -62,8 +63,3 @@ class Spare:
             connection, _ = self._kept.pop()
             await connection.invalidate()
             await connection.close()
-
-
-def _made(connection: AsyncConnection) -> Connection:
-    assert connection.sync_connection is not None  # noqa: S101 -- it is connected
-    return connection.sync_connection

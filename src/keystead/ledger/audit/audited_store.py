@@ -46,7 +46,7 @@ class AuditedStore:
         """Make one write with the entry of an event; as ``keystead.ports.WritesAtOnce``. Errors as ``Trail.write``."""
         trail, is_done = self.trail, False
         await trail.ensure()
-        if not trail.needs_entries:
+        if not self.may_write_at_once:
             return None
         [row], written = trail.draw_rows([Told(event, current_actor())])
         try:

@@ -22,11 +22,11 @@ from keystead.server.graphql.schema import new_schema
 from keystead.server.headers import named_user
 from keystead.server.requests import OTHER, told_of
 from keystead.server.service import Service
+from keystead.server.standby import GRAPHQL
 from keystead.server.standing import Standing
 
 log = logging.getLogger("keystead.server")
 
-PATH: Final = "/graphql"
 _INVALID: Final = "GRAPHQL_VALIDATION_FAILED"
 _MEMBERS: Final = frozenset({"query", "variables", "operationName", "extensions"})
 
@@ -100,7 +100,7 @@ class GraphQLRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] != "http" or scope["path"] != PATH:
+        if scope["type"] != "http" or scope["path"] != GRAPHQL:
             await self._app(scope, receive, send)
             return
         if scope["method"] != "POST":
@@ -108,7 +108,7 @@ class GraphQLRoute:
             response = JSONResponse({"errors": [graphql_error(refused)]}, status_code=405, headers={"Allow": "POST"})
         else:
             service = self._standing.service
-            assert service is not None  # noqa: S101 -- as above
+            assert service is not None  # noqa: S101 -- Standby lets nothing through before
             response = await self._door.answer(HttpRequest(scope, receive), service)
         await response(scope, receive, send)
 
