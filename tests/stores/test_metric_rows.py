@@ -174,23 +174,29 @@ async def test_numbers_are_those_of_the_operations_of_the_time(store: KeyStore, 
         async with store.reading() as work:
             counts = await work.metric_counts(since, NOW)
             finer = await work.metric_counts(since + 7 * MINUTE, NOW)
-            failing = await work.failing_keys(since, NOW, threshold_percent=12.5, at_least=5)
+            failing = {
+                percent: await work.failing_keys(since, NOW, threshold_percent=percent, at_least=at_least)
+                for percent, at_least in ((0, 1), (12.5, 5), (100 / 3, 2), (100, 1))
+            }
             distinct, busiest = await work.busiest_devices(since, NOW, limit=1000)
             first = await work.busiest_devices(since, NOW, limit=3)
         assert {each.reason: (each.count, each.total_us, each.longest_us) for each in counts} == by_reason(within)
         late = [metric for metric in within if metric.at >= since + 7 * MINUTE]
         assert sum(each.count for each in finer) == len(late)
-        totals, failures = Counter(m.counted_key for m in within), Counter(m.counted_key for m in within if m.reason)
-        told = [key for key, total in totals.items() if total >= 5 and failures[key] * 8 > total]
-        assert sorted(failing, key=lambda key: key.key_id) == [
-            KeyCount(str(key), totals[key], failures[key]) for key in sorted(map(str, told))
-        ]
-        assert [key.failures for key in failing] == sorted((failures[key] for key in told), reverse=True)
+        for (percent, found), at_least in zip(failing.items(), (1, 5, 2, 1), strict=True):
+            assert found == too_often(within, percent, at_least)
         used = Counter((m.tenant, str(m.counted_device)) for m in within)
         assert distinct == len(used)
         assert {(each.tenant, each.device_id): each.count for each in busiest} == used
         assert first == (distinct, busiest[:3])
         assert [each.count for each in busiest] == sorted(used.values(), reverse=True)
+
+
+def too_often(metrics: list[MetricRecord], percent: float, at_least: int) -> list[KeyCount]:
+    totals = Counter(str(metric.counted_key) for metric in metrics)
+    failures = Counter(str(metric.counted_key) for metric in metrics if metric.reason)
+    told = [key for key in totals if totals[key] >= at_least and failures[key] * 100 > totals[key] * percent]
+    return [KeyCount(key, totals[key], failures[key]) for key in sorted(told, key=lambda key: (-failures[key], key))]
 
 
 def by_reason(metrics: list[MetricRecord]) -> dict[str, tuple[int, int, int]]:

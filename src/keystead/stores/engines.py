@@ -56,7 +56,8 @@ SELECT {ROW_LIMIT},
        {LASTING}
 """
 _BEGIN_WRITING: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_POSTGRESQL_WRITING}"
-_BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# Nothing that is read here takes long enough for a second process to be worth its start.
+_BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL max_parallel_workers_per_gather = 0"
 _CONNECTED: Final = 0
 _FAREWELLS: Final = 3
 

@@ -10,30 +10,23 @@ from itertools import product
 from typing import Any, Final
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
-    Float,
     Insert,
     Integer,
-    Select,
-    Subquery,
     Table,
     and_,
     case,
     delete,
     func,
-    literal,
     or_,
     select,
-    text,
     tuple_,
-    union,
-    union_all,
 )
 
 from keystead.ports import DeviceCount, KeyCount, KeyFailureCount, MetricCount, MetricRecord
+from keystead.stores import metric_sums
 from keystead.stores.metric_spans import HOUR, MINUTE, OF_KEYS, OF_OPERATIONS, Span, spans, start_of
-from keystead.stores.prepared import Prepared
+from keystead.stores.prepared import Prepared, Row
 from keystead.stores.tables import (
     device_metric_counts,
     encryption_metrics,
@@ -70,40 +63,16 @@ class MetricRows(Statements):
 
     async def metric_counts(self, since: datetime, until: datetime) -> list[MetricCount]:
         """Return the numbers of operations; ``since`` may also be a whole minute."""
-        each = _all_of(_counts, spans(since, until, OF_OPERATIONS))
-        key = (each.c.operation, each.c.reason, each.c.bucket)
-        numbers = (func.sum(each.c.count), func.sum(each.c.total_us), func.max(each.c.longest_us))
-        rows = await self._tuples(select(*key, *numbers).group_by(*key))
-        return [
-            MetricCount(operation, reason, bucket, int(count), int(total_us), longest_us)
-            for operation, reason, bucket, count, total_us, longest_us in rows
-        ]
+        rows = await self._sums(metric_sums.operations, spans(since, until, OF_OPERATIONS))
+        return [MetricCount(**row | {"count": int(row["count"]), "total_us": int(row["total_us"])}) for row in rows]
 
     async def failing_keys(
         self, since: datetime, until: datetime, *, threshold_percent: float, at_least: int
     ) -> list[KeyCount]:
         """Return keys of which more than so many percent of ``at_least`` decrypts failed, most failures first."""
-        within = spans(since, until, OF_KEYS)
-
-        def is_failing(total: ColumnElement[int], failures: ColumnElement[int]) -> ColumnElement[bool]:
-            return failures * 100 > total * literal(float(threshold_percent), Float)
-
-        # The rows with failures are few, and every failure is in them. Decrypts of the others are added length by
-        # length, the longest first: a key leaves when it has enough of them not to fail too often.
-        failing = select(_keys.c.key_id, _keys.c.total, _keys.c.failures).where(text("failures > 0"))
-        each = union_all(*(_of(failing, _keys, span) for span in within)).subquery()
-        least, failures = func.sum(each.c.total), func.sum(each.c.failures)
-        found = select(each.c.key_id, literal(0, BigInteger).label("total"), failures.label("failures"))
-        found = found.group_by(each.c.key_id).having(is_failing(least, failures))
-        for span in reversed(within):
-            known = found.cte().prefix_with("MATERIALIZED")
-            total = known.c.total + _total_of(known.c.key_id, span)
-            # Materialised, or each total is summed once for each time that it is looked at.
-            told = select(known.c.key_id, total.label("total"), known.c.failures).cte().prefix_with("MATERIALIZED")
-            found = select(told).where(is_failing(told.c.total, told.c.failures))
-        query = found.where(told.c.total >= at_least).order_by(told.c.failures.desc(), told.c.key_id)
-        rows = await self._tuples(query)
-        return [KeyCount(key_id, int(of_key), int(failed_of_it)) for key_id, of_key, failed_of_it in rows]
+        asked = {"threshold_percent": float(threshold_percent), "at_least": at_least}
+        rows = await self._sums(metric_sums.failing_keys, spans(since, until, OF_KEYS), **asked)
+        return [KeyCount(row["key_id"], int(row["total"]), int(row["failures"])) for row in rows]
 
     async def key_failures(self, key_ids: Collection[str], since: datetime) -> list[KeyFailureCount]:
         """Return why decrypts of keys failed, of each the commonest reason first."""
@@ -121,20 +90,9 @@ class MetricRows(Statements):
 
     async def busiest_devices(self, since: datetime, until: datetime, *, limit: int) -> tuple[int, list[DeviceCount]]:
         """Return how many devices there were, and those with the most operations."""
-        within = spans(since, until, OF_KEYS)
-        each = union_all(
-            *(_of(select(_devices.c.device, _devices.c.count), _devices, span) for span in within)
-        ).subquery()
-        count = func.sum(each.c.count)
-        query = select(each.c.device, count, func.count().over()).group_by(each.c.device)
-        rows = await self._tuples(query.order_by(count.desc(), each.c.device).limit(limit))
-        asked = _devices.c.device.in_([device for device, _, _ in rows])
-        named = select(_devices.c.device, _devices.c.tenant, _devices.c.device_id).where(asked)
-        names = union(
-            *(named.where(_devices.c.seconds == span.seconds, _devices.c.start.in_(span.starts)) for span in within)
-        )
-        known = {device: (tenant, name) for device, tenant, name in await self._tuples(names)}
-        return (rows[0][2] if rows else 0), [DeviceCount(*known[device], int(number)) for device, number, _ in rows]
+        rows = await self._sums(metric_sums.busiest_devices, spans(since, until, OF_KEYS), at_most=limit)
+        busiest = [DeviceCount(row["tenant"], row["device_id"], int(row["count"])) for row in rows]
+        return (rows[0]["devices"] if rows else 0), busiest
 
     async def drop_metrics(self, before: datetime, *, limit: int) -> int:
         """Remove operations from before a time; return how many, ``limit`` at most."""
@@ -153,6 +111,12 @@ class MetricRows(Statements):
         failed = await self._drop(_failures, _failures.c.start < start_of(before, HOUR), limit)
         of_keys = await self._drop(_keys, _ended(_keys, OF_KEYS, before), limit)
         return failed + of_keys + await self._drop(_devices, _ended(_devices, OF_KEYS, before), limit)
+
+    async def _sums(
+        self, query: Callable[[metric_sums.Shape], Prepared], within: Sequence[Span], **asked: float
+    ) -> list[Row]:
+        values = metric_sums.values_of(within) | asked
+        return await self._run(query(metric_sums.shape_of(within)), values, writes=False)
 
     async def _add_up(self, table: Table, counts: Mapping[tuple[Any, ...], tuple[int, ...]]) -> None:
         """Add numbers to rows, by their keys: two who do so do not wait for each other in a circle."""
@@ -230,21 +194,6 @@ def _device_counts(metrics: Sequence[MetricRecord]) -> dict[tuple[Any, ...], tup
 
 def _number_of(tenant: str, device_id: str) -> int:
     return int.from_bytes(sha256(f"{tenant}\x00{device_id}".encode()).digest()[:8], "big") >> 1
-
-
-def _all_of(table: Table, within: Sequence[Span]) -> Subquery:
-    """Return the rows of a time."""
-    return union_all(*(_of(select(table), table, span) for span in within)).subquery()
-
-
-def _of(query: Select[Any], table: Table, span: Span) -> Select[Any]:
-    return query.where(table.c.seconds == span.seconds, table.c.start >= span.start, table.c.start < span.end)
-
-
-def _total_of(key_id: ColumnElement[str], span: Span) -> ColumnElement[int]:
-    """Return the decrypts of a key in some rows, looked up one by one."""
-    query = select(func.coalesce(func.sum(_keys.c.total), 0)).where(_keys.c.key_id == key_id)
-    return query.where(_keys.c.seconds == span.seconds, _keys.c.start.in_(span.starts)).scalar_subquery()
 
 
 def _ended(table: Table, lengths: Sequence[int], before: datetime) -> ColumnElement[bool]:
