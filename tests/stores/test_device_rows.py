@@ -11,7 +11,16 @@ import pytest
 
 from keystead.errors import ConflictError, StorageOperationError
 from keystead.model import utc_text
-from keystead.ports import ClientKeyRecord, DeviceRecord, KeyStore, Newest, PairKind, ReadyPairRecord
+from keystead.ports import (
+    ClientKeyRecord,
+    DeviceRecord,
+    KeyStore,
+    Newest,
+    PairKind,
+    ReadyPairRecord,
+    Standing,
+    UnitOfWork,
+)
 from keystead.stores import open_store
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -31,6 +40,7 @@ KEY = ClientKeyRecord(
     "1.0",
     updated_at=NOW,
 )
+ONE_EVER = Newest(1, "")
 READY = ReadyPairRecord("key_ready", PairKind.X25519, "PEM", b"\xae" + bytes(60), 7, utc_text(NOW))
 
 
@@ -77,16 +87,45 @@ async def test_a_device_has_one_active_pair_of_a_kind(store: KeyStore, other: Cl
     await filled(store, replace(other, id="key_3"))
 
 
-async def test_the_active_pair_is_one_that_has_not_expired(store: KeyStore) -> None:
+async def standing(
+    work: UnitOfWork,
+    kind: PairKind = PairKind.RSA_2048,
+    *,
+    tenant: str = "",
+    owner: str = "ada",
+    after: datetime = NOW,
+    newest: Newest = ONE_EVER,
+) -> Standing:
+    numbers = {"of_device": newest, "of_owner": newest, "in_all": newest}
+    return await work.find_standing((tenant, "phone"), owner, kind, after=after, **numbers)
+
+
+async def test_a_device_stands_as_it_is(store: KeyStore) -> None:
+    async with store.reading(once=True) as work:
+        assert await standing(work) == Standing(None, None, has_pairs=False, made_at=(None, None, None))
+    await filled(store)
+    async with store.reading(once=True) as work:
+        assert await standing(work) == Standing(DEVICE, None, has_pairs=False, made_at=(None, None, None))
+        assert (await standing(work, tenant="north")).device is None
+    await filled(store, replace(KEY, expires_at=NOW))
+    async with store.reading(once=True) as work:
+        made = (KEY.created_at,) * 3
+        assert await standing(work, PairKind.X25519) == Standing(DEVICE, None, has_pairs=True, made_at=made)
+        assert await standing(work) == Standing(DEVICE, None, has_pairs=True, made_at=made)
+
+
+async def test_the_pair_that_is_given_is_one_that_has_not_expired(store: KeyStore) -> None:
     await filled(store, KEY, replace(KEY, id="key_2", kind=PairKind.X25519, expires_at=None))
     async with store.transaction() as work:
-        assert await work.find_active_client_key("", "phone", PairKind.RSA_2048, after=NOW) == KEY
-        expired = await work.find_active_client_key("", "phone", PairKind.RSA_2048, after=NOW + 30 * DAY)
-        lasting = await work.find_active_client_key("", "phone", PairKind.X25519, after=NOW + 9999 * DAY)
+        assert (await standing(work)).given == KEY
+        expired = (await standing(work, after=NOW + 30 * DAY)).given
+        lasting = (await standing(work, PairKind.X25519, after=NOW + 9999 * DAY)).given
         assert (expired, lasting and lasting.id) == (None, "key_2")
         assert await work.deprecate_client_keys("", "phone", NOW + DAY, kind=PairKind.X25519) == 1
-        assert await work.find_active_client_key("", "phone", PairKind.X25519, after=NOW) is None
+        left = await standing(work, PairKind.X25519)
+        assert (left.given, left.has_pairs) == (None, True)
         assert await work.deprecate_client_keys("", "phone", NOW + DAY) == 1
+        assert not (await standing(work)).has_pairs
 
 
 async def test_uses_are_counted_exactly_by_many_at_once(store: KeyStore) -> None:
@@ -113,10 +152,8 @@ async def test_the_nth_newest_is_of_a_device_an_owner_or_all(store: KeyStore) ->
     async with store.reading() as work:
 
         async def made_at(number: int, tenant: str = "", owner: str = "ada") -> tuple[str | None, ...]:
-            newest = Newest(number, texts[0])
-            return await work.client_keys_made_at(
-                tenant, "phone", owner, of_device=newest, of_owner=newest, in_all=newest
-            )
+            found = await standing(work, tenant=tenant, owner=owner, newest=Newest(number, texts[0]))
+            return found.made_at
 
         assert await made_at(1) == (texts[3], texts[3], texts[3])
         assert await made_at(3) == (texts[1], texts[2], texts[2])
@@ -135,12 +172,16 @@ async def test_who_holds_a_user_holds_nobody_else(store: KeyStore) -> None:
             await work.hold_user("", "ada")
 
 
-async def test_a_user_is_held_by_one_at_a_time(store: KeyStore) -> None:
+@pytest.mark.parametrize("is_by_device", [False, True])
+async def test_a_user_is_held_by_one_at_a_time(store: KeyStore, is_by_device: bool) -> None:
     held: list[str] = []
 
     async def hold(name: str) -> None:
         async with store.transaction() as work:
-            await work.hold_user("", "ada")
+            if is_by_device:
+                await work.hold_device(replace(DEVICE, device_id=name))
+            else:
+                await work.hold_user("", "ada")
             held.append(name)
             await asyncio.sleep(0.01)
             held.append(name)

@@ -27,7 +27,7 @@ from keystead.errors import (
     RateLimitedError,
 )
 from keystead.model import WRAP_KEYRING, Principal, utc_text
-from keystead.ports import AuditEvent, ClientKeyRecord, DeviceRecord, Newest, PairKind, UnitOfWork
+from keystead.ports import AuditEvent, ClientKeyRecord, DeviceRecord, Newest, PairKind, Standing, UnitOfWork
 from keystead.runtime.off_loop import in_thread
 
 log = logging.getLogger("keystead.devices")
@@ -72,12 +72,11 @@ class Issuing:
             ForbiddenError: the device is somebody else's, or was revoked.
             RateLimitedError: too many were made for the device, for its owner, or in all.
         """
-        async with self._s.store.reading() as work:
-            device = await work.find_device(asked.who.tenant, asked.device_id)
-            found = await self._found(work, device, asked)
-        if found is not None:
+        async with self._s.store.reading(once=True) as work:
+            standing = await self._standing(work, asked)
+        if standing.given is not None:
             telemetry.client_key_given(is_new=False)
-            return found
+            return standing.given
         made: Pair | None = None
         lost: set[int] = set()
         for _ in range(ATTEMPTS):
@@ -111,35 +110,35 @@ class Issuing:
         finally:
             self._waiting -= 1
 
-    async def _found(self, work: UnitOfWork, device: DeviceRecord | None, asked: Asked) -> ClientKeyRecord | None:
-        """Return the pair that a device has; None where it gets a new one, which it may.
+    async def _standing(self, work: UnitOfWork, asked: Asked) -> Standing:
+        """Return how a device stands: with the pair that it is given, or without one, and then it may get one.
 
         Raises:
             KMSError: as ``issue``.
         """
-        now = self._s.clock.now()
-        if device is not None:
-            if device.owner not in (None, asked.who.user) or device.revoked_at is not None:
-                raise ForbiddenError("this device is somebody else's, or was revoked")
-            if not asked.replaces:
-                found = await work.find_active_client_key(device.tenant, device.device_id, asked.kind, after=now)
-                if found is not None and found.owner == asked.who.user:
-                    return found
-        await self._require_budget(work, asked, now)
-        return None
-
-    async def _require_budget(self, work: UnitOfWork, asked: Asked, now: datetime) -> None:
-        policy = self._s.policy
+        who, policy, now = asked.who, self._s.policy, self._s.clock.now()
         budgets = (
             (policy.max_new, policy.window),
             (policy.max_new_of_user, policy.window),
             (policy.max_new_in_all, policy.window_in_all),
         )
         of_device, of_owner, in_all = (Newest(most, utc_text(now - window)) for most, window in budgets)
-        found = await work.client_keys_made_at(
-            asked.who.tenant, asked.device_id, asked.who.user, of_device=of_device, of_owner=of_owner, in_all=in_all
+        standing = await work.find_standing(
+            (who.tenant, asked.device_id),
+            who.user,
+            asked.kind,
+            after=now,
+            of_device=of_device,
+            of_owner=of_owner,
+            in_all=in_all,
         )
-        for made_at, (_, window) in zip(found, budgets, strict=True):
+        device, given = standing.device, standing.given
+        if device is not None:
+            if device.owner not in (None, who.user) or device.revoked_at is not None:
+                raise ForbiddenError("this device is somebody else's, or was revoked")
+            if given is not None and given.owner == who.user and not asked.replaces:
+                return standing
+        for made_at, (_, window) in zip(standing.made_at, budgets, strict=True):
             if made_at is None:
                 continue
             wait_s = (datetime.fromisoformat(made_at) + window - now).total_seconds()
@@ -147,6 +146,7 @@ class Issuing:
                 f"Rate limit for key generation exceeded. Try again in {math.ceil(wait_s / 60)} minutes",
                 retry_after_s=wait_s,
             )
+        return replace(standing, given=None)
 
     async def _issued(
         self, work: UnitOfWork, ring: Keyring, asked: Asked, made: Pair | None, lost: Collection[int]
@@ -156,11 +156,10 @@ class Issuing:
         A pair that was ready and does not open is gone then. ``lost`` are WRAP keys that the store does not have.
         """
         who, now = asked.who, self._s.clock.now()
-        # The owner first, then the device: whoever is given a pair waits in this order.
-        await work.hold_user(who.tenant, who.user)
         device = await work.hold_device(DeviceRecord(who.tenant, asked.device_id, who.user, now))
-        if (found := await self._found(work, device, asked)) is not None:
-            return _Issued(found, is_new=False)
+        standing = await self._standing(work, asked)
+        if standing.given is not None:
+            return _Issued(standing.given, is_new=False)
         if device.owner is None:
             await work.change_device(who.tenant, asked.device_id, owner=who.user, revoked_at=None)
         ready = None if made is not None else await work.take_ready_pair(asked.kind)
@@ -198,7 +197,9 @@ class Issuing:
         wrapped_by = parse_header(sealed).key_id
         await self._s.rings.hold_wrap_key(work, wrapped_by)
         key = replace(key, wrapped_private_key=sealed, wrapped_by=wrapped_by)
-        await work.deprecate_client_keys(who.tenant, asked.device_id, now, kind=None if asked.replaces else asked.kind)
+        if standing.has_pairs:
+            kind = None if asked.replaces else asked.kind
+            await work.deprecate_client_keys(who.tenant, asked.device_id, now, kind=kind)
         action = "client_key.rotate" if asked.replaces else "client_key.create"
         details = {"client_key": key_id, "device": asked.device_id, "kind": asked.kind.value, **who.details()}
         await self._s.audit.record(work, AuditEvent(action, details=details))

@@ -28,6 +28,7 @@ from keystead.ports.devices import (
     Newest,
     PairKind,
     ReadyPairRecord,
+    Standing,
 )
 from keystead.ports.fields import (
     MAX_FAILURES,
@@ -156,6 +157,7 @@ __all__ = [
     "SignsMessages",
     "SourceScanner",
     "SpentCiphertextRows",
+    "Standing",
     "StateJournal",
     "TellsExtractability",
     "TellsTime",

@@ -78,6 +78,24 @@ class Newest:
     since: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a device stands that asks for a pair of a kind.
+
+    Attributes:
+        device: None where it is not known.
+        given: the pair of the kind that it is given: not deprecated, and not expired.
+        has_pairs: whether any pair of it is not deprecated, of whatever kind, and expired or not.
+        made_at: when the so-many newest pair was made: of the device, of an owner, and of all; None where there are
+            not so many.
+    """
+
+    device: DeviceRecord | None
+    given: ClientKeyRecord | None
+    has_pairs: bool
+    made_at: tuple[str | None, str | None, str | None]
+
+
 class DeviceRows(Protocol):
     """Devices."""
 
@@ -85,7 +103,7 @@ class DeviceRows(Protocol):
         """Return a device; with ``lock`` nobody else changes it before the transaction ends."""
 
     async def hold_device(self, device: DeviceRecord) -> DeviceRecord:
-        """Insert a device unless it is there, and return it as it is.
+        """Hold the user that a device is of, insert it unless it is there, and return it as it is.
 
         Nobody else changes it, or takes a key for it, before the transaction ends.
         """
@@ -119,10 +137,18 @@ class ClientKeyRows(Protocol):
     async def find_client_key_for(self, key_id: str, digest: bytes) -> tuple[ClientKeyRecord, bool] | None:
         """Return a key pair, and whether a ciphertext to it, by its SHA-256, has succeeded."""
 
-    async def find_active_client_key(
-        self, tenant: str, device_id: str, kind: PairKind, *, after: datetime
-    ) -> ClientKeyRecord | None:
-        """Return the pair of a kind that a device is given: not deprecated, and not expired ``after`` a time."""
+    async def find_standing(
+        self,
+        device: tuple[str, str],
+        owner: str,
+        kind: PairKind,
+        *,
+        after: datetime,
+        of_device: Newest,
+        of_owner: Newest,
+        in_all: Newest,
+    ) -> Standing:
+        """Return how a device, by tenant and id, stands; its pair is one that expires ``after`` a time."""
 
     async def client_keys(self, tenant: str, device_id: str) -> list[ClientKeyRecord]:
         """Return the pairs of a device, the newest first."""
@@ -134,14 +160,6 @@ class ClientKeyRows(Protocol):
         self, tenant: str, device_id: str, at: datetime, *, kind: PairKind | None = None
     ) -> int:
         """Hand a device's pairs out no more, those of a kind or all; return how many were."""
-
-    async def client_keys_made_at(
-        self, tenant: str, device_id: str, owner: str, *, of_device: Newest, of_owner: Newest, in_all: Newest
-    ) -> tuple[str | None, str | None, str | None]:
-        """Return when the so-many newest pair was made: of a device, of an owner, and of all.
-
-        None where there are not so many.
-        """
 
     async def note_client_key_uses(self, uses: Mapping[str, int], at: datetime) -> None:
         """Add to the use counts of pairs; one that is gone is passed over."""

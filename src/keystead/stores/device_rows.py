@@ -14,6 +14,7 @@ from sqlalchemy import (
     Delete,
     Insert,
     Integer,
+    Select,
     Table,
     Update,
     and_,
@@ -28,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 
-from keystead.ports import ClientKeyRecord, DeviceRecord, Newest, PairKind, ReadyPairRecord
+from keystead.ports import ClientKeyRecord, DeviceRecord, Newest, PairKind, ReadyPairRecord, Standing
 from keystead.stores.keys import KeyReadRows
 from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
@@ -44,7 +45,8 @@ _OF_OWNER: Final = and_(_keys.c.tenant == bindparam("of_tenant"), _keys.c.owner 
 _DEVICE: Final = select(client_devices).where(
     client_devices.c.tenant == bindparam("of_tenant"), client_devices.c.device_id == bindparam("of_device")
 )
-_HANDED_OUT: Final = and_(_OF_DEVICE, _keys.c.kind == bindparam("of_kind"), _keys.c.deprecated.is_(False))
+_NUMBER: Final = bindparam("number", type_=BigInteger)
+_HOLDING_USER: Final = select(func.pg_advisory_xact_lock(_NUMBER).label("held"))
 
 
 def _made_at(name: str, of: ColumnElement[bool]) -> ColumnElement[Any]:
@@ -59,12 +61,34 @@ def _deprecating(of: ColumnElement[bool]) -> Update:
 
 
 def _holding(dialect: str) -> Insert:
-    """Insert a device, or lock the row that is there: to set a column to what it is does both."""
-    insert = insert_into(client_devices, dialect)
-    held = insert.on_conflict_do_update(
+    """Insert a device, or lock the row that is there: to set a column to what it is does both. Its user comes first."""
+    insert, columns = insert_into(client_devices, dialect), list(client_devices.columns)
+    if dialect == "postgresql":
+        held = _HOLDING_USER.cte("held").prefix_with("MATERIALIZED")
+        values = select(*(bindparam(column.name, type_=column.type) for column in columns)).select_from(held)
+        insert = insert.from_select([column.name for column in columns], values)
+    held_row = insert.on_conflict_do_update(
         index_elements=list(client_devices.primary_key), set_={"owner": client_devices.c.owner}
     )
-    return held.returning(client_devices)
+    return held_row.returning(client_devices)
+
+
+def _standing() -> Select[Any]:
+    one, given = select(literal(1).label("one")).subquery("one"), _keys.alias("given")
+    device = client_devices.alias("device")
+    is_device = and_(device.c.tenant == bindparam("of_tenant"), device.c.device_id == bindparam("of_device"))
+    is_given = and_(
+        given.c.tenant == bindparam("of_tenant"),
+        given.c.device_id == bindparam("of_device"),
+        given.c.kind == bindparam("of_kind"),
+        given.c.deprecated.is_(False),
+        or_(given.c.expires_at.is_(None), given.c.expires_at > bindparam("after")),
+    )
+    of_device = (each.label(f"{_DEVICE_PREFIX}{each.key}") for each in device.columns)
+    has_pairs = exists(select(_keys.c.id).where(_OF_DEVICE, _keys.c.deprecated.is_(False))).label("has_pairs")
+    made_at = (_made_at(name, of) for name, of in _MADE.items())
+    whole = one.outerjoin(device, is_device).outerjoin(given, is_given)
+    return select(*of_device, *given.columns, has_pairs, *made_at).select_from(whole)
 
 
 def _taking(dialect: str) -> Delete:
@@ -81,12 +105,10 @@ _FOR_CIPHERTEXT: Final = Prepared(
 _FIND_DEVICE: Final = Prepared(_DEVICE)
 _LOCK_DEVICE: Final = Prepared(_DEVICE.with_for_update())
 _HOLD_DEVICE: Final = Prepared(_holding)
-_HOLD_USER: Final = Prepared(select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)).label("held")))
-_FIND_ACTIVE: Final = Prepared(
-    select(_keys).where(_HANDED_OUT, or_(_keys.c.expires_at.is_(None), _keys.c.expires_at > bindparam("after")))
-)
-_MADE: Final = {"device": _OF_DEVICE, "owner": _OF_OWNER, "all": true()}
-_MADE_AT: Final = Prepared(select(*(_made_at(name, of) for name, of in _MADE.items())))
+_HOLD_USER: Final = Prepared(_HOLDING_USER)
+_DEVICE_PREFIX: Final = "device_"
+_MADE: Final = {"made_of_device": _OF_DEVICE, "made_of_owner": _OF_OWNER, "made_in_all": true()}
+_FIND_STANDING: Final = Prepared(_standing())
 _ADD_KEY: Final = Prepared(lambda dialect: insert_into(_keys, dialect))
 _DEPRECATE: Final = Prepared(_deprecating(_OF_DEVICE))
 _DEPRECATE_KIND: Final = Prepared(_deprecating(and_(_OF_DEVICE, _keys.c.kind == bindparam("of_kind"))))
@@ -108,11 +130,11 @@ class DeviceRows(KeyReadRows):
         return as_record(DeviceRecord, client_devices, rows[0]) if rows else None
 
     async def hold_device(self, device: DeviceRecord) -> DeviceRecord:
-        """Insert a device unless it is there, and return it as it is.
+        """Hold the user that a device is of, insert it unless it is there, and return it as it is.
 
         Nobody else changes it, or takes a key for it, before the transaction ends.
         """
-        [row] = await self._run(_HOLD_DEVICE, asdict(device))
+        [row] = await self._run(_HOLD_DEVICE, asdict(device) | {"number": _number_of(device.tenant, device.owner)})
         return as_record(DeviceRecord, client_devices, row)
 
     async def change_device(
@@ -136,10 +158,8 @@ class DeviceRows(KeyReadRows):
         """Wait until nobody else holds a user; nobody else does before the transaction ends."""
         self._require_writing()
         if self._connection.dialect.name == "postgresql":
-            # Of SQLite there is one writer. Two users with one number wait for each other, and that is all.
-            name = b"keystead user\x00" + tenant.encode() + b"\x00" + user.encode()
-            number = int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True)
-            await self._run(_HOLD_USER, {"number": number})
+            # Of SQLite there is one writer.
+            await self._run(_HOLD_USER, {"number": _number_of(tenant, user)})
 
     async def drop_owner_devices(self, tenant: str, owner: str) -> int:
         """Forget whose the devices of a user are; return how many.
@@ -167,13 +187,32 @@ class ClientKeyRows(KeyReadRows):
             return as_record(ClientKeyRecord, _keys, row), is_spent
         return None
 
-    async def find_active_client_key(
-        self, tenant: str, device_id: str, kind: PairKind, *, after: datetime
-    ) -> ClientKeyRecord | None:
-        """Return the pair of a kind that a device is given: not deprecated, and not expired ``after`` a time."""
-        values = {"of_tenant": tenant, "of_device": device_id, "of_kind": kind.value, "after": after}
-        rows = await self._run(_FIND_ACTIVE, values, writes=False)
-        return as_record(ClientKeyRecord, _keys, rows[0]) if rows else None
+    async def find_standing(
+        self,
+        device: tuple[str, str],
+        owner: str,
+        kind: PairKind,
+        *,
+        after: datetime,
+        of_device: Newest,
+        of_owner: Newest,
+        in_all: Newest,
+    ) -> Standing:
+        """Return how a device, by tenant and id, stands; its pair is one that expires ``after`` a time."""
+        values: dict[str, Any] = {"of_tenant": device[0], "of_device": device[1], "of_owner": owner}
+        values |= {"of_kind": kind.value, "after": after}
+        for name, newest in zip(_MADE, (of_device, of_owner, in_all), strict=True):
+            values |= {f"{name}_since": newest.since, f"{name}_before": newest.number - 1}
+        [row] = await self._run(_FIND_STANDING, values, writes=False)
+        found = {column.key: row.pop(f"{_DEVICE_PREFIX}{column.key}") for column in client_devices.columns}
+        in_device, of_its_owner, of_all = (row.pop(name) for name in _MADE)
+        has_pairs = bool(row.pop("has_pairs"))
+        return Standing(
+            None if found["device_id"] is None else as_record(DeviceRecord, client_devices, found),
+            None if row["id"] is None else as_record(ClientKeyRecord, _keys, row),
+            has_pairs,
+            (in_device, of_its_owner, of_all),
+        )
 
     async def client_keys(self, tenant: str, device_id: str) -> list[ClientKeyRecord]:
         """Return the pairs of a device, the newest first."""
@@ -193,20 +232,6 @@ class ClientKeyRows(KeyReadRows):
         if kind is None:
             return len(await self._run(_DEPRECATE, values))
         return len(await self._run(_DEPRECATE_KIND, {**values, "of_kind": kind.value}))
-
-    async def client_keys_made_at(
-        self, tenant: str, device_id: str, owner: str, *, of_device: Newest, of_owner: Newest, in_all: Newest
-    ) -> tuple[str | None, str | None, str | None]:
-        """Return when the so-many newest pair was made: of a device, of an owner, and of all.
-
-        None where there are not so many.
-        """
-        values: dict[str, Any] = {"of_tenant": tenant, "of_device": device_id, "of_owner": owner}
-        for name, newest in zip(_MADE, (of_device, of_owner, in_all), strict=True):
-            values |= {f"{name}_since": newest.since, f"{name}_before": newest.number - 1}
-        [row] = await self._run(_MADE_AT, values, writes=False)
-        device, user, all_ = (row[name] for name in _MADE)
-        return device, user, all_
 
     async def note_client_key_uses(self, uses: Mapping[str, int], at: datetime) -> None:
         """Add to the use counts of pairs; one that is gone is passed over."""
@@ -274,6 +299,12 @@ class ClientKeyRows(KeyReadRows):
         """Return how many private halves a WRAP key wraps, of devices and ready ones."""
         tables = (_keys, ready_key_pairs)
         return sum([await self._number(table, table.c.wrapped_by == wrapped_by) for table in tables])
+
+
+def _number_of(tenant: str, user: str | None) -> int:
+    """Return what a user is held by. Two users with one number wait for each other, and that is all."""
+    name = b"keystead user\x00" + tenant.encode() + b"\x00" + (user or "").encode()
+    return int.from_bytes(blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 
 def _is_owned(tenant: str, owner: str) -> ColumnElement[bool]:
