@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 from keystead.crypto.keyring import MESSAGES_PER_SALT, Gate, Keyring
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
-from keystead.errors import ConflictError, KeyDecryptionFailError, KeyNotFoundError, KeyStateError
-from keystead.lifecycle.creation import create_wrap_keyring, require_usable_wrap, require_writable
+from keystead.errors import ConflictError, KeyDecryptionFailError, KeyNotFoundError, KeyStateError, StoreRestoredError
+from keystead.lifecycle.creation import create_wrap_keyring, require_usable_wrap
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.uses import Uses
 from keystead.lifecycle.wrapping import open_key
@@ -144,7 +144,7 @@ class WrapKeyrings:
     async def sealing_ring(self, name: str) -> Keyring:
         """Return the WRAP keyring ``name`` ready to wrap under the version that is active in the store."""
         ring = await self.wrap_ring(name)
-        async with self.surroundings.store.reading() as work:
+        async with self.surroundings.store.reading(once=True) as work:
             active = await work.find_active(name)
         if active is not None and active.id != ring.snapshot.active:
             async with self._lock(name):
@@ -158,8 +158,8 @@ class WrapKeyrings:
             StoreRestoredError: the store must be recovered first.
             ConflictError: the version went out of use; seal under the one that is active now.
         """
-        await work.hold_keys()
-        await require_writable(work, lock=False)
+        if (await work.hold_keys()).restored:
+            raise StoreRestoredError
         await require_usable_wrap(work, key_id)
 
     async def _add_wrap_key(self, ring: Keyring, row: KeyRecord) -> None:

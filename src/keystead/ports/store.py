@@ -66,7 +66,7 @@ class KeyReads(Protocol):
     async def state(self, *, lock: bool = False) -> StoreState:
         """Return the store's id, epoch and restored mark; ``lock`` holds them until the transaction ends."""
 
-    async def hold_keys(self) -> None:
+    async def hold_keys(self) -> StoreState:
         """Wait for a transaction that is changing keys, and let none change any before this one ends."""
 
     async def now_ms(self) -> int:

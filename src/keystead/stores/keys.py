@@ -42,7 +42,7 @@ _STORE_ID: Final = re.compile("[0-9a-f]{32}")
 _COLUMNS: Final[list[ColumnElement[Any]]] = [store_state.c[name] for name in StoreState.__slots__]
 _STATE: Final = Prepared(select(*_COLUMNS))
 _LOCK_STATE: Final = Prepared(select(*_COLUMNS).with_for_update())
-_HOLD_KEYS: Final = Prepared(select(store_state.c.epoch).with_for_update(read=True))
+_HOLD_KEYS: Final = Prepared(select(*_COLUMNS).with_for_update(read=True))
 _KEYRING: Final = select(keyrings).where(keyrings.c.name == bindparam("of_name"))
 _FIND_KEYRING: Final = Prepared(_KEYRING)
 _LOCK_KEYRING: Final = Prepared(_KEYRING.with_for_update(key_share=True))
@@ -69,7 +69,14 @@ class KeyReadRows(Statements):
 
     async def state(self, *, lock: bool = False) -> StoreState:
         """Return the store's id, epoch and restored mark; ``lock`` holds them until the transaction ends."""
-        rows = await self._run(_LOCK_STATE if lock else _STATE, {}, writes=lock)
+        return await self._state(_LOCK_STATE if lock else _STATE, is_held=lock)
+
+    async def hold_keys(self) -> StoreState:
+        """Wait for a transaction that is changing keys, and let none change any before this one ends."""
+        return await self._state(_HOLD_KEYS, is_held=True)
+
+    async def _state(self, query: Prepared, *, is_held: bool) -> StoreState:
+        rows = await self._run(query, {}, writes=is_held)
         if not rows:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
         row = rows[0]
@@ -78,10 +85,6 @@ class KeyReadRows(Statements):
         if _STORE_ID.fullmatch(state.store_id) is None:
             raise damaged(store_state, row, "store_id")
         return state
-
-    async def hold_keys(self) -> None:
-        """Wait for a transaction that is changing keys, and let none change any before this one ends."""
-        await self._run(_HOLD_KEYS, {})
 
     async def now_ms(self) -> int:
         """Return the database's clock, milliseconds since 1970."""
