@@ -114,16 +114,16 @@ def _serve_by_several(workers: int, options: dict[str, Any]) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    from keystead.server.sockets import PortOfSeveral
+    from keystead.server.sockets import LOOP, PortOfSeveral
     from keystead.server.standing import FAILED
 
-    port = PortOfSeveral(options["host"], options["port"])
-    config = uvicorn.Config("keystead.server.worker:new_app", factory=True, workers=workers, **options)
-    of_each: list[Any] = [port]
-    supervisor = Multiprocess(config, sockets=of_each)
-    logging.getLogger("uvicorn.error").info(
-        "Uvicorn running on %s (Press CTRL+C to quit)", port.url(is_tls=config.is_ssl)
-    )
-    supervisor.run()
+    with PortOfSeveral(options["host"], options["port"]) as port:
+        config = uvicorn.Config("keystead.server.worker:new_app", factory=True, workers=workers, loop=LOOP, **options)
+        supervisor = Multiprocess(config, sockets=[port.joining])
+        logging.getLogger("uvicorn.error").info(
+            "Uvicorn running on %s (Press CTRL+C to quit)", port.url(is_tls=config.is_ssl)
+        )
+        port.deal(until=supervisor.should_exit)
+        supervisor.run()
     if any(process.exitcode == FAILED for process in supervisor.processes):
         raise typer.Exit(1)
