@@ -115,7 +115,8 @@ def test_a_process_that_dies_is_replaced_and_the_others_are_served_meanwhile(fol
 
         dies, stays = worker(), worker()
         os.kill(int(dies), signal.SIGKILL)
-        until, seen = time.monotonic() + 60, set()
+        until = time.monotonic() + 60
+        seen: set[str] = set()
         while not seen - {dies, stays}:
             assert time.monotonic() < until
             # Some connections may have been on their way to the one that died, and the new one may not be open yet.
