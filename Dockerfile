@@ -20,6 +20,7 @@ ENV PATH=/opt/keystead/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/nonexistent \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
     KEYSTEAD_ENV=production \
     KEYSTEAD_SERVER_HOST=0.0.0.0 \
     KEYSTEAD_SERVER_PORT=3000

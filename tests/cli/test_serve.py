@@ -104,6 +104,9 @@ def test_several_processes_serve_as_one(folder: Path, cli: Cli) -> None:
             connection.connect()
         asked = Counter(_worker(connection, token) for connection in held)
         assert list(asked.values()) == [20, 20]
+        for worker in asked:
+            given = Path("/proc", worker, "environ").read_bytes().split(b"\0")
+            assert b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in given
 
 
 def test_a_process_that_dies_is_replaced_and_the_others_are_served_meanwhile(folder: Path, cli: Cli) -> None:

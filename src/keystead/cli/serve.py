@@ -82,6 +82,8 @@ def serve(
         "KEYSTEAD_STORE": call.flags.get("store"),
         "KEYSTEAD_KMS": call.flags.get("kms"),
         "KEYSTEAD_CONFIG": call.config,
+        # Read by the C library when a process starts: see docs/adr/0038.
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
     }
     os.environ |= {name: value for name, value in said.items() if value is not None}
     _serve_by_several(workers, options)
