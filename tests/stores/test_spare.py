@@ -134,6 +134,11 @@ async def test_the_server_keeps_statements_prepared_where_it_is_told_to(postgres
     for _ in range(3):
         async with server.reading(once=True) as work:
             await work.has_audit_entries()
+    # Where each statement is prepared, a transaction begins all the same.
+    async with server.transaction() as work:
+        await work.now_ms()
+    async with server.reading() as work:
+        await work.now_ms()
     async with server.reading(once=True) as work:
         kept = (await work._connection.execute(text("SELECT statement FROM pg_prepared_statements"))).scalars().all()
     assert any("audit_entries" in statement for statement in kept) is bool(threshold)

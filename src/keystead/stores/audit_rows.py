@@ -10,6 +10,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    Insert,
     Integer,
     LargeBinary,
     Select,
@@ -202,7 +203,11 @@ class AuditRows(KeyWriteRows):
 
     async def add_audit_records(self, records: Sequence[AuditLogRow]) -> None:
         """Insert records; ``ConflictError`` when one of the numbers or entries is taken."""
-        await self._run_many(_INSERT_RECORD, [record._asdict() for record in records])
+        if self._connection.dialect.name == "postgresql":
+            columns = zip(*records, strict=True)
+            await self._run(_INSERT_RECORDS, {name: list(each) for name, each in zip(_RECORD, columns, strict=True)})
+        else:
+            await self._run_many(_INSERT_RECORD, [record._asdict() for record in records])
 
     async def audit_records(
         self,
@@ -334,6 +339,14 @@ def _drop() -> Select[Any]:
     return select(func.count().label("count")).select_from(dropped)
 
 
+def _records() -> Insert:
+    """Insert records that are given by column: one row after the other takes PostgreSQL ten times as long."""
+    given = func.unnest(*(bindparam(name, type_=ARRAY(audit_log.c[name].type)) for name in _RECORD))
+    return audit_log.insert().from_select(list(_RECORD), select(given.table_valued(*_RECORD).render_derived()))
+
+
+_RECORD: Final = AuditLogRow._fields
+_INSERT_RECORDS: Final = Prepared(_records())
 _DROP: Final = Prepared(_drop())
 _ENTRIES: Final = Prepared(_entries)
 _SIZES: Final = Prepared(_sizes)

@@ -348,7 +348,8 @@ def _begin_at_server(connection: Connection) -> None:
     if not options.get(IS_ONE_STATEMENT, False):
         text = _BEGIN_WRITING if options.get(IS_WRITING, False) else _BEGIN_READING
         raw: Any = connection.connection.dbapi_connection
-        raw.run_async(lambda driver: driver.execute(text))
+        # Several statements in one message cannot be prepared.
+        raw.run_async(lambda driver: driver.execute(text, prepare=False))
 
 
 def _postgresql_begin(connection: Connection) -> None:

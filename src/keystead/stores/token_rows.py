@@ -6,14 +6,16 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, func, literal, or_, select, update
+from sqlalchemy import and_, bindparam, func, literal, or_, select, update
 
 from keystead.ports import TokenRecord
+from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
 from keystead.stores.tables import api_tokens
 from keystead.stores.transaction import Statements
 
 _tokens: Final = api_tokens
+_FIND: Final = Prepared(select(_tokens).where(_tokens.c.id == bindparam("of_id")))
 
 
 class TokenRows(Statements):
@@ -25,8 +27,8 @@ class TokenRows(Statements):
 
     async def find_token(self, token_id: str) -> TokenRecord | None:
         """Return a token by its id."""
-        row = await self._first(select(_tokens).where(_tokens.c.id == token_id))
-        return None if row is None else as_record(TokenRecord, _tokens, row)
+        rows = await self._run(_FIND, {"of_id": token_id}, writes=False)
+        return as_record(TokenRecord, _tokens, rows[0]) if rows else None
 
     async def tokens(
         self, *, tenant: str | None = None, after: tuple[str, str] | None = None, limit: int | None = None
