@@ -28,7 +28,7 @@ from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, Toke
 log = logging.getLogger("keystead.access")
 
 KEYRING: Final = "keystead.tokens"
-REMEMBERED_S: Final = 2.0
+REMEMBERED_S: Final = 4.0
 """How long a token that was good is not looked up again; so soon a revocation holds on every node."""
 REMEMBERED: Final = 4096
 LONGEST: Final = timedelta(days=3650)
