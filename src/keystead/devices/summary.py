@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections import Counter, defaultdict
@@ -68,10 +69,9 @@ class Summaries:
             InvalidInputError: not more than 0 and at most 8760 hours.
         """
         since, until = self._since(hours)
-        async with self._store.reading() as work:
-            counts = await work.metric_counts(since, until)
-            distinct, busiest = await work.busiest_devices(_hour(since), until, limit=TOP_DEVICES)
-            problematic = await _problematic(work, since, until, THRESHOLD_PERCENT, TOP_KEYS)
+        counts, (distinct, busiest), problematic = await asyncio.gather(
+            self._counts(since, until), self._busiest(since, until), self._problematic(since, until)
+        )
         reasons: Counter[str] = Counter()
         for each in counts:
             reasons[each.reason] += each.count
@@ -119,6 +119,20 @@ class Summaries:
             raise InvalidInputError("threshold_percent is a number from 0 to 100")
         async with self._store.reading() as work:
             return await _problematic(work, since, until, threshold_percent)
+
+    # Each sees the store in a moment of its own, so that a database does them at the same time.
+
+    async def _counts(self, since: datetime, until: datetime) -> list[MetricCount]:
+        async with self._store.reading() as work:
+            return await work.metric_counts(since, until)
+
+    async def _busiest(self, since: datetime, until: datetime) -> tuple[int, list[DeviceCount]]:
+        async with self._store.reading() as work:
+            return await work.busiest_devices(_hour(since), until, limit=TOP_DEVICES)
+
+    async def _problematic(self, since: datetime, until: datetime) -> list[ProblematicKey]:
+        async with self._store.reading() as work:
+            return await _problematic(work, since, until, THRESHOLD_PERCENT, TOP_KEYS)
 
     def _since(self, hours: float) -> tuple[datetime, datetime]:
         """Return when a time begins that ends now, and now."""

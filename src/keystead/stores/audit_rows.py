@@ -10,7 +10,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
-    Insert,
     Integer,
     LargeBinary,
     Select,
@@ -39,6 +38,7 @@ from keystead.ports import (
 )
 from keystead.stores.keys import KeyWriteRows
 from keystead.stores.leases import MAX_TOKEN
+from keystead.stores.many import InsertMany
 from keystead.stores.prepared import Prepared, Row
 from keystead.stores.tables import audit_entries, audit_log, audit_sessions, audit_state, keyrings, store_state
 
@@ -51,7 +51,7 @@ _HAS_TRACE: Final = or_(
     exists().where(keyrings.c.name == AUDIT_KEYRING),
 ).label("found")
 _INSERT_ENTRY: Final = Prepared(audit_entries.insert())
-_INSERT_RECORD: Final = Prepared(audit_log.insert())
+_INSERT_RECORDS: Final = InsertMany(audit_log)
 _ID_BYTES: Final = 16
 _CODE_BYTES: Final = 32
 _SESSION_CHARS: Final = 32
@@ -203,11 +203,7 @@ class AuditRows(KeyWriteRows):
 
     async def add_audit_records(self, records: Sequence[AuditLogRow]) -> None:
         """Insert records; ``ConflictError`` when one of the numbers or entries is taken."""
-        if self._connection.dialect.name == "postgresql":
-            columns = zip(*records, strict=True)
-            await self._run(_INSERT_RECORDS, {name: list(each) for name, each in zip(_RECORD, columns, strict=True)})
-        else:
-            await self._run_many(_INSERT_RECORD, [record._asdict() for record in records])
+        await self._run_many(_INSERT_RECORDS, [record._asdict() for record in records])
 
     async def audit_records(
         self,
@@ -339,14 +335,6 @@ def _drop() -> Select[Any]:
     return select(func.count().label("count")).select_from(dropped)
 
 
-def _records() -> Insert:
-    """Insert records that are given by column: one row after the other takes PostgreSQL ten times as long."""
-    given = func.unnest(*(bindparam(name, type_=ARRAY(audit_log.c[name].type)) for name in _RECORD))
-    return audit_log.insert().from_select(list(_RECORD), select(given.table_valued(*_RECORD).render_derived()))
-
-
-_RECORD: Final = AuditLogRow._fields
-_INSERT_RECORDS: Final = Prepared(_records())
 _DROP: Final = Prepared(_drop())
 _ENTRIES: Final = Prepared(_entries)
 _SIZES: Final = Prepared(_sizes)

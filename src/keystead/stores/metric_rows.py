@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 from keystead.ports import DeviceCount, KeyCount, KeyFailureCount, MetricCount, MetricRecord
 from keystead.stores import metric_sums
+from keystead.stores.many import AnyInsert, InsertMany
 from keystead.stores.metric_spans import HOUR, MINUTE, OF_KEYS, OF_OPERATIONS, Span, spans, start_of
 from keystead.stores.prepared import Prepared, Row
 from keystead.stores.tables import (
@@ -34,7 +35,7 @@ from keystead.stores.tables import (
     key_metric_counts,
     metric_counts,
 )
-from keystead.stores.transaction import Statements, insert_into
+from keystead.stores.transaction import Statements
 
 _raw: Final = encryption_metrics
 _counts: Final = metric_counts
@@ -129,9 +130,9 @@ class MetricRows(Statements):
         return await self._count(delete(table).where(tuple_(*key).in_(select(*key).where(due).limit(limit))))
 
 
-def _adding_up(table: Table) -> Callable[[str], Insert]:
-    def statement(dialect: str) -> Insert:
-        key, insert = list(table.primary_key), insert_into(table, dialect)
+def _adding_up(table: Table) -> InsertMany:
+    def finish(insert: AnyInsert) -> Insert:
+        key = list(table.primary_key)
         summed = {
             column.name: _larger(column, new) if column is _counts.c.longest_us else column + new
             for column, new in zip(table.columns, insert.excluded, strict=True)
@@ -139,7 +140,7 @@ def _adding_up(table: Table) -> Callable[[str], Insert]:
         }
         return insert.on_conflict_do_update(index_elements=key, set_=summed)
 
-    return statement
+    return InsertMany(table, finish)
 
 
 def _row(metric: MetricRecord) -> dict[str, Any]:
@@ -206,5 +207,5 @@ def _larger(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnElem
     return case((other > column, other), else_=column)
 
 
-_INSERT: Final = Prepared(lambda dialect: insert_into(_raw, dialect))
-_ADD_UP: Final = {table.name: Prepared(_adding_up(table)) for table in (_failures, _keys, _devices, _counts)}
+_INSERT: Final = InsertMany(_raw)
+_ADD_UP: Final = {table.name: _adding_up(table) for table in (_failures, _keys, _devices, _counts)}

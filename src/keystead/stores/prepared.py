@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiosqlite
@@ -58,6 +58,13 @@ class _Text:
             for row in rows:
                 row[name] = convert(row[name])
         return rows
+
+
+class TakesRows(Protocol):
+    """A statement that is run for each of some rows."""
+
+    async def run_many(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each row, in their order."""
 
 
 class Prepared:

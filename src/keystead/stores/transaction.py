@@ -20,7 +20,7 @@ from keystead.stores import engines
 from keystead.stores.engines import IS_ONE_STATEMENT, IS_WRITING, EngineOfLoop
 from keystead.stores.failures import ours_only, translate
 from keystead.stores.handles import open_handles
-from keystead.stores.prepared import Prepared, Row
+from keystead.stores.prepared import Prepared, Row, TakesRows
 
 T = TypeVar("T")
 
@@ -229,7 +229,7 @@ class Statements:
             self._require_writing()
         return await self._answered(prepared.run(self._connection, values))
 
-    async def _run_many(self, prepared: Prepared, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def _run_many(self, prepared: TakesRows, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement that writes for each of some rows of values."""
         self._require_writing()
         await self._answered(prepared.run_many(self._connection, rows))

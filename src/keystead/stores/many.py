@@ -1,0 +1,46 @@
+"""Rows that are inserted together, in one statement where the database takes whole columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ARRAY, Insert, Table, Text, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import String, TypeEngine
+
+from keystead.stores.prepared import Prepared
+from keystead.stores.transaction import insert_into
+
+AnyInsert = sqlite.Insert | postgresql.Insert
+
+
+class InsertMany:
+    """An INSERT of rows, each of which has all columns.
+
+    PostgreSQL is given a list for each column, and takes that in a tenth of the time of a statement for each row.
+
+    Args:
+        finish: what it does about rows that are there already.
+    """
+
+    def __init__(self, table: Table, finish: Callable[[AnyInsert], Insert] = lambda insert: insert) -> None:
+        self._names: Final = [column.name for column in table.columns]
+        self._by_row: Final = Prepared(lambda dialect: finish(insert_into(table, dialect)))
+        columns = (bindparam(column.name, type_=ARRAY(_of_any_length(column.type))) for column in table.columns)
+        given = func.unnest(*columns)
+        rows = select(given.table_valued(*self._names).render_derived())
+        self._by_column: Final = Prepared(finish(postgresql.insert(table).from_select(self._names, rows)))
+
+    async def run_many(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, in their order. Errors are SQLAlchemy's or the driver's."""
+        if rows and connection.dialect.name == "postgresql":
+            await self._by_column.run(connection, {name: [row[name] for row in rows] for name in self._names})
+        else:
+            await self._by_row.run_many(connection, rows)
+
+
+def _of_any_length(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return a type that cuts nothing off: a text that is too long is for the column to refuse."""
+    return Text() if isinstance(kind, String) else kind
