@@ -65,7 +65,7 @@ class Found:
 
 def measure(setting: Setting, figures: Figures) -> None:
     """Send so many requests to each API, of a node of its own."""
-    wanted, most_mib = setting.choose(short=(500, 64.0), full=(100_000, 16.0))
+    wanted, most_mib = setting.choose(short=(500, 64.0), full=(50_000, 16.0))
     site = Site(setting.databases.place(POSTGRESQL, setting.folder / "fuzz"), dict(ENVIRON))
     apis = ("GraphQL", "REST")
     with running(site, len(apis)) as nodes:
