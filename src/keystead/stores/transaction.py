@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 from keystead.errors import KMSError, StorageOperationError
+from keystead.runtime.patience import Patience
 from keystead.stores import engines
 from keystead.stores.engines import IS_ONE_STATEMENT, IS_WRITING, EngineOfLoop
 from keystead.stores.failures import ours_only, translate
@@ -129,9 +130,9 @@ class Connections:
         return self._engine
 
 
-def _patience(where: AsyncEngine | AsyncConnection) -> asyncio.Timeout:
+def _patience(where: AsyncEngine | AsyncConnection) -> Patience:
     """End what a server leaves without an answer; a connection that this befalls is given up."""
-    return asyncio.timeout(engines.SILENCE_S if where.dialect.name == "postgresql" else None)
+    return Patience(engines.SILENCE_S if where.dialect.name == "postgresql" else None)
 
 
 async def _begun(engine: AsyncEngine, options: Mapping[str, Any]) -> AsyncConnection:
