@@ -22,28 +22,9 @@ POSTGRES_CURE = (
     "or name a server where databases may be created: KEYSTEAD_TEST_POSTGRES=postgresql://user:password@host/postgres"
 )
 
-_STORES_OWN = ("stores", "crypto", "lifecycle")
-_OTHER_STORES = {"postgresql", "memory"}
-
 # Where every component is required, a run that passed passes again; elsewhere properties are tried with new values.
 settings.register_profile("keystead", deadline=None, derandomize="KEYSTEAD_REQUIRE" in os.environ)
 settings.load_profile("keystead")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure coverage once: not again of a test's form over another store, nor of the short forms of the soak tests.
-
-    What is measured takes two and a half times as long. Of a store's own rooms each form is measured.
-    """
-    for item in items:
-        room = item.nodeid.split("/")[1]
-        stores = (
-            set(item.callspec.id.split("-"))
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-            else set()
-        )
-        if room == "soak" or (room not in _STORES_OWN and stores & _OTHER_STORES):
-            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -141,10 +141,11 @@ class PortOfSeveral:
     def _is_given(self, connection: socket.socket, process: socket.socket, ready: selectors.BaseSelector) -> bool:
         try:
             socket.send_fds(process, [_A_CONNECTION], [connection.fileno()])
-        except BlockingIOError:
+        except ConnectionError:
+            self._remove(process, ready)
             return False
         except OSError:
-            self._remove(process, ready)
+            # It has hundreds that it has not begun with, or the system has too many on their way.
             return False
         self._processes.remove(process)
         self._processes.append(process)
@@ -181,7 +182,8 @@ class _Taking:
         await asyncio.gather(*self._tasks)
 
     def _take(self, *, is_last: bool = False) -> None:
-        while True:
+        # It may be called once more for what it was told of before it left.
+        while self._dealt.fileno() >= 0:
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._dealt, len(_A_CONNECTION), 1)
             except BlockingIOError:
