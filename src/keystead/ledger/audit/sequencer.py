@@ -94,8 +94,7 @@ class Sequencer:
         self._prune_at = 0.0
         self._stepping = asyncio.Lock()
         self._lookout = Lookout(store, clock)
-        self._conflicts = 0
-        self._rests_until = 0.0
+        self._conflicts, self._rests_until = 0, 0.0
         self.has_more = False
         self._forgotten = 0
 
@@ -168,7 +167,6 @@ class Sequencer:
     async def _step(self, *, is_urgent: bool) -> int:
         lead, prunes = self._lead, self._prune_at <= self._clock.monotonic()
         is_idle = lead is None or not (prunes or self._checkpoints.has_work(lead.chain))
-        # Where there were some a moment ago there will be more: what there is is asked for at once.
         if is_idle and not self._found_some and not await self._lookout.has_entries():
             self._waits_since, self.has_more = None, False
             return 0
