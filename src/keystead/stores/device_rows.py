@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Delete,
+    FromClause,
     Insert,
     Integer,
     Select,
@@ -40,11 +41,15 @@ _keys: Final = client_encryption_keys
 _spent: Final = spent_ciphertexts
 _ERASED: Final = {"wrapped_private_key": None, "wrapped_by": None}
 _SPENT: Final = select(_spent.c.key_id).where(_spent.c.key_id == _keys.c.id, _spent.c.digest == bindparam("of_digest"))
-_OF_DEVICE: Final = and_(_keys.c.tenant == bindparam("of_tenant"), _keys.c.device_id == bindparam("of_device"))
+
+
+def _of_device(table: FromClause) -> ColumnElement[bool]:
+    return and_(table.c.tenant == bindparam("of_tenant"), table.c.device_id == bindparam("of_device"))
+
+
+_OF_DEVICE: Final = _of_device(_keys)
 _OF_OWNER: Final = and_(_keys.c.tenant == bindparam("of_tenant"), _keys.c.owner == bindparam("of_owner"))
-_DEVICE: Final = select(client_devices).where(
-    client_devices.c.tenant == bindparam("of_tenant"), client_devices.c.device_id == bindparam("of_device")
-)
+_DEVICE: Final = select(client_devices).where(_of_device(client_devices))
 _NUMBER: Final = bindparam("number", type_=BigInteger)
 _HOLDING_USER: Final = select(func.pg_advisory_xact_lock(_NUMBER).label("held"))
 
@@ -75,19 +80,16 @@ def _holding(dialect: str) -> Insert:
 
 def _standing() -> Select[Any]:
     one, given = select(literal(1).label("one")).subquery("one"), _keys.alias("given")
-    device = client_devices.alias("device")
-    is_device = and_(device.c.tenant == bindparam("of_tenant"), device.c.device_id == bindparam("of_device"))
     is_given = and_(
-        given.c.tenant == bindparam("of_tenant"),
-        given.c.device_id == bindparam("of_device"),
+        _of_device(given),
         given.c.kind == bindparam("of_kind"),
         given.c.deprecated.is_(False),
         or_(given.c.expires_at.is_(None), given.c.expires_at > bindparam("after")),
     )
-    of_device = (each.label(f"{_DEVICE_PREFIX}{each.key}") for each in device.columns)
+    of_device = (each.label(f"{_DEVICE_PREFIX}{each.key}") for each in client_devices.columns)
     has_pairs = exists(select(_keys.c.id).where(_OF_DEVICE, _keys.c.deprecated.is_(False))).label("has_pairs")
     made_at = (_made_at(name, of) for name, of in _MADE.items())
-    whole = one.outerjoin(device, is_device).outerjoin(given, is_given)
+    whole = one.outerjoin(client_devices, _of_device(client_devices)).outerjoin(given, is_given)
     return select(*of_device, *given.columns, has_pairs, *made_at).select_from(whole)
 
 

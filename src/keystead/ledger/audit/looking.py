@@ -61,13 +61,19 @@ class Lookout:
         self._store = store
         self._clock = clock
         self._shut: dict[str, float] = {}
+        self._found_some = False
 
     def pass_over(self, sessions: Collection[str]) -> None:
         """Take no entries of sessions for a while."""
         self._shut |= dict.fromkeys(sessions, self._clock.monotonic() + SHUT_S)
 
     async def has_entries(self) -> bool:
-        """Return whether any entry waits, by one statement where a look takes several; errors as the store's."""
+        """Return whether any entry waits, or the last look found some, for then more are likely; errors as the store's.
+
+        It takes one statement, where a look takes several.
+        """
+        if self._found_some:
+            return True
         async with self._store.reading(once=True) as work:
             return await work.has_audit_entries()
 
@@ -85,6 +91,7 @@ class Lookout:
             # The next look finds them.
             async with self._store.transaction() as work:
                 await work.name_audit_entries()
+        self._found_some = bool(entries)
         has_more = bool(unnamed) or len(sizes) == BATCH or len(sizes) > count
         return Looked(entries, sessions, state, lease, now_ms, has_more)
 

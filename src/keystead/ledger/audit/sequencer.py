@@ -89,12 +89,12 @@ class Sequencer:
         self._clock = clock
         self._exports = exports
         self._lead: _Lead | None = None
-        self._found_some = False
         self._waits_since: float | None = None
         self._prune_at = 0.0
         self._stepping = asyncio.Lock()
         self._lookout = Lookout(store, clock)
-        self._conflicts, self._rests_until = 0, 0.0
+        self._conflicts = 0
+        self._rests_until = 0.0
         self.has_more = False
         self._forgotten = 0
 
@@ -167,12 +167,11 @@ class Sequencer:
     async def _step(self, *, is_urgent: bool) -> int:
         lead, prunes = self._lead, self._prune_at <= self._clock.monotonic()
         is_idle = lead is None or not (prunes or self._checkpoints.has_work(lead.chain))
-        if is_idle and not self._found_some and not await self._lookout.has_entries():
+        if is_idle and not await self._lookout.has_entries():
             self._waits_since, self.has_more = None, False
             return 0
         for _ in range(LOOKS):
             looked = await self._lookout.look()
-            self._found_some = bool(looked.entries)
             lead = self._ours(looked.state)
             if lead is None and not self._may_lead(looked, is_urgent=is_urgent):
                 return 0
