@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import select
 import selectors
 import signal
 import socket
@@ -32,6 +31,7 @@ BACKLOG: Final = 2048
 LOOP: Final = f"{__name__}:new_loop"
 """What makes the event loop of such a process, as uvicorn is told."""
 _LOOK_S: Final = 0.5
+_FULL_S: Final = 0.01
 _A_CONNECTION: Final = b"c"
 
 
@@ -135,8 +135,8 @@ class PortOfSeveral:
                 for process in list(self._processes):
                     if self._is_given(connection, process, ready):
                         return
-                # Each has hundreds that it has not begun with.
-                select.select((), self._processes, (), _LOOK_S)
+                # Each has hundreds that it has not begun with, or the system has too many on their way.
+                self._is_over.wait(_FULL_S)
 
     def _is_given(self, connection: socket.socket, process: socket.socket, ready: selectors.BaseSelector) -> bool:
         try:
@@ -145,7 +145,6 @@ class PortOfSeveral:
             self._remove(process, ready)
             return False
         except OSError:
-            # It has hundreds that it has not begun with, or the system has too many on their way.
             return False
         self._processes.remove(process)
         self._processes.append(process)
