@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from keystead.ports.store import UnitOfWork
+    from keystead.ports.store import Lease, UnitOfWork
 
 T = TypeVar("T")
 
@@ -148,6 +148,21 @@ class AuditFilter:
     entry_id: bytes | None = None
 
 
+class AuditStanding(NamedTuple):
+    """The state of the log, who has the lease that was asked for, and the database's clock, milliseconds since 1970."""
+
+    state: AuditStateRow | None
+    lease: Lease | None
+    now_ms: int
+
+
+class AuditBatch(NamedTuple):
+    """Entries that wait, and whether there are more."""
+
+    entries: Sequence[AuditEntryRow]
+    has_more: bool
+
+
 class AuditRows(Protocol):
     """The rows of the audit trail."""
 
@@ -168,8 +183,15 @@ class AuditRows(Protocol):
     async def has_audit_entries(self) -> bool:
         """Return whether any entry waits."""
 
-    async def audit_entry_sizes(self, *, sessions: Collection[str] | None = None, limit: int = 1000) -> list[int]:
-        """Return the lengths of the first entries that wait, by id; of some sessions, or of all."""
+    async def audit_standing(self, lease: str) -> AuditStanding:
+        """Return the state of the log, a lease as it stands, and the database's clock."""
+
+    async def audit_batch(self, *, sessions: Collection[str] | None, most: int, most_bytes: int) -> AuditBatch:
+        """Return the first entries that wait, by id; of some sessions, or of all.
+
+        Args:
+            most, most_bytes: how many there are at most, and how many bytes they have, unless a single one has more.
+        """
 
     async def count_unnamed_entries(self) -> int:
         """Return how many entries wait whose id is no bytes, as SQLite lets it be: nothing else here finds them."""

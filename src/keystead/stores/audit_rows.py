@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Update,
     any_,
     bindparam,
-    case,
     cast,
     delete,
     exists,
@@ -39,7 +38,7 @@ from keystead.ports import (
 from keystead.stores.keys import KeyWriteRows
 from keystead.stores.leases import MAX_TOKEN
 from keystead.stores.many import InsertMany
-from keystead.stores.prepared import Prepared, Row
+from keystead.stores.prepared import Prepared
 from keystead.stores.tables import audit_entries, audit_log, audit_sessions, audit_state, keyrings, store_state
 
 FIRST_REVISION: Final = "0004"
@@ -60,11 +59,11 @@ _UNNAMED: Final = audit_entries.c.id < b""
 _CONTENTS: Final = ("state", "code")
 _VOUCHED: Final = (*_CONTENTS, "size", "key_id")
 _ANY_WAITS: Final = Prepared(select(exists(select(audit_entries.c.id)).label("found")))
-_STATE_COLUMNS: Final[list[ColumnElement[Any]]] = [
+STATE_COLUMNS: Final[list[ColumnElement[Any]]] = [
     cast(audit_state.c[name], LargeBinary if name in _CONTENTS else BigInteger).label(name)
     for name in AuditStateRow.__slots__
 ]
-_STATE: Final = Prepared(select(*_STATE_COLUMNS))
+_STATE: Final = Prepared(select(*STATE_COLUMNS))
 _SESSION_COLUMNS: Final[list[ColumnElement[Any]]] = [
     audit_sessions.c.id,
     audit_sessions.c.node,
@@ -110,29 +109,15 @@ class AuditRows(KeyWriteRows):
         if sessions is None and after is None:
             rows = await self._run(_ENTRIES, {"most": limit}, writes=False)
         else:
-            query = _of_sessions(_entries(self._connection.dialect.name), sessions)
-            rows = await self._dicts(query if after is None else query.where(audit_entries.c.id > after), limit)
-        # Of nothing SQLite makes none.
-        return [
-            AuditEntryRow(row["id"], _text(row["session"] or b""), row["entry"] or b"", row["code"] or b"")
-            for row in rows
-        ]
-
-    async def _dicts(self, query: Select[Any], limit: int) -> list[Row]:
-        return [{**row} for row in await self._all(query, {"most": limit})]
+            query = _entries(self._connection.dialect.name, sessions)
+            query = query if after is None else query.where(audit_entries.c.id > after)
+            rows = [{**row} for row in await self._all(query, {"most": limit})]
+        return [entry_of(row) for row in rows]
 
     async def has_audit_entries(self) -> bool:
         """Return whether any entry waits."""
         [row] = await self._run(_ANY_WAITS, {}, writes=False)
         return bool(row["found"])
-
-    async def audit_entry_sizes(self, *, sessions: Collection[str] | None = None, limit: int = 1000) -> list[int]:
-        """Return the lengths of the first entries that wait, by id; of some sessions, or of all."""
-        if sessions is None:
-            rows = await self._run(_SIZES, {"most": limit}, writes=False)
-        else:
-            rows = await self._dicts(_of_sessions(_sizes(self._connection.dialect.name), sessions), limit)
-        return [row["size"] for row in rows]
 
     async def count_unnamed_entries(self) -> int:
         """Return how many entries wait whose id is no bytes, as SQLite lets it be: nothing else here finds them."""
@@ -156,7 +141,7 @@ class AuditRows(KeyWriteRows):
     async def count_audit_entries(self) -> tuple[int, bytes | None]:
         """Return how many entries wait, and the lowest id among them."""
         # Not min(): PostgreSQL has none for bytes.
-        lowest = _waiting(select(audit_entries.c.id)).limit(1)
+        lowest = in_their_order(select(audit_entries.c.id)).limit(1)
         row = await self._first(select(func.count().label("count")).select_from(audit_entries))
         first = await self._first(lowest)
         return (0 if row is None else int(row["count"])), None if first is None else bytes(first["id"])
@@ -257,13 +242,7 @@ class AuditRows(KeyWriteRows):
     async def audit_state(self) -> AuditStateRow | None:
         """Return the state of the log; None where there is none."""
         rows = await self._run(_STATE, {}, writes=False)
-        if not rows:
-            return None
-        row = rows[0]
-        # Nothing vouches for the others: what nobody can have counted is not counted on with.
-        is_known = {name: name in _VOUCHED or 0 <= row[name] <= MAX_TOKEN for name in row}
-        values: dict[str, Any] = {name: row[name] if is_known[name] else 0 for name in row}
-        return AuditStateRow(**values)
+        return state_of(rows[0]) if rows else None
 
     async def put_audit_state(self, state: AuditStateRow, *, expected: int | None) -> None:
         """Write the state; ``ConflictError`` unless its size was ``expected`` (None: there was none)."""
@@ -290,12 +269,31 @@ class AuditRows(KeyWriteRows):
         await self._write(update(audit_state).where(is_further).values(exported_size=size, exported_ms=now))
 
 
-def _waiting(query: Select[Any]) -> Select[Any]:
-    return query.where(audit_entries.c.id >= b"").order_by(audit_entries.c.id)
-
-
-def _of_sessions(query: Select[Any], sessions: Collection[str] | None) -> Select[Any]:
+def in_their_order(query: Select[Any], sessions: Collection[str] | None = None) -> Select[Any]:
+    """Have a query of entries give them by id; those of some sessions, or all."""
+    query = query.where(audit_entries.c.id >= b"").order_by(audit_entries.c.id)
     return query if sessions is None else query.where(audit_entries.c.session.in_(list(sessions)))
+
+
+def entry_columns(dialect: str) -> list[ColumnElement[Any]]:
+    """Return what an entry is read by; of what is too long there is enough to see that."""
+    entry = func.substr(cast(audit_entries.c.entry, LargeBinary), 1, MAX_ENTRY_BYTES + 1).label("entry")
+    code = func.substr(cast(audit_entries.c.code, LargeBinary), 1, _CODE_BYTES + 1).label("code")
+    return [audit_entries.c.id, _session(dialect).label("session"), entry, code]
+
+
+def entry_of(row: Mapping[str, Any]) -> AuditEntryRow:
+    """Return a row of those columns as an entry."""
+    # Of nothing SQLite makes none.
+    return AuditEntryRow(row["id"], _text(row["session"] or b""), row["entry"] or b"", row["code"] or b"")
+
+
+def state_of(row: Mapping[str, Any]) -> AuditStateRow:
+    """Return a row of ``STATE_COLUMNS``, with others or not, as the state of the log."""
+    # Nothing vouches for some: what nobody can have counted is not counted on with.
+    is_known = {name: name in _VOUCHED or 0 <= row[name] <= MAX_TOKEN for name in AuditStateRow.__slots__}
+    values: dict[str, Any] = {name: row[name] if known else 0 for name, known in is_known.items()}
+    return AuditStateRow(**values)
 
 
 def _session(dialect: str) -> ColumnElement[Any]:
@@ -303,19 +301,8 @@ def _session(dialect: str) -> ColumnElement[Any]:
     return func.substr(cast(column, LargeBinary), 1, _SESSION_CHARS + 1) if dialect == "sqlite" else column
 
 
-def _entries(dialect: str) -> Select[Any]:
-    entry = func.substr(cast(audit_entries.c.entry, LargeBinary), 1, MAX_ENTRY_BYTES + 1).label("entry")
-    code = func.substr(cast(audit_entries.c.code, LargeBinary), 1, _CODE_BYTES + 1).label("code")
-    query: Select[Any] = select(audit_entries.c.id, _session(dialect).label("session"), entry, code)
-    return _waiting(query).limit(_MOST)
-
-
-def _sizes(dialect: str) -> Select[Any]:
-    size: ColumnElement[Any] = func.length(audit_entries.c.entry)
-    if dialect == "sqlite":
-        # Of text it counts characters, up to a NUL.
-        size = case((func.typeof(audit_entries.c.entry) == "blob", size), else_=MAX_ENTRY_BYTES)
-    return _waiting(select(size.label("size"))).limit(_MOST)
+def _entries(dialect: str, sessions: Collection[str] | None = None) -> Select[Any]:
+    return in_their_order(select(*entry_columns(dialect)), sessions).limit(_MOST)
 
 
 def _moved_state() -> Update:
@@ -337,7 +324,6 @@ def _drop() -> Select[Any]:
 
 _DROP: Final = Prepared(_drop())
 _ENTRIES: Final = Prepared(_entries)
-_SIZES: Final = Prepared(_sizes)
 _MOVE_STATE: Final = Prepared(_moved_state())
 
 

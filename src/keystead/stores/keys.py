@@ -61,6 +61,11 @@ def _clock(dialect: str) -> ColumnElement[int]:
     return literal_column(_POSTGRESQL_NOW if dialect == "postgresql" else _SQLITE_NOW, BigInteger)
 
 
+def clock_or_given(dialect: str) -> ColumnElement[int]:
+    """Return the time in a statement whose parameter ``now`` has it where it is not the database's that counts."""
+    return func.coalesce(bindparam("now", type_=BigInteger), _clock(dialect))
+
+
 _NOW: Final = Prepared(lambda dialect: select(_clock(dialect).label("now")))
 
 
@@ -90,6 +95,10 @@ class KeyReadRows(Statements):
         """Return the database's clock, milliseconds since 1970."""
         [row] = await self._run(_NOW, {}, writes=False)
         return int(row["now"])
+
+    def _given_ms(self) -> int | None:
+        """Return the time where it is not the database's that counts."""
+        return None
 
     def _now(self) -> ColumnElement[int]:
         """Return the same for a statement that needs it, which saves one that asks."""

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Insert, and_, bindparam, case, delete, or_, s
 
 from keystead.errors import ConflictError, InvalidInputError
 from keystead.ports import Lease, NodeRecord
-from keystead.stores.keys import KeyReadRows
+from keystead.stores.keys import KeyReadRows, clock_or_given
 from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
 from keystead.stores.tables import leases, nodes
@@ -20,15 +20,19 @@ _NOBODY = ""
 
 
 def _claim(dialect: str) -> Insert:
-    first, floor = bindparam("first", type_=BigInteger), bindparam("floor", type_=BigInteger)
+    first, floor, now = (
+        bindparam("first", type_=BigInteger),
+        bindparam("floor", type_=BigInteger),
+        clock_or_given(dialect),
+    )
     insert = insert_into(leases, dialect).values(
-        name=bindparam("of_name"), owner=bindparam("by"), token=first, until_ms=bindparam("until")
+        name=bindparam("of_name"), owner=bindparam("by"), token=first, until_ms=now + bindparam("ttl", type_=BigInteger)
     )
     is_free = (
         leases.c.owner == bindparam("by"),
-        leases.c.until_ms <= bindparam("now"),
+        leases.c.until_ms <= now,
         # Of no value nothing is greater.
-        leases.c.until_ms > bindparam("too_late", type_=BigInteger),
+        leases.c.until_ms > now + bindparam("longest", type_=BigInteger),
     )
     claim = insert.on_conflict_do_update(
         index_elements=["name"],
@@ -69,10 +73,9 @@ class LeaseRows(KeyReadRows):
         """
         if not owner or ttl_ms <= 0:
             raise InvalidInputError("a lease needs an owner and a positive ttl_ms")
-        now = await self.now_ms()
         floor = floor if 0 <= floor <= MAX_TOKEN else 0
-        values: dict[str, Any] = {"of_name": name, "by": owner, "until": now + ttl_ms, "now": now}
-        values |= {"floor": floor, "first": floor + 1, "too_late": None if longest_ms is None else now + longest_ms}
+        values: dict[str, Any] = {"of_name": name, "by": owner, "now": self._given_ms(), "ttl": ttl_ms}
+        values |= {"floor": floor, "first": floor + 1, "longest": longest_ms}
         rows = await self._run(_CLAIM, values)
         return as_record(Lease, leases, rows[0]) if rows else None
 

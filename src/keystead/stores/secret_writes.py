@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql
 from keystead.errors import ReplayedError
 from keystead.ports import AuditEntryRow, ClientKeyRecord, CredentialRecord, SecretKind
 from keystead.stores import engines
-from keystead.stores.audit_rows import AuditRows
+from keystead.stores.audit_looks import AuditLooks
 from keystead.stores.credential_rows import (
     CLEARING,
     COUNTING,
@@ -59,7 +59,7 @@ _COUNTING_FREE: Final = COUNTING.where(
 ).returning(_users)
 
 
-class SecretWrites(CredentialRows, SpentCiphertextRows, AuditRows):
+class SecretWrites(CredentialRows, SpentCiphertextRows, AuditLooks):
     """Writes of a verification; ``keystead.ports.SecretWrites``."""
 
     async def count_free_attempt(

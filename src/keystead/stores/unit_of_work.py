@@ -34,9 +34,12 @@ class SqlUnitOfWork(
 
     async def now_ms(self) -> int:
         """Return the clock, milliseconds since 1970."""
-        return await super().now_ms() if self._clock is None else int(self._clock.now().timestamp() * 1000)
+        given = self._given_ms()
+        return await super().now_ms() if given is None else given
+
+    def _given_ms(self) -> int | None:
+        return None if self._clock is None else int(self._clock.now().timestamp() * 1000)
 
     def _now(self) -> ColumnElement[int]:
-        if self._clock is not None:
-            return literal(int(self._clock.now().timestamp() * 1000), BigInteger)
-        return super()._now()
+        given = self._given_ms()
+        return super()._now() if given is None else literal(given, BigInteger)

@@ -133,11 +133,17 @@ class SessionKeys:
         self._store = store
         self._held: OrderedDict[str, KnownSession] = OrderedDict()
 
+    @property
+    def opened(self) -> Collection[str]:
+        """The sessions that are held with their keys, however the store's rows of them are changed."""
+        return {name for name, held in self._held.items() if held.make_code is not None}
+
     async def known(self, wanted: Collection[str], rows: Iterable[AuditSessionRow]) -> dict[str, KnownSession]:
         """Return sessions; one that cannot be opened now is left out, with a word in the log.
 
         Args:
-            rows: theirs, as far as there are such. Where one does not open, what its first entry tells is tried.
+            rows: theirs, as far as there are such; none of those that are opened. Where one does not open, what its
+                first entry tells is tried.
         """
         listed = {row.id: row for row in rows}
         known = {name: held for name in wanted if (held := self._find_held(name, listed.get(name))) is not None}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
 from typing import Final
 
 from keystead.ports import AuditEntryRow, AuditSessionRow, AuditStateRow, Clock, KeyStore, Lease, UnitOfWork
@@ -34,7 +33,7 @@ async def all_waiting(work: UnitOfWork) -> AsyncIterator[AuditEntryRow]:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a look into the store shows: entries that wait, their sessions, the state, who leads, and the time.
+    """What a look into the store shows: entries that wait, their sessions unless they are open, state, lease and time.
 
     ``has_more``: more wait than were taken.
     """
@@ -77,23 +76,25 @@ class Lookout:
         async with self._store.reading(once=True) as work:
             return await work.has_audit_entries()
 
-    async def look(self) -> Looked:
-        """Return what there is; errors as the store's."""
+    async def look(self, *, opened: Collection[str] = ()) -> Looked:
+        """Return what there is; errors as the store's.
+
+        Args:
+            opened: sessions whose rows need not be looked at.
+        """
         async with self._store.reading() as work:
-            state, lease, now_ms = await work.audit_state(), await work.find_lease(LEASE), await work.now_ms()
+            state, lease, now_ms = await work.audit_standing(LEASE)
             wanted = await self._open_ones(work)
-            sizes = await work.audit_entry_sizes(sessions=wanted, limit=BATCH)
-            count = max(1, sum(1 for _ in takewhile(lambda size: size <= BATCH_BYTES, accumulate(sizes))))
-            entries = await work.audit_entries(sessions=wanted, limit=count) if sizes else []
-            sessions = await work.audit_sessions({row.session for row in entries}) if entries else []
+            entries, has_more = await work.audit_batch(sessions=wanted, most=BATCH, most_bytes=BATCH_BYTES)
+            shut = {row.session for row in entries}.difference(opened)
+            sessions = await work.audit_sessions(shut) if shut else []
             unnamed = await work.count_unnamed_entries()
         if unnamed:
             # The next look finds them.
             async with self._store.transaction() as work:
                 await work.name_audit_entries()
         self._found_some = bool(entries)
-        has_more = bool(unnamed) or len(sizes) == BATCH or len(sizes) > count
-        return Looked(entries, sessions, state, lease, now_ms, has_more)
+        return Looked(entries, sessions, state, lease, now_ms, has_more or bool(unnamed))
 
     async def _open_ones(self, work: UnitOfWork) -> list[str] | None:
         """Return sessions to take entries of, without those that did not open lately; None for all."""

@@ -171,7 +171,7 @@ class Sequencer:
             self._waits_since, self.has_more = None, False
             return 0
         for _ in range(LOOKS):
-            looked = await self._lookout.look()
+            looked = await self._lookout.look(opened=self._sessions.opened)
             lead = self._ours(looked.state)
             if lead is None and not self._may_lead(looked, is_urgent=is_urgent):
                 return 0
