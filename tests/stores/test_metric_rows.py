@@ -168,7 +168,8 @@ async def test_numbers_are_those_of_the_operations_of_the_time(store: KeyStore, 
         metrics.append(replace(record, counted_key=key, counted_device=device, tenant=chance.choice("nm")))
     for begin in range(0, 1500, 500):
         await add(store, metrics[begin : begin + 500])
-    for hours in (1, 2, 5, 13, 24, 30, 96):
+    # Twice: what asks the first time is not what asks from then on.
+    for hours in 2 * (*range(1, 7), 9, 13, 24, 30, 96):
         since = hour(NOW - hours * HOUR)
         within = [metric for metric in metrics if metric.at >= since]
         async with store.reading() as work:

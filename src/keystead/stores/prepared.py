@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import aiosqlite
 from sqlalchemy import ColumnElement, Delete, Engine, Executable, Insert, Select, Update
 from sqlalchemy.engine import ExecutionContext
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -150,13 +151,15 @@ def _by(connection: AsyncConnection) -> Any:
 def _text(columns: Sequence[ColumnElement[Any]], context: ExecutionContext) -> _Text:
     compiled, dialect = context.compiled, context.dialect
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 -- it has just run
+    assert isinstance(context, DefaultExecutionContext)  # noqa: S101 -- of every dialect here
     assert not compiled.post_compile_params, "a list of values makes another statement each time"  # noqa: S101
     binds = {name: bind for bind, name in compiled.bind_names.items()}
     given = [(name, bind.type.dialect_impl(dialect).bind_processor(dialect)) for name, bind in binds.items()]
     read = [(str(column.key), column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in columns]
     return _Text(
         str(context.statement),
-        {name: bind.value for name, bind in binds.items() if not bind.required},
+        # Not the values that the compiled form has: it may be that of another statement, alike but for its values.
+        {name: context.compiled_parameters[0][name] for name, bind in binds.items() if not bind.required},
         [(name, convert) for name, convert in given if convert is not None],
         compiled.positiontup if compiled.positional else None,
         [name for name, _ in read],
