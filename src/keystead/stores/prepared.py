@@ -103,7 +103,8 @@ class Prepared:
     async def _learn(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Row]:
         made = self._statement
         statement = made if isinstance(made, Executable) else made(connection.dialect.name)
-        result = await connection.execute(statement, values)
+        # Once: nothing is kept of what SQLAlchemy made of it.
+        result = await connection.execute(statement, values, execution_options={"compiled_cache": None})
         self._texts[connection.sync_engine] = _text(list(statement.exported_columns), result.context)
         return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
