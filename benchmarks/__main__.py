@@ -54,6 +54,8 @@ def _service_alone(facts: dict[str, str], options: argparse.Namespace) -> int:
 
 def _service(folder: Path, options: argparse.Namespace) -> service.ServiceFigures:
     _say("the key service")
+    folder /= "service"
+    folder.mkdir()
     return service.run(folder, service.FULL if options.rounds >= FULL_ROUNDS else service.SHORT)
 
 

@@ -20,7 +20,7 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.install import APOLLO, APOLLO_SOURCE, ARGON2_BUILT, ARGON2_FLAGS, NODE
+from benchmarks.install import APOLLO, APOLLO_SOURCE, ARGON2_BUILT, NODE
 from keystead.access.callers import Scope
 from keystead.config.service import load_service
 from keystead.manager.access import tokens
@@ -133,7 +133,8 @@ def versions() -> dict[str, str]:
     """Return the versions of what the service over Apollo Server is made of, and of our Argon2id."""
     told = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout.strip()
     wanted = json.loads((APOLLO_SOURCE / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    ours = f"{version('argon2-cffi')}, {f'built with {ARGON2_FLAGS}' if ARGON2_BUILT.exists() else 'its wheel'}"
+    how = f"built with {ARGON2_BUILT.read_text(encoding='utf-8')}" if ARGON2_BUILT.exists() else "its wheel"
+    ours = f"{version('argon2-cffi')}, {how}"
     return {"argon2-cffi": ours, "Node.js": told.removeprefix("v"), **wanted}
 
 
