@@ -205,3 +205,26 @@ async def test_reencryptions_are_listed_paused_resumed_and_ended(node: Node, roo
     assert states == ["paused", "running", "cancelled"]
     assert (await root.fails("POST", "/v1/reencryptions/job1/pause"))["status"] == 409
     assert (await root.fails("POST", "/v1/reencryptions/none/pause"))["code"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/users/a%0Ab/forget"),
+        ("POST", "/v1/users/%0A/forget"),
+        ("GET", "/v1/devices/a%0Ab/keys"),
+        ("POST", "/v1/devices/a%0A/revoke"),
+        ("POST", "/v1/keyrings/a%0Ab/rotate"),
+        ("GET", "/v1/keyrings/default%0A"),
+        ("GET", "/v1/keyrings/a%0Ab"),
+    ],
+)
+async def test_a_name_with_a_line_feed_is_looked_at_as_any_other(root: Administrator, method: str, path: str) -> None:
+    problem = await root.fails(method, path)
+    assert (problem["status"], problem["code"]) == (400, "BAD_USER_INPUT")
+
+
+async def test_no_key_is_found_by_an_id_with_a_line_feed_behind_it(root: Administrator) -> None:
+    (key, *_) = (await root.get("/v1/keys"))["items"]
+    assert await root.get(f"/v1/keys/{key['id']}") == key
+    assert (await root.fails("GET", f"/v1/keys/{key['id']}%0A"))["status"] == 404

@@ -88,11 +88,11 @@ class Forgotten(Told):
 def register(router: APIRouter) -> None:
     """Add the routes."""
     router.get("/devices", tags=_TAGS, operation_id="listDevices")(list_devices)
-    one = "/devices/{deviceId:path}"
+    one = "/devices/{deviceId:name}"
     router.get(f"{one}/keys", tags=_TAGS, operation_id="listClientKeys", responses=answers(ABSENT))(list_keys)
     router.post(f"{one}/revoke", tags=_TAGS, operation_id="revokeDevice", responses=answers(ABSENT))(revoke)
     router.post(f"{one}/release", tags=_TAGS, operation_id="releaseDevice", responses=answers(ABSENT))(release)
-    router.post("/users/{userId:path}/forget", tags=_USERS, operation_id="forgetUser")(forget)
+    router.post("/users/{userId:name}/forget", tags=_USERS, operation_id="forgetUser")(forget)
 
 
 async def list_devices(

@@ -42,7 +42,7 @@ def register(router: APIRouter) -> None:
         ("abandonIndexRotation", abandon_index_rotation),
     )
     for word, (operation, function) in zip(KEYRING_WORDS, changes, strict=True):
-        path = f"/keyrings/{{keyring:path}}/{word}"
+        path = f"/keyrings/{{keyring:name}}/{word}"
         router.post(path, tags=_TAGS, operation_id=operation, responses=changing)(function)
     router.get("/key-uses", tags=_TAGS, operation_id="listKeyUses", responses=answers(ABSENT))(list_uses)
     router.delete(

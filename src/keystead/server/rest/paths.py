@@ -20,19 +20,26 @@ class _Text(Convertor[str]):
         return value
 
 
+class _Name(_Text):
+    """All of a path, line feeds included, which Starlette's own ``path`` leaves out."""
+
+    regex: ClassVar[str] = "(?s:.*)"
+
+
 class _Keyring(_Text):
     """All of a path, unless it ends with a word: a keyring of such a name is found in the list."""
 
-    regex: ClassVar[str] = f"(?!.*/(?:{'|'.join(KEYRING_WORDS)})$).*"
+    regex: ClassVar[str] = rf"(?s:(?!.*/(?:{'|'.join(KEYRING_WORDS)})\Z).*)"
 
 
 class _Key(_Text):
     """An id, or keyring/version: something that ends with a number."""
 
-    regex: ClassVar[str] = "[0-9]+|.*/[0-9]+"
+    regex: ClassVar[str] = r"(?s:(?:[0-9]+|.*/[0-9]+)(?!\n))"
 
 
 def register_names() -> None:
-    """Make ``{name:keyring}`` and ``{name:key}`` known to paths; again, it changes nothing."""
+    """Make ``{name:name}``, ``{name:keyring}`` and ``{name:key}`` known to paths; again, it changes nothing."""
+    register_url_convertor("name", _Name())
     register_url_convertor("keyring", _Keyring())
     register_url_convertor("key", _Key())
