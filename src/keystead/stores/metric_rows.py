@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import product
@@ -26,8 +26,8 @@ from sqlalchemy import (
 from keystead.ports import DeviceCount, KeyCount, KeyFailureCount, MetricCount, MetricRecord
 from keystead.stores import metric_sums
 from keystead.stores.many import AnyInsert, InsertMany
-from keystead.stores.metric_spans import HOUR, MINUTE, OF_KEYS, OF_OPERATIONS, Span, spans, start_of
-from keystead.stores.prepared import Prepared, Row
+from keystead.stores.metric_spans import HOUR, MINUTE, OF_KEYS, OF_OPERATIONS, spans, start_of
+from keystead.stores.prepared import Row
 from keystead.stores.tables import (
     device_metric_counts,
     encryption_metrics,
@@ -64,15 +64,16 @@ class MetricRows(Statements):
 
     async def metric_counts(self, since: datetime, until: datetime) -> list[MetricCount]:
         """Return the numbers of operations; ``since`` may also be a whole minute."""
-        rows = await self._sums(metric_sums.operations, spans(since, until, OF_OPERATIONS))
+        rows = await self._sums(metric_sums.operations(spans(since, until, OF_OPERATIONS)))
         return [MetricCount(**row | {"count": int(row["count"]), "total_us": int(row["total_us"])}) for row in rows]
 
     async def failing_keys(
         self, since: datetime, until: datetime, *, threshold_percent: float, at_least: int
     ) -> list[KeyCount]:
         """Return keys of which more than so many percent of ``at_least`` decrypts failed, most failures first."""
-        asked = {"threshold_percent": float(threshold_percent), "at_least": at_least}
-        rows = await self._sums(metric_sums.failing_keys, spans(since, until, OF_KEYS), **asked)
+        within = spans(since, until, OF_KEYS)
+        asked = metric_sums.failing_keys(within, threshold_percent=float(threshold_percent), at_least=at_least)
+        rows = await self._sums(asked)
         return [KeyCount(row["key_id"], int(row["total"]), int(row["failures"])) for row in rows]
 
     async def key_failures(self, key_ids: Collection[str], since: datetime) -> list[KeyFailureCount]:
@@ -91,7 +92,7 @@ class MetricRows(Statements):
 
     async def busiest_devices(self, since: datetime, until: datetime, *, limit: int) -> tuple[int, list[DeviceCount]]:
         """Return how many devices there were, and those with the most operations."""
-        rows = await self._sums(metric_sums.busiest_devices, spans(since, until, OF_KEYS), at_most=limit)
+        rows = await self._sums(metric_sums.busiest_devices(spans(since, until, OF_KEYS), at_most=limit))
         busiest = [DeviceCount(row["tenant"], row["device_id"], int(row["count"])) for row in rows]
         return (rows[0]["devices"] if rows else 0), busiest
 
@@ -113,11 +114,9 @@ class MetricRows(Statements):
         of_keys = await self._drop(_keys, _ended(_keys, OF_KEYS, before), limit)
         return failed + of_keys + await self._drop(_devices, _ended(_devices, OF_KEYS, before), limit)
 
-    async def _sums(
-        self, query: Callable[[metric_sums.Shape], Prepared], within: Sequence[Span], **asked: float
-    ) -> list[Row]:
-        values = metric_sums.values_of(within) | asked
-        return await self._run(query(metric_sums.shape_of(within)), values, writes=False)
+    async def _sums(self, asked: metric_sums.Asked) -> list[Row]:
+        prepared, values = asked
+        return await self._run(prepared, values, writes=False)
 
     async def _add_up(self, table: Table, counts: Mapping[tuple[Any, ...], tuple[int, ...]]) -> None:
         """Add numbers to rows, by their keys: two who do so do not wait for each other in a circle."""
