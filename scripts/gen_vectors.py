@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from scripts.gen_vectors_audit import audit_file
 from scripts.gen_vectors_azure import azure_wrap_file
 from scripts.gen_vectors_client_keys import client_keys_file
+from scripts.gen_vectors_erasure import erasure_file
 from scripts.gen_vectors_fields import field_file
 from scripts.gen_vectors_key_material import key_material_file
 from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
@@ -312,6 +313,7 @@ def build() -> dict[str, str]:
         "client-keys-v1.json": client_keys_file(envelope_case),
         "secret-hash-v1.json": secret_hash_file(),
         "api-token-v1.json": token_file(),
+        "erasure-v1.json": erasure_file(),
         "legacy.json": legacy_file(),
         "root-key.json": root_key_file(),
     }

@@ -6,6 +6,7 @@ from typing import Final
 
 from soak.audit import Audit
 from soak.crash import Crash
+from soak.erasure import Erasure
 from soak.fapilog import Fapilog
 from soak.faults import Faults
 from soak.fields import Fields
@@ -33,6 +34,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Tamper(),
     Audit(),
     Restore(),
+    Erasure(),
     Faults(),
     Providers(),
     Fields(),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from keystead.crypto.envelope import inspect
     from keystead.crypto.root_key import RootKeyGenerator
+    from keystead.erasure.receipts import ErasureReceipt
     from keystead.errors import (
         AlreadyInitializedError,
         CleanupFailedError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         DataKeyNotLoadedError,
         DecryptionError,
         EncryptionError,
+        ErasureLogError,
         ForbiddenError,
         ForeignSchemaError,
         HardcodedCredentialWarning,
@@ -135,6 +137,8 @@ __all__ = [
     "EncryptedData",
     "EncryptedField",
     "EncryptionError",
+    "ErasureLogError",
+    "ErasureReceipt",
     "Field",
     "Finding",
     "ForbiddenError",
@@ -224,6 +228,7 @@ _HOMES: Final = {
     "CryptoService": "keystead.manager.crypto_service",
     "GCPKMSConfig": "keystead.providers.gcp.config",
     "GCPKMSProvider": "keystead.providers.gcp.provider",
+    "ErasureReceipt": "keystead.erasure.receipts",
     "DoctorReport": "keystead.manager.findings",
     "Finding": "keystead.manager.findings",
     "LocalKMSConfig": "keystead.providers.local.provider",

@@ -115,6 +115,11 @@ async def enabled(trial: Trial) -> None:
     await admin.enable_key(trial.km, await trial.disabled())
 
 
+async def erased(trial: Trial) -> None:
+    await trial.km.subject("ada")
+    await trial.km.forget("ada")
+
+
 async def cancelled(trial: Trial) -> None:
     await admin.cancel_destroy(trial.km, await trial.pending())
 

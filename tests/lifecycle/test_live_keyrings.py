@@ -59,7 +59,7 @@ async def test_what_nobody_holds_is_freed_and_what_it_counted_is_kept(world: Wor
         await km.keyring("next")
         gc.collect()
         assert reference() is None
-        await (await session_of(km)).flush_uses()
+        await (await session_of(km)).uses.flush()
     [row] = await world.rows("brief")
     assert (row.messages, row.bytes) == (5, 40)
 

@@ -112,7 +112,7 @@ async def test_use_is_counted_over_processes(world: World) -> None:
         for km in (one, two):
             for _ in range(4):
                 km.local_encrypt(b"x")
-        await (await session_of(two)).flush_uses()
+        await (await session_of(two)).uses.flush()
         await polled(one, two)
         report = await one.perform_maintenance()
         assert report.rotated == 1

@@ -111,10 +111,10 @@ async def test_counts_that_could_not_be_written_are_written_later(world: World) 
         store.failure = StoreUnavailableError("away")
         for _ in range(2):
             with pytest.raises(StoreUnavailableError):
-                await session.flush_uses()
+                await session.uses.flush()
         km.local_encrypt(b"12345")
         store.failure = None
-        await session.flush_uses()
+        await session.uses.flush()
         assert (await km.get_active_data_key()).messages == 2
         assert (await km.get_active_data_key()).bytes == 10
 
@@ -128,14 +128,14 @@ async def test_counts_taken_while_a_write_fails_are_kept(world: World, monkeypat
         real = store._store.transaction
 
         def fail_after_another_took_counts(*, once: bool) -> Any:
-            session._uses[key_id] = (3, 30)  # as a second flush does that begins meanwhile and fails first
+            session.uses._uses[key_id] = (3, 30)  # as a second flush does that begins meanwhile and fails first
             raise StoreUnavailableError("away")
 
         monkeypatch.setattr(store._store, "transaction", fail_after_another_took_counts)
         with pytest.raises(StoreUnavailableError):
-            await session.flush_uses()
+            await session.uses.flush()
         monkeypatch.setattr(store._store, "transaction", real)
-        await session.flush_uses()
+        await session.uses.flush()
         assert (await km.get_active_data_key()).messages == 4
 
 

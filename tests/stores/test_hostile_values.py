@@ -14,7 +14,7 @@ from sqlalchemy import Boolean, Column, Integer, LargeBinary, String, Table, Tex
 
 from keystead.errors import StorageOperationError
 from keystead.model import KeyringPurpose
-from keystead.ports import KeyStore, KeyUse, ReencryptionRecord
+from keystead.ports import ErasureMark, KeyStore, KeyUse, ReencryptionRecord, SubjectRecord
 from keystead.stores import open_store
 from keystead.stores.tables import (
     audit_entries,
@@ -34,6 +34,7 @@ from keystead.stores.tables import (
     reencryption_chunks,
     spent_ciphertexts,
     store_state,
+    subjects,
     user_credentials,
 )
 from tests.stores.records import data_key, fill, keyring
@@ -60,6 +61,7 @@ LOOKED_FOR: Final = frozenset(
         spent_ciphertexts.c.key_id,
         spent_ciphertexts.c.digest,
         spent_ciphertexts.c.until,
+        subjects.c.id,
     }
 )
 """A row with another value is not found."""
@@ -97,6 +99,8 @@ async def store(path: Path) -> KeyStore:
         await work.spend(KEY.id, bytes(32), until=NOW)
         await work.add_token(TOKEN)
         await work.revoke_token(TOKEN.id, NOW)
+        await work.add_subject(SubjectRecord(bytes(32), "keystead.subject.a", NOW))
+        await work.put_erasure_mark(ErasureMark(1, bytes(32)))
     await made.aclose()
     return made
 
@@ -134,6 +138,8 @@ async def read(store: KeyStore) -> None:
         await work.find_credential(**ADA)
         await work.find_client_key_for(KEY.id, bytes(32))
         await work.tokens()
+        await work.subjects()
+        await work.erasure_mark()
     async with store.transaction() as work:
         await work.take_ready_pair(READY.kind)
 

@@ -13,9 +13,9 @@ from keystead.stores.prepared import Prepared
 def asking(number: int, text: str) -> Prepared:
     """Return a statement that is like the others but for two values of its own."""
     given = type_coerce(bindparam("given", type_=BigInteger), BigInteger)
-    query: Any = select(
-        (given + literal(number, BigInteger)).label("sum"), literal(text, String).label("text")
-    ).where(literal(number, Integer) > 0)
+    query: Any = select((given + literal(number, BigInteger)).label("sum"), literal(text, String).label("text")).where(
+        literal(number, Integer) > 0
+    )
     return Prepared(query)
 
 

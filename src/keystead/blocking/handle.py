@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from keystead.crypto.hot_path import Bytes, LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import Keyring
-from keystead.errors import DataKeyNotLoadedError
+from keystead.errors import DataKeyNotLoadedError, StaleViewError
 from keystead.manager import handle
 from keystead.model import DataKeyInfo, RotationPolicy
 from keystead.runtime.loop import background_loop
@@ -67,13 +67,13 @@ class KeyringHandle:
 
 
 def _fetching(behind: handle.KeyringHandle) -> LocalDecrypt:
-    """Return ``local_decrypt`` with a fetch where it meets a data key that is not loaded."""
+    """Return ``local_decrypt`` with a fetch where it meets a data key that is not loaded, and a look where it must."""
     fast = behind.local_decrypt
 
     def local_decrypt(ciphertext: Bytes | str, *, context: Mapping[str, str] | None = None) -> bytes:
         try:
             return fast(ciphertext, context=context)
-        except DataKeyNotLoadedError:
+        except (DataKeyNotLoadedError, StaleViewError):
             return background_loop.run(behind.decrypt_local(ciphertext, context=context))
 
     return local_decrypt

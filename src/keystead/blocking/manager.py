@@ -30,11 +30,12 @@ from keystead.manager.kms_calls import Encrypted
 from keystead.manager.legacy import LEGACY_KEYRING
 from keystead.manager.session import FILES_KEYRING
 from keystead.model import DataKeyInfo, DataKeyPair, EncryptedData, KMSStatus, RotationPolicy
-from keystead.ports import AuditTrail, Clock, FieldRecord, KeyStore, KmsProvider, Random, SourceScanner
+from keystead.ports import AuditTrail, Clock, ErasureLog, FieldRecord, KeyStore, KmsProvider, Random, SourceScanner
 from keystead.runtime.loop import background_loop
 
 if TYPE_CHECKING:
     from keystead.config.sources import LoadedSettings
+    from keystead.erasure.receipts import ErasureReceipt
 
 
 class KeyManager:
@@ -70,6 +71,7 @@ class KeyManager:
         background: bool = True,
         state_dir: str | os.PathLike[str] | None = None,
         key_sources: Mapping[str, SourceScanner] | None = None,
+        erasures: str | os.PathLike[str] | ErasureLog | None = None,
         audit: bool | AuditOptions | AuditTrail | None = None,
         clock: Clock | None = None,
         random: Random = os.urandom,
@@ -96,6 +98,7 @@ class KeyManager:
                 background=background,
                 state_dir=state_dir,
                 key_sources=key_sources,
+                erasures=erasures,
                 audit=audit,
                 clock=clock,
                 random=random,
@@ -323,6 +326,19 @@ class KeyManager:
     def fields(self) -> list[FieldRecord]:
         """Return the registered fields by id."""
         return background_loop.run(self._manager.fields())
+
+    def subject(self, subject: str, *, create: bool = True, tenant_wrap: str | None = None) -> KeyringHandle:
+        """Return the keyring of a subject, mostly a person, whose keys ``forget`` destroys for good."""
+        asked = self._manager.subject(subject, create=create, tenant_wrap=tenant_wrap)
+        return KeyringHandle(background_loop.run(asked))
+
+    def forget(self, subject: str) -> ErasureReceipt:
+        """Destroy the keys of a subject for good, and return a signed receipt."""
+        return background_loop.run(self._manager.forget(subject))
+
+    def receipt_keys(self) -> list[str]:
+        """Return the public keys that receipts are verified by, as PEM, the one that signs now first."""
+        return background_loop.run(self._manager.receipt_keys())
 
     def forget_field(self, id: str) -> None:
         """Take a field's registration and its key uses back, when its column is gone: nothing looks there any more."""

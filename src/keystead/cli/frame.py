@@ -30,6 +30,7 @@ from keystead.errors import (
     ConfigurationError,
     CouldNotVerifyError,
     DecryptionError,
+    InvalidInputError,
     InvalidProofError,
     InvalidSignatureError,
     KeyDecryptionFailError,
@@ -176,6 +177,22 @@ def group(app: typer.Typer, name: str, help_text: str) -> typer.Typer:
 def say(message: str) -> None:
     """Tell the person at the terminal something that is no part of the answer."""
     print(message, file=sys.stderr, flush=True)
+
+
+def ask_for(what: str, answer: str) -> None:
+    """Have something typed before the command goes on, so that nobody does it by a slip.
+
+    Raises:
+        InvalidInputError: something else was.
+    """
+    print(f"Type {what} ({answer}) to go on: ", end="", file=sys.stderr, flush=True)
+    given = sys.stdin.readline()
+    if not sys.stdin.isatty():
+        say("")
+    if not given:
+        wrong_usage("nobody is there to answer; say --yes to go on without being asked")
+    if given.strip() != answer:
+        raise InvalidInputError(f"that is not {what}; nothing was changed")
 
 
 def wrong_usage(message: str) -> NoReturn:

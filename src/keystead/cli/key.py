@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Final
 
 import typer
 
-from keystead.cli.frame import Call, command, duration_option, group, say, wrong_usage
+from keystead.cli.frame import Call, ask_for, command, duration_option, group, say, wrong_usage
 from keystead.cli.render import Outcome, moment, pairs, table
-from keystead.errors import InvalidInputError
 from keystead.lifecycle.destruction import DEFAULT_WAIT
 from keystead.manager import admin
 from keystead.manager.manager import KeyManager
@@ -216,14 +214,7 @@ def _change(call: Call, reference: str, action: Callable[[KeyManager, int], Awai
 def _ask_for(info: DataKeyInfo) -> None:
     """Have the key's id typed again."""
     say(f"Destroying version {info.version} of keyring {info.keyring!r} cannot be undone once it has happened.")
-    print(f"Type the key's id ({info.id}) to go on: ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
-    if not sys.stdin.isatty():
-        say("")
-    if not answer:
-        wrong_usage("nobody is there to answer; say --yes to go on without being asked")
-    if answer.strip() != str(info.id):
-        raise InvalidInputError("that is not the key's id; nothing was changed")
+    ask_for("the key's id", str(info.id))
 
 
 def _answer(info: DataKeyInfo, told: str) -> Outcome:

@@ -19,6 +19,7 @@ MODULES: Final = (
     "keystead.cli.reencrypt",
     "keystead.cli.log",
     "keystead.cli.audit",
+    "keystead.cli.subject",
     "keystead.cli.token",
     "keystead.cli.serve",
     "keystead.cli.store",

@@ -249,6 +249,9 @@ class Settings(Section):
     context_prefix: str | None = Field(default=None, description="added to every KMS context as `service`")
     schema_name: str | None = Field(default=None, alias="schema", description="PostgreSQL schema of the tables")
     state_dir: str | None = Field(default=None, description="folder that remembers how far the store had come")
+    erasures: str | None = Field(
+        default=None, description="URL of the log of erasures outside the store: file:///..., or a second database"
+    )
     rotation: RotationSettings = RotationSettings()
     audit: AuditSettings = AuditSettings()
     server: ServerSettings = ServerSettings()

@@ -32,7 +32,7 @@ from keystead.crypto.envelope import (
     parse_header,
 )
 from keystead.crypto.hot_path import BLOCK, FAILED, ByteCount, Bytes, LocalDecrypt, LocalEncrypt
-from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
+from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey, cure_of
 from keystead.errors import (
     DataKeyNotLoadedError,
     DecryptionError,
@@ -41,7 +41,6 @@ from keystead.errors import (
     KMSError,
     NoActiveKeyError,
 )
-from keystead.model import DataKeyState
 from keystead.ports import Random
 from keystead.runtime import fork
 
@@ -73,6 +72,7 @@ class Keyring:
         gate: asked off the hot path (each refill, each header not seen before, and whenever nothing is loaded) with
             the keyring and whether it is to encrypt; answers why that must not be, or None.
         owner_of: tells which keyring of this process a foreign data key id belongs to, or None.
+        is_strict: ask the gate for each message.
     """
 
     __slots__ = (
@@ -90,6 +90,7 @@ class Keyring:
         "_reserved",
         "byte_count",
         "derived",
+        "is_strict",
         "local_decrypt",
         "local_encrypt",
         "name",
@@ -111,11 +112,13 @@ class Keyring:
         messages_per_salt: int = MESSAGES_PER_SALT,
         gate: Gate = lambda ring, encrypting: None,
         owner_of: Callable[[int], str | None] = lambda key_id: None,
+        is_strict: bool = False,
     ) -> None:
         if messages_per_salt < 1:
             raise InvalidInputError("messages_per_salt must be at least 1")
         self.name = name
         self.suite = suite
+        self.is_strict = is_strict
         self.snapshot = KeyringSnapshot()
         self._gate = gate
         self._random = random
@@ -244,7 +247,7 @@ class Keyring:
         if self._owner_of(key_id) not in (None, self.name):
             raise DecryptionError(FAILED)
         if (state := snapshot.withheld.get(key_id)) is not None:
-            raise KeyStateError(f"data key {key_id} of keyring {self.name!r} is {state}; {_cure(state)}")
+            raise KeyStateError(f"data key {key_id} of keyring {self.name!r} is {state}; {cure_of(state)}")
         raise DataKeyNotLoadedError(key_id)
 
     def new_header(self, weight: int) -> tuple[bytes, LoadedKey]:
@@ -337,7 +340,7 @@ class Keyring:
             if weight > 1:
                 self._count(key, weight)
                 return header, encrypt, self._random(NONCE_SIZE)
-            size = min(self._pool_size, self._left)
+            size = 1 if self.is_strict else min(self._pool_size, self._left)
             self._pool_size = min(self._pool_size * 2, POOL_MOST)
             self._count(key, size)
             # One unpack is five to ten times as fast as slicing nonce by nonce.
@@ -379,9 +382,10 @@ class Keyring:
         self.sealer = (b"", _no_cipher, self._pool.pop)
 
     def _remember(self, header: bytes, decrypt: Cipher) -> None:
-        if len(self.derived) >= DERIVED_LIMIT // 2:
+        if len(self.derived if not self.is_strict else self._aged) >= DERIVED_LIMIT // 2:
             self._aged, self.derived = self.derived, {}
-        self.derived[header] = decrypt
+        # The hot path asks nobody about what it finds among the younger.
+        (self._aged if self.is_strict else self.derived)[header] = decrypt
 
     def _pass_gate(self, *, encrypting: bool) -> None:
         refusal = self._gate(self, encrypting)
@@ -391,9 +395,3 @@ class Keyring:
 
 def _no_cipher(nonce: Buffer, data: Buffer, aad: Buffer | None) -> bytes:
     raise NoActiveKeyError("no data key is loaded")
-
-
-def _cure(state: DataKeyState) -> str:
-    if state is DataKeyState.DESTROYED:
-        return "what it encrypted is gone for good"
-    return "`keystead key enable` (after cancel-destroy, where destruction is pending) lets it decrypt again"

@@ -22,6 +22,13 @@ class LoadedKey:
         self.key[:] = bytes(len(self.key))
 
 
+def cure_of(state: DataKeyState) -> str:
+    """Return what can be done about a key that is in a state in which nothing may be read with it."""
+    if state is DataKeyState.DESTROYED:
+        return "what it encrypted is gone for good"
+    return "`keystead key enable` (after cancel-destroy, where destruction is pending) lets it decrypt again"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyringSnapshot:
     """The versions of a keyring at one moment.

@@ -58,6 +58,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
         ├── StoreFullError                  store_full                   yes
         ├── SchemaVersionError              schema_version               no
         ├── ForeignSchemaError              foreign_schema               no
+        ├── ErasureLogError                 erasure_log                  no
         ├── ConflictError                   conflict                     yes
         └── CleanupFailedError          [2] cleanup_failed               yes
 
@@ -121,6 +122,7 @@ from keystead.errors.root import (
 from keystead.errors.storage import (
     CleanupFailedError,
     ConflictError,
+    ErasureLogError,
     ForeignSchemaError,
     SchemaVersionError,
     StaleViewError,
@@ -140,6 +142,7 @@ __all__ = [
     "DataKeyNotLoadedError",
     "DecryptionError",
     "EncryptionError",
+    "ErasureLogError",
     "ForbiddenError",
     "ForeignSchemaError",
     "HardcodedCredentialWarning",

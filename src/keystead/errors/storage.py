@@ -19,7 +19,7 @@ class StoreUnavailableError(StorageOperationError):
 
 
 class StaleViewError(StoreUnavailableError):
-    """This process has not polled the store for too long to know which index keys must be written."""
+    """This process has not polled the store for too long: to know which index keys to write, or who was erased."""
 
     code = "stale_view"
 
@@ -60,6 +60,12 @@ class ForeignSchemaError(StorageOperationError):
     """Tables of our names exist at the store's URL, and they are not ours."""
 
     code = "foreign_schema"
+
+
+class ErasureLogError(StorageOperationError):
+    """The log of erasures is missing, shorter than it was, or another one: keys of subjects are not used without it."""
+
+    code = "erasure_log"
 
 
 class ConflictError(StorageOperationError):

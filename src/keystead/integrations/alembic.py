@@ -41,6 +41,7 @@ TABLES: Final = frozenset(
         "encryption_key_metric_counts",
         "encryption_metric_counts",
         "encryption_metrics",
+        "erasure_state",
         "fields",
         "key_uses",
         "keyrings",
@@ -52,6 +53,7 @@ TABLES: Final = frozenset(
         "reencryptions",
         "spent_ciphertexts",
         "store_state",
+        "subjects",
         "user_credentials",
     }
 )

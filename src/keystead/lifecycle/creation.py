@@ -42,10 +42,17 @@ async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRe
 async def create_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring) -> None:
     """Make ``keyring`` with an active version unless it has one already."""
     async with s.store.transaction() as work:
-        if await _claim(s, work, keyring) is not None:
-            return
-        row = s.new_row(keyring, await work.take_version(keyring.name))
-        await add_active(s, work, keyring, seal_key(wrap_ring, store_id, row, s.random(WRAP_KEY_SIZE)))
+        await add_keyring(s, work, store_id, keyring, wrap_ring)
+
+
+async def add_keyring(
+    s: Surroundings, work: UnitOfWork, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring
+) -> None:
+    """Do so in a transaction that has begun."""
+    if await _claim(s, work, keyring) is not None:
+        return
+    row = s.new_row(keyring, await work.take_version(keyring.name))
+    await add_active(s, work, keyring, seal_key(wrap_ring, store_id, row, s.random(WRAP_KEY_SIZE)))
 
 
 async def add_active(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, row: KeyRecord) -> KeyRecord:

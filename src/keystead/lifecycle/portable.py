@@ -20,10 +20,12 @@ from keystead.model import (
     StoreState,
     utc_text,
 )
-from keystead.ports import FieldRecord, KeyUse
+from keystead.ports import ErasureMark, FieldRecord, KeyUse, SubjectRecord
 
 FORMAT: Final = "keystead-store-export"
 VERSION: Final = 1
+WITH_SUBJECTS: Final = 2
+"""The version where there are subjects: who does not know of them must not take the document for a whole store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class StoreExport:
     keys: list[KeyRecord]
     uses: list[KeyUse] = field(default_factory=list)
     fields: list[FieldRecord] = field(default_factory=list)
+    subjects: list[SubjectRecord] = field(default_factory=list)
+    erasures: ErasureMark | None = None
 
 
 def dump(export: StoreExport) -> str:
@@ -50,7 +54,12 @@ def dump(export: StoreExport) -> str:
         "key_uses": [_to_json(use) for use in export.uses],
         "fields": [_to_json(registered) for registered in export.fields],
     }
-    return json.dumps({"format": FORMAT, "version": VERSION, "sha256": _digest(body), "store": body}, indent=1)
+    version = VERSION
+    if export.erasures is not None:
+        version = WITH_SUBJECTS
+        body["subjects"] = [_to_json(subject) for subject in export.subjects]
+        body["erasures"] = _to_json(export.erasures)
+    return json.dumps({"format": FORMAT, "version": version, "sha256": _digest(body), "store": body}, indent=1)
 
 
 def parse(text: str) -> StoreExport:
@@ -63,7 +72,7 @@ def parse(text: str) -> StoreExport:
         document = json.loads(text)
         if document.get("format") != FORMAT:
             raise InvalidInputError("this file is not a Keystead store export")
-        if document.get("version") != VERSION:
+        if document.get("version") not in (VERSION, WITH_SUBJECTS):
             raise InvalidInputError("this export was made by a newer release; upgrade keystead to read it")
         body = document["store"]
         if _digest(body) != document["sha256"]:
@@ -75,6 +84,8 @@ def parse(text: str) -> StoreExport:
             [_key(row) for row in body["keys"]],
             [KeyUse(**{name: str(use[name]) for name in ("name", "keyring", "locator")}) for use in body["key_uses"]],
             [FieldRecord(**row) for row in body.get("fields", [])],
+            [_subject(row) for row in body.get("subjects", [])],
+            _mark(body["erasures"]) if document["version"] == WITH_SUBJECTS else None,
         )
     except InvalidInputError:
         raise
@@ -94,7 +105,9 @@ def _is_audited(body: Mapping[str, Any]) -> bool:
     return told
 
 
-def _to_json(row: KeyRecord | KeyringRecord | KeyUse | FieldRecord) -> dict[str, Any]:
+def _to_json(
+    row: KeyRecord | KeyringRecord | KeyUse | FieldRecord | SubjectRecord | ErasureMark,
+) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for column in fields(row):
         value = getattr(row, column.name)
@@ -110,6 +123,15 @@ def _to_json(row: KeyRecord | KeyringRecord | KeyUse | FieldRecord) -> dict[str,
 
 def _times(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, datetime | None]:
     return {name: datetime.fromisoformat(row[name]) if row.get(name) else None for name in names}
+
+
+def _subject(row: Mapping[str, Any]) -> SubjectRecord:
+    made = datetime.fromisoformat(row["created_at"])
+    return SubjectRecord(base64.b64decode(row["id"], validate=True), str(row["keyring"]), made)
+
+
+def _mark(row: Mapping[str, Any]) -> ErasureMark:
+    return ErasureMark(int(row["count"]), base64.b64decode(row["head"], validate=True))
 
 
 def _keyring(row: Mapping[str, Any]) -> KeyringRecord:

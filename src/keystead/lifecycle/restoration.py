@@ -25,7 +25,7 @@ from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
 from keystead.lifecycle.wrapping import open_key
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, utc_text
-from keystead.ports import AuditEvent, AuditStateRow, Detail, KeyStore
+from keystead.ports import AuditEvent, AuditStateRow, Detail, KeyStore, SubjectRecord
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -67,7 +67,12 @@ async def export_store(live: LiveKeyrings) -> StoreExport:
         keys = await all_keys(work)
         uses = await work.key_uses()
         registered = await work.fields()
-    return StoreExport(state, live.surroundings.clock.now(), keyrings, keys, uses, registered)
+        subjects: list[SubjectRecord] = []
+        while page_of_subjects := await work.subjects(after=subjects[-1].id if subjects else b"", limit=PAGE):
+            subjects += page_of_subjects
+        mark = await work.erasure_mark()
+    now = live.surroundings.clock.now()
+    return StoreExport(state, now, keyrings, keys, uses, registered, subjects, mark)
 
 
 async def import_store(store: KeyStore, export: StoreExport, audit_state: AuditStateRow | None = None) -> None:
@@ -92,6 +97,10 @@ async def import_store(store: KeyStore, export: StoreExport, audit_state: AuditS
             await work.declare_use(use)
         for registered in export.fields:
             await work.put_field(registered)
+        for subject in export.subjects:
+            await work.add_subject(subject)
+        if export.erasures is not None:
+            await work.put_erasure_mark(export.erasures)
         if export.state.audited:
             await work.set_audited(True)
         if audit_state is not None:

@@ -12,6 +12,7 @@ from keystead.crypto.envelope import SUITE_AES_256_GCM, SUITE_STREAM, new_key_id
 from keystead.errors import InvalidAlgorithmError
 from keystead.lifecycle.wrapping import Kek, KekWrapper
 from keystead.model import (
+    SUBJECT_PREFIX,
     WRAP_KEYRING,
     DataKeyState,
     KeyRecord,
@@ -75,6 +76,7 @@ class NoJournal:
         destroyed: object = (),
         exported_at: object = None,
         audited: bool = False,
+        erasures: object = None,
     ) -> None:
         """Remember nothing."""
 
@@ -132,10 +134,12 @@ class Surroundings:
     def activation(self, keyring: KeyringRecord) -> Activation:
         """Return the times a version gets when it becomes active.
 
-        Only keyrings that encrypt data age; WRAP and INDEX keys are rotated on request.
+        Only keyrings that encrypt data age, and not those of subjects, of which there may be millions: their keys, as
+        WRAP and INDEX keys, are rotated on request, and by use.
         """
         now = self.clock.now()
         period = self.policy.period
-        if keyring.purpose is not KeyringPurpose.ENCRYPT or period <= timedelta(0):
+        is_subjects = keyring.name.startswith(SUBJECT_PREFIX)
+        if keyring.purpose is not KeyringPurpose.ENCRYPT or is_subjects or period <= timedelta(0):
             return Activation(now, None, None)
         return Activation(now, now + period * ROTATION_FRACTION, now + period)

@@ -17,7 +17,15 @@ from keystead.lifecycle.creation import create_wrap_keyring, require_usable_wrap
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.uses import Uses
 from keystead.lifecycle.wrapping import open_key
-from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
+from keystead.model import (
+    SUBJECT_PREFIX,
+    WRAP_KEYRING,
+    DataKeyState,
+    KeyRecord,
+    KeyringPurpose,
+    KeyringRecord,
+    StoreState,
+)
 from keystead.ports import UnitOfWork
 from keystead.runtime.locks import NamedLocks
 
@@ -63,6 +71,7 @@ class WrapKeyrings:
             messages_per_salt=self._messages_per_salt,
             gate=self._gate,
             owner_of=owner_of,
+            is_strict=name.startswith(SUBJECT_PREFIX),
         )
 
     def is_wrap_ring(self, ring: Keyring) -> bool:

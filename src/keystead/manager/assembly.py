@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keystead.config import is_production
 from keystead.errors import ConfigurationError, StorageOperationError
@@ -17,11 +17,12 @@ from keystead.lifecycle.maintenance import Maintenance
 from keystead.lifecycle.rewrap import Rewrap
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.surroundings import NoJournal, Surroundings
-from keystead.ports import Clock, KeyStore, KeyUse, KmsProvider, Random, SourceScanner, StateJournal
+from keystead.ports import Clock, ErasureLog, KeyStore, KeyUse, KmsProvider, Random, SourceScanner, StateJournal
 from keystead.providers.guard import GuardedProvider
 from keystead.providers.registry import OpenedProvider, open_provider
 from keystead.providers.uri import ProviderSettings
 from keystead.stores import open_store
+from keystead.stores.erasure_logs import MemoryErasureLog, open_erasure_log
 from keystead.stores.journal import FileJournal
 from keystead.stores.urls import parse_url
 
@@ -114,6 +115,25 @@ def journal_for(store: str | KeyStore | None, state_dir: str | os.PathLike[str] 
     return FileJournal(path.parent / ".keystead") if path is not None else NoJournal()
 
 
+def erasures_for(
+    store: str | KeyStore | None, given: str | os.PathLike[str] | ErasureLog | None, *, is_durable: bool
+) -> ErasureLog | None:
+    """Return the erasure log at a URL or path, or the log itself; for a store in memory one that goes with it.
+
+    Raises:
+        ConfigurationError: the URL names no place for one, or the store's own database.
+    """
+    if given is None:
+        return None if is_durable else MemoryErasureLog()
+    opened = open_erasure_log(given) if isinstance(given, str | os.PathLike) else given
+    texts = [text for text in (given, store) if isinstance(text, str) and not text.startswith("file:")]
+    if len(texts) == 2 and len({replace(parse_url(text), schema=None) for text in texts}) == 1:
+        raise ConfigurationError(
+            "erasures is the store's own database, and would be put back together with it: name another place"
+        )
+    return opened
+
+
 def new_node_id() -> str:
     """Return a random name for this process as a node of its store."""
     return secrets.token_hex(8)
@@ -123,6 +143,7 @@ __all__ = [
     "Lifecycle",
     "Surroundings",
     "audit_kms",
+    "erasures_for",
     "guard_all",
     "journal_for",
     "new_node_id",

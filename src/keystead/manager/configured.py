@@ -94,6 +94,7 @@ def manager_parts(loaded: LoadedSettings, *, clock: Clock | None = None, random:
         "provider_deadline_s": settings.provider_deadline.total_seconds(),
         "provider_aliases": settings.provider_aliases,
         "messages_per_salt": settings.messages_per_salt,
+        "erasures": erasures_url(loaded),
         "audit": _audit(loaded),
         "clock": clock,
         "random": random,
@@ -154,6 +155,15 @@ def state_folder(loaded: LoadedSettings) -> str | None:
     if loaded.settings.state_dir is not None:
         return str(Path(loaded.folder_of("state_dir"), loaded.settings.state_dir))
     return None if loaded.path is None else str(loaded.path.absolute().parent / STATE_FOLDER)
+
+
+def erasures_url(loaded: LoadedSettings) -> str | None:
+    """Return where the log of erasures is; a relative file counts from the settings file's folder."""
+    given = loaded.settings.erasures
+    for begin in ("file:", "sqlite:///"):
+        if given is not None and given.startswith(begin) and given[len(begin) :][:1] not in ("", "/", ":"):
+            return f"{begin}{Path(loaded.folder_of('erasures'), given[len(begin) :]).absolute()}"
+    return given
 
 
 _NOWHERE: Final = (

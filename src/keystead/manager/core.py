@@ -33,7 +33,7 @@ from keystead.manager.session import Session, SessionOptions
 from keystead.model import (
     RotationPolicy,
 )
-from keystead.ports import AuditTrail, Clock, Closes, KeyStore, KmsProvider, Random, SourceScanner
+from keystead.ports import AuditTrail, Clock, Closes, ErasureLog, KeyStore, KmsProvider, Random, SourceScanner
 from keystead.providers.registry import default_key_id_of
 from keystead.runtime import fork
 from keystead.runtime.clock import SystemClock
@@ -74,6 +74,7 @@ class ManagerCore:
         background: bool = True,
         state_dir: str | os.PathLike[str] | None = None,
         key_sources: Mapping[str, SourceScanner] | None = None,
+        erasures: str | os.PathLike[str] | ErasureLog | None = None,
         audit: bool | AuditOptions | AuditTrail | None = None,
         clock: Clock | None = None,
         random: Random = os.urandom,
@@ -124,6 +125,7 @@ class ManagerCore:
             keyring_cache=keyring_cache,
             is_background=background,
             audit=self._audit,
+            erasures=assembly.erasures_for(store, erasures, is_durable=self._store.is_durable),
         )
         self._owned: list[KmsProvider] = []
         self._session: Session | None = None

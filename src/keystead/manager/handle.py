@@ -45,6 +45,8 @@ class KeyringHandle:
         Raises:
             DecryptionError: wrong key, wrong context, altered bytes, or another keyring's ciphertext.
         """
+        if self.ring.is_strict:
+            await (await self._session()).subjects.freshen()
         try:
             return self.local_decrypt(ciphertext, context=context)
         except DataKeyNotLoadedError as exc:

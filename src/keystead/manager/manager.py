@@ -22,11 +22,11 @@ from keystead.manager.audit_uses import giving_out
 from keystead.manager.core import ALGORITHM
 from keystead.manager.crypto_service import CryptoService
 from keystead.manager.data_keys import DataKeys
-from keystead.manager.fields import FieldMembers
 from keystead.manager.findings import DEADLINE_S, DoctorReport
 from keystead.manager.kms_calls import Encrypted
 from keystead.manager.legacy import LEGACY_KEYRING
 from keystead.manager.session import FILES_KEYRING
+from keystead.manager.subjects import SubjectMembers
 from keystead.model import (
     DataKeyInfo,
     DataKeyPair,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 STREAM_ALGORITHM: Final = "AES-256-GCM-STREAM"
 
 
-class KeyManager(FieldMembers):
+class KeyManager(SubjectMembers):
     """Envelope encryption over any KMS, with data keys versioned in a store.
 
     Construction does no I/O. ``async with KeyManager.open("local:", store="sqlite:///keys.db") as km:`` initialises
@@ -70,6 +70,8 @@ class KeyManager(FieldMembers):
         background: keep up to date by a task; without it ``run_due()`` is the caller's to call.
         state_dir: folder that remembers, outside the database, how far the store had come.
         key_sources: scanners of the application's own data sources, by name, for destroys.
+        erasures: where erasures of subjects are remembered, outside the store: ``file:///`` and a path, the URL of a
+            second database, or an ``ErasureLog``. All processes of the store share it.
         audit: True, or ``AuditOptions``, keeps an audit trail of the store, and begins one; False refuses a store that
             has one; None takes part in the store's trail if it has one. Or an ``AuditTrail`` of the application's own,
             which a store with a trail refuses as well.

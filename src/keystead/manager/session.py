@@ -35,14 +35,15 @@ from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import Lifecycle
 from keystead.manager.audit_mark import AuditMark
 from keystead.manager.auditing import Auditing, AuditWish
+from keystead.manager.subject_keys import SubjectKeys
+from keystead.manager.use_counts import UseCounts
 from keystead.model import DataKeyInfo, KeyringPurpose
-from keystead.ports import SourceScanner
+from keystead.ports import ErasureLog, SourceScanner
 
 log = logging.getLogger("keystead.manager")
 
 INDEX_KEYRING: Final = "keystead.index"
 FILES_KEYRING: Final = "files"
-USES_EVERY_S: Final = 60.0
 LEAST_HEARTBEAT_S: Final = 5.0
 """A node counts as gone after two poll intervals without a heartbeat, and never sooner: a busy process is late."""
 STOP_WITHIN_S: Final = 2.0
@@ -61,6 +62,7 @@ class SessionOptions:
     keyring_cache: int = 1024
     is_background: bool = True
     audit: AuditWish = field(default_factory=AuditWish)
+    erasures: ErasureLog | None = None
 
 
 class Session:
@@ -100,8 +102,8 @@ class Session:
         self._default = default
         self._index: Keyring | None = None
         self._task: asyncio.Task[None] | None = None
-        self._uses_at = surroundings.clock.monotonic()
-        self._uses: dict[int, tuple[int, int]] = {}
+        self.uses = UseCounts(self.live, self.lifecycle.maintenance, default.name)
+        self.subjects = SubjectKeys(self.live, options.erasures)
         self._poll_lock = asyncio.Lock()
         self._is_closing = self._is_closed = False
         self._is_node = False
@@ -135,6 +137,7 @@ class Session:
         self.jobs.add(Job("keystead.promote", interval, lambda lease: maintenance.promote_waiting()))
         self.jobs.add(Job("keystead.maintain", self._options.kek_recheck_s, lambda lease: maintenance.run()), wait=True)
         await self.rotate_if_expired(self._default)
+        await self.subjects.open()
         if self._options.is_background:
             # First known as a node, then up to date: a rotation in between waits for this process.
             self._known_until = await self._beat()
@@ -152,7 +155,7 @@ class Session:
             return SystemShutdownError("the key manager is closed; open another")
         if self._is_asleep and not self._is_closing:
             self._wake()  # whoever uses nothing but the hot path comes by here alone
-        if (refusal := self._watch.refusal()) is not None or not encrypting:
+        if (refusal := self._watch.refusal() or self.subjects.refusal(ring)) is not None or not encrypting:
             return refusal
         if self.live.is_wrap_ring(ring):
             return None  # who wraps asks the store itself whether it is restored: a recovery wraps new versions
@@ -188,8 +191,8 @@ class Session:
         reports = await self.jobs.run_due()
         if not self._options.is_background and self.auditing is not None:
             await self.auditing.step_alone()
-        if self._s.clock.monotonic() - self._uses_at >= USES_EVERY_S:
-            await self.flush_uses()
+        if self.uses.is_due:
+            await self.uses.flush()
         return reports
 
     async def poll(self) -> None:
@@ -226,6 +229,7 @@ class Session:
             await self.live.refresh()
             raise
         await self.live.refresh()
+        await self.subjects.follow()
         return known_until
 
     async def become_node(self) -> None:
@@ -262,34 +266,10 @@ class Session:
             await work.beat(self._s.node.value, self.live.state.epoch, int(lease_s * 1000))
         return begun + lease_s
 
-    async def flush_uses(self) -> None:
-        """Add the use counts of this process to the rows."""
-        self._uses_at = self._s.clock.monotonic()
-        for key_id, (messages, size) in self.live.take_uses().items():
-            counted = self._uses.get(key_id, (0, 0))
-            self._uses[key_id] = (counted[0] + messages, counted[1] + size)
-        writing, self._uses = self._uses, {}
-        if not writing:
-            return
-        try:
-            async with self._s.store.transaction() as work:
-                # In one order everywhere, so that two processes never wait for each other's rows.
-                for key_id, (messages, size) in sorted(writing.items()):
-                    await work.add_uses(key_id, messages, size)
-                active = await work.find_active(self._default.name)
-        except BaseException:
-            for key_id, (messages, size) in self._uses.items():
-                counted = writing.get(key_id, (0, 0))
-                writing[key_id] = (counted[0] + messages, counted[1] + size)
-            self._uses = writing
-            raise
-        if active is not None and (ratio := self.lifecycle.maintenance.uses_ratio(active)) is not None:
-            telemetry.key_uses(self._default.name, ratio)
-
     async def maintain(self) -> MaintenanceReport:
         """Flush counts, poll, and do every maintenance step."""
         failures = {}
-        for name, step in (("uses", self.flush_uses), ("poll", self.poll)):
+        for name, step in (("uses", self.uses.flush), ("poll", self.poll)):
             try:
                 await step()
             except KMSError as exc:
@@ -335,7 +315,7 @@ class Session:
                 await self.auditing.close()
             self._is_closed = True
             with contextlib.suppress(StorageOperationError):
-                await self.flush_uses()
+                await self.uses.flush()
                 if self._is_node:
                     async with self._s.store.transaction() as work:
                         await work.drop_node(self._s.node.value)
@@ -359,7 +339,8 @@ class Session:
         """Begin again as another process: another node, no task, no lock of the parent's event loop."""
         self._s.node.value = node_id
         self._task = None
-        self._uses = {}
+        self.uses.forget()
+        self.subjects.in_child()
         self._is_node = False
         self._known_until = None
         self._poll_lock = asyncio.Lock()
@@ -382,7 +363,7 @@ class Session:
                 log.exception("background poll failed")
             if not self._is_closing:
                 self._is_resting = True
-                await self._s.clock.sleep(self._options.epoch_max_age_s)
+                await self.subjects.rest(self._options.epoch_max_age_s)
                 self._is_resting = False
 
     async def rotate_if_expired(self, ring: Keyring) -> None:

@@ -3,6 +3,7 @@
 from keystead.model.algorithms import SignatureAlgorithm
 from keystead.model.keys import (
     AUDIT_KEYRING,
+    SUBJECT_PREFIX,
     WRAP_KEYRING,
     DataKeyInfo,
     DataKeyState,
@@ -29,6 +30,7 @@ from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
 
 __all__ = [
     "AUDIT_KEYRING",
+    "SUBJECT_PREFIX",
     "WRAP_KEYRING",
     "DataKeyInfo",
     "DataKeyPair",

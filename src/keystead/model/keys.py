@@ -11,6 +11,9 @@ WRAP_KEYRING = "keystead.wrap"
 AUDIT_KEYRING = "keystead.audit"
 """Name of the store's own WRAP keyring; names beginning with ``keystead.`` belong to Keystead."""
 
+SUBJECT_PREFIX = "keystead.subject."
+"""What the names of keyrings of subjects begin with; see docs/spec/erasure-v1.md."""
+
 
 class DataKeyState(StrEnum):
     """State of a data key; ``docs/spec/key-states.md`` has the table of what each allows."""

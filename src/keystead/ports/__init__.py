@@ -32,6 +32,7 @@ from keystead.ports.devices import (
     ReadyPairRecord,
     Standing,
 )
+from keystead.ports.erasure import NO_ERASURES, ErasureLog, ErasureMark, LogPosition, SubjectRecord, SubjectRows
 from keystead.ports.fields import (
     MAX_FAILURES,
     ChunkRecord,
@@ -93,6 +94,7 @@ from keystead.ports.store import (
 __all__ = [
     "MAX_ENTRY_BYTES",
     "MAX_FAILURES",
+    "NO_ERASURES",
     "AuditBatch",
     "AuditEntryRow",
     "AuditEvent",
@@ -119,6 +121,8 @@ __all__ = [
     "DeviceRecord",
     "DeviceRows",
     "EncryptsBatches",
+    "ErasureLog",
+    "ErasureMark",
     "FieldRecord",
     "FieldRows",
     "GeneratesDataKeys",
@@ -136,6 +140,7 @@ __all__ = [
     "Lease",
     "LeaseRows",
     "ListsKeyVersions",
+    "LogPosition",
     "MetricCount",
     "MetricRecord",
     "MetricRows",
@@ -163,6 +168,8 @@ __all__ = [
     "SpentCiphertextRows",
     "Standing",
     "StateJournal",
+    "SubjectRecord",
+    "SubjectRows",
     "TellsExtractability",
     "TellsTime",
     "TokenRecord",

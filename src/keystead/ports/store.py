@@ -12,6 +12,7 @@ from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports.access import TokenRows
 from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
+from keystead.ports.erasure import ErasureMark, SubjectRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
 from keystead.ports.metrics import MetricRows
 from keystead.ports.secrets import CredentialRows, SecretWrites, SpentCiphertextRows
@@ -209,6 +210,7 @@ class UnitOfWork(
     SpentCiphertextRows,
     SecretWrites,
     TokenRows,
+    SubjectRows,
     MetricRows,
     Protocol,
 ):
@@ -252,7 +254,7 @@ class SeenState:
 
     ``keys`` maps a data key id to (keyring, version); ``destroyed`` are ids that must never come back; ``exported_at``
     is when the newest export was read out of the store. ``audited`` is the highest epoch at which it is known to have
-    kept an audit trail, 0 where none is.
+    kept an audit trail, 0 where none is. ``erasures`` is the furthest that its erasure log is known to have come.
     """
 
     epoch: int = 0
@@ -260,6 +262,7 @@ class SeenState:
     destroyed: frozenset[int] = frozenset()
     exported_at: datetime | None = None
     audited: int = 0
+    erasures: ErasureMark | None = None
 
 
 class StateJournal(Protocol):
@@ -277,6 +280,7 @@ class StateJournal(Protocol):
         destroyed: Collection[int] = (),
         exported_at: datetime | None = None,
         audited: bool = False,
+        erasures: ErasureMark | None = None,
     ) -> None:
         """Add to the journal, durably.
 

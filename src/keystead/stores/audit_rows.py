@@ -84,10 +84,9 @@ class AuditRows(KeyWriteRows):
         From the first time on, releases that would change keys without a word refuse to work on it.
         """
         await self.bump_epoch()
-        values: dict[str, Any] = {"audited": audited}
+        await self._write(update(store_state).values(audited=audited))
         if audited:
-            values["usable_from"] = FIRST_REVISION
-        await self._write(update(store_state).values(values))
+            await self._raise_usable_from(FIRST_REVISION)
 
     async def has_audit_trace(self) -> bool:
         """Return whether anything of an audit trail is there: a state, a record, or the keyring of a trail."""

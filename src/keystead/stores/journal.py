@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from keystead.errors import StorageOperationError, StoreFullError
 from keystead.model import utc_text
-from keystead.ports import SeenState
+from keystead.ports import NO_ERASURES, ErasureMark, SeenState
 from keystead.runtime import fork
 from keystead.runtime.files import sync_folder
 
@@ -40,6 +40,7 @@ class FileJournal:
         self._destroyed: dict[str, set[int]] = {}
         self._exported_at: dict[str, datetime] = {}
         self._audited: dict[str, int] = {}
+        self._erasures: dict[str, ErasureMark] = {}
         self._is_reported = False
         fork.in_child(self._after_fork)
 
@@ -57,6 +58,7 @@ class FileJournal:
                 frozenset(self._destroyed.get(store_id, ())),
                 self._exported_at.get(store_id),
                 self._audited.get(store_id, 0),
+                self._erasures.get(store_id),
             )
 
     def append(
@@ -68,6 +70,7 @@ class FileJournal:
         destroyed: Collection[int] = (),
         exported_at: datetime | None = None,
         audited: bool = False,
+        erasures: ErasureMark | None = None,
     ) -> None:
         """Add what is new, and return when it is on the disk.
 
@@ -95,6 +98,8 @@ class FileJournal:
             ]
             gone = self._destroyed.get(store_id, set())
             lines += [{"destroyed": key_id} for key_id in destroyed if key_id not in gone]
+            if erasures is not None and erasures.count > self._erasures.get(store_id, NO_ERASURES).count:
+                lines.append({"erasures": erasures.count, "head": erasures.head.hex()})
             if not lines:
                 return
             try:
@@ -155,6 +160,9 @@ class FileJournal:
             elif "key" in entry:
                 place = (str(entry["keyring"]), int(entry["version"]))
                 self._keys.setdefault(store_id, {})[int(entry["key"])] = place
+            elif "erasures" in entry:
+                mark = ErasureMark(int(entry["erasures"]), bytes.fromhex(entry["head"]))
+                self._erasures[store_id] = max(self._erasures.get(store_id, mark), mark, key=lambda each: each.count)
             elif "destroyed" in entry:
                 self._destroyed.setdefault(store_id, set()).add(int(entry["destroyed"]))
         except (ValueError, KeyError, TypeError, AttributeError):

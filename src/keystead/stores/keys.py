@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, RowMapping, bindparam, func, literal_column, select, update
+from sqlalchemy import BigInteger, ColumnElement, RowMapping, bindparam, case, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
@@ -303,6 +303,11 @@ class KeyWriteRows(KeyReadRows):
             .values(messages=data_keys.c.messages + messages, bytes=data_keys.c.bytes + size_bytes)
         )
         await self._write(add)
+
+    async def _raise_usable_from(self, revision: str) -> None:
+        """Keep releases from working on the store that know no such revision."""
+        known = store_state.c.usable_from
+        await self._write(update(store_state).values(usable_from=case((known < revision, revision), else_=known)))
 
     async def _set_epoch(self, value: Any) -> int:
         change = update(store_state).values(epoch=value).returning(store_state.c.epoch, store_state.c.audited)

@@ -12,6 +12,7 @@ from keystead.stores.key_uses import KeyUseRows
 from keystead.stores.leases import LeaseRows
 from keystead.stores.metric_rows import MetricRows
 from keystead.stores.secret_writes import SecretWrites
+from keystead.stores.subject_rows import SubjectRows
 from keystead.stores.token_rows import TokenRows
 
 
@@ -24,6 +25,7 @@ class SqlUnitOfWork(
     ClientKeyRows,
     SecretWrites,
     TokenRows,
+    SubjectRows,
     MetricRows,
 ):
     """``keystead.ports.UnitOfWork`` over SQL. ``clock`` replaces the database's, for a store in memory only."""

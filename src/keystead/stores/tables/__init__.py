@@ -28,6 +28,7 @@ from keystead.stores.tables.metrics import (
     key_metric_counts,
     metric_counts,
 )
+from keystead.stores.tables.subjects import erasure_state, subjects
 
 __all__ = [
     "IMMUTABLE_KEYRING_COLUMNS",
@@ -44,6 +45,7 @@ __all__ = [
     "data_keys",
     "device_metric_counts",
     "encryption_metrics",
+    "erasure_state",
     "fields",
     "key_failure_counts",
     "key_metric_counts",
@@ -58,5 +60,6 @@ __all__ = [
     "reencryptions",
     "spent_ciphertexts",
     "store_state",
+    "subjects",
     "user_credentials",
 ]

@@ -1,0 +1,149 @@
+"""Keyrings of subjects in a session: followed closely as soon as one is used, and erased."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from keystead.crypto.keyring import Keyring
+from keystead.crypto.ring_signer import RingSigner
+from keystead.erasure.following import FRESH_S, STALE_S, Following
+from keystead.erasure.receipts import ErasureReceipt, Kek
+from keystead.erasure.subjects import Erasure, Subjects
+from keystead.errors import KMSError
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.model import KeyringPurpose
+from keystead.ports import ErasureLog
+
+log = logging.getLogger("keystead.manager")
+
+SUBJECTS_KEYRING: Final = "keystead.subjects"
+ERASURES_KEYRING: Final = "keystead.erasures"
+RECEIPTS_KEYRING: Final = "keystead.receipts"
+_LOOK_S: Final = 0.1
+
+
+class SubjectKeys:
+    """Finds, follows and erases the keyrings of subjects.
+
+    Args:
+        erasures: the erasure log; None where the manager was given none.
+    """
+
+    def __init__(self, live: LiveKeyrings, erasures: ErasureLog | None) -> None:
+        self._live = live
+        self._s = live.surroundings
+        self._has_log = erasures is not None
+        self.following = Following(live, erasures, self._codes)
+        self.subjects = Subjects(live, self.following, self._hashing)
+        self._is_used = False
+        self._hurry = asyncio.Event()
+
+    async def open(self) -> None:
+        """Follow the log once, so that what was erased stays so; what cannot be followed is told, and refused later."""
+        if self._has_log:
+            await self._look()
+
+    async def ring(self, subject: str, *, create: bool, wrap_keyring: str) -> Keyring:
+        """Return the keyring of a subject; see ``Subjects.ring``."""
+        await self.freshen()
+        return await self.subjects.ring(subject, create=create, wrap_keyring=wrap_keyring)
+
+    async def freshen(self) -> None:
+        """Look at the log unless that was a moment ago; errors as ``Following.look``."""
+        self._use()
+        if not self.following.is_fresh:
+            await self.following.look()
+
+    def refusal(self, ring: Keyring) -> KMSError | None:
+        """Return why a keyring must not be used now, if it is a subject's; None otherwise."""
+        if not ring.is_strict:
+            return None
+        self._use()
+        return self.following.refusal(ring.name)
+
+    async def follow(self) -> None:
+        """Read the log, where a keyring of a subject is in use; what fails is told, and refuses those keyrings."""
+        if self._is_used and self._has_log:
+            await self._look()
+
+    async def rest(self, pause_s: float) -> None:
+        """Wait until the store is to be polled again: soon, where a keyring of a subject is in use."""
+        if self._is_used:
+            await self._s.clock.sleep(min(pause_s, FRESH_S))
+            return
+        sleeping = asyncio.ensure_future(self._s.clock.sleep(pause_s))
+        hurrying = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait({sleeping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            hurrying.cancel()
+
+    async def erase(self, subject: str) -> ErasureReceipt:
+        """Destroy the keys of a subject; see ``KeyManager.forget``."""
+        # Whatever can fail is done before anything is destroyed.
+        signer = await self.signer()
+        erasure = await self.subjects.erase(subject)
+        seen, unseen = await self._wait(erasure.epoch)
+        return ErasureReceipt(
+            store=self._live.store_id,
+            keyring=erasure.erased.keyring,
+            keys=tuple(sorted(erasure.erased.keys)),
+            time=erasure.erased.time,
+            log_count=erasure.mark.count,
+            log_head=erasure.mark.head.hex(),
+            keks=await self._keks(erasure),
+            nodes_seen=seen,
+            nodes_unseen=unseen,
+        ).signed_by(signer)
+
+    async def signer(self) -> RingSigner:
+        """Return what signs receipts."""
+        made = self._s.new_keyring(RECEIPTS_KEYRING, KeyringPurpose.SIGN, "Ed25519")
+        return RingSigner(await self._live.load(RECEIPTS_KEYRING, create=made))
+
+    def in_child(self) -> None:
+        """Begin again in a child of a fork."""
+        self._hurry = asyncio.Event()
+        self.following.in_child()
+
+    def _use(self) -> None:
+        if not self._is_used:
+            self._is_used = True
+            self._hurry.set()
+
+    async def _look(self) -> None:
+        try:
+            await self.following.look()
+        except KMSError as exc:
+            log.error("keyrings of subjects are not used, since the log of erasures cannot be followed: %s", exc)  # noqa: TRY400 -- its text is for people
+
+    async def _wait(self, epoch: int) -> tuple[int, int]:
+        """Return how many other processes have acknowledged an epoch, and how many not before they refuse."""
+        began, own = self._s.clock.monotonic(), self._s.node.value
+        while True:
+            async with self._s.store.reading() as work:
+                others = [node for node in await work.live_nodes() if node.node_id != own]
+            unseen = sum(node.seen_epoch < epoch for node in others)
+            if not unseen or self._s.clock.monotonic() - began >= STALE_S:
+                return len(others) - unseen, unseen
+            await self._s.clock.sleep(_LOOK_S)
+
+    async def _keks(self, erasure: Erasure) -> tuple[Kek, ...]:
+        found: dict[Kek, None] = {}
+        async with self._s.store.reading() as work:
+            for wrapped_by in sorted({key.wrapped_by for key in erasure.keys if key.wrapped_by is not None}):
+                row = await work.find_key(wrapped_by)
+                if row is not None:
+                    found[Kek(row.kek_provider or "", row.kek_key_id or "", row.kek_version)] = None
+        return tuple(found)
+
+    async def _codes(self) -> Keyring:
+        made = self._s.new_keyring(ERASURES_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
+        return await self._live.load(ERASURES_KEYRING, create=made)
+
+    async def _hashing(self) -> Keyring:
+        made = self._s.new_keyring(SUBJECTS_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
+        return await self._live.load(SUBJECTS_KEYRING, create=made)

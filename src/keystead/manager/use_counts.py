@@ -1,0 +1,60 @@
+"""How many messages and bytes this process sealed under each data key, added to the rows from time to time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from keystead import telemetry
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.maintenance import Maintenance
+
+USES_EVERY_S: Final = 60.0
+
+
+class UseCounts:
+    """The counts that are not in the rows yet.
+
+    Args:
+        name: of the default keyring, of which it is told how far it is used up.
+    """
+
+    def __init__(self, live: LiveKeyrings, maintenance: Maintenance, name: str) -> None:
+        self._live = live
+        self._maintenance = maintenance
+        self._name = name
+        self._clock = live.surroundings.clock
+        self._flushed_at = self._clock.monotonic()
+        self._uses: dict[int, tuple[int, int]] = {}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether they are to be added again."""
+        return self._clock.monotonic() - self._flushed_at >= USES_EVERY_S
+
+    def forget(self) -> None:
+        """Forget them in a child of a fork: the parent adds them."""
+        self._uses = {}
+
+    async def flush(self) -> None:
+        """Add them to the rows; errors as the store's, and nothing is lost."""
+        self._flushed_at = self._clock.monotonic()
+        for key_id, (messages, size) in self._live.take_uses().items():
+            counted = self._uses.get(key_id, (0, 0))
+            self._uses[key_id] = (counted[0] + messages, counted[1] + size)
+        writing, self._uses = self._uses, {}
+        if not writing:
+            return
+        try:
+            async with self._live.surroundings.store.transaction() as work:
+                # In one order everywhere, so that two processes never wait for each other's rows.
+                for key_id, (messages, size) in sorted(writing.items()):
+                    await work.add_uses(key_id, messages, size)
+                active = await work.find_active(self._name)
+        except BaseException:
+            for key_id, (messages, size) in self._uses.items():
+                counted = writing.get(key_id, (0, 0))
+                writing[key_id] = (counted[0] + messages, counted[1] + size)
+            self._uses = writing
+            raise
+        if active is not None and (ratio := self._maintenance.uses_ratio(active)) is not None:
+            telemetry.key_uses(self._name, ratio)
