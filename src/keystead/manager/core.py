@@ -329,6 +329,7 @@ class ManagerCore:
             wrapper=unwrapping(named, self._aliases, clock=self._clock, random=self._random, deadline_s=deadline_s),
             journal=self._journal,
             clock=self._clock,
+            erasures=self._options.erasures,
         )
         return Patient(
             clock=self._clock,

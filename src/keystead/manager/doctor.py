@@ -13,7 +13,7 @@ from keystead.config import is_production
 from keystead.errors import ConfigurationError, KMSError, MissingDependencyError
 from keystead.lifecycle.wrapping import KekWrapper
 from keystead.manager import assembly
-from keystead.manager.configured import default_provider, kms_settings, open_kms, state_folder, store_url
+from keystead.manager.configured import default_provider, erasures_url, kms_settings, open_kms, state_folder, store_url
 from keystead.manager.doctor_kms import KmsExamination, KmsUnderTest
 from keystead.manager.doctor_store import StoreExamination, StoreUnderTest
 from keystead.manager.findings import DEADLINE_S, DoctorReport, Finding, Health, cure_of
@@ -168,6 +168,7 @@ def _store_of(
         ),
         journal=assembly.journal_for(url, state_folder(loaded)),
         clock=clock,
+        erasures=assembly.erasures_for(url, erasures_url(loaded), is_durable=True),
     )
 
 

@@ -24,10 +24,11 @@ from keystead.lifecycle.surroundings import NoJournal
 from keystead.lifecycle.wrapping import KekWrapper
 from keystead.manager.audit_status import status_of
 from keystead.manager.doctor_audit import ABOUT, trail_findings
+from keystead.manager.doctor_erasures import look_at_erasures
 from keystead.manager.findings import Finding, Notes
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, StoreState, WrapState
 from keystead.model.counts import counted
-from keystead.ports import Clock, KeyStore, NodeRecord, StateJournal
+from keystead.ports import Clock, ErasureLog, ErasureMark, KeyStore, NodeRecord, SeenState, StateJournal
 
 AT_ONCE: Final = 8
 """How many WRAP keys are unwrapped at the same time."""
@@ -44,6 +45,7 @@ class StoreUnderTest:
     wrapper: KekWrapper | None
     journal: StateJournal
     clock: Clock
+    erasures: ErasureLog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class _Contents:
     state: StoreState
     rows: Sequence[KeyRecord]
     nodes: Sequence[NodeRecord]
+    erasures: ErasureMark | None
 
 
 class StoreExamination:
@@ -107,9 +110,9 @@ class StoreExamination:
 
     async def _contents(self) -> _Contents:
         async with self._it.store.reading() as work:
-            state, nodes = await work.state(), await work.live_nodes()
+            state, nodes, mark = await work.state(), await work.live_nodes(), await work.erasure_mark()
             rows = await all_keys(work, only=lambda row: row.state is not DataKeyState.DESTROYED)
-        return _Contents(state, rows, nodes)
+        return _Contents(state, rows, nodes, mark)
 
     async def _examine(self, contents: _Contents) -> None:
         if contents.state.restored:
@@ -122,18 +125,23 @@ class StoreExamination:
         self._look_at_nodes(contents)
         self._look_at_index_keys(contents)
         self._look_at_rotation(contents)
+        seen = await self._seen(contents)
+        await look_at_erasures(self._notes, self._it.erasures, contents.erasures, seen.erasures)
         self._notes.findings += await self._look_at_trail(contents)
 
     async def _look_at_trail(self, contents: _Contents) -> list[Finding]:
-        known = 0
-        with contextlib.suppress(KMSError):
-            known = (await asyncio.to_thread(self._it.journal.read, contents.state.store_id)).audited
+        known = (await self._seen(contents)).audited
         try:
             return trail_findings(await status_of(self._it.store, known=known), len(contents.nodes))
         except KMSError as exc:
             notes = Notes(ABOUT)
             notes.error("kept", exc)
             return notes.findings
+
+    async def _seen(self, contents: _Contents) -> SeenState:
+        with contextlib.suppress(KMSError):
+            return await asyncio.to_thread(self._it.journal.read, contents.state.store_id)
+        return SeenState()
 
     async def _unwrap(self, contents: _Contents) -> None:
         wraps = [row for row in contents.rows if row.purpose is KeyringPurpose.WRAP and row.state.can_decrypt]
