@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from keystead import blocking
 from keystead.erasure.following import STALE_S
-from keystead.errors import InvalidInputError, KeyNotFoundError, KeyStateError, KMSError
+from keystead.errors import InvalidInputError, KeyInUseError, KeyNotFoundError, KeyStateError, KMSError
 from keystead.lifecycle.portable import dump, parse
 from keystead.lifecycle.restoration import export_store, import_store
-from keystead.manager import backup
+from keystead.manager import admin, backup
 from keystead.manager.manager import KeyManager
 from keystead.model import SUBJECT_PREFIX
 from keystead.ports import ErasureMark
@@ -65,6 +66,19 @@ async def test_names_of_subjects_keyrings_are_the_stores_own(place: Place) -> No
         assert name.startswith(SUBJECT_PREFIX)
         with pytest.raises(InvalidInputError):
             await km.keyring(name)
+
+
+async def test_keys_that_vouch_for_the_log_are_not_destroyed(place: Place) -> None:
+    async with place.open() as km:
+        await km.subject("ada")
+        old = (await admin.rotate_keyring(km, "keystead.erasures", promote="now", may_prove=True)).version - 1
+        [key] = [each for each in await (await km.session()).versions("keystead.erasures") if each.version == old]
+        with pytest.raises(KeyInUseError, match="vouches for lines of the log of erasures"):
+            await admin.schedule_destroy(km, key.id, wait=timedelta(days=7), without_sources=True)
+        await km.subject("bob")
+        await km.forget("ada")
+    async with place.open() as km:
+        assert (await km.subject("bob")).local_encrypt(b"x")
 
 
 async def test_an_export_has_subjects_and_follows_the_log(place: Place, tmp_path: Path) -> None:

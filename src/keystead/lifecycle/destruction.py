@@ -20,7 +20,7 @@ from keystead.errors import (
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.states import require_transition
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, utc_text
+from keystead.model import ERASURES_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, utc_text
 from keystead.ports import AuditEvent, Detail, KeyUse, SourceScanner, UnitOfWork
 
 log = logging.getLogger("keystead.lifecycle")
@@ -228,6 +228,11 @@ class Destruction:
         if tokens := await work.count_tokens(key.id):
             raise KeyInUseError(
                 f"data key {key.id} is that of {tokens} API token(s), which are refused without it; revoke them first"
+            )
+
+        if key.keyring == ERASURES_KEYRING and await work.erasure_mark() is not None:
+            raise KeyInUseError(
+                f"data key {key.id} vouches for lines of the log of erasures, without which no key of a subject is used"
             )
 
     async def _require_seen_by_all(self, work: UnitOfWork, key: KeyRecord) -> None:

@@ -13,13 +13,12 @@ from keystead.erasure.receipts import ErasureReceipt, Kek
 from keystead.erasure.subjects import Erasure, Subjects
 from keystead.errors import KMSError
 from keystead.lifecycle.live_keyrings import LiveKeyrings
-from keystead.model import KeyringPurpose
+from keystead.model import ERASURES_KEYRING, KeyringPurpose
 from keystead.ports import ErasureLog
 
 log = logging.getLogger("keystead.manager")
 
 SUBJECTS_KEYRING: Final = "keystead.subjects"
-ERASURES_KEYRING: Final = "keystead.erasures"
 RECEIPTS_KEYRING: Final = "keystead.receipts"
 _LOOK_S: Final = 0.1
 

@@ -3,6 +3,7 @@
 from keystead.model.algorithms import SignatureAlgorithm
 from keystead.model.keys import (
     AUDIT_KEYRING,
+    ERASURES_KEYRING,
     SUBJECT_PREFIX,
     WRAP_KEYRING,
     DataKeyInfo,
@@ -30,6 +31,7 @@ from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
 
 __all__ = [
     "AUDIT_KEYRING",
+    "ERASURES_KEYRING",
     "SUBJECT_PREFIX",
     "WRAP_KEYRING",
     "DataKeyInfo",

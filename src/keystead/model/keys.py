@@ -11,6 +11,8 @@ WRAP_KEYRING = "keystead.wrap"
 AUDIT_KEYRING = "keystead.audit"
 """Name of the store's own WRAP keyring; names beginning with ``keystead.`` belong to Keystead."""
 
+ERASURES_KEYRING = "keystead.erasures"
+"""The keyring whose keys vouch for lines of the log of erasures."""
 SUBJECT_PREFIX = "keystead.subject."
 """What the names of keyrings of subjects begin with; see docs/spec/erasure-v1.md."""
 
