@@ -110,6 +110,7 @@ CHANGES_NOTHING: dict[str, set[str]] = {
         *("encrypt", "decrypt", "encrypt_field", "decrypt_field", "decrypt_local", "reencrypt"),
         *("encrypt_stream", "decrypt_stream", "decrypt_legacy", "reencrypt_legacy", "prefetch", "load_fields"),
         *("get_active_data_key", "get_data_key_by_version", "get_status", "fields", "doctor"),
+        *("erasures", "erasure_receipt"),
         *("initialize", "close", "session"),  # told as sessions of the trail
     },
     "KeyringHandle": {"decrypt_local", "reencrypt", "versions"},

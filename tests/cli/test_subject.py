@@ -56,7 +56,6 @@ def test_a_subject_is_forgotten_and_the_receipt_verifies(folder: Path, cli: Cli)
 def test_a_receipt_that_goes_nowhere_else_is_shown(folder: Path, cli: Cli) -> None:
     seal("ada", "bob")
     done = cli.ok("subject", "forget", "ada", "--yes")
-    assert "keep it" in done.stderr
     assert json.loads(done.stdout)["keyring"].startswith("keystead.subject.")
     assert cli.json("subject", "forget", "bob", "--yes")["receipt"]["v"] == 1
 
@@ -94,3 +93,15 @@ def test_a_relative_log_counts_from_the_settings_files_folder(
     settings.write_text(settings.read_text() + "\nerasures: file:outside/relative.log\n")
     seal("ada")
     assert (folder / "outside" / "relative.log").read_bytes().count(b"\n") == 1
+
+
+def test_a_lost_receipt_is_given_again_by_the_keyring(folder: Path, cli: Cli) -> None:
+    seal("ada", "bob")
+    assert cli.ok("subject", "erasures").stdout.strip() == "no erasures"
+    first = cli.json("subject", "forget", "ada", "--yes")["receipt"]
+    cli.ok("subject", "forget", "bob", "--yes")
+    assert first["keyring"] in cli.ok("subject", "erasures").stdout
+    listed = cli.json("subject", "erasures")["erasures"]
+    assert (listed[0]["line"], listed[0]["keyring"]) == (2, first["keyring"])
+    assert cli.json("subject", "receipt", first["keyring"])["receipt"] == first
+    assert "keystead subject erasures" in cli.fails(1, "subject", "receipt", "keystead.subject.none")

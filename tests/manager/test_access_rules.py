@@ -41,6 +41,8 @@ NEEDS_A_DATA_KEY: dict[str, Call] = {
     "subject": lambda km: km.subject("ada"),
     "forget": lambda km: km.forget("ada"),
     "receipt_keys": lambda km: km.receipt_keys(),
+    "erasures": lambda km: km.erasures(),
+    "erasure_receipt": lambda km: km.erasure_receipt("keystead.subject.none"),
     "forget_field": lambda km: km.forget_field("people.email"),
     "rotate_index_key": lambda km: km.rotate_index_key(),
     "rotate_data_key": lambda km: km.rotate_data_key(),

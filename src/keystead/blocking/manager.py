@@ -15,6 +15,7 @@ from keystead.blocking.crypto_service import CryptoService
 from keystead.blocking.data_keys import DataKeys
 from keystead.blocking.handle import KeyringHandle
 from keystead.blocking.keyrings import BlockingKeyrings
+from keystead.blocking.subjects import SubjectMembers
 from keystead.crypto.hot_path import LocalDecrypt, LocalEncrypt
 from keystead.crypto.keyring import MESSAGES_PER_SALT
 from keystead.errors import KMSError
@@ -35,10 +36,9 @@ from keystead.runtime.loop import background_loop
 
 if TYPE_CHECKING:
     from keystead.config.sources import LoadedSettings
-    from keystead.erasure.receipts import ErasureReceipt
 
 
-class KeyManager:
+class KeyManager(SubjectMembers):
     """``keystead.KeyManager`` for code that is not async; arguments, results and errors are the same.
 
     Raises:
@@ -326,19 +326,6 @@ class KeyManager:
     def fields(self) -> list[FieldRecord]:
         """Return the registered fields by id."""
         return background_loop.run(self._manager.fields())
-
-    def subject(self, subject: str, *, create: bool = True, tenant_wrap: str | None = None) -> KeyringHandle:
-        """Return the keyring of a subject, mostly a person, whose keys ``forget`` destroys for good."""
-        asked = self._manager.subject(subject, create=create, tenant_wrap=tenant_wrap)
-        return KeyringHandle(background_loop.run(asked))
-
-    def forget(self, subject: str) -> ErasureReceipt:
-        """Destroy the keys of a subject for good, and return a signed receipt."""
-        return background_loop.run(self._manager.forget(subject))
-
-    def receipt_keys(self) -> list[str]:
-        """Return the public keys that receipts are verified by, as PEM, the one that signs now first."""
-        return background_loop.run(self._manager.receipt_keys())
 
     def forget_field(self, id: str) -> None:
         """Take a field's registration and its key uses back, when its column is gone: nothing looks there any more."""

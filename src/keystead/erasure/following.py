@@ -136,7 +136,20 @@ class Following:
                     await self._s.audit.record(work, AuditEvent("erasures.begin"))
             await self.look()
 
-    async def erase(self, work: UnitOfWork, codes: Codes, keyring: str) -> tuple[Erased, ErasureMark, list[KeyRecord]]:
+    async def all(self) -> list[tuple[Erased, ErasureMark]]:
+        """Return every erasure, each with count and head of the log with it; errors as ``look``."""
+        await self.look()
+        assert self._log is not None  # noqa: S101 -- looked at
+        lines, _ = await asyncio.to_thread(self._log.read, LogPosition())
+        codes, mark, found = await self.codes(), NO_ERASURES, []
+        for line in lines:
+            erased = codes.read(line, store_id=self._live.store_id, before=mark)
+            mark = mark_behind(line, mark)
+            if erased.keyring:
+                found.append((erased, mark))
+        return found
+
+    async def erase(self, work: UnitOfWork, codes: Codes, keyring: str) -> tuple[Erased, ErasureMark]:
         """Destroy every key of a keyring for good: in the log first, then in this transaction.
 
         The transaction has counted the epoch up: nobody else erases before it ends.
@@ -145,7 +158,7 @@ class Following:
             codes: what ``codes`` gave before the transaction began.
 
         Returns:
-            What the log says, count and head of the log with it, and the keys as they were.
+            What the log says, and count and head of the log with it.
 
         Raises:
             ConflictError: the log goes further than this process knows; look, and try again.
@@ -153,7 +166,7 @@ class Following:
         keys = await all_keys(work, keyring=keyring)
         erased, mark = await self._append(work, codes, keyring, tuple(key.id for key in keys))
         await self._destroy(work, erased, mark.count, keys)
-        return erased, mark, keys
+        return erased, mark
 
     async def _append(
         self, work: UnitOfWork, codes: Codes, keyring: str, keys: tuple[int, ...]

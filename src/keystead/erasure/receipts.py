@@ -30,6 +30,16 @@ class Kek:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """A line of the log of erasures: its number, the keyring that was erased, its data keys, and when."""
+
+    line: int
+    keyring: str
+    keys: tuple[int, ...]
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class ErasureReceipt:
     """That the keys of a subject were destroyed, and when; it does not name the subject.
 

@@ -16,7 +16,7 @@ from keystead.errors import InvalidInputError, KeyNotFoundError
 from keystead.lifecycle.creation import add_keyring
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
-from keystead.model import SUBJECT_PREFIX, WRAP_KEYRING, KeyRecord
+from keystead.model import SUBJECT_PREFIX, WRAP_KEYRING
 from keystead.ports import ErasureMark, SubjectRecord
 
 REMEMBERED: Final = 100_000
@@ -27,12 +27,11 @@ _NAME_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Erasure:
-    """An erasure that is committed: what the log says, how it stands with that, the keys as they were, the epoch."""
+class Committed:
+    """An erasure that is committed: what the log says, how it stands with that, and the epoch."""
 
     erased: Erased
     mark: ErasureMark
-    keys: list[KeyRecord]
     epoch: int
 
 
@@ -75,7 +74,7 @@ class Subjects:
         self._remember(ids[0], name)
         return await self._live.load(name)
 
-    async def erase(self, subject: str) -> Erasure:
+    async def erase(self, subject: str) -> Committed:
         """Destroy the keys of a subject for good.
 
         Raises:
@@ -84,7 +83,7 @@ class Subjects:
         """
         ids = await self._ids(subject)
 
-        async def once() -> Erasure:
+        async def once() -> Committed:
             await self._following.look()
             codes = await self._following.codes()
             async with self._s.store.transaction() as work:
@@ -92,7 +91,7 @@ class Subjects:
                 found = [record for each in ids if (record := await work.find_subject(each)) is not None]
                 if not found:
                     raise _unknown()
-                return Erasure(*await self._following.erase(work, codes, found[0].keyring), epoch=epoch)
+                return Committed(*await self._following.erase(work, codes, found[0].keyring), epoch)
 
         erasure = await retry_conflicts(once)
         for each in ids:

@@ -9,12 +9,14 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.ring_signer import RingSigner
 from keystead.erasure.following import FRESH_S, STALE_S, Following
-from keystead.erasure.receipts import ErasureReceipt, Kek
-from keystead.erasure.subjects import Erasure, Subjects
-from keystead.errors import KMSError
+from keystead.erasure.lines import Erased
+from keystead.erasure.receipts import Erasure, ErasureReceipt, Kek
+from keystead.erasure.subjects import Subjects
+from keystead.errors import KeyNotFoundError, KMSError
+from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.model import ERASURES_KEYRING, KeyringPurpose
-from keystead.ports import ErasureLog
+from keystead.ports import ErasureLog, ErasureMark
 
 log = logging.getLogger("keystead.manager")
 
@@ -84,16 +86,36 @@ class SubjectKeys:
         """Destroy the keys of a subject; see ``KeyManager.forget``."""
         # Whatever can fail is done before anything is destroyed.
         signer = await self.signer()
-        erasure = await self.subjects.erase(subject)
-        seen, unseen = await self._wait(erasure.epoch)
+        committed = await self.subjects.erase(subject)
+        return await self._receipt(committed.erased, committed.mark, committed.epoch, signer)
+
+    async def erasures(self) -> list[Erasure]:
+        """Return what the log has; see ``KeyManager.erasures``."""
+        found = await self.following.all()
+        return [Erasure(mark.count, each.keyring, tuple(sorted(each.keys)), each.time) for each, mark in found]
+
+    async def receipt(self, keyring: str) -> ErasureReceipt:
+        """Return a receipt of an erasure; see ``KeyManager.erasure_receipt``."""
+        for erased, mark in await self.following.all():
+            if erased.keyring == keyring:
+                async with self._s.store.reading() as work:
+                    keys = await all_keys(work, keyring=keyring)
+                epoch = max((key.published_epoch for key in keys), default=0)
+                return await self._receipt(erased, mark, epoch, await self.signer())
+        raise KeyNotFoundError(
+            f"the log of erasures has none of keyring {keyring!r}; `keystead subject erasures` shows what it has"
+        )
+
+    async def _receipt(self, erased: Erased, mark: ErasureMark, epoch: int, signer: RingSigner) -> ErasureReceipt:
+        seen, unseen = await self._wait(epoch)
         return ErasureReceipt(
             store=self._live.store_id,
-            keyring=erasure.erased.keyring,
-            keys=tuple(sorted(erasure.erased.keys)),
-            time=erasure.erased.time,
-            log_count=erasure.mark.count,
-            log_head=erasure.mark.head.hex(),
-            keks=await self._keks(erasure),
+            keyring=erased.keyring,
+            keys=tuple(sorted(erased.keys)),
+            time=erased.time,
+            log_count=mark.count,
+            log_head=mark.head.hex(),
+            keks=await self._keks(erased.keyring),
             nodes_seen=seen,
             nodes_unseen=unseen,
         ).signed_by(signer)
@@ -130,10 +152,12 @@ class SubjectKeys:
                 return len(others) - unseen, unseen
             await self._s.clock.sleep(_LOOK_S)
 
-    async def _keks(self, erasure: Erasure) -> tuple[Kek, ...]:
+    async def _keks(self, keyring: str) -> tuple[Kek, ...]:
+        """Return what the destroyed keys of a keyring were wrapped under: their rows stay, without the key."""
         found: dict[Kek, None] = {}
         async with self._s.store.reading() as work:
-            for wrapped_by in sorted({key.wrapped_by for key in erasure.keys if key.wrapped_by is not None}):
+            keys = await all_keys(work, keyring=keyring)
+            for wrapped_by in sorted({key.wrapped_by for key in keys if key.wrapped_by is not None}):
                 row = await work.find_key(wrapped_by)
                 if row is not None:
                     found[Kek(row.kek_provider or "", row.kek_key_id or "", row.kek_version)] = None

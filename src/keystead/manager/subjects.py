@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keystead.erasure.receipts import ErasureReceipt
+from keystead.erasure.receipts import Erasure, ErasureReceipt
 from keystead.manager.core import check_keyring_name
 from keystead.manager.fields import FieldMembers
 from keystead.manager.handle import KeyringHandle
@@ -46,6 +46,26 @@ class SubjectMembers(FieldMembers):
                 the log already is done as soon as the store can be.
         """
         return await (await self.session()).subjects.erase(subject)
+
+    async def erasures(self) -> list[Erasure]:
+        """Return every erasure that the log has, oldest first: keyrings by their random names, and nobody's own.
+
+        Raises:
+            ConfigurationError, ErasureLogError: as ``subject``.
+        """
+        return await (await self.session()).subjects.erasures()
+
+    async def erasure_receipt(self, keyring: str) -> ErasureReceipt:
+        """Return a receipt of an erasure by the keyring that it erased, where the first one was lost.
+
+        Args:
+            keyring: its random name, as ``erasures``, the audit trail and the first receipt have it.
+
+        Raises:
+            KeyNotFoundError: the log has no erasure of it.
+            ConfigurationError, ErasureLogError: as ``subject``.
+        """
+        return await (await self.session()).subjects.receipt(keyring)
 
     async def receipt_keys(self) -> list[str]:
         """Return the public keys that receipts are verified by, as PEM, the one that signs now first."""
