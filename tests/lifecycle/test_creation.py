@@ -244,3 +244,11 @@ async def test_the_loser_of_a_race_for_the_wrap_key_adopts_the_winners(world: Wo
     assert len(await world.rows(WRAP_KEYRING)) == 1
     await winner.close()
     await loser.close()
+
+
+async def test_a_keyring_of_the_stores_own_that_is_not_there_is_not_to_be_made_by_hand(world: World) -> None:
+    async with world.open() as km:
+        with pytest.raises(KeyNotFoundError, match="made by what uses them first"):
+            await (await session_of(km)).live.load("keystead.pepper")
+        with pytest.raises(KeyNotFoundError, match="keystead key create letters"):
+            await (await session_of(km)).live.load("letters")

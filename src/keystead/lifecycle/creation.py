@@ -78,6 +78,10 @@ async def get_keyring(work: UnitOfWork, name: str) -> KeyringRecord:
 
 def no_keyring(name: str) -> KeyNotFoundError:
     """Return the error for a keyring that is not there."""
+    if name.startswith("keystead."):
+        return KeyNotFoundError(
+            f"no keyring {name!r} in this store; it is one of Keystead's own, which are made by what uses them first"
+        )
     return KeyNotFoundError(f"no keyring {name!r} in this store; `keystead key create {shlex.quote(name)}` makes it")
 
 
