@@ -10,7 +10,19 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from benchmarks import fapilog, ledger, machine, markdown, operations, plot, reencryption, report, service, service_page
+from benchmarks import (
+    fapilog,
+    ledger,
+    machine,
+    markdown,
+    operations,
+    parquet,
+    plot,
+    reencryption,
+    report,
+    service,
+    service_page,
+)
 from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Results
 from benchmarks.subjects import Absent, Subject, all_subjects
 from benchmarks.timing import Loop, measure
@@ -81,6 +93,8 @@ def _run(
     log = ledger.run(folder, rounds=max(3, options.rounds // 3))
     _say("a sealed log, through fapilog")
     through_fapilog = fapilog.run(folder, rounds=max(3, options.rounds // 3))
+    _say("Parquet files")
+    files = parquet.run(folder, rounds=max(3, options.rounds // 5))
     of_service = _service(folder, options)
     _say("lookups, streams, start, rotation")
     return Results(
@@ -94,6 +108,7 @@ def _run(
         fields=fields,
         log=log,
         fapilog=through_fapilog,
+        parquet=files,
         service=of_service,
     )
 

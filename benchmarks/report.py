@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from benchmarks import fapilog, ledger, service_page
+from benchmarks import fapilog, ledger, parquet, service_page
 from benchmarks.markdown import bar_table, table
 from benchmarks.operations import Line
 from benchmarks.reencryption import ROWS, VALUE_SIZE
 from benchmarks.results import DECRYPT, ENCRYPT, SIZES, Cell, Results
 from benchmarks.subjects import FLOOR, OURS
+from benchmarks.timing import Sample
 from keystead.fields import BATCH_ROWS
 
 INTRODUCTION: Final = """\
@@ -83,6 +84,8 @@ def page(results: Results, *, cell_ms: float) -> str:
             *_log(results.log),
             "",
             *_fapilog(results.fapilog),
+            "",
+            *_parquet(results.parquet),
             "",
             service_page.section(results.service, results.machine),
             METHOD.format(rounds=results.rounds, cell_ms=cell_ms),
@@ -170,6 +173,21 @@ def _fapilog(found: fapilog.FapilogFigures) -> Iterator[str]:
         rows.append([what, _ns(each.median_ns), added])
     rows += [["fapilog-tamper", found.absent, ""]] if found.absent else []
     yield from table(["", "a record", "its seal"], rows, align="|---|--:|--:|")
+
+
+def _parquet(found: parquet.ParquetFigures) -> Iterator[str]:
+    yield "## A Parquet file\n"
+    yield (
+        f"A table of {_ns(parquet.ROWS)} rows with two columns of text and two of numbers, written to a file and read "
+        "from it, in milliseconds of processor time. With an explicit key pyarrow encrypts everything under that one.\n"
+    )
+    rows = [[what, _ms(each), _ms(found.read[what])] for what, each in found.write.items()]
+    rows += [["pyarrow", found.absent, ""]] if found.absent else []
+    yield from table(["", "written", "read"], rows, align="|---|--:|--:|")
+
+
+def _ms(sample: Sample) -> str:
+    return f"{sample.median_ns / 1e6:.1f}"
 
 
 def _ns(value: float) -> str:

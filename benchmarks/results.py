@@ -11,6 +11,8 @@ from benchmarks.fapilog import FapilogFigures
 from benchmarks.ledger import BARS, PEER_BARS, LogFigures
 from benchmarks.ledger import FLOOR as LOG_FLOOR
 from benchmarks.operations import IMPORT_BAR_MS, Operations
+from benchmarks.parquet import BAR as PARQUET_BAR
+from benchmarks.parquet import EXPLICIT, ParquetFigures
 from benchmarks.reencryption import BATCH_BAR, ORM_BAR, PART_BARS, VALUE_SIZE, FieldFigures
 from benchmarks.service import ServiceFigures
 from benchmarks.subjects import FLOOR, OURS, Absent, Subject
@@ -49,6 +51,7 @@ class Results:
     fields: FieldFigures
     log: LogFigures
     fapilog: FapilogFigures
+    parquet: ParquetFigures
     service: ServiceFigures
 
     def sample(self, cell: Cell, name: str) -> Sample:
@@ -83,6 +86,11 @@ class Results:
         yield from self._field_bars()
         yield from self._log_bars()
         yield from self._fapilog_bars()
+        told = f"a Parquet file, written under keyrings: at least {PARQUET_BAR} times as fast as by {EXPLICIT}"
+        if self.parquet.absent:
+            yield Bar(told, self.parquet.absent, False)
+        else:
+            yield Bar(told, f"{self.parquet.part():.2f}", self.parquet.part() >= PARQUET_BAR)
 
     def _field_bars(self) -> Iterator[Bar]:
         ratio = self.fields.ratio
