@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -173,3 +174,54 @@ def test_the_blocking_door_has_them_too(tmp_path: Path) -> None:
         receipt.verify(km.receipt_keys())
         with pytest.raises(KMSError):
             ada.local_decrypt(blob)
+
+
+def test_a_manager_that_goes_on_in_another_loop_rests_and_is_woken_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = LocalKMSProvider(LocalKMSConfig(master_key=KEK))
+    km = KeyManager(
+        {"local": provider},
+        store=f"sqlite:///{tmp_path}/keys.db",
+        erasures=tmp_path / "outside" / "log",
+        epoch_max_age_s=3600.0,
+    )
+
+    async def begin() -> None:
+        await km.initialize()
+        await asyncio.sleep(0.1)
+
+    async def go_on() -> None:
+        session, polls = await km.session(), 0
+        poll = session.poll
+
+        async def counted() -> None:
+            nonlocal polls
+            polls += 1
+            await poll()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "poll", counted)
+            await asyncio.sleep(0.5)
+        assert polls <= 1
+        held = await km.subject("ada")
+        blob = held.local_encrypt(b"x")
+        await asyncio.sleep(STALE_S + 1.0)
+        assert held.local_decrypt(blob) == b"x"
+        await km.close()
+
+    asyncio.run(begin())
+    asyncio.run(go_on())
+
+
+def test_a_thread_that_uses_a_subject_first_wakes_the_task(tmp_path: Path) -> None:
+    provider = LocalKMSProvider(LocalKMSConfig(master_key=KEK))
+    where = {"store": f"sqlite:///{tmp_path}/keys.db", "erasures": tmp_path / "outside" / "log"}
+    with blocking.KeyManager({"local": provider}, **where) as km:  # type: ignore[arg-type]
+        blob = km.subject("ada").local_encrypt(b"x")
+    with blocking.KeyManager({"local": provider}, epoch_max_age_s=3600.0, **where) as km:  # type: ignore[arg-type]
+        time.sleep(0.2)
+        km.prefetch([blob])
+        held = km.subject("ada")
+        time.sleep(STALE_S + 1.0)
+        assert held.local_encrypt(b"x")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from keystead.crypto.keyring import Keyring
@@ -39,7 +42,7 @@ class SubjectKeys:
         self.following = Following(live, erasures, self._codes)
         self.subjects = Subjects(live, self.following, self._hashing)
         self._is_used = False
-        self._hurry = asyncio.Event()
+        self._wake: Callable[[], object] | None = None
 
     async def open(self) -> None:
         """Follow the log once, so that what was erased stays so; what cannot be followed is told, and refused later."""
@@ -74,13 +77,17 @@ class SubjectKeys:
         if self._is_used:
             await self._s.clock.sleep(min(pause_s, FRESH_S))
             return
+        loop = asyncio.get_running_loop()
+        used = loop.create_future()
         sleeping = asyncio.ensure_future(self._s.clock.sleep(pause_s))
-        hurrying = asyncio.ensure_future(self._hurry.wait())
+        # Whoever uses one first may be in another thread.
+        self._wake = partial(loop.call_soon_threadsafe, _end, used)
         try:
-            await asyncio.wait({sleeping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sleeping, used}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._wake = None
             sleeping.cancel()
-            hurrying.cancel()
+            _end(used)
 
     async def erase(self, subject: str) -> ErasureReceipt:
         """Destroy the keys of a subject; see ``KeyManager.forget``."""
@@ -127,13 +134,15 @@ class SubjectKeys:
 
     def in_child(self) -> None:
         """Begin again in a child of a fork."""
-        self._hurry = asyncio.Event()
+        self._wake = None
         self.following.in_child()
 
     def _use(self) -> None:
         if not self._is_used:
             self._is_used = True
-            self._hurry.set()
+            if (wake := self._wake) is not None:
+                with contextlib.suppress(RuntimeError):  # its loop is over
+                    wake()
 
     async def _look(self) -> None:
         try:
@@ -170,3 +179,8 @@ class SubjectKeys:
     async def _hashing(self) -> Keyring:
         made = self._s.new_keyring(SUBJECTS_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
         return await self._live.load(SUBJECTS_KEYRING, create=made)
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
