@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import weakref
 from array import array
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from keystead.crypto.context import encode_context
 from keystead.crypto.envelope import SUITE_STREAM, parse_header, to_text
 from keystead.crypto.hot_path import BLOCK
-from keystead.crypto.keyring import DERIVED_LIMIT, MESSAGES_PER_SALT, Keyring
+from keystead.crypto.keyring import DERIVED_LIMIT, MESSAGES_PER_SALT, POOL_MOST, Keyring
 from keystead.crypto.snapshot import KeyringSnapshot
 from keystead.errors import (
     DataKeyNotLoadedError,
@@ -320,3 +321,23 @@ def test_a_text_that_is_no_envelope_is_refused() -> None:
             keyring.local_decrypt(text)
         with pytest.raises(InvalidCiphertextError):
             keyring.needs_reencrypt(text)
+
+
+def test_bytes_are_counted_exactly_over_threads_and_in_little_room() -> None:
+    kept = ring()
+    [key_id] = kept.snapshot.keys
+
+    def encrypt() -> None:
+        for _ in range(5000):
+            kept.local_encrypt(b"0123456789")
+
+    threads = [threading.Thread(target=encrypt) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(kept.byte_count._sizes) <= POOL_MOST
+    assert kept.take_uses() == {key_id: (40_000, 400_000)}
+    kept.local_encrypt(b"0123456789")
+    assert kept.take_uses() == {key_id: (1, 10)}
+    assert kept.take_uses() == {}

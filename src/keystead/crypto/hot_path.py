@@ -6,7 +6,7 @@ needed, one tuple read. Each call left out here is 2 to 5 % of a 64-byte encrypt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -38,23 +38,40 @@ class LocalDecrypt(Protocol):
 
 
 class ByteCount:
-    """How many bytes a keyring has sealed; ``add`` and ``take`` share one cell with the hot path."""
+    """How many bytes a keyring has sealed: the hot path notes each size, which no other thread undoes.
 
-    __slots__ = ("add", "take")
+    Args:
+        sizes: what it notes them in.
+    """
 
-    def __init__(self, add: Callable[[int], None], take: Callable[[], int]) -> None:
-        self.add = add
-        self.take = take
+    __slots__ = ("_counted", "_sizes", "add")
+
+    def __init__(self, sizes: list[int]) -> None:
+        self._sizes = sizes
+        self._counted = 0
+        self.add = sizes.append
+
+    def settle(self) -> None:
+        """Add up what was noted, so that it takes no more room than the nonces that are ready. One at a time."""
+        noted = len(self._sizes)
+        self._counted += sum(self._sizes[:noted])
+        del self._sizes[:noted]
+
+    def take(self) -> int:
+        """Return the count, and begin again at zero. One at a time."""
+        self.settle()
+        taken, self._counted = self._counted, 0
+        return taken
 
 
 def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
     """Return the hot path of ``ring`` and the count of what it seals."""
-    counted = 0
+    byte_count = ByteCount([])
+    note = byte_count.add
     # Made once: a slice spelled in brackets is built anew by every call.
     header_part, nonce_part, sealed_part = slice(None, 26), slice(26, 38), slice(38, None)
 
     def local_encrypt(plaintext: Bytes, *, context: Mapping[str, str] | None = None) -> bytes:
-        nonlocal counted
         header, encrypt, pop = ring.sealer
         # Of other buffers len() need not be the size in bytes, and their content may change under the cipher.
         if plaintext.__class__ is bytes and (size := len(plaintext)) < BLOCK:
@@ -64,7 +81,7 @@ def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
             except IndexError:
                 return ring.seal(plaintext, aad[len(header) :])
             sealed = header + nonce + encrypt(nonce, plaintext, aad)
-            counted += size
+            note(size)
             return sealed
         return ring.seal(plaintext, caller_aad(context))
 
@@ -81,13 +98,4 @@ def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:
             pass
         return ring.open(ciphertext, caller_aad(context))
 
-    def add(size: int) -> None:
-        nonlocal counted
-        counted += size
-
-    def take() -> int:
-        nonlocal counted
-        taken, counted = counted, 0
-        return taken
-
-    return local_encrypt, local_decrypt, ByteCount(add, take)
+    return local_encrypt, local_decrypt, byte_count

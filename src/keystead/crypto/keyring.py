@@ -334,6 +334,7 @@ class Keyring:
                 with contextlib.suppress(IndexError):
                     return header, encrypt, pop()
             key = self._active_key()
+            self.byte_count.settle()
             if self._left < weight:
                 self._draw_salt(key)
             header, encrypt, _ = self.sealer
