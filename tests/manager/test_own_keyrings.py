@@ -46,6 +46,6 @@ async def test_tokens_stay_good_and_the_old_signing_key_is_shown_when_their_keys
 @pytest.mark.parametrize(("name", "command"), [("keystead.wrap", "key rewrap"), ("index", "key rotate-index")])
 async def test_keys_that_are_replaced_in_another_way_say_in_which(world: World, name: str, command: str) -> None:
     async with world.open() as km:
-        await own_ring(km, "index", KeyringPurpose.INDEX, "HMAC-SHA256")
+        await own_ring((await km.session()).live, "index", KeyringPurpose.INDEX, "HMAC-SHA256")
         with pytest.raises(KeyStateError, match=command):
             await admin.rotate_keyring(km, name)

@@ -67,10 +67,7 @@ class Following:
     def refusal(self, keyring: str) -> KMSError | None:
         """Return why no key of a subject's keyring may be used now, or None."""
         if self._log is None:
-            return ConfigurationError(
-                "keyrings of subjects need a log of erasures outside the database, or a restored backup would bring "
-                "back whom it forgot: give the manager erasures=, such as file:///var/lib/keystead/erasures.log"
-            )
+            return _no_log()
         if keyring in self.erased:
             return KeyStateError("the keys of this subject were erased: what they encrypted is gone for good")
         if self._failure is not None:
@@ -83,6 +80,11 @@ class Following:
         return None
 
     @property
+    def has_log(self) -> bool:
+        """Whether the manager was given a log."""
+        return self._log is not None
+
+    @property
     def is_fresh(self) -> bool:
         """Whether this process has looked a moment ago, and found everything in order."""
         at = self._fresh_at
@@ -93,10 +95,10 @@ class Following:
 
         Raises:
             ErasureLogError: log and store do not fit; no key of a subject is used until they do.
+            ConfigurationError: there is no log.
             KMSError: the log or the store cannot be read now.
         """
-        if self._log is None:
-            raise self.refusal("") or ErasureLogError("no erasure log")
+        source = self._source()
         async with self._lock:
             begun = self._s.clock.monotonic()
             try:
@@ -107,7 +109,7 @@ class Following:
                 if mark.count < self._mark.count - len(self._undone):
                     # The store was put back to an earlier time.
                     self._begin_anew()
-                await self._read(self._log)
+                await self._read(source)
                 for known in (mark, await self._known()):
                     self._compare(known)
                 while self._undone and self._undone[0][0] <= mark.count:
@@ -139,8 +141,7 @@ class Following:
     async def all(self) -> list[tuple[Erased, ErasureMark]]:
         """Return every erasure, each with count and head of the log with it; errors as ``look``."""
         await self.look()
-        assert self._log is not None  # noqa: S101 -- looked at
-        lines, _ = await asyncio.to_thread(self._log.read, LogPosition())
+        lines, _ = await asyncio.to_thread(self._source().read, LogPosition())
         codes, mark, found = await self.codes(), NO_ERASURES, []
         for line in lines:
             erased = codes.read(line, store_id=self._live.store_id, before=mark)
@@ -171,13 +172,12 @@ class Following:
     async def _append(
         self, work: UnitOfWork, codes: Codes, keyring: str, keys: tuple[int, ...]
     ) -> tuple[Erased, ErasureMark]:
-        assert self._log is not None  # noqa: S101 -- looked at before
         before = await work.erasure_mark() or NO_ERASURES
         if before != self._mark:
             raise ConflictError("another process has erased a subject meanwhile; look and try again")
         erased = Erased(keyring, keys, utc_text(self._s.clock.now()))
         line = codes.write(erased, store_id=self._live.store_id, before=before)
-        await asyncio.to_thread(self._log.append, self._position, line)
+        await asyncio.to_thread(self._source().append, self._position, line)
         mark = mark_behind(line, before)
         await work.put_erasure_mark(mark)
         return erased, mark
@@ -185,6 +185,11 @@ class Following:
     async def codes(self) -> Codes:
         """Return what makes and checks the codes of lines."""
         return Codes(dict((await self._codes()).copy_all()))
+
+    def _source(self) -> ErasureLog:
+        if self._log is None:
+            raise _no_log()
+        return self._log
 
     async def _read(self, source: ErasureLog) -> None:
         lines, position = await asyncio.to_thread(source.read, self._position)
@@ -251,3 +256,10 @@ class Following:
                 await self._s.audit.record(work, event)
                 await work.change_key(key.id, key.state, state=gone, wrapped_key=None, published_epoch=epoch)
         await work.drop_subject(erased.keyring)
+
+
+def _no_log() -> ConfigurationError:
+    return ConfigurationError(
+        "keyrings of subjects need a log of erasures outside the database, or a restored backup would bring back whom "
+        "it forgot: give the manager erasures=, such as file:///var/lib/keystead/erasures.log"
+    )

@@ -236,8 +236,7 @@ class Destruction:
             )
 
     async def _require_seen_by_all(self, work: UnitOfWork, key: KeyRecord) -> None:
-        own = self._s.node.value
-        behind = [n for n in await work.live_nodes() if n.node_id != own and n.seen_epoch < key.published_epoch]
+        behind = [node for node in await self._s.other_nodes(work) if node.seen_epoch < key.published_epoch]
         if behind:
             raise KeyStateError(
                 f"{len(behind)} running process(es) may still encrypt under data key {key.id}: they have not seen "

@@ -63,11 +63,8 @@ class IndexRotation:
         await self._live.refresh()
         async with self._s.store.reading() as work:
             waiting = (await _look(work, name)).waiting
-            nodes = await work.live_nodes()
-        own = self._s.node.value
-        return waiting is not None and all(
-            node.node_id == own or node.seen_epoch >= waiting.published_epoch for node in nodes
-        )
+            others = await self._s.other_nodes(work)
+        return waiting is not None and all(node.seen_epoch >= waiting.published_epoch for node in others)
 
     async def note_indexed(self, field_id: str, version: int) -> None:
         """Note that every row of a field has been hashed under ``version``.

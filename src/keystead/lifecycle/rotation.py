@@ -198,8 +198,7 @@ class Rotation:
         """Whether no other live node would meet ``row``'s id unprepared, or nothing could encrypt otherwise."""
         if active is None or (active.expires_at is not None and active.expires_at <= self._s.clock.now()):
             return True
-        nodes = await work.live_nodes()
-        return all(node.node_id == self._s.node.value or node.seen_epoch >= row.published_epoch for node in nodes)
+        return all(node.seen_epoch >= row.published_epoch for node in await self._s.other_nodes(work))
 
     async def _make_room(self, work: UnitOfWork, rows: list[KeyRecord], successor: int) -> None:
         """Make every version but ``successor`` decrypt-only: the active one, and any left waiting before it."""

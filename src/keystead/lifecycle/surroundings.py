@@ -12,16 +12,26 @@ from keystead.crypto.envelope import SUITE_AES_256_GCM, SUITE_STREAM, new_key_id
 from keystead.errors import InvalidAlgorithmError
 from keystead.lifecycle.wrapping import Kek, KekWrapper
 from keystead.model import (
-    SUBJECT_PREFIX,
     WRAP_KEYRING,
     DataKeyState,
     KeyRecord,
     KeyringPurpose,
     KeyringRecord,
     RotationPolicy,
+    is_of_subject,
     utc_text,
 )
-from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, SeenState, StateJournal, UnitOfWork
+from keystead.ports import (
+    AuditEvent,
+    AuditTrail,
+    Clock,
+    KeyStore,
+    NodeRecord,
+    Random,
+    SeenState,
+    StateJournal,
+    UnitOfWork,
+)
 
 SUITES = {"AES-256-GCM": SUITE_AES_256_GCM, "AES-256-GCM-STREAM": SUITE_STREAM, "HMAC-SHA256": 0, "Ed25519": 0}
 """Algorithm of a keyring -> the suite its data keys serve (0: none, the key is no cipher's)."""
@@ -99,6 +109,10 @@ class Surroundings:
     wrap_context: Mapping[str, str] = field(default_factory=dict)
     node: NodeName = field(default_factory=lambda: NodeName(""))
 
+    async def other_nodes(self, work: UnitOfWork) -> list[NodeRecord]:
+        """Return the live nodes that are not this process."""
+        return [node for node in await work.live_nodes() if node.node_id != self.node.value]
+
     def new_row(self, keyring: KeyringRecord, version: int) -> KeyRecord:
         """Return the row of a new version, not yet wrapped, in state pre-active."""
         return KeyRecord(
@@ -139,7 +153,7 @@ class Surroundings:
         """
         now = self.clock.now()
         period = self.policy.period
-        is_subjects = keyring.name.startswith(SUBJECT_PREFIX)
-        if keyring.purpose is not KeyringPurpose.ENCRYPT or is_subjects or period <= timedelta(0):
+        ages = keyring.purpose is KeyringPurpose.ENCRYPT and not is_of_subject(keyring.name)
+        if not ages or period <= timedelta(0):
             return Activation(now, None, None)
         return Activation(now, now + period * ROTATION_FRACTION, now + period)

@@ -18,13 +18,13 @@ from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.uses import Uses
 from keystead.lifecycle.wrapping import open_key
 from keystead.model import (
-    SUBJECT_PREFIX,
     WRAP_KEYRING,
     DataKeyState,
     KeyRecord,
     KeyringPurpose,
     KeyringRecord,
     StoreState,
+    is_of_subject,
 )
 from keystead.ports import UnitOfWork
 from keystead.runtime.locks import NamedLocks
@@ -71,7 +71,7 @@ class WrapKeyrings:
             messages_per_salt=self._messages_per_salt,
             gate=self._gate,
             owner_of=owner_of,
-            is_strict=name.startswith(SUBJECT_PREFIX),
+            is_strict=is_of_subject(name),
         )
 
     def is_wrap_ring(self, ring: Keyring) -> bool:

@@ -20,7 +20,7 @@ async def tokens(km: KeyManager) -> Tokens:
     """Return the tokens, their keyring loaded, and made if there is none."""
     session = await km.session()
     s = session.surroundings
-    ring = await own_ring(km, KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
+    ring = await own_ring(session.live, KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
     return Tokens(s.store, ring, session.live, audit=s.audit, clock=s.clock, random=s.random)
 
 

@@ -30,6 +30,7 @@ from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.manager.assembly import audit_kms
 from keystead.manager.audit_mark import AuditMark
 from keystead.manager.audit_status import no_trail
+from keystead.manager.own_keyrings import own_ring
 from keystead.model import AUDIT_KEYRING, WRAP_KEYRING, KeyringPurpose
 from keystead.ports import AuditEvent, AuditTrail, Clock, Closes, KeyStore, KmsProvider, Random
 
@@ -183,8 +184,7 @@ class Auditing:
     async def _open_trail(self, *, begins: bool) -> None:
         trail, live, s = self.trail, self._live, self._s
         wrap = await live.wrap_ring(WRAP_KEYRING)
-        made = s.new_keyring(AUDIT_KEYRING, KeyringPurpose.SIGN, ALGORITHM)
-        self._ring = await live.load(AUDIT_KEYRING, create=made)
+        self._ring = await own_ring(live, AUDIT_KEYRING, KeyringPurpose.SIGN, ALGORITHM)
         trail.begin(wrap, live.store_id, s.node.value)
         await trail.ensure()
         await self._begin(begins=begins)
@@ -215,8 +215,7 @@ class Auditing:
     async def is_alone(self) -> bool:
         """Whether no other process is known that would seal."""
         async with self.trail.store.reading() as work:
-            nodes = await work.live_nodes()
-        return all(node.node_id == self._s.node.value for node in nodes)
+            return not await self._s.other_nodes(work)
 
     def start(self) -> None:
         """Seal in the background from now on, on the event loop that runs."""

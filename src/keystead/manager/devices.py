@@ -59,7 +59,7 @@ async def maintain_everything(km: KeyManager, policy: DevicePolicy) -> tuple[Mai
 
 async def identity(km: KeyManager) -> Identity:
     """Return what signs public keys, its keyring loaded, and made if there is none."""
-    return Identity(await own_ring(km, IDENTITY_KEYRING, KeyringPurpose.SIGN, "Ed25519"))
+    return Identity(await own_ring((await km.session()).live, IDENTITY_KEYRING, KeyringPurpose.SIGN, "Ed25519"))
 
 
 async def devices(
@@ -70,7 +70,7 @@ async def devices(
     max_size: int = MAX_SIZE,
 ) -> Devices:
     """Return the room, the keyring of its peppers loaded, and made if there is none."""
-    pepper = await own_ring(km, PEPPER_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
+    pepper = await own_ring((await km.session()).live, PEPPER_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
     return Devices.over(await _surroundings(km, policy or DevicePolicy()), pepper, rules, max_size=max_size)
 
 

@@ -14,7 +14,7 @@ from keystead.fields.box import Encrypted
 from keystead.manager import registry
 from keystead.manager.core import ALGORITHM, ManagerCore, check_keyring_name
 from keystead.manager.handle import KeyringHandle
-from keystead.model import SUBJECT_PREFIX, WRAP_KEYRING, DataKeyInfo, KeyringPurpose
+from keystead.model import WRAP_KEYRING, DataKeyInfo, KeyringPurpose, is_of_subject
 from keystead.ports import FieldRecord
 
 
@@ -144,7 +144,7 @@ class FieldMembers(ManagerCore):
         unknown = {key_id for row in rows for key_id in _key_ids(row) if live.owner_of(key_id) is None}
         if absent := await live.load_keys(unknown):
             raise DataKeyNotLoadedError(min(absent), f"data key {min(absent)} is not in this store")
-        if any((live.owner_of(key_id) or "").startswith(SUBJECT_PREFIX) for key_id in unknown):
+        if any(is_of_subject(live.owner_of(key_id) or "") for key_id in unknown):
             await session.subjects.freshen()
 
     async def register_field(self, field: Field, source: str) -> FieldRecord:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from keystead.crypto.keyring import Keyring
-from keystead.manager.manager import KeyManager
+from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.model import KeyringPurpose
 
 
-async def own_ring(km: KeyManager, name: str, purpose: KeyringPurpose, algorithm: str) -> Keyring:
+async def own_ring(live: LiveKeyrings, name: str, purpose: KeyringPurpose, algorithm: str) -> Keyring:
     """Return a keyring, loaded, and made if there is none."""
-    session = await km.session()
-    return await session.live.load(name, create=session.surroundings.new_keyring(name, purpose, algorithm))
+    return await live.load(name, create=live.surroundings.new_keyring(name, purpose, algorithm))

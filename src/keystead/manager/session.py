@@ -35,6 +35,7 @@ from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import Lifecycle
 from keystead.manager.audit_mark import AuditMark
 from keystead.manager.auditing import Auditing, AuditWish
+from keystead.manager.own_keyrings import own_ring
 from keystead.manager.subject_keys import SubjectKeys
 from keystead.manager.use_counts import UseCounts
 from keystead.model import DataKeyInfo, KeyringPurpose
@@ -127,10 +128,9 @@ class Session:
             await self.auditing.open(is_kept=is_kept)
         s = self._s
         await self.live.load(self._default.name, create=s.new_keyring(self._default.name), into=self._default)
-        index = s.new_keyring(INDEX_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
         # A restored store may be older than its INDEX keyring; recovering it and starting again makes one.
         with contextlib.suppress(StoreRestoredError):
-            self._index = await self.live.load(INDEX_KEYRING, create=index)
+            self._index = await own_ring(self.live, INDEX_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
         maintenance = self.lifecycle.maintenance
         interval = self._options.epoch_max_age_s
         self.jobs.add(Job("keystead.rotate", interval, lambda lease: maintenance.rotate_due()))

@@ -18,6 +18,7 @@ from keystead.erasure.subjects import Subjects
 from keystead.errors import KeyNotFoundError, KMSError
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.manager.own_keyrings import own_ring
 from keystead.model import ERASURES_KEYRING, KeyringPurpose
 from keystead.ports import ErasureLog, ErasureMark
 
@@ -38,7 +39,6 @@ class SubjectKeys:
     def __init__(self, live: LiveKeyrings, erasures: ErasureLog | None) -> None:
         self._live = live
         self._s = live.surroundings
-        self._has_log = erasures is not None
         self.following = Following(live, erasures, self._codes)
         self.subjects = Subjects(live, self.following, self._hashing)
         self._is_used = False
@@ -46,7 +46,7 @@ class SubjectKeys:
 
     async def open(self) -> None:
         """Follow the log once, so that what was erased stays so; what cannot be followed is told, and refused later."""
-        if self._has_log:
+        if self.following.has_log:
             await self._look()
 
     async def ring(self, subject: str, *, create: bool, wrap_keyring: str) -> Keyring:
@@ -69,7 +69,7 @@ class SubjectKeys:
 
     async def follow(self) -> None:
         """Read the log, where a keyring of a subject is in use; what fails is told, and refuses those keyrings."""
-        if self._is_used and self._has_log:
+        if self._is_used and self.following.has_log:
             await self._look()
 
     async def rest(self, pause_s: float) -> None:
@@ -129,8 +129,7 @@ class SubjectKeys:
 
     async def signer(self) -> RingSigner:
         """Return what signs receipts."""
-        made = self._s.new_keyring(RECEIPTS_KEYRING, KeyringPurpose.SIGN, "Ed25519")
-        return RingSigner(await self._live.load(RECEIPTS_KEYRING, create=made))
+        return RingSigner(await own_ring(self._live, RECEIPTS_KEYRING, KeyringPurpose.SIGN, "Ed25519"))
 
     def in_child(self) -> None:
         """Begin again in a child of a fork."""
@@ -152,10 +151,10 @@ class SubjectKeys:
 
     async def _wait(self, epoch: int) -> tuple[int, int]:
         """Return how many other processes have acknowledged an epoch, and how many not before they refuse."""
-        began, own = self._s.clock.monotonic(), self._s.node.value
+        began = self._s.clock.monotonic()
         while True:
             async with self._s.store.reading() as work:
-                others = [node for node in await work.live_nodes() if node.node_id != own]
+                others = await self._s.other_nodes(work)
             unseen = sum(node.seen_epoch < epoch for node in others)
             if not unseen or self._s.clock.monotonic() - began >= STALE_S:
                 return len(others) - unseen, unseen
@@ -173,12 +172,10 @@ class SubjectKeys:
         return tuple(found)
 
     async def _codes(self) -> Keyring:
-        made = self._s.new_keyring(ERASURES_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
-        return await self._live.load(ERASURES_KEYRING, create=made)
+        return await own_ring(self._live, ERASURES_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
 
     async def _hashing(self) -> Keyring:
-        made = self._s.new_keyring(SUBJECTS_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
-        return await self._live.load(SUBJECTS_KEYRING, create=made)
+        return await own_ring(self._live, SUBJECTS_KEYRING, KeyringPurpose.INDEX, "HMAC-SHA256")
 
 
 def _end(waiting: asyncio.Future[None]) -> None:

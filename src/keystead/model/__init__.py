@@ -13,6 +13,7 @@ from keystead.model.keys import (
     KeyringRecord,
     RotationPolicy,
     StoreState,
+    is_of_subject,
     utc_text,
 )
 from keystead.model.kms import (
@@ -57,5 +58,6 @@ __all__ = [
     "SignatureAlgorithm",
     "StoreState",
     "WrapState",
+    "is_of_subject",
     "utc_text",
 ]

@@ -17,6 +17,11 @@ SUBJECT_PREFIX = "keystead.subject."
 """What the names of keyrings of subjects begin with; see docs/spec/erasure-v1.md."""
 
 
+def is_of_subject(keyring: str) -> bool:
+    """Whether a keyring, by its name, is that of a subject."""
+    return keyring.startswith(SUBJECT_PREFIX)
+
+
 class DataKeyState(StrEnum):
     """State of a data key; ``docs/spec/key-states.md`` has the table of what each allows."""
 
