@@ -6,6 +6,7 @@ import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,10 +217,10 @@ def test_a_manager_that_goes_on_in_another_loop_rests_and_is_woken_there(
 
 def test_a_thread_that_uses_a_subject_first_wakes_the_task(tmp_path: Path) -> None:
     provider = LocalKMSProvider(LocalKMSConfig(master_key=KEK))
-    where = {"store": f"sqlite:///{tmp_path}/keys.db", "erasures": tmp_path / "outside" / "log"}
-    with blocking.KeyManager({"local": provider}, **where) as km:  # type: ignore[arg-type]
+    where: dict[str, Any] = {"store": f"sqlite:///{tmp_path}/keys.db", "erasures": tmp_path / "outside" / "log"}
+    with blocking.KeyManager({"local": provider}, **where) as km:
         blob = km.subject("ada").local_encrypt(b"x")
-    with blocking.KeyManager({"local": provider}, epoch_max_age_s=3600.0, **where) as km:  # type: ignore[arg-type]
+    with blocking.KeyManager({"local": provider}, epoch_max_age_s=3600.0, **where) as km:
         time.sleep(0.2)
         km.prefetch([blob])
         held = km.subject("ada")

@@ -82,7 +82,12 @@ class Codes:
 
 def mark_behind(line: bytes, before: ErasureMark) -> ErasureMark:
     """Return count and head of a log that ends with a line."""
-    return ErasureMark(before.count + 1, hashlib.sha256(line).digest())
+    return ErasureMark(before.count + 1, head_of(line))
+
+
+def head_of(line: bytes) -> bytes:
+    """Return the head of a log that ends with a line."""
+    return hashlib.sha256(line).digest()
 
 
 def _json(members: Mapping[str, Any]) -> bytes:

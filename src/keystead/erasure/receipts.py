@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -100,7 +99,7 @@ class ErasureReceipt:
                 raise ValueError
         except InvalidInputError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise InvalidInputError("this is no whole receipt of an erasure; use another copy") from None
         return receipt
 

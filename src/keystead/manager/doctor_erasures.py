@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import Final
 
+from keystead.erasure.lines import head_of
 from keystead.errors import KMSError
 from keystead.manager.findings import Notes
 from keystead.model.counts import counted
@@ -55,4 +55,4 @@ async def look_at_erasures(
 
 
 def _has(lines: list[bytes], known: ErasureMark) -> bool:
-    return known.count <= len(lines) and hashlib.sha256(lines[known.count - 1]).digest() == known.head
+    return known.count <= len(lines) and head_of(lines[known.count - 1]) == known.head

@@ -127,12 +127,11 @@ class StoreExamination:
         self._look_at_rotation(contents)
         seen = await self._seen(contents)
         await look_at_erasures(self._notes, self._it.erasures, contents.erasures, seen.erasures)
-        self._notes.findings += await self._look_at_trail(contents)
+        self._notes.findings += await self._look_at_trail(contents, seen)
 
-    async def _look_at_trail(self, contents: _Contents) -> list[Finding]:
-        known = (await self._seen(contents)).audited
+    async def _look_at_trail(self, contents: _Contents, seen: SeenState) -> list[Finding]:
         try:
-            return trail_findings(await status_of(self._it.store, known=known), len(contents.nodes))
+            return trail_findings(await status_of(self._it.store, known=seen.audited), len(contents.nodes))
         except KMSError as exc:
             notes = Notes(ABOUT)
             notes.error("kept", exc)

@@ -9,6 +9,7 @@ from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.maintenance import Maintenance
 
 USES_EVERY_S: Final = 60.0
+_Uses = dict[int, tuple[int, int]]
 
 
 class UseCounts:
@@ -24,7 +25,7 @@ class UseCounts:
         self._name = name
         self._clock = live.surroundings.clock
         self._flushed_at = self._clock.monotonic()
-        self._uses: dict[int, tuple[int, int]] = {}
+        self._uses: _Uses = {}
 
     @property
     def is_due(self) -> bool:
@@ -38,9 +39,7 @@ class UseCounts:
     async def flush(self) -> None:
         """Add them to the rows; errors as the store's, and nothing is lost."""
         self._flushed_at = self._clock.monotonic()
-        for key_id, (messages, size) in self._live.take_uses().items():
-            counted = self._uses.get(key_id, (0, 0))
-            self._uses[key_id] = (counted[0] + messages, counted[1] + size)
+        _add(self._uses, self._live.take_uses())
         writing, self._uses = self._uses, {}
         if not writing:
             return
@@ -51,10 +50,13 @@ class UseCounts:
                     await work.add_uses(key_id, messages, size)
                 active = await work.find_active(self._name)
         except BaseException:
-            for key_id, (messages, size) in self._uses.items():
-                counted = writing.get(key_id, (0, 0))
-                writing[key_id] = (counted[0] + messages, counted[1] + size)
-            self._uses = writing
+            _add(self._uses, writing)
             raise
         if active is not None and (ratio := self._maintenance.uses_ratio(active)) is not None:
             telemetry.key_uses(self._name, ratio)
+
+
+def _add(counts: _Uses, more: _Uses) -> None:
+    for key_id, (messages, size) in more.items():
+        counted = counts.get(key_id, (0, 0))
+        counts[key_id] = (counted[0] + messages, counted[1] + size)

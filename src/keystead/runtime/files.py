@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
+from typing import Final
+
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What an ``OSError`` says of a disk without room."""
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes, *, mode: int = 0o666) -> None:

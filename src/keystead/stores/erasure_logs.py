@@ -14,12 +14,11 @@ from urllib.parse import unquote
 
 from keystead.errors import ConfigurationError, ConflictError, ErasureLogError, StoreFullError
 from keystead.ports import ErasureLog, LogPosition
-from keystead.runtime.files import make_folder, sync_folder
+from keystead.runtime.files import DISK_FULL, make_folder, sync_folder
 
 EXAMPLES: Final = (
     "use file:///var/lib/keystead/erasures.log, or the URL of a second database: sqlite:///, postgresql://"
 )
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CHUNK: Final = 1 << 20
 
 
@@ -105,7 +104,7 @@ class FileErasureLog:
         except FileNotFoundError:
             raise ErasureLogError(f"the erasure log {self._path} is gone: put it back from a copy") from None
         except OSError as exc:
-            if exc.errno in _FULL:
+            if exc.errno in DISK_FULL:
                 raise StoreFullError("the disk under the erasure log is full: make room on it") from None
             raise self._unusable(exc) from None
 

@@ -20,6 +20,7 @@ from keystead.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
+from keystead.runtime.files import DISK_FULL
 
 _FULL: Final = "the disk under the store is full; nothing of this transaction was kept: free space and try again"
 _READ_ONLY: Final = "the store can be read and not written; check the file's permissions, mount or the server's mode"
@@ -147,7 +148,7 @@ def _sqlite(failure: sqlite3.Error) -> KMSError:
 
 
 def _system(failure: OSError) -> KMSError:
-    if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if failure.errno in (*DISK_FULL, errno.EFBIG):
         return StoreFullError(_FULL)
     if failure.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StoreReadOnlyError(_READ_ONLY)

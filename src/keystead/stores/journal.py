@@ -21,11 +21,10 @@ from keystead.errors import StorageOperationError, StoreFullError
 from keystead.model import utc_text
 from keystead.ports import NO_ERASURES, ErasureMark, SeenState
 from keystead.runtime import fork
-from keystead.runtime.files import sync_folder
+from keystead.runtime.files import DISK_FULL, sync_folder
 
 log = logging.getLogger("keystead.stores")
 _READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class FileJournal:
@@ -105,7 +104,7 @@ class FileJournal:
             try:
                 self._write(store_id, lines)
             except OSError as exc:
-                if exc.errno in _FULL:
+                if exc.errno in DISK_FULL:
                     raise StoreFullError("the disk under the state folder is full: make room on it") from None
                 if exc.errno not in _READ_ONLY:
                     raise _unusable(exc) from None

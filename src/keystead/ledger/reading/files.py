@@ -16,7 +16,7 @@ from typing import IO, Final
 from keystead.errors import ConfigurationError, ConflictError, StorageOperationError, StoreFullError
 from keystead.ledger.format.records import MalformedRecordError
 from keystead.ledger.reading.lines import LogFile
-from keystead.runtime.files import sync_folder
+from keystead.runtime.files import DISK_FULL, sync_folder
 
 _ENDED: Final = re.compile(r"(?s)(.+)\.([0-9]{6}|[1-9][0-9]{6,17})(?:\.gz)?\Z")
 """The name of a file that has ended, in the one spelling of its number."""
@@ -200,7 +200,7 @@ class LogFiles:
         try:
             yield
         except OSError as exc:
-            error = StoreFullError if exc.errno in {errno.ENOSPC, errno.EDQUOT} else StorageOperationError
+            error = StoreFullError if exc.errno in DISK_FULL else StorageOperationError
             raise error(f"the log {self.path} cannot {what}: {exc.strerror or type(exc).__name__}") from None
 
 
