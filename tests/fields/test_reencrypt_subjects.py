@@ -174,6 +174,31 @@ async def test_a_row_whose_keys_were_altered_fails_alone(tmp_path: Path, sqlite_
         assert {n: read[n] for n in (1, 3, 4)} == {n: address(n) for n in (1, 3, 4)}
 
 
+async def test_rows_that_cannot_be_are_left_and_stop_nobody_elses(tmp_path: Path, sqlite_app: Application) -> None:
+    app = sqlite_app
+    make_tables(app)
+    tenanted = replace(PERSON, tenant="org", indexes=())
+    async with opened(tmp_path) as km:
+        app.run("ALTER TABLE people ADD COLUMN org TEXT")
+        await km.load_fields(tenanted, subjects=range(1, 8))
+        cipher = km.field(tenanted)
+        rows = [(n, cipher.encrypt(address(n), record=n, tenant="acme")) for n in range(1, 8)]
+        app.fill("INSERT INTO people (id, email, org) VALUES (:a, :b, 'acme')", rows)
+        stray = (await km.keyring("strays")).local_encrypt(b"x")
+        app.run("UPDATE people SET org = NULL WHERE id = 1")
+        app.run(f"UPDATE people SET email = x'{stray.hex()}' WHERE id = 2")
+        app.run("UPDATE people SET email = x'ae01' WHERE id = 3", "UPDATE people SET email = 'text' WHERE id = 4")
+        report = await reencrypt(km, app.url, tenanted)
+        reasons = {failure.key: failure.reason for failure in report.failures}
+        assert reasons == {
+            "[1]": "invalid_input",
+            "[2]": "invalid_ciphertext",
+            "[3]": "invalid_ciphertext",
+            "[4]": "invalid_ciphertext",
+        }
+        assert (report.skipped, report.failed) == (3, 4)
+
+
 async def test_a_subjects_version_is_destroyed_only_once_no_row_is_under_it(
     tmp_path: Path, sqlite_app: Application
 ) -> None:

@@ -99,7 +99,7 @@ async def store(path: Path) -> KeyStore:
         await work.spend(KEY.id, bytes(32), until=NOW)
         await work.add_token(TOKEN)
         await work.revoke_token(TOKEN.id, NOW)
-        await work.add_subject(SubjectRecord(bytes(32), "keystead.subject.a", NOW))
+        await work.add_subjects([SubjectRecord(bytes(32), "keystead.subject.a", NOW)])
         await work.put_erasure_mark(ErasureMark(1, bytes(32)))
     await made.aclose()
     return made

@@ -14,7 +14,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.erasure.following import Following
 from keystead.erasure.lines import Erased
 from keystead.errors import InvalidInputError, KeyNotFoundError
-from keystead.lifecycle.creation import add_keyring
+from keystead.lifecycle.creation import add_keyrings
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.model import SUBJECT_PREFIX, WRAP_KEYRING
@@ -152,18 +152,21 @@ class Subjects:
             # Before a row is there: whoever erases has it whole or not at all.
             await work.bump_epoch()
             known = {record.id: record.keyring for record in await work.find_subjects(subject_ids)}
-            for each in subject_ids:
-                if each not in known:
-                    known[each] = name = SUBJECT_PREFIX + self._s.random(_NAME_BYTES).hex()
-                    keyring = self._s.new_keyring(name, wrap_keyring=wrap_keyring)
-                    await work.add_subject(SubjectRecord(each, name, self._s.clock.now()))
-                    await add_keyring(self._s, work, self._live.store_id, keyring, wrap_ring)
+            new = {
+                each: SUBJECT_PREFIX + self._s.random(_NAME_BYTES).hex() for each in subject_ids if each not in known
+            }
+            keyrings = [self._s.new_keyring(name, wrap_keyring=wrap_keyring) for name in new.values()]
+            if keyrings:
+                now = self._s.clock.now()
+                await work.add_subjects([SubjectRecord(each, name, now) for each, name in new.items()])
+                await add_keyrings(self._s, work, self._live.store_id, keyrings, wrap_ring)
+        known |= new
         return [known[each] for each in subject_ids]
 
     def _remembered(self, subject_id: bytes) -> str | None:
         name = self._names.get(subject_id)
         if name is not None and name in self._following.erased:
-            del self._names[subject_id]
+            self._names.pop(subject_id, None)
             return None
         return name
 

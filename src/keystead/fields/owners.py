@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from keystead.crypto.batch import seal_all
-from keystead.crypto.envelope import MAGIC, SUITE_AES_256_GCM
+from keystead.crypto.envelope import MAGIC, SUITE_AES_256_GCM, parse_header
 from keystead.crypto.keyring import Keyring
 from keystead.errors import DataKeyNotLoadedError, InvalidCiphertextError, InvalidInputError
 from keystead.fields.cipher import FieldCipher
@@ -183,7 +183,7 @@ class SubjectOwners(Owners):
 
     def ring_of(self, blob: bytes, owner: Owner) -> Keyring:
         """Return the keyring a ciphertext is under."""
-        key_id = int.from_bytes(blob[2:10], "big")
+        key_id = parse_header(blob).key_id
         ring = self._holders.get(key_id)
         if ring is None:
             raise DataKeyNotLoadedError(key_id)

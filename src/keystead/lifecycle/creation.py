@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 from keystead.crypto.keyring import Keyring
@@ -42,17 +43,28 @@ async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRe
 async def create_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring) -> None:
     """Make ``keyring`` with an active version unless it has one already."""
     async with s.store.transaction() as work:
-        await add_keyring(s, work, store_id, keyring, wrap_ring)
+        if await _claim(s, work, keyring) is not None:
+            return
+        row = s.new_row(keyring, await work.take_version(keyring.name))
+        await add_active(s, work, keyring, seal_key(wrap_ring, store_id, row, s.random(WRAP_KEY_SIZE)))
 
 
-async def add_keyring(
-    s: Surroundings, work: UnitOfWork, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring
+async def add_keyrings(
+    s: Surroundings, work: UnitOfWork, store_id: str, keyrings: Sequence[KeyringRecord], wrap_ring: Keyring
 ) -> None:
-    """Do so in a transaction that has begun."""
-    if await _claim(s, work, keyring) is not None:
-        return
-    row = s.new_row(keyring, await work.take_version(keyring.name))
-    await add_active(s, work, keyring, seal_key(wrap_ring, store_id, row, s.random(WRAP_KEY_SIZE)))
+    """Make keyrings whose names are new, each with an active version, in a transaction that has begun."""
+    await require_writable(work)
+    epoch, made = await work.bump_epoch(), []
+    for keyring in keyrings:
+        row = seal_key(wrap_ring, store_id, s.new_row(keyring, keyring.next_version), s.random(WRAP_KEY_SIZE))
+        row = s.activation(keyring).of(replace(row, published_epoch=epoch))
+        made.append((replace(keyring, next_version=keyring.next_version + 1), row))
+    for wrapped_by in {row.wrapped_by for _, row in made}:
+        await require_usable_wrap(work, wrapped_by)
+    for keyring, row in made:
+        await s.audit.record(work, AuditEvent("keyring.create", keyring.name))
+        await s.audit.record(work, AuditEvent("key.create", keyring.name, row.id, {"version": row.version}))
+    await work.add_keyrings(made)
 
 
 async def add_active(s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, row: KeyRecord) -> KeyRecord:

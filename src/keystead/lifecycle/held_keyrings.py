@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, OrderedDict
 from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -59,8 +60,10 @@ class HeldKeyrings(WrapKeyrings):
     def find(self, name: str) -> Keyring | None:
         """Return the keyring ``name`` if it is in use, and let others make room in the cache first."""
         ring = self._rings.get(name)
-        if ring is not None and name in self._recent:
-            self._recent.move_to_end(name)
+        if ring is not None:
+            # Whatever thread asks, another may be making room.
+            with contextlib.suppress(KeyError):
+                self._recent.move_to_end(name)
         return ring
 
     def take_uses(self) -> dict[int, tuple[int, int]]:

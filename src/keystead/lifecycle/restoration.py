@@ -97,8 +97,7 @@ async def import_store(store: KeyStore, export: StoreExport, audit_state: AuditS
             await work.declare_use(use)
         for registered in export.fields:
             await work.put_field(registered)
-        for subject in export.subjects:
-            await work.add_subject(subject)
+        await work.add_subjects(export.subjects)
         if export.erasures is not None:
             await work.put_erasure_mark(export.erasures)
         if export.state.audited:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -38,8 +38,8 @@ class SubjectRows(Protocol):
     async def find_subjects(self, subject_ids: Collection[bytes]) -> list[SubjectRecord]:
         """Return those of these subjects that there are."""
 
-    async def add_subject(self, subject: SubjectRecord) -> bool:
-        """Insert a subject; False where its hash is there already."""
+    async def add_subjects(self, subjects: Sequence[SubjectRecord]) -> None:
+        """Insert new subjects; ``ConflictError`` where the hash of one is there already."""
 
     async def drop_subject(self, keyring: str) -> bool:
         """Remove the subject of a keyring; False when absent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -143,6 +143,9 @@ class KeyWrites(Protocol):
 
     async def add_key(self, key: KeyRecord) -> None:
         """Insert a data key; ``ConflictError`` when id, version or active state is taken."""
+
+    async def add_keyrings(self, made: Sequence[tuple[KeyringRecord, KeyRecord]]) -> None:
+        """Insert new keyrings, each with its first key; ``ConflictError`` when a name or an id is taken."""
 
     async def change_key(self, key_id: int, expected: DataKeyState, **changes: Any) -> KeyRecord:
         """Change columns of a key that is in state ``expected``; ``ConflictError`` when it is in another.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -238,15 +238,7 @@ class KeyWriteRows(KeyReadRows):
 
     async def add_keyring(self, keyring: KeyringRecord) -> bool:
         """Insert a keyring; False when the name exists already."""
-        row = {
-            "name": keyring.name,
-            "purpose": keyring.purpose.value,
-            "algorithm": keyring.algorithm,
-            "wrap_keyring": keyring.wrap_keyring,
-            "next_version": keyring.next_version,
-            "created_at": keyring.created_at,
-        }
-        insert = self._insert(keyrings).values(row).on_conflict_do_nothing(index_elements=["name"])
+        insert = self._insert(keyrings).values(_keyring_row(keyring)).on_conflict_do_nothing(index_elements=["name"])
         if await self._write(insert.returning(keyrings.c.name)) is None:
             return False
         await self.bump_epoch()
@@ -278,11 +270,17 @@ class KeyWriteRows(KeyReadRows):
             ConflictError: its id, version, legacy version or the keyring's active state is taken.
         """
         epoch = await self.bump_epoch()
-        row = {column.name: getattr(key, column.name) for column in data_keys.columns}
-        row |= {"purpose": key.purpose.value, "state": key.state.value, "context": dict(key.context)}
-        row |= {"published_epoch": key.published_epoch or epoch}
-        await self._write(self._insert(data_keys).values(row))
-        self._changes.keys[key.id] = replace(key, published_epoch=key.published_epoch or epoch)
+        published = replace(key, published_epoch=key.published_epoch or epoch)
+        await self._write(self._insert(data_keys).values(_key_row(published)))
+        self._changes.keys[key.id] = published
+
+    async def add_keyrings(self, made: Sequence[tuple[KeyringRecord, KeyRecord]]) -> None:
+        """Insert new keyrings, each with its first key; ``ConflictError`` when a name or an id is taken."""
+        epoch = await self.bump_epoch()
+        published = [replace(key, published_epoch=key.published_epoch or epoch) for _, key in made]
+        await self._write_many(keyrings, [_keyring_row(keyring) for keyring, _ in made])
+        await self._write_many(data_keys, [_key_row(key) for key in published])
+        self._changes.keys |= {key.id: key for key in published}
 
     async def change_key(self, key_id: int, expected: DataKeyState, **changes: Any) -> KeyRecord:
         """Change columns of a key that is in state ``expected`` and return the row. Destroying drops the wrapped key.
@@ -331,6 +329,16 @@ class KeyWriteRows(KeyReadRows):
         epoch = self._changes.epoch = int(row["epoch"])
         self._changes.is_audited = bool(row["audited"])
         return epoch
+
+
+def _keyring_row(keyring: KeyringRecord) -> dict[str, Any]:
+    row = {column.name: getattr(keyring, column.name) for column in keyrings.columns}
+    return row | {"purpose": keyring.purpose.value}
+
+
+def _key_row(key: KeyRecord) -> dict[str, Any]:
+    row = {column.name: getattr(key, column.name) for column in data_keys.columns}
+    return row | {"purpose": key.purpose.value, "state": key.state.value, "context": dict(key.context)}
 
 
 def _checked_changes(expected: DataKeyState, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import delete, select
 
 from keystead.ports import ErasureMark, SubjectRecord
+from keystead.stores import tables
 from keystead.stores.keys import KeyWriteRows
 from keystead.stores.records import as_record
 from keystead.stores.tables import erasure_state, subjects
@@ -30,10 +31,9 @@ class SubjectRows(KeyWriteRows):
         rows = await self._all_of(select(subjects), subjects.c.id, subject_ids)
         return [as_record(SubjectRecord, subjects, row) for row in rows]
 
-    async def add_subject(self, subject: SubjectRecord) -> bool:
-        """Insert a subject; False where its hash is there already."""
-        insert = self._insert(subjects).values(asdict(subject)).on_conflict_do_nothing(index_elements=["id"])
-        return await self._write(insert.returning(subjects.c.id)) is not None
+    async def add_subjects(self, subjects: Sequence[SubjectRecord]) -> None:
+        """Insert new subjects; ``ConflictError`` where the hash of one is there already."""
+        await self._write_many(tables.subjects, [asdict(subject) for subject in subjects])
 
     async def drop_subject(self, keyring: str) -> bool:
         """Remove the subject of a keyring; False when absent."""

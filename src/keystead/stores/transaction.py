@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, RowMapping, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, RowMapping, Select, Table, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -231,6 +231,12 @@ class Statements:
         self._require_writing()
         result = await self._execute(statement)
         return result.mappings().first() if result.returns_rows else None
+
+    async def _write_many(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, each of which has the same columns."""
+        self._require_writing()
+        if rows:
+            await self._answered(self._connection.execute(insert(table), rows))
 
     async def _count(self, statement: Executable) -> int:
         self._require_writing()
