@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from keystead.fields.field import Field
+from keystead.fields.importing.reading import Importer
 from keystead.fields.job_records import UNFINISHED
 from keystead.fields.places import locate, registration_of
-from keystead.fields.reencrypt import ManagerLoads, Place
-from keystead.fields.sealing import RowSealer
+from keystead.fields.reencrypt import ManagerLoads, Place, sealer_of
 from keystead.fields.shift import Bridge
 from keystead.fields.surroundings import Manager
 
@@ -61,6 +61,7 @@ async def plan(
     *,
     key_column: str | tuple[str, ...] | None = None,
     plaintext_column: str | None = None,
+    importer: Importer | None = None,
 ) -> ReencryptPlan:
     """Return what ``reencrypt`` with the same arguments would find; errors as there. The field is not registered.
 
@@ -76,7 +77,7 @@ async def plan(
     def look() -> tuple[dict[bytes | None, int], int, int, int, float]:
         with contextlib.closing(place.table()) as table:
             versions, plaintext = table.versions(), table.count_plaintext()
-            sealer = RowSealer(km.field(field), table.layout, loads, verify=bool(field.indexes))
+            sealer = sealer_of(km.field(field), table, loads, importer, verify=bool(field.indexes))
             started = time.perf_counter()
             rows = table.read(None, None, SAMPLE_ROWS)
             work = sealer.work_on(rows, {} if sealer.has_tokens else None)
@@ -89,9 +90,13 @@ async def plan(
         for name, rows in versions.items():
             if name is not None:
                 under[int.from_bytes(name, "big") if len(name) == _NAME_SIZE else 0] += rows
-        found = []
-        for key_id, rows in under.items():
-            key = await work.find_key(key_id) if key_id else None
+        found, keys = [], {key_id: await work.find_key(key_id) for key_id in under if key_id}
+        if importer is not None:
+            # What stands where an envelope has its key's id differs from value to value.
+            under = Counter({key_id: rows for key_id, rows in under.items() if keys.get(key_id)})
+            under[0] = sum(rows for name, rows in versions.items() if name is not None) - under.total()
+        for key_id, rows in (+under).items():
+            key = keys.get(key_id)
             keyring, version = (None, None) if key is None else (key.keyring, key.version)
             found.append(VersionRows(key_id, keyring, version, rows))
         registered = await registration_of(work, field.id, locate(field, url))
