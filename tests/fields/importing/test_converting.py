@@ -52,9 +52,7 @@ def left(app: Application) -> int:
 
 
 @PLACES
-async def test_every_row_is_converted_and_counted(
-    world: World, app: Application, clock: FakeClock, place: str
-) -> None:
+async def test_every_row_is_converted_and_counted(world: World, app: Application, clock: FakeClock, place: str) -> None:
     old, reading = make_old(app, place, 30), fernet(clock)
     async with world.open() as km:
         report = await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=reading, batch_rows=8)

@@ -12,11 +12,11 @@ from keystead.fields.importing.form import Format
 
 _HOME: Final = "keystead.fields.importing.formats"
 FORMATS: Final[Mapping[str, str]] = {
-    "aws-encryption-sdk": "aws_encryption_sdk:AwsEncryptionSdk",
+    "aws-encryption-sdk": "aws_encryption_sdk:messages_of",
     "django-fernet-encrypted-fields": "django_fernet:DjangoFernetEncryptedFields",
     "django-fernet-fields": "django_fernet:DjangoFernetFields",
     "fernet": "fernet:FernetTokens",
-    "fraiseql": "fraiseql:FraiseqlRecords",
+    "fraiseql": "fraiseql:records_of",
     "kratos-kms": "kratos_kms:KratosFields",
     "sqlalchemy-utils": "sqlalchemy_utils:engine_of",
     "vault": "vault:TransitTexts",
