@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -15,7 +14,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
-from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -25,7 +24,7 @@ from keystead.blocking import reencrypt
 from keystead.crypto.envelope import is_envelope
 from keystead.errors import ConfigurationError, DecryptionError, ImportEndedError, InvalidInputError
 from keystead.fields import Importer, importer
-from keystead.integrations.sqlalchemy import Binding, Exact, Normalised, bind, encrypted
+from keystead.integrations.sqlalchemy import Exact, Normalised, bind, encrypted
 from keystead.testing import FakeKMS
 from tests.fakes.clock import START, FakeClock
 from tests.integrations.sqlalchemy.imported import (
@@ -41,6 +40,7 @@ from tests.integrations.sqlalchemy.imported import (
     phone,
     ssn,
 )
+from tests.integrations.sqlalchemy.living import Living, engine_on
 
 ROWS: Final = 120
 EDITORS: Final = 3
@@ -49,44 +49,15 @@ STILL: Final = range(0, ROWS, 4)
 
 
 @dataclass
-class Live:
+class Live(Living):
     """An application that is being converted, and what its rows hold as far as its threads wrote it."""
 
-    engine: Engine
-    km: blocking.KeyManager
-    binding: Binding
     held: dict[str, tuple[str, str, int]] = field(default_factory=dict)
-    is_over: threading.Event = field(default_factory=threading.Event)
-    failures: list[BaseException] = field(default_factory=list)
-    turns: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def url(self) -> str:
-        """Where the job finds the table."""
-        own = self.engine.url.set(drivername=self.engine.url.get_backend_name())
-        return own.render_as_string(hide_password=False)
 
     def convert(self, name: str, reading: Importer, **more: Any) -> Any:
         """Run the job for one column."""
         found = self.binding.cipher(getattr(Person, name)).field
         return reencrypt(self.km, self.url, found, importer=reading, **more)
-
-    def start(self, name: str, turn: Callable[[random.Random], None], pause_s: float = 0.005) -> threading.Thread:
-        """Let a thread take turns until everything is over."""
-
-        def run() -> None:
-            draw = random.Random(name)
-            try:
-                while not self.is_over.wait(pause_s):
-                    turn(draw)
-                    self.turns[name] = self.turns.get(name, 0) + 1
-            except BaseException as failure:
-                self.failures.append(failure)
-                self.is_over.set()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        return thread
 
     def editor(self, own: int) -> Callable[[random.Random], None]:
         """Return turns of one who edits rows that no other thread edits."""
@@ -145,12 +116,7 @@ class Live:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def live(request: pytest.FixtureRequest, tmp_path: Path, kms: FakeKMS) -> Iterator[Live]:
     """A table of the old library's on each database."""
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
-        engine = create_engine(url, pool_size=10)
-    else:
-        engine = create_engine(f"sqlite:///{tmp_path}/app.db", connect_args={"timeout": 60}, pool_size=10)
-        event.listen(engine, "connect", lambda raw, record: raw.execute("PRAGMA journal_mode = WAL"))
+    engine = engine_on(request.param, request, tmp_path)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         fill(connection, ROWS)
