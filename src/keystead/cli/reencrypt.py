@@ -39,6 +39,10 @@ _IN_CLEAR: Final = (
     f"{InvalidCiphertextError.code}: what stands there is no ciphertext. Values in clear are encrypted from a column "
     "of their own into an empty one beside it: name it with --plaintext-column"
 )
+_NOT_CLEAR: Final = (
+    f"{InvalidInputError.code}: what stands in the plaintext column is not of the type, or has another value than the "
+    "ciphertext beside it, or was encrypted by another library, which --import names"
+)
 
 Job = Annotated[str, typer.Argument(metavar="ID", help="The job, as `keystead reencryption list` shows it.")]
 
@@ -153,6 +157,8 @@ def reencrypt(
         say(f"left as it is: row {failure.key}: {failure.reason}")
     if any(failure.reason == InvalidCiphertextError.code for failure in report.failures):
         say(_IN_CLEAR)
+    if plaintext_column and any(failure.reason == InvalidInputError.code for failure in report.failures):
+        say(_NOT_CLEAR)
     return Outcome(report, _report_text(report), 0 if report.is_complete else FAILED)
 
 

@@ -22,6 +22,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError, KeyStateError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
+from keystead.fields.importing.looks import require_clear
 from keystead.fields.importing.rows import ForeignValues
 from keystead.fields.indexes import version_marks
 from keystead.fields.plaintext import from_column, from_json
@@ -287,6 +288,8 @@ class RowSealer:
         elif at.guard is None or row[at.guard] is None:
             return self._cipher.typed(None)
         else:
+            if not self._field.allow_envelopes:
+                require_clear(row[at.plaintext or 0])
             value = from_json(row[at.guard]) if kind is ValueType.JSON else from_column(row[at.plaintext or 0], kind)
         # None is what stands for nothing in JSON.
         return encode_value(None, kind) if value is None else self._cipher.typed(value)

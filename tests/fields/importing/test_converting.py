@@ -151,6 +151,21 @@ async def test_without_an_importer_no_foreign_form_is_tried(world: World, app: A
         assert {failure.reason for failure in report.failures} == {"invalid_ciphertext"}
 
 
+async def test_tokens_are_not_encrypted_as_if_they_were_in_clear_where_the_importer_was_forgotten(
+    world: World, app: Application
+) -> None:
+    old = make_old(app, "beside", 2)
+    app.run("INSERT INTO people (id, old) VALUES (3, 'gAAAAA is no token'), (4, 'vault:v1:AAAA')")
+    app.fill("INSERT INTO people (id, old) VALUES (5, :a)", [(f"vault:v1:{'A' * 40}",)])
+    async with world.open() as km:
+        report = await reencrypt(km, app.url, EMAIL, plaintext_column=old)
+        assert (report.rewritten, report.failed) == (2, 3)
+        assert {failure.reason for failure in report.failures} == {"invalid_input"}
+        assert [key for (key,) in app.rows("SELECT id FROM people WHERE old IS NOT NULL ORDER BY id")] == [1, 2, 5]
+        meant = replace(EMAIL, allow_envelopes=True)
+        assert (await reencrypt(km, app.url, meant, plaintext_column=old)).failed == 0
+
+
 async def test_ciphertexts_are_not_read_by_the_importer_where_old_values_have_their_own_column(
     world: World, app: Application, clock: FakeClock
 ) -> None:

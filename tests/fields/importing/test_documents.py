@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,16 @@ async def test_records_of_fraiseql_are_read_under_the_master_key_or_through_the_
         assert await remote.fetch_many([stored]) == [plaintext]
     with pytest.raises(DecryptionError):
         importer("fraiseql", keys=bytes(32), until=UNTIL).read(record)
+
+
+def test_records_that_fraiseql_itself_wrote_are_read() -> None:
+    # The library needs a newer Python than the oldest that Keystead runs on, so that its records are kept here.
+    written = json.loads((Path(__file__).parent / "recorded" / "fraiseql-1.8.9.json").read_text())
+    master_key = bytes.fromhex(written["master_key"])
+    for case in written["records"]:
+        reading = importer("fraiseql", keys=master_key, type=str if case["is_text"] else bytes, until=UNTIL)
+        value = case["plaintext"] if case["is_text"] else bytes.fromhex(case["plaintext"])
+        assert reading.read(case["dict"]) == reading.read(json.dumps(case["dict"], sort_keys=True)) == value
 
 
 async def test_records_of_keystead_and_of_other_providers_are_no_records_of_fraiseql() -> None:

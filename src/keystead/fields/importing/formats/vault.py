@@ -41,9 +41,7 @@ class TransitTexts:
 
     def recognises(self, value: bytes) -> bool:
         """Return whether it is such a text, in its one spelling."""
-        match = _FORM.fullmatch(value)
-        raw = None if match is None else from_base64(match[1])
-        return raw is not None and len(raw) >= _LEAST
+        return is_transit_text(value)
 
     async def open_many(self, values: Sequence[bytes]) -> list[object | KMSError]:
         """Return the plaintext of each text, or why it does not open."""
@@ -53,6 +51,13 @@ class TransitTexts:
                 texts, self._key, context=self._context, associated_data=self._associated
             )
         ]
+
+
+def is_transit_text(value: bytes) -> bool:
+    """Return whether bytes are a text of Transit in its one spelling."""
+    match = _FORM.fullmatch(value)
+    raw = None if match is None else from_base64(match[1])
+    return raw is not None and len(raw) >= _LEAST
 
 
 def _bytes(given: bytes | str) -> bytes:
