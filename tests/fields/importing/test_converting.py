@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from cryptography.fernet import Fernet
 
 from keystead.errors import ImportEndedError
 from keystead.fields import Exact, Field, Importer, Tokens, importer, plan, reencrypt, reencryptions
+from tests.crypto.vectors import load
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
 from tests.fields.application import EMAIL, Application, address, before_the_write
@@ -200,6 +202,56 @@ async def test_each_value_is_bound_to_its_tenant_and_record(world: World, app: A
         for n, blob in app.rows("SELECT id, email FROM people"):
             tenant = "north" if n < 3 else "south"
             assert km.field(field).decrypt(blob, record=n, tenant=tenant) == address(n)
+
+
+@PLACES
+async def test_a_row_that_changes_hands_meanwhile_is_bound_to_its_new_owner(
+    world: World, app: Application, clock: FakeClock, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = Field("people", "email", tenant="org")
+    old = make_old(app, place, 2, ", org TEXT")
+    app.run("UPDATE people SET org = 'north'")
+    before_the_write(monkeypatch, lambda: app.run("UPDATE people SET org = 'south' WHERE id = 2"))
+    async with world.open() as km:
+        report = await reencrypt(km, app.url, field, plaintext_column=old, importer=fernet(clock))
+        assert (report.imported, report.contended, report.failed) == (2, 1, 0)
+        found: dict[Any, Any] = dict(app.rows("SELECT org, email FROM people"))
+        assert km.field(field).decrypt(found["north"], record=1, tenant="north") == address(1)
+        assert km.field(field).decrypt(found["south"], record=2, tenant="south") == address(2)
+
+
+@pytest.mark.parametrize("kind", ["JSON", "JSONB", "TEXT"])
+async def test_records_in_a_column_of_json_are_converted(
+    world: World, app: Application, clock: FakeClock, kind: str
+) -> None:
+    vectors = load("legacy.json")["fraiseql"]
+    reading = importer("fraiseql", keys=bytes.fromhex(vectors["local"]["key"]), until=date(2030, 6, 30), clock=clock)
+    records = [(n, json.dumps(case["dict"])) for n, case in enumerate(vectors["records"], 1)]
+    field = Field("people", "secret", type=bytes)
+    app.run(f"CREATE TABLE people (id BIGINT PRIMARY KEY, secret BYTES, old {kind})")
+    app.fill(f"INSERT INTO people (id, old) VALUES (:a, CAST(:b AS {'TEXT' if app.is_sqlite else kind}))", records)
+    async with world.open() as km:
+        report = await reencrypt(km, app.url, field, plaintext_column="old", importer=reading)
+        assert report.failures == []
+        assert (report.imported, report.failed) == (len(records), 0)
+        for n, blob in app.rows("SELECT id, secret FROM people"):
+            expected = bytes.fromhex(vectors["records"][n - 1]["plaintext"])
+            assert km.field(field).decrypt(blob, record=n) == expected
+        assert app.rows("SELECT count(old) FROM people") == [(0,)]
+
+
+async def test_text_among_the_bytes_of_sqlite_is_converted_in_place(
+    world: World, sqlite_app: Application, clock: FakeClock
+) -> None:
+    make_old(sqlite_app, "in place", 2)
+    sqlite_app.fill("UPDATE people SET email = :a WHERE id = 1", [(OLD.encrypt(b"as text").decode(),)])
+    sqlite_app.run("INSERT INTO people (id, email) VALUES (3, 5), (4, 'in clear'), (5, NULL)")
+    async with world.open() as km:
+        report = await reencrypt(km, sqlite_app.url, EMAIL, importer=fernet(clock))
+        assert (report.imported, report.failed, report.skipped) == (2, 2, 1)
+        assert {failure.reason for failure in report.failures} == {"invalid_ciphertext"}
+        (blob,) = sqlite_app.rows("SELECT email FROM people WHERE id = 1")[0]
+        assert km.field(EMAIL).decrypt(blob, record=1) == "as text"
 
 
 async def test_after_the_end_nothing_is_converted(world: World, app: Application, clock: FakeClock) -> None:

@@ -184,7 +184,7 @@ class Importer:
                 if isinstance(each, KMSError):
                     results.append(each)
                 else:
-                    results.append(value_of(each, kind or self._kind))
+                    results.append(value_of(each, self._kind if kind is None else kind))
                     read += 1
             except InvalidInputError as exc:
                 results.append(exc)
