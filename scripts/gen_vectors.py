@@ -22,6 +22,7 @@ from scripts.gen_vectors_azure import azure_wrap_file
 from scripts.gen_vectors_client_keys import client_keys_file
 from scripts.gen_vectors_erasure import erasure_file
 from scripts.gen_vectors_fields import field_file
+from scripts.gen_vectors_imported import imported_file
 from scripts.gen_vectors_key_material import key_material_file
 from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
 from scripts.gen_vectors_local_kek import local_kek_file
@@ -314,6 +315,7 @@ def build() -> dict[str, str]:
         "secret-hash-v1.json": secret_hash_file(),
         "api-token-v1.json": token_file(),
         "erasure-v1.json": erasure_file(),
+        "imported-forms.json": imported_file(),
         "legacy.json": legacy_file(),
         "root-key.json": root_key_file(),
     }

@@ -250,10 +250,10 @@ def cache_event(event: str) -> None:
         made.cache_events.add(1, {"event": event})
 
 
-def legacy_read(form: str) -> None:
-    """Count a value of an older system decrypted: ``text``, ``json``, ``old_text`` or ``fraiseql``."""
+def legacy_read(form: str, number: int = 1) -> None:
+    """Count values of another system decrypted: ``text``, ``json``, ``old_text``, or the name of an import format."""
     if (made := instruments()) is not None:
-        made.legacy_reads.add(1, {"form": form})
+        made.legacy_reads.add(number, {"form": form})
 
 
 def plaintext_read(field: str) -> None:

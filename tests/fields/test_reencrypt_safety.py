@@ -135,7 +135,7 @@ async def test_after_a_kill_at_most_one_batch_is_done_again(
     async with manager(store) as km:
         done = sum(not km.needs_reencrypt(blob) for (blob,) in sqlite_app.rows("SELECT email FROM people"))
         assert done == (25 if point == "record" else 20)
-        await _take_over(km)
+        await take_over(km)
         report = await reencrypt(km, sqlite_app.url, EMAIL, batch_rows=BATCH_ROWS)
         assert (report.read, report.rewritten + report.skipped, report.failed) == (60, 60, 0)
         assert report.skipped <= BATCH_ROWS
@@ -144,7 +144,7 @@ async def test_after_a_kill_at_most_one_batch_is_done_again(
         assert found == {n: address(n) for n in range(1, 61)}
 
 
-async def _take_over(km: KeyManager) -> None:
+async def take_over(km: KeyManager) -> None:
     """Let the killed worker's lease end."""
     async with (await km.session()).surroundings.store.transaction() as work:
         for job in await reencryptions(km):

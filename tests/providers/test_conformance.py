@@ -35,6 +35,7 @@ CAPABILITIES = [
     ports.EncryptsBatches,
     ports.GeneratesDataKeys,
     ports.ListsKeyVersions,
+    ports.OpensTransitTexts,
     ports.ReadsForeignData,
     ports.ReportsRotationPolicy,
     ports.RetiresKeyVersions,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from keystead import fields
 from keystead.blocking.manager import KeyManager
-from keystead.fields import Field, ReencryptPlan, ReencryptProgress, ReencryptReport
+from keystead.fields import Field, Importer, ReencryptPlan, ReencryptProgress, ReencryptReport
 from keystead.runtime.loop import background_loop
 
 
@@ -21,6 +21,7 @@ def reencrypt(
     rows_per_s: float | None = None,
     dry_run: bool = False,
     plaintext_column: str | None = None,
+    importer: Importer | None = None,
     resume: bool = True,
     on_progress: Callable[[ReencryptProgress], None] | None = None,
 ) -> ReencryptReport:
@@ -39,6 +40,7 @@ def reencrypt(
             rows_per_s=rows_per_s,
             dry_run=dry_run,
             plaintext_column=plaintext_column,
+            importer=importer,
             resume=resume,
             on_progress=on_progress,
         )
@@ -52,7 +54,10 @@ def plan(
     *,
     key_column: str | tuple[str, ...] | None = None,
     plaintext_column: str | None = None,
+    importer: Importer | None = None,
 ) -> ReencryptPlan:
     """Return what ``reencrypt`` would find, without writing anything; see ``keystead.fields.plan``."""
-    asked = fields.plan(km._manager, url, field, key_column=key_column, plaintext_column=plaintext_column)
+    asked = fields.plan(
+        km._manager, url, field, key_column=key_column, plaintext_column=plaintext_column, importer=importer
+    )
     return background_loop.run(asked)

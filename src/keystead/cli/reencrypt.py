@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from keystead import fields
 from keystead.cli.frame import FAILED, Call, command, group, say, wrong_usage
+from keystead.cli.importing import ImportFormat, ImportOptions, ImportUntil, KeyFiles, KeyVariables, Wish, wish
 from keystead.cli.render import Outcome, moment, pairs, table
 from keystead.errors import InvalidCiphertextError, InvalidInputError
 from keystead.fields import (
@@ -29,6 +30,7 @@ from keystead.fields import (
     ReencryptReport,
     Tokens,
 )
+from keystead.manager.manager import KeyManager
 from keystead.ports import ReencryptionState
 
 _NORMALISED: Final = ("text", "email", "phone")
@@ -36,6 +38,10 @@ _INDEXES: Final = "exact, exact,unique, email, phone, text, prefix:LENGTH or tok
 _IN_CLEAR: Final = (
     f"{InvalidCiphertextError.code}: what stands there is no ciphertext. Values in clear are encrypted from a column "
     "of their own into an empty one beside it: name it with --plaintext-column"
+)
+_NOT_CLEAR: Final = (
+    f"{InvalidInputError.code}: what stands in the plaintext column is not of the type, or has another value than the "
+    "ciphertext beside it, or was encrypted by another library, which --import names"
 )
 
 Job = Annotated[str, typer.Argument(metavar="ID", help="The job, as `keystead reencryption list` shows it.")]
@@ -99,6 +105,11 @@ def reencrypt(
     plaintext_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Holds values in clear, to be encrypted and emptied.")
     ] = None,
+    import_: ImportFormat = None,
+    import_until: ImportUntil = None,
+    import_key_file: KeyFiles = None,
+    import_key_env: KeyVariables = None,
+    import_option: ImportOptions = None,
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows read and written at once.")] = fields.BATCH_ROWS,
     workers: Annotated[int, typer.Option(min=1, help="Threads; several commands share a job as well.")] = 1,
     rate: Annotated[float | None, typer.Option(metavar="ROWS", help="At most so many rows a second.")] = None,
@@ -135,17 +146,17 @@ def reencrypt(
         encrypt_null=encrypt_null,
     )
     key_column = None if key is None else _names(key)
+    old = wish(import_, import_until, import_key_file, import_key_env, import_option)
     if plan:
-        found = call.run(
-            lambda km: fields.plan(km, url, field, key_column=key_column, plaintext_column=plaintext_column)
-        )
+        found = call.run(partial(_planned, url, field, old, key_column=key_column, plaintext_column=plaintext_column))
         return Outcome(found, _plan_text(found))
     with progress_of(field.id) as tick:
         report = call.run(
-            lambda km: fields.reencrypt(
-                km,
+            partial(
+                _reencrypted,
                 url,
                 field,
+                old,
                 key_column=key_column,
                 batch_rows=batch_rows,
                 workers=workers,
@@ -160,7 +171,19 @@ def reencrypt(
         say(f"left as it is: row {failure.key}: {failure.reason}")
     if any(failure.reason == InvalidCiphertextError.code for failure in report.failures):
         say(_IN_CLEAR)
+    if plaintext_column and any(failure.reason == InvalidInputError.code for failure in report.failures):
+        say(_NOT_CLEAR)
     return Outcome(report, _report_text(report), 0 if report.is_complete else FAILED)
+
+
+async def _planned(url: str, field: Field, old: Wish, km: KeyManager, **options: Any) -> ReencryptPlan:
+    async with old.opened(km) as reading:
+        return await fields.plan(km, url, field, importer=reading, **options)
+
+
+async def _reencrypted(url: str, field: Field, old: Wish, km: KeyManager, **options: Any) -> ReencryptReport:
+    async with old.opened(km) as reading:
+        return await fields.reencrypt(km, url, field, importer=reading, **options)
 
 
 def list_jobs(
@@ -277,6 +300,7 @@ def _unknown(data_key_id: int) -> str:
 def _report_text(report: ReencryptReport) -> str:
     lines: list[tuple[str, object]] = [
         ("would rewrite" if report.dry_run else "rewritten", report.rewritten),
+        *([("of them imported", report.imported)] if report.imported else []),
         ("nothing to do", report.skipped),
         ("edited or held meanwhile", report.contended),
         ("left as it is", report.failed),

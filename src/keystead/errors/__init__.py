@@ -46,6 +46,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     │   ├── KeyDecryptionFailError      [2] key_decryption_fail          no
     │   ├── DataKeyNotLoadedError           data_key_not_loaded          yes
     │   └── ProviderNotConfiguredError      provider_not_configured      no
+    ├── ImportEndedError                    import_ended                 no
     ├── KeyRotationError                    key_rotation                 yes
     │   ├── KeyGenerationFailError      [2] key_generation_fail          yes
     │   └── RotationNotSupportedError       rotation_not_supported       no
@@ -88,6 +89,7 @@ from keystead.errors.operations import (
     DecryptionError,
     EncryptionError,
     ForbiddenError,
+    ImportEndedError,
     InvalidCiphertextError,
     InvalidProofError,
     InvalidSignatureError,
@@ -148,6 +150,7 @@ __all__ = [
     "ForbiddenError",
     "ForeignSchemaError",
     "HardcodedCredentialWarning",
+    "ImportEndedError",
     "InvalidAlgorithmError",
     "InvalidCiphertextError",
     "InvalidInputError",

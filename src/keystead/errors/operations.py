@@ -222,6 +222,12 @@ class ProviderNotConfiguredError(DecryptionError):
     code = "provider_not_configured"
 
 
+class ImportEndedError(KMSError):
+    """The time is over in which values in another system's form are read; nothing reads them any more."""
+
+    code = "import_ended"
+
+
 class KeyRotationError(KMSError):
     """Rotation failed; the version that was active still is."""
 

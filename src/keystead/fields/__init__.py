@@ -7,6 +7,7 @@ docs/spec/field-v1.md.
 from keystead.fields.box import Encrypted
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
+from keystead.fields.importing import Importer, importer
 from keystead.fields.indexes import Exact, Index, Normalised, Prefix, Tokens
 from keystead.fields.job_records import cancel, pause, reencryptions, resume
 from keystead.fields.planning import ReencryptPlan, VersionRows, plan
@@ -19,6 +20,7 @@ __all__ = [
     "Exact",
     "Field",
     "FieldCipher",
+    "Importer",
     "Index",
     "Normalised",
     "Prefix",
@@ -28,6 +30,7 @@ __all__ = [
     "Tokens",
     "VersionRows",
     "cancel",
+    "importer",
     "pause",
     "plan",
     "reencrypt",

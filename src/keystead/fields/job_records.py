@@ -43,11 +43,13 @@ class Target:
     plaintext: str | None
     key: tuple[str, ...]
     field: Field
+    importing: str | None = None
 
     def to_json(self) -> str:
         """Return the text the store keeps, and by which targets are compared: one target has one text."""
         active = None if self.active is None else str(self.active)
         body = {"active": active, "indexes": self.indexes, "verify": self.verify, "plaintext": self.plaintext}
+        body |= {} if self.importing is None else {"importing": self.importing}
         return json.dumps({**body, "key": self.key, "field": _declared(self.field)}, separators=(",", ":"))
 
 
@@ -69,13 +71,21 @@ def _declared(field: Field) -> dict[str, object]:
     }
 
 
-def target_of(cipher: FieldCipher, registered: FieldRecord, plaintext: str | None, key: tuple[str, ...]) -> Target:
+def target_of(
+    cipher: FieldCipher,
+    registered: FieldRecord,
+    plaintext: str | None,
+    key: tuple[str, ...],
+    importing: str | None = None,
+) -> Target:
     """Return what rows of a field are to be brought to now, read by the columns of ``key``."""
     field = cipher.field
     ring = None if is_pattern(field.keyring) else cipher.keyrings.find(field.keyring)
     active = None if ring is None else ring.snapshot.active
     versions = cipher.index_versions
-    return Target(active, versions, bool(versions) and registered.indexed_version is None, plaintext, key, field)
+    return Target(
+        active, versions, bool(versions) and registered.indexed_version is None, plaintext, key, field, importing
+    )
 
 
 async def job_for(

@@ -63,14 +63,21 @@ class Owner:
 
 
 class Owners:
-    """Finds the owners of rows, where each tenant's or all are under one keyring."""
+    """Finds the owners of rows, where each tenant's or all are under one keyring.
 
-    def __init__(self, cipher: FieldCipher, layout: RowLayout, loads: Loads) -> None:
+    Args:
+        is_foreign: tells whether what stands in the column of ciphertexts is of another system.
+    """
+
+    def __init__(
+        self, cipher: FieldCipher, layout: RowLayout, loads: Loads, is_foreign: Callable[[object], bool]
+    ) -> None:
         self.record_of = _record_reader(cipher.field, layout)
         self._cipher = cipher
         self._field = cipher.field
         self._at = layout
         self._loads = loads
+        self._is_foreign = is_foreign
         self._absent: set[bytes] = set()
         self._found: dict[object, Owner | str] = {}
 
@@ -192,7 +199,8 @@ class SubjectOwners(Owners):
         return ring
 
     def _has_ciphertext(self, row: Row) -> bool:
-        return isinstance(row[self._at.ciphertext], bytes | bytearray | memoryview)
+        value = row[self._at.ciphertext]
+        return isinstance(value, bytes | bytearray | memoryview) and not self._is_foreign(value)
 
     def _key_id(self, row: Row) -> int:
         return int.from_bytes(row[self._at.ciphertext][2:10], "big")
@@ -205,9 +213,9 @@ class SubjectOwners(Owners):
         return self._at.subject is not None and row[self._at.subject] is None
 
     def _is_to_be_filled(self, row: Row) -> bool:
-        is_filled = row[self._at.ciphertext] is not None
-        has_value = self._at.guard is not None and row[self._at.guard] is not None
-        return not is_filled and (self._field.encrypt_null or has_value)
+        if (value := row[self._at.ciphertext]) is not None:
+            return self._is_foreign(value)
+        return self._field.encrypt_null or (self._at.guard is not None and row[self._at.guard] is not None)
 
     def _subject_of(self, row: Row) -> str:
         given = None if self._at.subject is None else self._field.read_subject(row[self._at.subject])

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from keystead.fields.field import Field
+from keystead.fields.importing.reading import Importer
 from keystead.fields.job_records import UNFINISHED
 from keystead.fields.places import locate, registration_of
-from keystead.fields.reencrypt import ManagerLoads, Place
-from keystead.fields.sealing import RowSealer
+from keystead.fields.reencrypt import ManagerLoads, Place, sealer_of
 from keystead.fields.shift import Bridge
 from keystead.fields.surroundings import Manager
 from keystead.model import DataKeyState, is_of_subject
@@ -66,6 +66,7 @@ async def plan(
     *,
     key_column: str | tuple[str, ...] | None = None,
     plaintext_column: str | None = None,
+    importer: Importer | None = None,
 ) -> ReencryptPlan:
     """Return what ``reencrypt`` with the same arguments would find; errors as there. The field is not registered.
 
@@ -81,7 +82,7 @@ async def plan(
     def look() -> tuple[dict[bytes | None, int], int, int, int, float]:
         with contextlib.closing(place.table()) as table:
             versions, plaintext = table.versions(), table.count_plaintext()
-            sealer = RowSealer(km.field(field), table.layout, loads, verify=bool(field.indexes))
+            sealer = sealer_of(km.field(field), table, loads, importer, verify=bool(field.indexes))
             started = time.perf_counter()
             rows = table.read(None, None, SAMPLE_ROWS)
             work = sealer.work_on(rows, {} if sealer.has_tokens else None)
@@ -95,9 +96,13 @@ async def plan(
             if name is not None:
                 under[int.from_bytes(name, "big") if len(name) == _NAME_SIZE else 0] += rows
         keys = {key.id: key for key in await work.find_keys(under)}
+        if importer is not None:
+            # What stands where an envelope has its key's id differs from value to value.
+            under = Counter({key_id: rows for key_id, rows in under.items() if key_id in keys})
+            under[0] = sum(rows for name, rows in versions.items() if name is not None) - under.total()
         counted: Counter[tuple[int, str | None, int | None]] = Counter()
         erased = 0
-        for key_id, rows in under.items():
+        for key_id, rows in (+under).items():
             key = keys.get(key_id)
             if key is None:
                 counted[key_id, None, None] += rows

@@ -49,6 +49,8 @@ class ReencryptReport:
     ``passed_by`` rows, at least, were found to need something still when everything had been read: their keys changed
     meanwhile, or a node wrote them that had not heard of a rotation. The next run finds them.
 
+    ``imported`` of the rows that this run rewrote had a value of another system, which an importer read.
+
     ``indexed_version`` is the version of the index keyring that every row has hashes of now, where that is known, and
     ``finished_rotation`` says that a rotation of the index key ended with it. ``seconds`` is this run's time.
     """
@@ -67,6 +69,7 @@ class ReencryptReport:
     indexed_version: int | None = None
     finished_rotation: bool = False
     seconds: float = 0.0
+    imported: int = 0
 
     @property
     def is_complete(self) -> bool:

@@ -13,13 +13,15 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConflictError, DataKeyNotLoadedError, InvalidInputError, KeyStateError, KMSError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
+from keystead.fields.importing.reading import Importer
+from keystead.fields.importing.rows import ForeignValues
 from keystead.fields.indexes import hash_columns
 from keystead.fields.job_records import Target, event_of, job_for, target_of
 from keystead.fields.passed_by import look, stale_rows
@@ -53,6 +55,7 @@ async def reencrypt(
     rows_per_s: float | None = None,
     dry_run: bool = False,
     plaintext_column: str | None = None,
+    importer: Importer | None = None,
     resume: bool = True,
     on_progress: OnProgress | None = None,
 ) -> ReencryptReport:
@@ -74,6 +77,8 @@ async def reencrypt(
         dry_run: read and decrypt everything, and write nothing.
         plaintext_column: holds values in clear; where there is no ciphertext yet they are encrypted, and the column is
             set to NULL with it.
+        importer: reads values that another system encrypted, in ``plaintext_column``, or without one in the field's own
+            column: see docs/guides/coming-over.md.
         resume: go on with an unfinished job of this field; False cancels it and begins again.
         on_progress: called on the event loop after each batch.
 
@@ -82,10 +87,13 @@ async def reencrypt(
             some.
         KeyStateError: the index key is being rotated, and some node has not loaded the new one yet.
         StorageOperationError: the database or the store cannot be read or written. The job can be gone on with.
+        ImportEndedError: the importer's end has come.
         KMSError: keys that cannot be used now; so can it then.
     """
     if batch_rows < 1 or workers < 1 or (rows_per_s is not None and rows_per_s <= 0):
         raise InvalidInputError("batch_rows, workers and rows_per_s are above zero")
+    if importer is not None:
+        importer.require_open()
     started = time.monotonic()
     place = Place(url, field, key_column, plaintext_column)
     key = await asyncio.to_thread(place.check)
@@ -93,7 +101,7 @@ async def reencrypt(
     if len(cipher.index_versions) > 1:
         await asyncio.to_thread(place.require_indexes)
     await _wait_for_nodes(session, cipher)
-    target = target_of(cipher, registered, plaintext_column, key)
+    target = target_of(cipher, registered, plaintext_column, key, None if importer is None else importer.name)
     store = session.surroundings.store
     job, is_new = await job_for(
         session.surroundings, registered, target, batch_rows=batch_rows, dry_run=dry_run, resume=resume
@@ -106,18 +114,27 @@ async def reencrypt(
     async with store.reading() as work:
         before = total_of(await work.chunks(job.id))
     loads = ManagerLoads(km, field, Bridge())
+    told = {**before, "imported": 0}
     shift = Shift(
         job=job,
         batch_rows=batch_rows if rows_per_s is None else max(1, min(batch_rows, int(rows_per_s * STEP_S / workers))),
         store=store,
         bridge=loads.bridge,
         rows=place.table,
-        sealer=lambda table: RowSealer(cipher, table.layout, loads, verify=target.verify),
+        sealer=lambda table: sealer_of(cipher, table, loads, importer, verify=target.verify),
         pace=Pace(rows_per_s),
-        told=_teller(job, before, started, on_progress),
+        told=_teller(job, before, told, started, on_progress),
     )
     await _work(shift, session, workers)
-    return await _ended(shift, session, target, cipher, started)
+    return replace(await _ended(shift, session, target, cipher, started), imported=told["imported"])
+
+
+def sealer_of(
+    cipher: FieldCipher, table: ApplicationRows, loads: ManagerLoads, importer: Importer | None, *, verify: bool
+) -> RowSealer:
+    """Return what decides about a table's rows, with an importer or without."""
+    foreign = None if importer is None else ForeignValues(importer, cipher.field.value_type, loads.bridge.ask)
+    return RowSealer(cipher, table.layout, loads, verify=verify, foreign=foreign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +305,12 @@ async def _poll(session: Session) -> None:
 
 
 def _teller(
-    job: ReencryptionRecord, before: Mapping[str, int], started: float, on_progress: OnProgress | None
+    job: ReencryptionRecord,
+    before: Mapping[str, int],
+    counts: dict[str, int],
+    started: float,
+    on_progress: OnProgress | None,
 ) -> Callable[[Mapping[str, int]], None]:
-    counts = dict(before)
-
     def told(batch: Mapping[str, int]) -> None:
         for name, number in batch.items():
             counts[name] += number

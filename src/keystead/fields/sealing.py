@@ -22,6 +22,8 @@ from keystead.errors import (
     SubjectErasedError,
 )
 from keystead.fields.cipher import FieldCipher
+from keystead.fields.importing.looks import require_clear
+from keystead.fields.importing.rows import ForeignValues
 from keystead.fields.indexes import version_marks
 from keystead.fields.owners import Loads, Owner, Owners, SubjectOwners
 from keystead.fields.plaintext import from_column, from_json
@@ -55,21 +57,31 @@ class RowSealer:
         layout: where the columns stand.
         loads: what may be loaded in between.
         verify: compute every index instead of trusting one that looks complete.
+        foreign: opens values that another system wrote, in the plaintext column or, without one, among the ciphertexts.
     """
 
-    def __init__(self, cipher: FieldCipher, layout: RowLayout, loads: Loads, *, verify: bool) -> None:
+    def __init__(
+        self,
+        cipher: FieldCipher,
+        layout: RowLayout,
+        loads: Loads,
+        *,
+        verify: bool,
+        foreign: ForeignValues | None = None,
+    ) -> None:
         self._cipher = cipher
         self._field = cipher.field
         self._at = layout
         self._verify = verify
+        self._foreign = foreign
         indexes = [index for index in self._field.indexes if not index.many]
         self._sized = [(parity, index.stored_size) for index in indexes for parity in (0, 1)]
         self._tokens = self._field.token_index
         of_whom = SubjectOwners if self._field.has_subjects else Owners
-        self._owners = of_whom(cipher, layout, loads)
+        self._owners = of_whom(cipher, layout, loads, self._is_foreign)
         self._record_of = self._owners.record_of
         has_more = self._sized or self._tokens or layout.plaintext is not None or self._field.encrypt_null
-        self._is_plain = not (has_more or self._field.has_subjects)
+        self._is_plain = not (has_more or foreign or self._field.has_subjects)
 
     @property
     def has_tokens(self) -> bool:
@@ -83,6 +95,8 @@ class RowSealer:
             KMSError: what concerns no single row: keys that cannot be used now, or a view that is too old.
         """
         work = Work()
+        if self._foreign is not None:
+            self._foreign.open(rows, self._at)
         self._owners.begin(rows)
         step = self._ciphertexts if self._is_plain else self._rows
         for at in range(0, len(rows), YIELD_ROWS):
@@ -198,11 +212,12 @@ class RowSealer:
     ) -> None:
         at = self._at
         key, blob = row[: at.key], row[at.ciphertext]
-        if blob is not None:
+        is_foreign = self._is_foreign(blob)
+        if blob is not None and not is_foreign:
             blob = _binary(blob)
         guard = None if at.guard is None else row[at.guard]
-        is_new = blob is None and (guard is not None or self._field.encrypt_null)
-        is_stale = blob is not None and blob[:10] != owner.current
+        is_new = is_foreign or (blob is None and (guard is not None or self._field.encrypt_null))
+        is_stale = not is_new and blob is not None and blob[:10] != owner.current
         found: _Indexes = row[at.indexes]
         suspects = (self._sized or self._tokens) and (is_new or not self._is_indexed(blob, found, live))
         if not (is_new or is_stale or suspects or guard is not None):
@@ -230,7 +245,8 @@ class RowSealer:
             if marks is not None and tokens is not None and set(marks) == tokens.get(record, set()):
                 marks = None
         bound = tuple(row[place] for place in at.bound) if is_new else ()
-        change = RowChange(key, blob, blob, indexes, guard, record, marks, bound)
+        is_imported = is_foreign or (is_new and guard is not None and self._foreign is not None)
+        change = RowChange(key, blob, blob, indexes, guard, record, marks, bound, is_imported)
         if is_new or is_stale:
             owner.waiting.append((change, plaintext, context))
         elif indexes is not None or marks is not None or guard is not None:
@@ -258,12 +274,22 @@ class RowSealer:
         else:
             work.skipped += 1
 
+    def _is_foreign(self, value: object) -> bool:
+        """Return whether what stands in the column of ciphertexts is of another system."""
+        return self._foreign is not None and self._foreign.holds(value)
+
     def _plaintext_of(self, row: Row) -> bytes:
         """Return the typed plaintext of a value that stands in clear, or of none."""
         kind, at = self._field.value_type, self._at
-        if at.guard is None or row[at.guard] is None:
+        if self._foreign is not None:
+            stands = row[at.ciphertext if at.plaintext is None else at.plaintext]
+            value = None if stands is None else self._foreign.value_of(stands)
+        elif at.guard is None or row[at.guard] is None:
             return self._cipher.typed(None)
-        value = from_json(row[at.guard]) if kind is ValueType.JSON else from_column(row[at.plaintext or 0], kind)
+        else:
+            if not self._field.allow_envelopes:
+                require_clear(row[at.plaintext or 0])
+            value = from_json(row[at.guard]) if kind is ValueType.JSON else from_column(row[at.plaintext or 0], kind)
         # None is what stands for nothing in JSON.
         return encode_value(None, kind) if value is None else self._cipher.typed(value)
 

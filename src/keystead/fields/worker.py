@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
-from keystead.errors import ConflictError, KMSError, StoreUnavailableError
+from keystead.errors import ConflictError, ImportEndedError, KMSError, StoreUnavailableError
 from keystead.fields.progress import key_text, parse_key
 from keystead.fields.sealing import RowSealer, Work
 from keystead.fields.shift import Shift
@@ -73,6 +73,7 @@ class _Counts:
     contended: int = 0
     failed: int = 0
     erased: int = 0
+    imported: int = 0
 
 
 class Worker:
@@ -180,10 +181,12 @@ class Worker:
                     return settle()
         except LostChunkError:
             return None
-        except LeaveChunkError:
+        except (LeaveChunkError, ImportEndedError) as left:
             if not saved.done:
                 with contextlib.suppress(ConflictError):
                     self._bridge.ask(self._give_back(saved))
+            if isinstance(left, ImportEndedError):
+                raise
         finally:
             # The next chunk reads over the same connection.
             wait([each for each in ahead if not each.cancel()])
@@ -211,6 +214,7 @@ class Worker:
         changes = work.changes
         if self._shift.job.dry_run:
             counts.rewritten += len(changes)
+            counts.imported += _imported(changes)
             changes = []
         for attempt in range(1 + TRIES):
             if not changes:
@@ -220,12 +224,15 @@ class Worker:
                 changes = self._look_again(changes, counts, failed)
             left = self._swap(changes, settle, failed, wait=attempt > 1)
             counts.rewritten += len(changes) - len(left)
+            counts.imported += _imported(changes) - _imported(left)
             if not attempt:
                 counts.contended += len(left)
             changes = left
         failed += [(change.key, "contended") for change in changes]
         # A row that could not be written for a reason of its own was not rewritten after all.
-        counts.rewritten -= sum(1 for _, reason in failed if reason == ConflictError.code)
+        refused = {key for key, reason in failed if reason == ConflictError.code}
+        counts.rewritten -= len(refused)
+        counts.imported -= sum(1 for change in work.changes if change.is_imported and change.key in refused)
         counts.failed += len(failed)
         return [RowFailure(key_text(key), reason) for key, reason in failed[:MAX_FAILURES]]
 
@@ -282,7 +289,7 @@ class Worker:
                     raise
                 await asyncio.sleep(pause_s)
         try:
-            self._shift.told({name: getattr(counts, name) for name in ("read", "rewritten", "failed")})
+            self._shift.told({name: getattr(counts, name) for name in ("read", "rewritten", "failed", "imported")})
         except Exception as exc:
             # The caller's own failure is the caller's to see, and nothing of it is the database's.
             self._shift.failure = exc
@@ -304,6 +311,10 @@ class Worker:
                 if not exc.retryable or self._stop.wait(pause_s):
                     raise
         return step()
+
+
+def _imported(changes: Sequence[RowChange]) -> int:
+    return sum(change.is_imported for change in changes)
 
 
 def _after(chunk: ChunkRecord, batch: _Batch, counts: _Counts, failures: Sequence[RowFailure]) -> ChunkRecord:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 from keystead.crypto.envelope import as_binary, parse_header
 from keystead.crypto.keyring import Keyring
 from keystead.errors import DataKeyNotLoadedError, InvalidInputError, KeyNotFoundError
 from keystead.fields import Field, FieldCipher
 from keystead.fields.box import Encrypted
+from keystead.fields.importing import ImportingCipher
 from keystead.manager import registry
 from keystead.manager.core import ALGORITHM, ManagerCore, check_keyring_name
 from keystead.manager.handle import KeyringHandle
@@ -229,7 +231,7 @@ class FieldMembers(ManagerCore):
 def _key_ids(row: object) -> Iterator[int]:
     """Yield the data key ids of a ciphertext, of a box, or of every box in a row, a mapping or an object."""
     if isinstance(row, Encrypted):
-        yield parse_header(row.ciphertext).key_id
+        yield from _key_id(row)
     elif isinstance(row, str | bytes | bytearray | memoryview):
         yield parse_header(as_binary(row)).key_id
     elif row is not None:
@@ -243,4 +245,10 @@ def _key_ids(row: object) -> Iterator[int]:
             raise InvalidInputError(f"prefetch takes rows, objects or ciphertexts, not {type(row).__name__}")
         for member in members:
             if isinstance(member, Encrypted):
-                yield parse_header(member.ciphertext).key_id
+                yield from _key_id(member)
+
+
+def _key_id(box: Encrypted[Any]) -> Iterator[int]:
+    """Yield the data key id of a box; of one that holds another system's form, nothing."""
+    if not (isinstance(box.cipher, ImportingCipher) and box.cipher.importer.recognises(box.ciphertext)):
+        yield parse_header(box.ciphertext).key_id

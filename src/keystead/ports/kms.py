@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from keystead.errors import KMSError
 from keystead.model import (
     DataKeyPair,
     EncryptedData,
@@ -151,6 +152,16 @@ class ReadsForeignData(Protocol):
 
     async def decrypt_foreign(self, encrypted: EncryptedData) -> bytes:
         """Return the plaintext of data written by FraiseQL, bound to the context as it was stored."""
+
+
+@runtime_checkable
+class OpensTransitTexts(Protocol):
+    """The provider opens ``vault:vN:`` texts that an application had encrypted by itself; it never writes that way."""
+
+    async def decrypt_texts(
+        self, texts: Sequence[str], key_id: str, *, context: bytes = b"", associated_data: bytes = b""
+    ) -> list[bytes | KMSError]:
+        """Return for each text its plaintext or the error that is its own; order kept, in as few requests as can be."""
 
 
 @runtime_checkable

@@ -53,6 +53,7 @@ class RowChange(NamedTuple):
 
     ``indexes`` are the values of every index column, None to leave them; ``tokens`` the hashes of its token rows.
     ``bound`` is whose the row was, where there was no ciphertext to say so: it has to be the same one's still.
+    ``is_imported``: its value was read from another system's form.
     """
 
     key: RowKey
@@ -63,6 +64,7 @@ class RowChange(NamedTuple):
     record: object = None
     tokens: Sequence[bytes] | None = None
     bound: tuple[Any, ...] = ()
+    is_imported: bool = False
 
 
 class ApplicationRows(Protocol):

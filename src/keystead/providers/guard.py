@@ -19,6 +19,7 @@ from keystead.ports import (
     EncryptsBatches,
     GeneratesDataKeys,
     KeepsWraps,
+    OpensTransitTexts,
     ReadsForeignData,
     ReportsRotationPolicy,
     RetiresKeyVersions,
@@ -36,6 +37,7 @@ _CAPABILITIES: Final[Mapping[str, type]] = {
     "get_rotation_policy": ReportsRotationPolicy,
     "encrypt_batch": EncryptsBatches,
     "decrypt_foreign": ReadsForeignData,
+    "decrypt_texts": OpensTransitTexts,
     "retire_version": RetiresKeyVersions,
     "missing_wraps": KeepsWraps,
     "check_wraps": KeepsWraps,
@@ -185,6 +187,15 @@ class GuardedProvider(GuardedSigning):
         provider = cast(ReadsForeignData, self._provider)
         foreign = self._foreign(encrypted)
         return await self._run("decrypt_foreign", lambda: provider.decrypt_foreign(foreign))
+
+    async def _decrypt_texts(
+        self, texts: Sequence[str], key_id: str, *, context: bytes = b"", associated_data: bytes = b""
+    ) -> list[bytes | KMSError]:
+        provider = cast(OpensTransitTexts, self._provider)
+        return await self._run(
+            "decrypt_texts",
+            lambda: provider.decrypt_texts(texts, key_id, context=context, associated_data=associated_data),
+        )
 
     async def _retire_version(self, version: int) -> None:
         provider = cast(RetiresKeyVersions, self._provider)

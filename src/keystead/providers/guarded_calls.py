@@ -42,6 +42,7 @@ _FOREIGN: Final[Mapping[str, type[KMSError]]] = {
     "mend_wraps": EncryptionError,
     "decrypt": DecryptionError,
     "decrypt_foreign": DecryptionError,
+    "decrypt_texts": DecryptionError,
     "rotate_key": KeyRotationError,
     "retire_version": KeyRotationError,
     "mac": SigningError,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -13,15 +12,16 @@ from typing import Final
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
+from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from keystead import KeyManager, blocking, fields
 from keystead.blocking import reencrypt
-from keystead.integrations.sqlalchemy import Binding, bind
+from keystead.integrations.sqlalchemy import bind
 from keystead.testing import FakeKMS
+from tests.integrations.sqlalchemy.living import Living, engine_on
 from tests.integrations.sqlalchemy.windowed import ACCOUNTS, Account, Base, before
 
 ROWS: Final = 160
@@ -39,40 +39,11 @@ def word(number: int) -> str:
 
 
 @dataclass
-class Live:
+class Live(Living):
     """An application that is being converted, and what its rows hold as far as its threads wrote it."""
 
-    engine: Engine
-    km: blocking.KeyManager
-    binding: Binding
     emails: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    is_over: threading.Event = field(default_factory=threading.Event)
-    failures: list[BaseException] = field(default_factory=list)
-    turns: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def url(self) -> str:
-        """Where the job finds the table."""
-        own = self.engine.url.set(drivername=self.engine.url.get_backend_name())
-        return own.render_as_string(hide_password=False)
-
-    def start(self, name: str, turn: Callable[[random.Random], None], pause_s: float = 0.005) -> threading.Thread:
-        """Let a thread take turns until everything is over."""
-
-        def run() -> None:
-            draw = random.Random(name)
-            try:
-                while not self.is_over.wait(pause_s):
-                    turn(draw)
-                    self.turns[name] = self.turns.get(name, 0) + 1
-            except BaseException as failure:
-                self.failures.append(failure)
-                self.is_over.set()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        return thread
 
     def editor(self, own: int) -> Callable[[random.Random], None]:
         """Return turns of one who edits rows that no other thread edits."""
@@ -159,12 +130,7 @@ def fill(connection: Connection) -> None:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def live(request: pytest.FixtureRequest, tmp_path: Path, kms: FakeKMS) -> Iterator[Live]:
     """A table in clear on each database."""
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url").replace("postgresql:", "postgresql+psycopg:")
-        engine = create_engine(url, pool_size=10)
-    else:
-        engine = create_engine(f"sqlite:///{tmp_path}/app.db", connect_args={"timeout": 60}, pool_size=10)
-        event.listen(engine, "connect", lambda raw, record: raw.execute("PRAGMA journal_mode = WAL"))
+    engine = engine_on(request.param, request, tmp_path)
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         fill(connection)

@@ -11,7 +11,6 @@ from sqlalchemy.orm.attributes import InstrumentedAttribute, instance_state
 
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted
-from keystead.fields.plaintext import from_column
 from keystead.integrations.sqlalchemy.binding import binding_for
 from keystead.integrations.sqlalchemy.place import Place
 from keystead.integrations.sqlalchemy.window import clear_value
@@ -79,7 +78,7 @@ class EncryptedProperty(ColumnProperty[Any]):
         box = source_dict.get(self.key)
         place = _place_of(self)
         if load and box is None and place.window is not None and self.key not in source_state.committed_state:
-            plain = from_column(source_dict.get(place.window.key), place.field.value_type)
+            plain = place.window.value(source_dict.get(place.window.key), place.field)
             if plain is None and place.window.key not in source_dict:
                 return
             if plain is not None:

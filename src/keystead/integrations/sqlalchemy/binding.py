@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,8 @@ from keystead.errors import (
     KeyringNotLoadedError,
     KMSError,
 )
-from keystead.fields import Field, FieldCipher
+from keystead.fields import Field, FieldCipher, Importer
+from keystead.fields.importing import ImportingCipher
 from keystead.manager.manager import KeyManager
 
 T = TypeVar("T")
@@ -32,14 +33,16 @@ _bindings: Final[WeakKeyDictionary[Dialect, Binding]] = WeakKeyDictionary()
 class Binding:
     """An engine's encrypted fields, and the manager whose keys they are under.
 
-    ``sources`` says for each field that is registered where its rows are looked for.
+    ``importers`` read what other systems left among the ciphertexts, by the fields' ids. ``sources`` says for each
+    field that is registered where its rows are looked for.
     """
 
-    def __init__(self, km: Manager, fields: tuple[Field, ...]) -> None:
+    def __init__(self, km: Manager, fields: tuple[Field, ...], importers: Mapping[str, Importer] | None = None) -> None:
         self.km = km
         self.fields = fields
+        self.importers = importers or {}
         self.sources: dict[str, str] = {}
-        self._ciphers = {field.id: km.field(field) for field in fields}
+        self._ciphers = {field.id: self._made(field) for field in fields}
 
     def __repr__(self) -> str:
         return f"<Binding of {len(self.fields)} fields to {self.km!r}>"
@@ -51,8 +54,12 @@ class Binding:
             raise InvalidInputError("this is no encrypted column; give cipher() one, as in cipher(User.email)")
         found = self._ciphers.get(field.id)
         if found is None:
-            found = self._ciphers[field.id] = self.km.field(field)
+            found = self._ciphers[field.id] = self._made(field)
         return found
+
+    def _made(self, field: Field) -> FieldCipher:
+        importer = self.importers.get(field.id)
+        return self.km.field(field) if importer is None else ImportingCipher(self.km.field(field), importer)
 
     def in_flush(
         self,

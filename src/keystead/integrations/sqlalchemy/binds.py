@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from sqlalchemy import Column, Connection, Engine, FromClause, LargeBinary, MetaData, inspect, select, type_coerce
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    LargeBinary,
+    MetaData,
+    func,
+    inspect,
+    select,
+    type_coerce,
+)
 from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Mapper, configure_mappers
 
 from keystead import blocking
+from keystead.crypto.envelope import MAGIC
 from keystead.errors import ConfigurationError, DataKeyNotLoadedError, DecryptionError, InvalidInputError
-from keystead.fields import Encrypted, Field
+from keystead.fields import Encrypted, Field, Importer
 from keystead.integrations.sqlalchemy.binding import Binding, remember
 from keystead.integrations.sqlalchemy.commit import watch_commits
 from keystead.integrations.sqlalchemy.emptied import watch_savepoints
@@ -24,7 +37,7 @@ from keystead.integrations.sqlalchemy.place import column_named, encrypted_colum
 from keystead.manager.manager import KeyManager
 
 T = TypeVar("T")
-_Columns = list[tuple[Column[Any], Field]]
+_Columns = list[tuple[Any, Field]]
 _Probe = tuple[Field, Encrypted[Any], object, str | None]
 
 
@@ -56,12 +69,33 @@ def bind(
     """
     configure_mappers()
     columns = _declared(sources)
-    binding = Binding(km, tuple(field for _, field in columns))
+    binding = Binding(km, tuple(field for _, field in columns), _importers(engine, columns))
     if isinstance(km, blocking.KeyManager):
         if isinstance(engine, AsyncEngine):
             raise ConfigurationError("an async engine takes a keystead.KeyManager, which never blocks the event loop")
         return _bind(engine, km, binding, columns, database)
     return _bind_async(engine, km, binding, columns, database)
+
+
+def _importers(engine: Engine | AsyncEngine, columns: _Columns) -> dict[str, Importer]:
+    """Return the importers of columns that hold old values themselves, by the fields' ids.
+
+    Raises:
+        ConfigurationError: one would have to wait where nobody may.
+    """
+    found: dict[str, Importer] = {}
+    for column, field in columns:
+        declared = column.type.declaration
+        importer = None if declared is None else declared.importer
+        if importer is not None and importer.is_remote and isinstance(engine, AsyncEngine):
+            raise ConfigurationError(
+                f"field {field.id} has an importer of the form {importer.name}, which asks somebody for each value, "
+                "and attributes of an async session wait for nobody; leave importer= out of the declaration, read old "
+                "values by `await importer.fetch_many(...)`, and convert them with keystead.fields.reencrypt"
+            )
+        if importer is not None and declared.plaintext is None:
+            found[field.id] = importer
+    return found
 
 
 def _bind(
@@ -168,7 +202,11 @@ def _probes(connection: Connection, binding: Binding, columns: _Columns) -> list
         }:
             continue
         wanted = [column_named(table, name) for name in names]
-        row = connection.execute(select(*wanted).where(type_coerce(column, LargeBinary).is_not(None)).limit(1)).first()
+        sealed = type_coerce(column, LargeBinary)
+        is_ours: ColumnElement[bool] = sealed.is_not(None)
+        if field.id in binding.importers:
+            is_ours = func.substr(sealed, 1, 1, type_=LargeBinary) == bytes((MAGIC,))
+        row = connection.execute(select(*wanted).where(is_ours).limit(1)).first()
         if row is not None:
             box, record = row[0], field.read_record(tuple(row[1 : 1 + len(field.record_columns)]))
             tenant = field.read_tenant(row[-1]) if field.tenant else None

@@ -12,7 +12,7 @@ from sqlalchemy.orm.util import de_stringify_annotation
 
 from keystead.crypto.codec import ValueType
 from keystead.errors import InvalidInputError
-from keystead.fields import Encrypted, Index
+from keystead.fields import Encrypted, Importer, Index
 from keystead.integrations.sqlalchemy.mapping import prepare
 from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
 
@@ -75,6 +75,7 @@ def encrypted(
     index_keyring: str = "index",
     allow_envelopes: bool = False,
     plaintext: str | None = None,
+    importer: Importer | None = None,
     name: str | None = None,
     **options: Any,
 ) -> MappedColumn[Any]:
@@ -95,6 +96,8 @@ def encrypted(
         plaintext: the column of the same class that still holds values in clear, while a table is being encrypted:
             where there is no ciphertext it is read instead. Drop it when ``keystead.fields.reencrypt`` has come to its
             end; see docs/guides/convert-an-application.md.
+        importer: reads values that another system encrypted, in the column that ``plaintext`` names, or without one
+            among the ciphertexts; see docs/guides/coming-over.md.
         name: of the column; the attribute's unless given.
         options: what ``mapped_column`` takes besides: nullable, default, deferred, comment, info, sort_order, and in
             dataclasses init, default_factory, kw_only, compare, repr (False unless given).
@@ -121,6 +124,7 @@ def encrypted(
         encrypt_null=encrypt_null,
         allow_envelopes=allow_envelopes,
         plaintext=plaintext,
+        importer=importer,
     )
     positional = (name, sqltype) if name is not None else (sqltype,)
     plain: MappedColumn[Any] = mapped_column(*positional, **options)

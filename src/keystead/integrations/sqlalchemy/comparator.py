@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, FromClause, TypeDecorator, and_, bindparam, func, not_, or_
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    LargeBinary,
+    TypeDecorator,
+    and_,
+    bindparam,
+    func,
+    not_,
+    or_,
+    type_coerce,
+)
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BindParameter, ClauseElement, ColumnClause, Null
 
 from keystead.crypto.codec import encode_value
 from keystead.crypto.normalise import normalise, tokens
 from keystead.errors import InvalidInputError
-from keystead.fields import Encrypted, Exact, Field, Index, Normalised, Prefix, Tokens
+from keystead.fields import Encrypted, Exact, Field, Importer, Index, Normalised, Prefix, Tokens
+from keystead.integrations.sqlalchemy.foreign import SoughtForm, cannot_be_sought
 from keystead.integrations.sqlalchemy.sought import Sought, SoughtHash
 from keystead.integrations.sqlalchemy.tokens import found_by_token
-from keystead.integrations.sqlalchemy.window import SoughtPlain, is_in_clear
+from keystead.integrations.sqlalchemy.window import is_in_clear, tenant_is
 
 if TYPE_CHECKING:
     from keystead.integrations.sqlalchemy.type import EncryptedBytes
@@ -74,7 +86,7 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         found = [self._column(index, parity).in_(self._bind(index, parity, sought)) for parity in (0, 1)]
         return self._either(
             found,
-            lambda plain, kind: plain.in_(bindparam(None, sought, type_=kind, expanding=True, unique=True)),
+            lambda old, kind: old.in_(bindparam(None, sought, type_=kind, expanding=True, unique=True)),
             whose,
         )
 
@@ -143,20 +155,28 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         whose = self._whose(tenant)
         sought = self._sought(value, whose)
         found = [self._column(index, parity) == self._bind(index, parity, sought) for parity in (0, 1)]
-        return self._either(found, lambda plain, kind: plain == bindparam(None, sought, type_=kind, unique=True), whose)
+        return self._either(found, lambda old, kind: old == bindparam(None, sought, type_=kind, unique=True), whose)
 
     def _either(
         self,
         found: Sequence[ColumnElement[bool]],
-        in_clear: Callable[[ColumnElement[Any], SoughtPlain], ColumnElement[bool]],
+        old: Callable[[ColumnElement[Any], TypeDecorator[Any]], ColumnElement[bool]],
         tenant: str | None,
     ) -> ColumnElement[bool]:
-        """Return whether one of the hashes is found, or else the value in clear."""
+        """Return whether one of the hashes is found, or else the value in clear, or in another system's form."""
         place = self._type.place
+        importer = None if place is None else place.importer
+        if place is not None and importer is not None:
+            self._require_found(importer)
+            form = old(type_coerce(self.expr, LargeBinary), SoughtForm(importer, True))
+            if place.field.tenant is not None and tenant is not None:
+                form = and_(form, tenant_is(self.column(place.field.tenant), tenant))
+            return and_(or_(*found, form), func.coalesce(*found, form))
         if place is None or place.window is None:
             return and_(or_(*found), func.coalesce(*found))
         window = place.window
-        plain = in_clear(self.column(window.column.key), SoughtPlain(window.column.type))
+        self._require_found(window.importer)
+        plain = old(self.column(window.column.key), window.sought)
         whose = None if window.tenant is None or tenant is None else (self.column(window.tenant.key), tenant)
         return and_(or_(*found, is_in_clear(self.expr, plain, whose)), func.coalesce(*found, plain))
 
@@ -210,11 +230,21 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
     def _require_all(self) -> None:
         """Refuse a search that would not find rows in clear."""
         place = self._type.place
+        importer = None if place is None else place.importer
+        if place is not None and place.window is not None:
+            importer = place.window.importer
+        if importer is not None:
+            raise InvalidInputError(cannot_be_sought(self._field, importer))
         if place is not None and place.window is not None:
             raise InvalidInputError(
                 f"field {self._field.id} is searched by == and in_ alone while some of its rows are in clear; when "
                 f"{place.window.job} has encrypted them, drop plaintext= from the declaration"
             )
+
+    def _require_found(self, importer: Importer | None) -> None:
+        """Refuse a search that would not find rows in another system's form."""
+        if importer is not None and not importer.finds_equal:
+            raise InvalidInputError(cannot_be_sought(self._field, importer))
 
     def _refusal(self, op: Any) -> str:
         name = getattr(op, "__name__", str(op)).removesuffix("_op")

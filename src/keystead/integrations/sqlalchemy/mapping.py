@@ -24,6 +24,7 @@ from keystead.integrations.sqlalchemy.attribute import (
     PlaintextProperty,
     box_again,
 )
+from keystead.integrations.sqlalchemy.foreign import require_importable
 from keystead.integrations.sqlalchemy.guard import watch
 from keystead.integrations.sqlalchemy.held import kind_of
 from keystead.integrations.sqlalchemy.misuse import watch_uses
@@ -97,10 +98,24 @@ def _place(
                     # A join of parent and child: add_property refreshes it for plain columns, not for properties.
                     mapper.persist_selectable._refresh_for_new_column(own)
                 mapper.add_property(name, HashProperty(own, deferred=True))
-    window = None if declared.plaintext is None else open_window(table, column, field, declared.plaintext)
+    window, importer = None, declared.importer
+    if declared.plaintext is not None:
+        window, importer = open_window(table, column, field, declared.plaintext, importer), None
+    if importer is not None:
+        require_importable(field, importer, in_place=True)
     sqltype.field = field
     sqltype.place = Place(
-        field, table, column, sqltype.is_boxed, kinds, tenant_kind, subject_kind, tokens, window, mapper.single
+        field,
+        table,
+        column,
+        sqltype.is_boxed,
+        kinds,
+        tenant_kind,
+        subject_kind,
+        tokens,
+        window,
+        importer,
+        mapper.single,
     )
 
 

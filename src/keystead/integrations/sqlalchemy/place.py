@@ -13,7 +13,7 @@ from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.sql.dml import ValuesBase
 
 from keystead.errors import ConfigurationError
-from keystead.fields import Field
+from keystead.fields import Field, Importer
 from keystead.integrations.sqlalchemy.held import as_held
 from keystead.integrations.sqlalchemy.window import Window
 
@@ -34,6 +34,8 @@ class Place:
     subject_kind: type | None
     tokens: Table | None
     window: Window | None = None
+    importer: Importer | None = None
+    """What reads values of another system that stand among the ciphertexts."""
     is_of_subclass: bool = False
     """Whether other classes have rows in its table that have no such attribute."""
     key: str = ""

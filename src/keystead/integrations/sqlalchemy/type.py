@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 from keystead.crypto.codec import ValueType
 from keystead.crypto.envelope import is_envelope
 from keystead.errors import InvalidInputError
-from keystead.fields import Encrypted, Field, Index
+from keystead.fields import Encrypted, Field, Importer, Index
 from keystead.integrations.sqlalchemy.binding import as_itself, binding_of, refuse_literal
 from keystead.integrations.sqlalchemy.comparator import EncryptedComparator
 
@@ -41,6 +41,7 @@ class Declaration:
     encrypt_null: bool
     allow_envelopes: bool
     plaintext: str | None
+    importer: Importer | None = None
 
     def field(
         self,
@@ -140,7 +141,7 @@ class EncryptedBytes(TypeDecorator[Any]):
 
     def _ciphertext(self, value: Any) -> bytes:
         if isinstance(value, Encrypted):
-            if self.field is None or value.cipher.field.id == self.field.id:
+            if (self.field is None or value.cipher.field.id == self.field.id) and is_envelope(value.ciphertext):
                 return value.ciphertext
         elif isinstance(value, bytes | bytearray | memoryview) and is_envelope(bytes(value)):
             return bytes(value)

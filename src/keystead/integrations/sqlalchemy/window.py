@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -34,9 +34,11 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from keystead import telemetry
 from keystead.crypto.codec import ValueType
-from keystead.errors import ConfigurationError, ConflictError, InvalidInputError
-from keystead.fields import Encrypted, Exact, Field
+from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, KMSError
+from keystead.fields import Encrypted, Exact, Field, Importer
+from keystead.fields.importing.reading import Foreign
 from keystead.fields.plaintext import from_column
+from keystead.integrations.sqlalchemy.foreign import SoughtForm, require_importable
 from keystead.integrations.sqlalchemy.sought import Sought
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Window:
 
     column: Column[Any]
     tenant: Column[Any] | None
+    importer: Importer | None = None
     key: str = ""
     was_logged: bool = False
 
@@ -68,14 +71,43 @@ class Window:
         return _JOB.format(name=self.column.name)
 
     def note_read(self, field: Field) -> None:
-        """Count a value that was read in clear."""
-        telemetry.plaintext_read(field.id)
+        """Count a value that was read from the column, which an importer does itself."""
+        if self.importer is None:
+            telemetry.plaintext_read(field.id)
         if not self.was_logged:
             self.was_logged = True
             log.warning(
-                "a value is still in clear, and read from its plaintext column; re-encrypt the field",
+                "a value is still in clear, and read from its plaintext column; re-encrypt the field"
+                if self.importer is None
+                else "a value of another system is still read; re-encrypt the field",
                 extra={"field": field.id},
             )
+
+    def value(self, stored: object, field: Field) -> object:
+        """Return what a row's column holds as a value of the field.
+
+        Raises:
+            KMSError: as ``Importer.read``, where the values are another system's.
+        """
+        if self.importer is None or stored is None:
+            return from_column(stored, field.value_type)
+        [found] = self.importer.read_many([cast(Foreign, stored)], kind=field.value_type)
+        if isinstance(found, KMSError):
+            raise found
+        return found
+
+    def compared(self, value: Sought) -> ColumnElement[bool]:
+        """Return whether the column holds a value, in clear or in the form of another system."""
+        sought: Any = value
+        found: ColumnElement[bool] = self.column == type_coerce(sought, self.sought)
+        return found
+
+    @property
+    def sought(self) -> TypeDecorator[Any]:
+        """The type by which values are looked for in the column."""
+        if self.importer is None:
+            return SoughtPlain(self.column.type)
+        return SoughtForm(self.importer, isinstance(self.column.type, LargeBinary))
 
 
 class SoughtPlain(TypeDecorator[Any]):
@@ -99,19 +131,21 @@ class SoughtPlain(TypeDecorator[Any]):
         return plain
 
 
-def open_window(table: Table, column: Column[Any], field: Field, name: str) -> Window:
+def open_window(table: Table, column: Column[Any], field: Field, name: str, importer: Importer | None = None) -> Window:
     """Return the window of a column that is being encrypted, which leaves the column nullable for the time.
 
     Raises:
         ConfigurationError: a plaintext column that cannot be.
     """
     found = next((each for each in table.c if each.name == name), None)
-    trouble = _trouble(found, field)
+    trouble = _trouble(found, field, is_imported=importer is not None)
     if found is None or trouble:
         raise ConfigurationError(f"encrypted column {column} has plaintext={name!r}, {trouble}")
     column.nullable = True
     tenant = None if field.tenant is None else next(each for each in table.c if each.name == field.tenant)
-    return Window(found, tenant)
+    if importer is not None:
+        require_importable(field, importer, in_place=False)
+    return Window(found, tenant, importer)
 
 
 def clear_value(place: Place, state: InstanceState[Any]) -> object:
@@ -139,7 +173,7 @@ def clear_value(place: Place, state: InstanceState[Any]) -> object:
             if box is not None:
                 return box
         state.manager[window.key].impl.get(state, state.dict)
-    return from_column(state.dict.get(window.key), place.field.value_type)
+    return window.value(state.dict.get(window.key), place.field)
 
 
 def look_again(place: Place, state: InstanceState[Any], attributes: Iterable[str] | None) -> None:
@@ -160,8 +194,13 @@ def is_in_clear(
     found = and_(type_coerce(sealed, LargeBinary).is_(None), plain)
     if tenant is None:
         return found
-    column, text = tenant
-    return and_(found, column == _tenant_value(column, text))
+    return and_(found, tenant_is(*tenant))
+
+
+def tenant_is(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
+    """Return whether a tenant's column holds a tenant, given its text."""
+    found: ColumnElement[bool] = column == _tenant_value(column, text)
+    return found
 
 
 def require_unique(place: Place, connection: Connection, state: InstanceState[Any]) -> None:
@@ -178,8 +217,7 @@ def require_unique(place: Place, connection: Connection, state: InstanceState[An
     value = box.decrypt()
     if value is None:
         return
-    sought: Any = Sought(value, box.tenant)
-    plain = window.column == type_coerce(sought, SoughtPlain(window.column.type))
+    plain = window.compared(Sought(value, box.tenant))
     tenant = None if window.tenant is None or box.tenant is None else (window.tenant, box.tenant)
     statement = select(literal(1)).where(is_in_clear(place.column, plain, tenant)).limit(1)
     if connection.execute(statement).first() is not None:
@@ -203,7 +241,7 @@ def refuse_assignment(state: InstanceState[Any], value: object, before: object, 
     )
 
 
-def _trouble(column: Column[Any] | None, field: Field) -> str:
+def _trouble(column: Column[Any] | None, field: Field, *, is_imported: bool) -> str:
     """Return why a plaintext column cannot be one, or nothing."""
     if column is None:
         return f"and table {field.table} has no such column"
@@ -213,6 +251,8 @@ def _trouble(column: Column[Any] | None, field: Field) -> str:
         return "which has to be nullable: the value goes when it is encrypted"
     if any(each is not None for each in (column.default, column.server_default, column.onupdate)):
         return "which must have no default: nobody writes values in clear any more"
+    if is_imported:
+        return ""
     try:
         # What JSON holds has no one type in Python.
         held = ValueType.JSON if isinstance(column.type, JSON) else column.type.python_type

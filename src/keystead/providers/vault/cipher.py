@@ -136,6 +136,19 @@ class Cipher:
         bound = {"context": encode(context)} if info.is_derived and context else {}
         return _plaintext(self._opening(key, "decrypt", form, bound))
 
+    def open_texts(self, key: Key, items: Sequence[Mapping[str, Any]]) -> list[bytes | KMSError]:
+        """Open texts that others had encrypted, as ``transit_items`` has them, in one request; errors of each apart."""
+        answer = self._client.call(key.path("decrypt"), {"batch_input": [*items]})
+        if not has_results(answer):
+            raise error_of(reason_of(answer), "decrypt", key.path("decrypt"), answer=answer)
+        opened: list[bytes | KMSError] = []
+        for result in batch_results(answer, len(items)):
+            text = result.get("plaintext")
+            plaintext = decode(text) if isinstance(text, str) else None
+            failed = item_error(result, key.path("decrypt"), "decrypt")
+            opened.append(failed or (DecryptionError(DECRYPTION_FAILED) if plaintext is None else plaintext))
+        return opened
+
     def rewrap(self, key: Key, ciphertext: bytes, algorithm: str, version: str | None, context: bytes) -> Sealed:
         """Move a ciphertext to the newest version: by the server, where it can.
 
@@ -289,6 +302,13 @@ def binding(info: KeyInfo, context: bytes) -> dict[str, str]:
     if info.is_derived:
         return {"context": encode(context or EMPTY_CONTEXT)}
     return {"associated_data": encode(context)} if context else {}
+
+
+def transit_items(texts: Sequence[str], context: bytes, associated_data: bytes) -> list[dict[str, Any]]:
+    """Return the items of a batch of texts to be opened."""
+    bound = {"context": context, "associated_data": associated_data}
+    sent = {name: encode(content) for name, content in bound.items() if content}
+    return [{"ciphertext": text, **sent} for text in texts]
 
 
 def has_results(answer: Answer) -> bool:

@@ -9,13 +9,14 @@ Address, namespace, certificates and credentials come from ``VaultConfig``, else
 documentation page for AppRole, Kubernetes and JWT. They are read at the first call.
 
 Permissions (``<m>`` is the mount, ``<k>`` the key): every operation reads the key, ``read`` on ``<m>/keys/<k>``, and
-needs ``update`` on the path of its own: ``encrypt`` and ``encrypt_batch`` on ``<m>/encrypt/<k>``, ``decrypt`` on
-``<m>/decrypt/<k>``, ``generate_data_key`` on ``<m>/datakey/plaintext/<k>`` for derived keys and on encrypt for others,
-``rewrap`` on ``<m>/rewrap/<k>`` for derived keys and on encrypt and decrypt for others, ``rotate_key`` on
-``<m>/keys/<k>/rotate``, ``sign`` and ``sign_batch`` on ``<m>/sign/<k>``; ``mac`` and ``mac_batch`` on ``<m>/hmac/<k>``
-and ``verify_mac`` on ``<m>/verify/<k>``, which alone read no key. ``describe``, ``get_rotation_policy``,
-``is_extractable`` and ``public_key`` only read it; ``check_permissions`` is in every token's default policy, and
-``service_time`` needs nothing. Never give ``create`` on encrypt: it lets a misspelt name make a key.
+needs ``update`` on the path of its own: ``encrypt`` and ``encrypt_batch`` on ``<m>/encrypt/<k>``, ``decrypt`` and
+``decrypt_texts`` on ``<m>/decrypt/<k>``, ``generate_data_key`` on ``<m>/datakey/plaintext/<k>`` for derived keys and on
+encrypt for others, ``rewrap`` on ``<m>/rewrap/<k>`` for derived keys and on encrypt and decrypt for others,
+``rotate_key`` on ``<m>/keys/<k>/rotate``, ``sign`` and ``sign_batch`` on ``<m>/sign/<k>``; ``mac`` and ``mac_batch`` on
+``<m>/hmac/<k>`` and ``verify_mac`` on ``<m>/verify/<k>``, which alone read no key. ``describe``,
+``get_rotation_policy``, ``is_extractable`` and ``public_key`` only read it; ``check_permissions`` is in every token's
+default policy, and ``service_time`` needs nothing. Never give ``create`` on encrypt: it lets a misspelt name make a
+key.
 
 Size limit: 32 MiB for a request, in base64: about 24 MiB of plaintext.
 """
@@ -50,8 +51,8 @@ from keystead.model import (
 from keystead.ports import Clock, Random
 from keystead.providers.inputs import data_key_size, recorded_key, require_plaintext
 from keystead.providers.uri import ProviderSettings, ProviderUri
-from keystead.providers.vault.batches import all_or_partial, each_run
-from keystead.providers.vault.cipher import Cipher, Sealed
+from keystead.providers.vault.batches import all_or_partial, each_run, split
+from keystead.providers.vault.cipher import Cipher, Sealed, transit_items
 from keystead.providers.vault.client import SDK, VaultClient
 from keystead.providers.vault.config import VaultConfig, config_from_uri
 from keystead.providers.vault.errors import VersionNotStoredError
@@ -203,6 +204,25 @@ class VaultKMSProvider(VaultSigning):
         key, text, _ = self._parts(encrypted)
         allowed = self._config.read_unbound_contexts
         return bytes(await self._run(lambda: self._cipher.decrypt_unbound(key, text, bound, allowed=allowed)))
+
+    async def decrypt_texts(
+        self, texts: Sequence[str], key_id: str, *, context: bytes = b"", associated_data: bytes = b""
+    ) -> list[bytes | KMSError]:
+        """Return for each ``vault:vN:`` text of an application its plaintext, or why it does not open.
+
+        Some hundred texts are one request. ``context`` is what a derived key was derived by, ``associated_data`` what
+        was sent as such, both before base64.
+
+        Raises:
+            KeyNotFoundError, ProviderAuthError, ProviderConnectionError: as the server answers.
+        """
+        key = self._keys.get(key_id)
+        items = transit_items(texts, context, associated_data)
+
+        async def ask(start: int, end: int) -> list[bytes | KMSError]:
+            return await self._run(lambda: self._cipher.open_texts(key, items[start:end]))
+
+        return await each_run(split(items, {}), ask)
 
     async def generate_data_key(
         self, key_id: str, *, context: Mapping[str, str] | None = None, key_spec: str = "AES_256"
