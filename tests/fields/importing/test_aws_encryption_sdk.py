@@ -17,10 +17,13 @@ from keystead.errors import (
     DecryptionError,
     InvalidCiphertextError,
     InvalidInputError,
+    KeyStateError,
     KMSError,
+    ProviderAuthError,
     ProviderConnectionError,
 )
 from keystead.fields import importer
+from tests.fakes.aws_wire import AwsWire
 from tests.services.aws import REGION, AwsService
 
 UNTIL = date(2099, 12, 31)
@@ -125,6 +128,34 @@ async def test_a_kms_that_does_not_answer_fails_the_batch_and_not_its_rows(
     assert isinstance(refused, KMSError)
     with pytest.raises(ProviderConnectionError, match="could not be asked"):
         await strange.fetch_many([sealed])
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("AccessDeniedException", ProviderAuthError),
+        ("ThrottlingException", ProviderConnectionError),
+        ("KMSInternalException", ProviderConnectionError),
+    ],
+)
+async def test_a_refusal_of_kms_that_concerns_all_messages_fails_the_batch(
+    kms: AwsService, monkeypatch: pytest.MonkeyPatch, code: str, error: type[KMSError]
+) -> None:
+    arn = kms.create()
+    sealed = message(b"value", key_provider=StrictAwsKmsMasterKeyProvider(key_ids=[arn]))
+    with AwsWire() as wire:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", wire.url)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        reading = importer("aws-encryption-sdk", kms_keys=arn, until=UNTIL)
+        wire.refuse("Decrypt", code)
+        with pytest.raises(error):
+            await reading.fetch_many([sealed])
+        wire.refuse("Decrypt", "DisabledException")
+        [found] = await reading.fetch_many([sealed])
+        assert isinstance(found, KeyStateError)
+        wire.refuse("Decrypt", "InvalidCiphertextException")
+        [found] = await reading.fetch_many([sealed])
+        assert type(found) is DecryptionError
 
 
 def _arn_of(sealed: bytes) -> str:

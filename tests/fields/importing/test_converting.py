@@ -168,6 +168,21 @@ async def test_tokens_are_not_encrypted_as_if_they_were_in_clear_where_the_impor
         assert (await reencrypt(km, app.url, meant, plaintext_column=old)).failed == 0
 
 
+@PLACES
+async def test_of_two_rows_with_one_value_a_unique_index_leaves_one_and_counts_the_other(
+    world: World, app: Application, clock: FakeClock, place: str
+) -> None:
+    field = replace(EMAIL, indexes=(Exact(unique=True),))
+    old = make_old(app, place, 4, "".join(f", {name} BYTES UNIQUE" for name in field.index_columns))
+    token = OLD.encrypt(address(1).encode())
+    app.fill(f"UPDATE people SET {old or 'email'} = :a WHERE id = 3", [(token.decode() if old else token,)])
+    async with world.open() as km:
+        report = await reencrypt(km, app.url, field, plaintext_column=old, importer=fernet(clock))
+        assert (report.rewritten, report.imported, report.failed) == (3, 3, 1)
+        assert report.failures[0].reason == "conflict"
+        assert left(app) == 1
+
+
 async def test_ciphertexts_are_not_read_by_the_importer_where_old_values_have_their_own_column(
     world: World, app: Application, clock: FakeClock
 ) -> None:

@@ -24,7 +24,7 @@ from keystead.blocking import reencrypt
 from keystead.crypto.envelope import is_envelope
 from keystead.errors import ConfigurationError, DecryptionError, ImportEndedError, InvalidInputError
 from keystead.fields import Importer, importer
-from keystead.integrations.sqlalchemy import Exact, Normalised, bind, encrypted
+from keystead.integrations.sqlalchemy import Encrypted, Exact, Normalised, bind, encrypted
 from keystead.testing import FakeKMS
 from tests.fakes.clock import START, FakeClock
 from tests.integrations.sqlalchemy.imported import (
@@ -199,6 +199,14 @@ def test_an_old_value_goes_into_no_other_row(live: Live) -> None:
             connection.execute(sa.update(PEOPLE).where(PEOPLE.c.name == "p3").values(phone=box))
         with pytest.raises(InvalidInputError):
             connection.execute(sa.insert(PEOPLE).values(name="x", phone=FERNET.encrypt(b"x")))
+
+
+def test_an_old_value_passes_no_column_type(live: Live) -> None:
+    box: Any = Encrypted(FERNET.encrypt(b"x"), live.binding.cipher(Person.phone))
+    assert box.needs_reencrypt()
+    checked = PEOPLE.c.phone.type.bind_processor(live.engine.dialect)
+    with pytest.raises(InvalidInputError, match="takes ciphertext here"):
+        checked(box)
 
 
 def test_what_an_index_would_not_find_is_not_searched_until_all_are_converted(live: Live) -> None:
