@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from datetime import date
 from typing import Any
 
@@ -19,6 +20,7 @@ from keystead.errors import (
     InvalidInputError,
     KeyStateError,
     KMSError,
+    MissingDependencyError,
     ProviderAuthError,
     ProviderConnectionError,
 )
@@ -176,6 +178,14 @@ def _arn_of(sealed: bytes) -> str:
 def test_options_that_cannot_be_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidInputError, match=told):
         importer("aws-encryption-sdk", until=UNTIL, **given)
+
+
+def test_without_its_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("aws_encryption_sdk.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "aws_encryption_sdk", None)
+    with pytest.raises(MissingDependencyError, match=r"keystead\[aws-encryption-sdk\]"):
+        importer("aws-encryption-sdk", **RAW)
 
 
 def test_what_is_no_message_is_not_tried() -> None:
