@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         StoreReadOnlyError,
         StoreRestoredError,
         StoreUnavailableError,
+        SubjectErasedError,
         SystemShutdownError,
         UnauthenticatedError,
     )
@@ -210,6 +211,7 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreRestoredError",
     "StoreUnavailableError",
+    "SubjectErasedError",
     "SystemShutdownError",
     "UnauthenticatedError",
     "VaultConfig",

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aws_encryption_sdk import EncryptionSDKClient
 from cryptography.fernet import Fernet
 
 from keystead.errors import ImportEndedError
 from keystead.fields import Exact, Field, Importer, Tokens, importer, plan, reencrypt, reencryptions
+from keystead.model import is_of_subject
 from tests.crypto.vectors import load
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
 from tests.fields.application import EMAIL, Application, address, before_the_write
 from tests.fields.importing.importing_process import FERNET_KEY, manager
+from tests.fields.importing.test_aws_encryption_sdk import RAW, raw_key
 from tests.fields.test_reencrypt import values
 from tests.fields.test_reencrypt_safety import take_over
 
@@ -267,6 +270,43 @@ async def test_text_among_the_bytes_of_sqlite_is_converted_in_place(
         assert {failure.reason for failure in report.failures} == {"invalid_ciphertext"}
         (blob,) = sqlite_app.rows("SELECT email FROM people WHERE id = 1")[0]
         assert km.field(EMAIL).decrypt(blob, record=1) == "as text"
+
+
+@PLACES
+async def test_values_come_under_the_keys_of_whom_they_are_about(
+    world: World, app: Application, clock: FakeClock, place: str
+) -> None:
+    field = Field("people", "email", per_subject=True, indexes=(Exact(),))
+    old = make_old(app, place, 6, "".join(f", {name} BYTES" for name in field.index_columns))
+    async with world.open() as km:
+        app.fill(
+            "INSERT INTO people (id, email) VALUES (7, NULL), (:a, :b)",
+            [(8, OLD.encrypt(b"x"))] if not old else [(8, None)],
+        )
+        report = await reencrypt(km, app.url, field, plaintext_column=old, importer=fernet(clock), batch_rows=3)
+        assert (report.imported, report.failed, left(app)) == (6 if old else 7, 0, 0)
+        assert len({ring for ring in [row.keyring for row in await world.rows()] if is_of_subject(ring)}) >= 6
+        rows = [row for row in app.rows("SELECT id, email FROM people") if row[1] is not None]
+        await km.prefetch([blob for _, blob in rows])
+        assert {n: km.field(field).decrypt(blob, record=n) for n, blob in rows if n < 7} == {
+            n: address(n) for n in range(1, 7)
+        }
+
+
+async def test_messages_of_bytes_are_planned_and_converted_in_place(
+    world: World, app: Application, clock: FakeClock
+) -> None:
+    app.run("CREATE TABLE people (id BIGINT PRIMARY KEY, email BYTES)")
+    writer = EncryptionSDKClient()
+    messages = [(n, writer.encrypt(source=address(n).encode(), key_provider=raw_key())[0]) for n in range(40)]
+    app.fill("INSERT INTO people VALUES (:a, :b)", messages)
+    reading = importer("aws-encryption-sdk", **{**RAW, "clock": clock})
+    async with world.open() as km:
+        found = await plan(km, app.url, EMAIL, importer=reading)
+        assert [(each.keyring, each.rows) for each in found.versions] == [(None, 40)]
+        report = await reencrypt(km, app.url, EMAIL, importer=reading)
+        assert (report.imported, report.failed, report.passed_by) == (40, 0, 0)
+        assert values(app, km) == {n: address(n) for n in range(40)}
 
 
 async def test_after_the_end_nothing_is_converted(world: World, app: Application, clock: FakeClock) -> None:

@@ -32,12 +32,13 @@ class ImportingCipher(FieldCipher):
         """Return the value of each (ciphertext, record), all of one tenant; order kept. Errors as ``decrypt``."""
         return [self.decrypt(ciphertext, record=record, tenant=tenant) for ciphertext, record in ciphertexts]
 
-    def reseal(self, ciphertext: bytes, *, record: object, tenant: str | None = None) -> bytes:
+    def reseal(self, ciphertext: bytes, *, record: object, tenant: str | None = None, subject: object = None) -> bytes:
         """Return the same value under the active version of the field's keyring; errors as ``decrypt``."""
         if not self.importer.recognises(ciphertext):
-            return super().reseal(ciphertext, record=record, tenant=tenant)
+            return super().reseal(ciphertext, record=record, tenant=tenant, subject=subject)
         typed = self.typed(self._imported(ciphertext))
-        return seal_all(self.ring(tenant), ((typed, self.context(record, tenant)),))[0]
+        ring = self.ring(tenant, self.field.subject_name(record, subject))
+        return seal_all(ring, ((typed, self.context(record, tenant)),))[0]
 
     def needs_reencrypt(self, ciphertext: bytes | str, *, tenant: str | None = None) -> bool:
         """Return whether it is another system's, or under another version than the active one."""
