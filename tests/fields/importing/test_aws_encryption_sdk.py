@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import tracemalloc
 from datetime import date
 from typing import Any
 
@@ -86,8 +87,12 @@ def test_lengths_that_cannot_be_allocate_nothing() -> None:
     sealed = bytearray(message(b"value", algorithm=Algorithm.AES_256_GCM_IV12_TAG16_HKDF_SHA256, frame_length=0))
     for at in range(4, len(sealed) - 8):
         sealed[at : at + 8], kept = b"\xff" * 8, sealed[at : at + 8]
+        tracemalloc.start()
         with pytest.raises(DecryptionError):
             reading.read(bytes(sealed))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 1 << 20
         sealed[at : at + 8] = kept
     assert reading.read(bytes(sealed)) == "value"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import threading
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -70,6 +71,16 @@ def test_what_was_read_is_counted_and_what_failed_is_not(monkeypatch: pytest.Mon
     assert [type(one) for one in found] == [str, InvalidCiphertextError, str, DecryptionError]
     assert (reading.count, told) == (2, [("fernet", 2)])
     assert "2 read" in repr(reading)
+
+
+def test_the_first_that_is_read_is_logged_with_the_end_and_without_its_value(caplog: pytest.LogCaptureFixture) -> None:
+    reading = fernet()
+    with caplog.at_level(logging.WARNING, "keystead.fields"):
+        for _ in range(3):
+            reading.read(TOKEN)
+    [record] = caplog.records
+    assert (vars(record)["format"], vars(record)["until"]) == ("fernet", "2100-01-01T00:00:00+00:00")
+    assert "value" not in record.getMessage().replace("values", "")
 
 
 def test_threads_count_together() -> None:

@@ -1,4 +1,4 @@
-"""Which formats there are: names, and where each is loaded from when it is asked for."""
+"""Which formats there are: a line here, and a file in ``formats/`` that is loaded when it is asked for."""
 
 from __future__ import annotations
 
