@@ -13,6 +13,7 @@ from keystead.fields.importing.form import Format
 _HOME: Final = "keystead.fields.importing.formats"
 FORMATS: Final[Mapping[str, str]] = {
     "aws-encryption-sdk": "aws_encryption_sdk:messages_of",
+    "django-cryptography": "django_cryptography:DjangoCryptography",
     "django-fernet-encrypted-fields": "django_fernet:DjangoFernetEncryptedFields",
     "django-fernet-fields": "django_fernet:DjangoFernetFields",
     "fernet": "fernet:FernetTokens",
