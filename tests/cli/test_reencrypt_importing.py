@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 
 from keystead.fields import importer
 from tests.cli.conftest import Cli
-from tests.crypto.vectors import load
+from tests.crypto.vectors import cases, load
 from tests.fields.application import Application, address
 from tests.fields.importing.conftest import openbao, own_openbao
 from tests.fields.importing.test_aws_encryption_sdk import KEY, raw_key
@@ -144,6 +144,18 @@ def test_records_of_fraiseql_are_read_with_its_master_key(cli: Cli, people: Appl
         *("--import-key-file", "master.key"),
     )
     assert (told["imported"], told["failed"]) == (len(FRAISEQL["records"]), 0)
+
+
+def test_pickled_values_of_django_are_read_in_place(cli: Cli, people: Application, folder: Path) -> None:
+    [case] = [case for case in cases("imported-forms.json") if case["format"] == "django-cryptography"]
+    people.fill("INSERT INTO people (id, email) VALUES (1, :a)", [(bytes.fromhex(case["stored_hex"]),)])
+    (folder / "secret.key").write_text("secret\n")
+    (folder / "other.key").write_text("0" * 64)
+    command = ("reencrypt", people.url, "people.email", *UNTIL, "--import", "django-cryptography")
+    key = ("--import-key-file", "secret.key")
+    assert cli.run(*command, *key, "--import-option", "field_keys=@other.key").exit_code == 1
+    told = cli.json(*command, *key, "--import-option", "encryption_keys=secret")
+    assert (told["imported"], told["failed"]) == (1, 0)
 
 
 def test_fernet_keys_of_django_are_taken_as_they_are(cli: Cli, people: Application, folder: Path) -> None:

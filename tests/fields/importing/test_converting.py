@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet
 
 from keystead.errors import ImportEndedError
 from keystead.fields import Exact, Field, Importer, Tokens, importer, plan, reencrypt, reencryptions
+from keystead.manager.manager import KeyManager
 from keystead.model import is_of_subject
 from tests.crypto.vectors import load
 from tests.fakes.clock import FakeClock
@@ -318,14 +319,20 @@ async def test_after_the_end_nothing_is_converted(world: World, app: Application
     assert left(app) == 3
 
 
+async def begin_and_end(km: KeyManager, app: Application, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Begin to convert a table, let the importer's end come in the middle, and return the old column."""
+    old, reading = make_old(app, "beside", 30), fernet(clock, until=clock.now() + timedelta(seconds=90))
+    before_the_write(monkeypatch, lambda: clock.advance(120))
+    with pytest.raises(ImportEndedError):
+        await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=reading, batch_rows=4)
+    return old or ""
+
+
 async def test_an_end_that_comes_meanwhile_stops_the_job_which_a_later_end_goes_on_with(
     world: World, app: Application, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, reading = make_old(app, "beside", 30), fernet(clock, until=clock.now() + timedelta(seconds=90))
-    before_the_write(monkeypatch, lambda: clock.advance(120))
     async with world.open() as km:
-        with pytest.raises(ImportEndedError):
-            await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=reading, batch_rows=4)
+        old = await begin_and_end(km, app, clock, monkeypatch)
         assert 0 < left(app) < 30
         later = importer("fernet", keys=FERNET_KEY, until=date(2031, 1, 1), clock=clock)
         report = await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=later, batch_rows=4)
@@ -336,11 +343,8 @@ async def test_an_end_that_comes_meanwhile_stops_the_job_which_a_later_end_goes_
 async def test_a_job_is_not_gone_on_with_under_another_format(
     world: World, app: Application, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, reading = make_old(app, "beside", 30), fernet(clock, until=clock.now() + timedelta(seconds=90))
-    before_the_write(monkeypatch, lambda: clock.advance(120))
     async with world.open() as km:
-        with pytest.raises(ImportEndedError):
-            await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=reading, batch_rows=4)
+        old = await begin_and_end(km, app, clock, monkeypatch)
         other = importer("sqlalchemy-utils", keys="k", engine="fernet", until=date(2031, 1, 1), clock=clock)
         await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=other, batch_rows=4)
         assert [job.state for job in await reencryptions(km)] == ["cancelled", "done"]
