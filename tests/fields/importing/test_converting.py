@@ -149,6 +149,22 @@ async def test_a_write_of_the_old_application_is_converted_too(
         assert values(app, km)[4] == "edited@example.org"
 
 
+@PLACES
+async def test_a_row_of_the_old_application_behind_the_job_is_told_and_comes_with_the_next(
+    world: World, app: Application, clock: FakeClock, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = make_old(app, place, 10)
+    token = OLD.encrypt(address(0).encode())
+    late = f"INSERT INTO people (id, {old or 'email'}) VALUES (0, :a)"
+    before_the_write(monkeypatch, lambda: app.fill(late, [(token.decode() if old else token,)]))
+    async with world.open() as km:
+        first = await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=fernet(clock))
+        assert (first.imported, first.failed, first.passed_by, first.is_complete) == (10, 0, 1, False)
+        second = await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=fernet(clock))
+        assert (second.imported, second.passed_by, second.is_complete) == (1, 0, True)
+        assert values(app, km) == {n: address(n) for n in range(11)}
+
+
 async def test_without_an_importer_no_foreign_form_is_tried(world: World, app: Application) -> None:
     make_old(app, "in place", 3)
     async with world.open() as km:
