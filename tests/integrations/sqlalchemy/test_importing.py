@@ -23,7 +23,7 @@ from keystead.blocking import reencrypt
 from keystead.crypto.envelope import is_envelope
 from keystead.errors import ConfigurationError, DecryptionError, ImportEndedError, InvalidInputError
 from keystead.fields import Importer, importer
-from keystead.integrations.sqlalchemy import Encrypted, Exact, Normalised, bind, encrypted
+from keystead.integrations.sqlalchemy import Encrypted, Exact, Normalised, Prefix, bind, encrypted
 from keystead.testing import FakeKMS
 from tests.fakes.clock import START, FakeClock
 from tests.integrations.sqlalchemy.imported import (
@@ -211,6 +211,31 @@ def test_what_an_index_would_not_find_is_not_searched_until_all_are_converted(li
         _ = Person.phone == phone(1)
     with Session(live.engine) as session:
         assert session.scalars(select(Person).where(Person.phone.is_(None))).all() == []
+
+
+@pytest.mark.parametrize("where", [{}, {"plaintext": "old"}])
+def test_no_search_passes_old_values_by(where: dict[str, Any]) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    class Card(Own):
+        __tablename__ = "cards"
+
+        number: Mapped[str] = mapped_column(primary_key=True)
+        pin: Mapped[str] = encrypted(importer=READS_TOKENS, indexes=[Exact(), Normalised(), Prefix()], **where)
+        old: Mapped[str | None]
+
+    sa.orm.configure_mappers()
+    searches: list[Callable[[], object]] = [
+        lambda: Card.pin == "1",
+        lambda: Card.pin != "1",
+        lambda: Card.pin.in_(["1"]),
+        lambda: Card.pin.matches_normalised("1"),
+        lambda: Card.pin.starts_with("123"),
+    ]
+    for search in searches:
+        with pytest.raises(InvalidInputError, match="drop importer= from the declaration"):
+            search()
 
 
 def test_a_value_that_does_not_open_is_an_error_and_nothing_else(live: Live) -> None:
