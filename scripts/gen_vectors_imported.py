@@ -32,6 +32,7 @@ def imported_file() -> dict[str, Any]:
                 salts=["salt"],
             ),
             _case("django-fernet-fields", _fernet(_hkdf(b"secret")), keys=["secret"]),
+            {"format": "django-cryptography", "options": {"keys": ["secret"]}, "stored_hex": _pickled().hex()},
             *(
                 _case("sqlalchemy-utils", _cbc(padding), keys=[COLUMN_KEY], engine="aes", padding=padding)
                 for padding in ("naive", "pkcs5", "oneandzeroes", "zeroes")
@@ -62,6 +63,15 @@ def _fernet(key: bytes) -> str:
 def _hkdf(secret: bytes) -> bytes:
     pseudorandom = hmac.digest(b"django-fernet-fields-hkdf-salt", secret, "sha256")
     return hmac.digest(pseudorandom, b"django-fernet-fields\x01", "sha256")
+
+
+def _pickled() -> bytes:
+    key = hashlib.pbkdf2_hmac("sha256", b"secret", b"django-cryptography", 30_000)
+    content = TEXT.encode()
+    # Protocol 4: a frame, a text of less than 256 bytes, which is noted, and the end.
+    body = b"\x8c" + bytes([len(content)]) + content + b"\x94."
+    payload = b"\x80" + pack(">Q", TIME) + IV + _sealed(key, IV, _pkcs7(b"\x80\x04\x95" + pack("<Q", len(body)) + body))
+    return payload + hmac.digest(b"secret", payload, "sha256")
 
 
 def _column_key() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import date
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from cryptography.fernet import Fernet
 
 from keystead.fields import importer
 from tests.cli.conftest import Cli
-from tests.crypto.vectors import load
+from tests.crypto.vectors import cases, load
 from tests.fields.application import Application, address
 from tests.fields.importing.conftest import openbao, own_openbao
 from tests.fields.importing.test_aws_encryption_sdk import KEY, raw_key
 from tests.fields.importing.test_vault import Old
+from tests.legacy.sources import ITERATIONS, SALT, SEED, OldKey, build
+from tests.legacy.sources import KEY as LEGACY_KEY
+from tests.legacy.sources import VECTORS as LEGACY
 from tests.services.openbao import OpenBao
 
 __all__ = ["openbao", "own_openbao"]
@@ -113,6 +117,56 @@ def test_a_key_of_vault_is_reached_by_its_uri(
         *("--import-option", f"provider={uri}"),
     )
     assert (told["imported"], told["failed"]) == (2, 0)
+
+
+def test_values_of_the_go_kms_are_read_once_its_keys_are_imported(cli: Cli, people: Application, folder: Path) -> None:
+    build(f"sqlite:///{folder}/old.db", "data_keys", [OldKey()])
+    (folder / "root.seed").write_text(SEED)
+    (folder / "root.salt").write_text(SALT)
+    cli.ok(
+        *("import", "legacy", "--from", f"sqlite:///{folder}/old.db", "--iterations", str(ITERATIONS)),
+        *("--seed-file", "root.seed", "--salt-file", "root.salt"),
+    )
+    fill(people, [LEGACY["field"]["text"], LEGACY["old_text"]])
+    (folder / "old-text.key").write_text(LEGACY_KEY.hex())
+    told = cli.json(
+        *("reencrypt", people.url, "people.email", *FROM_OLD, "--import", "kratos-kms"),
+        *("--import-key-file", "old-text.key"),
+    )
+    assert (told["imported"], told["failed"]) == (2, 0)
+
+
+def test_records_of_fraiseql_are_read_with_its_master_key(cli: Cli, people: Application, folder: Path) -> None:
+    (folder / "master.key").write_text(FRAISEQL["local"]["key"])
+    fill(people, [json.dumps(case["dict"]) for case in FRAISEQL["records"]])
+    told = cli.json(
+        *("reencrypt", people.url, "people.email", *FROM_OLD, "--import", "fraiseql", "--type", "bytes"),
+        *("--import-key-file", "master.key"),
+    )
+    assert (told["imported"], told["failed"]) == (len(FRAISEQL["records"]), 0)
+
+
+def test_pickled_values_of_django_are_read_in_place(cli: Cli, people: Application, folder: Path) -> None:
+    [case] = [case for case in cases("imported-forms.json") if case["format"] == "django-cryptography"]
+    people.fill("INSERT INTO people (id, email) VALUES (1, :a)", [(bytes.fromhex(case["stored_hex"]),)])
+    (folder / "secret.key").write_text("secret\n")
+    (folder / "other.key").write_text("0" * 64)
+    command = ("reencrypt", people.url, "people.email", *UNTIL, "--import", "django-cryptography")
+    key = ("--import-key-file", "secret.key")
+    assert cli.run(*command, *key, "--import-option", "field_keys=@other.key").exit_code == 1
+    told = cli.json(*command, *key, "--import-option", "encryption_keys=secret")
+    assert (told["imported"], told["failed"]) == (1, 0)
+
+
+def test_fernet_keys_of_django_are_taken_as_they_are(cli: Cli, people: Application, folder: Path) -> None:
+    (folder / "fernet.key").write_bytes(FERNET_KEY)
+    fill(people, [Fernet(FERNET_KEY).encrypt(b"value").decode()])
+    command = ("reencrypt", people.url, "people.email", "--plaintext-column", "old", "--import", "django-fernet-fields")
+    more = ("--import-until", "2099-12-31T12:00:00+01:00", "--import-key-file", "fernet.key")
+    assert "true or false" in cli.run(*command, *more, "--import-option", "use_hkdf=no").stderr
+    twice = ("--import-option", "use_hkdf=false", "--import-option", "use_hkdf=true")
+    assert "given once" in cli.run(*command, *more, *twice).stderr
+    assert cli.json(*command, *more, "--import-option", "use_hkdf=false")["imported"] == 1
 
 
 @pytest.mark.parametrize(

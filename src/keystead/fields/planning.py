@@ -98,8 +98,8 @@ async def plan(
         keys = {key.id: key for key in await work.find_keys(under)}
         if importer is not None:
             # What stands where an envelope has its key's id differs from value to value.
-            under = Counter({key_id: rows for key_id, rows in under.items() if key_id in keys})
-            under[0] = sum(rows for name, rows in versions.items() if name is not None) - under.total()
+            known = Counter({key_id: rows for key_id, rows in under.items() if key_id in keys})
+            under = known + Counter({0: under.total() - known.total()})
         counted: Counter[tuple[int, str | None, int | None]] = Counter()
         erased = 0
         for key_id, rows in (+under).items():

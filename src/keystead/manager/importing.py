@@ -71,8 +71,10 @@ async def opened_importer(
 
 
 def _option(name: str, values: Sequence[str]) -> object:
-    if name in ("salts", "kms_keys"):
+    if name in ("salts", "kms_keys", "encryption_keys"):
         return list(values)
+    if name == "field_keys":
+        return [_raw_key(value.encode()) for value in values]
     if len(values) > 1:
         raise InvalidInputError(f"option {name} of an importer is given once")
     if name == "use_hkdf":

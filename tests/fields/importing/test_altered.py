@@ -41,6 +41,12 @@ AUTHENTICATED: dict[str, tuple[Importer, bytes]] = {
     "fernet": (importer("fernet", keys=FERNET_KEY, until=UNTIL), Fernet(FERNET_KEY).encrypt(TEXT.encode())),
     "sqlalchemy-utils aes-gcm": of_column(AesGcmEngine, "aes-gcm"),
     "sqlalchemy-utils fernet": of_column(FernetEngine, "fernet"),
+    "django-cryptography": (
+        importer("django-cryptography", keys="secret", until=UNTIL),
+        next(
+            bytes.fromhex(case["stored_hex"]) for case in load("imported-forms.json")["tests"] if "stored_hex" in case
+        ),
+    ),
     "aws-encryption-sdk": (
         importer("aws-encryption-sdk", **RAW),
         EncryptionSDKClient().encrypt(source=TEXT.encode(), key_provider=raw_key())[0],

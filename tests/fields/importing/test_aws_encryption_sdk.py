@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import sys
+import tracemalloc
 from datetime import date
 from typing import Any
 
@@ -17,10 +19,14 @@ from keystead.errors import (
     DecryptionError,
     InvalidCiphertextError,
     InvalidInputError,
+    KeyStateError,
     KMSError,
+    MissingDependencyError,
+    ProviderAuthError,
     ProviderConnectionError,
 )
 from keystead.fields import importer
+from tests.fakes.aws_wire import AwsWire
 from tests.services.aws import REGION, AwsService
 
 UNTIL = date(2099, 12, 31)
@@ -81,8 +87,12 @@ def test_lengths_that_cannot_be_allocate_nothing() -> None:
     sealed = bytearray(message(b"value", algorithm=Algorithm.AES_256_GCM_IV12_TAG16_HKDF_SHA256, frame_length=0))
     for at in range(4, len(sealed) - 8):
         sealed[at : at + 8], kept = b"\xff" * 8, sealed[at : at + 8]
+        tracemalloc.start()
         with pytest.raises(DecryptionError):
             reading.read(bytes(sealed))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 1 << 20
         sealed[at : at + 8] = kept
     assert reading.read(bytes(sealed)) == "value"
 
@@ -127,6 +137,34 @@ async def test_a_kms_that_does_not_answer_fails_the_batch_and_not_its_rows(
         await strange.fetch_many([sealed])
 
 
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("AccessDeniedException", ProviderAuthError),
+        ("ThrottlingException", ProviderConnectionError),
+        ("KMSInternalException", ProviderConnectionError),
+    ],
+)
+async def test_a_refusal_of_kms_that_concerns_all_messages_fails_the_batch(
+    kms: AwsService, monkeypatch: pytest.MonkeyPatch, code: str, error: type[KMSError]
+) -> None:
+    arn = kms.create()
+    sealed = message(b"value", key_provider=StrictAwsKmsMasterKeyProvider(key_ids=[arn]))
+    with AwsWire() as wire:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", wire.url)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        reading = importer("aws-encryption-sdk", kms_keys=arn, until=UNTIL)
+        wire.refuse("Decrypt", code)
+        with pytest.raises(error):
+            await reading.fetch_many([sealed])
+        wire.refuse("Decrypt", "DisabledException")
+        [found] = await reading.fetch_many([sealed])
+        assert isinstance(found, KeyStateError)
+        wire.refuse("Decrypt", "InvalidCiphertextException")
+        [found] = await reading.fetch_many([sealed])
+        assert type(found) is DecryptionError
+
+
 def _arn_of(sealed: bytes) -> str:
     start = sealed.index(b"arn:aws:kms")
     size = int.from_bytes(sealed[start - 2 : start], "big")
@@ -145,6 +183,14 @@ def _arn_of(sealed: bytes) -> str:
 def test_options_that_cannot_be_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidInputError, match=told):
         importer("aws-encryption-sdk", until=UNTIL, **given)
+
+
+def test_without_its_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("aws_encryption_sdk.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "aws_encryption_sdk", None)
+    with pytest.raises(MissingDependencyError, match=r"keystead\[aws-encryption-sdk\]"):
+        importer("aws-encryption-sdk", **RAW)
 
 
 def test_what_is_no_message_is_not_tried() -> None:

@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aws_encryption_sdk import EncryptionSDKClient
 from cryptography.fernet import Fernet
 
 from keystead.errors import ImportEndedError, SubjectErasedError
 from keystead.fields import Exact, Field, Importer, Tokens, importer, plan, reencrypt, reencryptions
+from keystead.manager.manager import KeyManager
+from keystead.model import is_of_subject
 from tests.crypto.vectors import load
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World
 from tests.fields.application import EMAIL, Application, address, before_the_write
 from tests.fields.importing.importing_process import FERNET_KEY, manager
+from tests.fields.importing.test_aws_encryption_sdk import RAW, raw_key
 from tests.fields.people import emails, opened
 from tests.fields.test_reencrypt import values
 from tests.fields.test_reencrypt_safety import take_over
@@ -159,6 +163,22 @@ async def test_a_write_of_the_old_application_is_converted_too(
         assert values(app, km)[4] == "edited@example.org"
 
 
+@PLACES
+async def test_a_row_of_the_old_application_behind_the_job_is_told_and_comes_with_the_next(
+    world: World, app: Application, clock: FakeClock, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = make_old(app, place, 10)
+    token = OLD.encrypt(address(0).encode())
+    late = f"INSERT INTO people (id, {old or 'email'}) VALUES (0, :a)"
+    before_the_write(monkeypatch, lambda: app.fill(late, [(token.decode() if old else token,)]))
+    async with world.open() as km:
+        first = await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=fernet(clock))
+        assert (first.imported, first.failed, first.passed_by, first.is_complete) == (10, 0, 1, False)
+        second = await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=fernet(clock))
+        assert (second.imported, second.passed_by, second.is_complete) == (1, 0, True)
+        assert values(app, km) == {n: address(n) for n in range(11)}
+
+
 async def test_without_an_importer_no_foreign_form_is_tried(world: World, app: Application) -> None:
     make_old(app, "in place", 3)
     async with world.open() as km:
@@ -180,6 +200,21 @@ async def test_tokens_are_not_encrypted_as_if_they_were_in_clear_where_the_impor
         assert [key for (key,) in app.rows("SELECT id FROM people WHERE old IS NOT NULL ORDER BY id")] == [1, 2, 5]
         meant = replace(EMAIL, allow_envelopes=True)
         assert (await reencrypt(km, app.url, meant, plaintext_column=old)).failed == 0
+
+
+@PLACES
+async def test_of_two_rows_with_one_value_a_unique_index_leaves_one_and_counts_the_other(
+    world: World, app: Application, clock: FakeClock, place: str
+) -> None:
+    field = replace(EMAIL, indexes=(Exact(unique=True),))
+    old = make_old(app, place, 4, "".join(f", {name} BYTES UNIQUE" for name in field.index_columns))
+    token = OLD.encrypt(address(1).encode())
+    app.fill(f"UPDATE people SET {old or 'email'} = :a WHERE id = 3", [(token.decode() if old else token,)])
+    async with world.open() as km:
+        report = await reencrypt(km, app.url, field, plaintext_column=old, importer=fernet(clock))
+        assert (report.rewritten, report.imported, report.failed) == (3, 3, 1)
+        assert report.failures[0].reason == "conflict"
+        assert left(app) == 1
 
 
 async def test_ciphertexts_are_not_read_by_the_importer_where_old_values_have_their_own_column(
@@ -268,6 +303,43 @@ async def test_text_among_the_bytes_of_sqlite_is_converted_in_place(
         assert km.field(EMAIL).decrypt(blob, record=1) == "as text"
 
 
+@PLACES
+async def test_values_come_under_the_keys_of_whom_they_are_about(
+    world: World, app: Application, clock: FakeClock, place: str
+) -> None:
+    field = Field("people", "email", per_subject=True, indexes=(Exact(),))
+    old = make_old(app, place, 6, "".join(f", {name} BYTES" for name in field.index_columns))
+    async with world.open() as km:
+        app.fill(
+            "INSERT INTO people (id, email) VALUES (7, NULL), (:a, :b)",
+            [(8, OLD.encrypt(b"x"))] if not old else [(8, None)],
+        )
+        report = await reencrypt(km, app.url, field, plaintext_column=old, importer=fernet(clock), batch_rows=3)
+        assert (report.imported, report.failed, left(app)) == (6 if old else 7, 0, 0)
+        assert len({ring for ring in [row.keyring for row in await world.rows()] if is_of_subject(ring)}) >= 6
+        rows = [row for row in app.rows("SELECT id, email FROM people") if row[1] is not None]
+        await km.prefetch([blob for _, blob in rows])
+        assert {n: km.field(field).decrypt(blob, record=n) for n, blob in rows if n < 7} == {
+            n: address(n) for n in range(1, 7)
+        }
+
+
+async def test_messages_of_bytes_are_planned_and_converted_in_place(
+    world: World, app: Application, clock: FakeClock
+) -> None:
+    app.run("CREATE TABLE people (id BIGINT PRIMARY KEY, email BYTES)")
+    writer = EncryptionSDKClient()
+    messages = [(n, writer.encrypt(source=address(n).encode(), key_provider=raw_key())[0]) for n in range(40)]
+    app.fill("INSERT INTO people VALUES (:a, :b)", messages)
+    reading = importer("aws-encryption-sdk", **{**RAW, "clock": clock})
+    async with world.open() as km:
+        found = await plan(km, app.url, EMAIL, importer=reading)
+        assert [(each.keyring, each.rows) for each in found.versions] == [(None, 40)]
+        report = await reencrypt(km, app.url, EMAIL, importer=reading)
+        assert (report.imported, report.failed, report.passed_by) == (40, 0, 0)
+        assert values(app, km) == {n: address(n) for n in range(40)}
+
+
 async def test_after_the_end_nothing_is_converted(world: World, app: Application, clock: FakeClock) -> None:
     old, reading = make_old(app, "beside", 3), fernet(clock)
     clock.set(datetime(2030, 7, 1, tzinfo=UTC))
@@ -277,14 +349,20 @@ async def test_after_the_end_nothing_is_converted(world: World, app: Application
     assert left(app) == 3
 
 
+async def begin_and_end(km: KeyManager, app: Application, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Begin to convert a table, let the importer's end come in the middle, and return the old column."""
+    old, reading = make_old(app, "beside", 30), fernet(clock, until=clock.now() + timedelta(seconds=90))
+    before_the_write(monkeypatch, lambda: clock.advance(120))
+    with pytest.raises(ImportEndedError):
+        await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=reading, batch_rows=4)
+    return old or ""
+
+
 async def test_an_end_that_comes_meanwhile_stops_the_job_which_a_later_end_goes_on_with(
     world: World, app: Application, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, reading = make_old(app, "beside", 30), fernet(clock, until=clock.now() + timedelta(seconds=90))
-    before_the_write(monkeypatch, lambda: clock.advance(120))
     async with world.open() as km:
-        with pytest.raises(ImportEndedError):
-            await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=reading, batch_rows=4)
+        old = await begin_and_end(km, app, clock, monkeypatch)
         assert 0 < left(app) < 30
         later = importer("fernet", keys=FERNET_KEY, until=date(2031, 1, 1), clock=clock)
         report = await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=later, batch_rows=4)
@@ -295,11 +373,8 @@ async def test_an_end_that_comes_meanwhile_stops_the_job_which_a_later_end_goes_
 async def test_a_job_is_not_gone_on_with_under_another_format(
     world: World, app: Application, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old, reading = make_old(app, "beside", 30), fernet(clock, until=clock.now() + timedelta(seconds=90))
-    before_the_write(monkeypatch, lambda: clock.advance(120))
     async with world.open() as km:
-        with pytest.raises(ImportEndedError):
-            await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=reading, batch_rows=4)
+        old = await begin_and_end(km, app, clock, monkeypatch)
         other = importer("sqlalchemy-utils", keys="k", engine="fernet", until=date(2031, 1, 1), clock=clock)
         await reencrypt(km, app.url, EMAIL, plaintext_column=old, importer=other, batch_rows=4)
         assert [job.state for job in await reencryptions(km)] == ["cancelled", "done"]

@@ -20,6 +20,7 @@ from tests.fields.importing.write_django import FORMER, SALT, SECRET, VALUES
 ROOT = Path(__file__).resolve().parents[3]
 UNTIL = date(2099, 12, 31)
 FORMATS: dict[str, dict[str, Any]] = {
+    "django_cryptography": {"format": "django-cryptography"},
     "encrypted_fields": {"format": "django-fernet-encrypted-fields", "salts": [SALT]},
     "fernet_fields": {"format": "django-fernet-fields"},
 }

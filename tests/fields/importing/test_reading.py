@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import threading
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -12,6 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from keystead import telemetry
+from keystead.crypto.codec import ValueType
 from keystead.errors import DecryptionError, ImportEndedError, InvalidCiphertextError, InvalidInputError
 from keystead.fields import Importer, importer
 from keystead.fields.importing import FORMATS, ImportingCipher
@@ -68,6 +71,16 @@ def test_what_was_read_is_counted_and_what_failed_is_not(monkeypatch: pytest.Mon
     assert [type(one) for one in found] == [str, InvalidCiphertextError, str, DecryptionError]
     assert (reading.count, told) == (2, [("fernet", 2)])
     assert "2 read" in repr(reading)
+
+
+def test_the_first_that_is_read_is_logged_with_the_end_and_without_its_value(caplog: pytest.LogCaptureFixture) -> None:
+    reading = fernet()
+    with caplog.at_level(logging.WARNING, "keystead.fields"):
+        for _ in range(3):
+            reading.read(TOKEN)
+    [record] = caplog.records
+    assert (vars(record)["format"], vars(record)["until"]) == ("fernet", "2100-01-01T00:00:00+00:00")
+    assert "value" not in record.getMessage().replace("values", "")
 
 
 def test_threads_count_together() -> None:
@@ -142,6 +155,64 @@ async def test_a_field_reads_both_forms_through_an_importer_and_writes_its_own(w
         with pytest.raises(DecryptionError):
             cipher.decrypt(sealed, record=2)
         assert not cipher.importer.recognises(sealed)
+
+
+class Greedy:
+    """A form that takes anything for its own."""
+
+    def recognises(self, value: bytes) -> bool:
+        """Return True."""
+        return True
+
+    def open(self, value: bytes) -> object:
+        """Return the value itself."""
+        return value
+
+
+async def test_a_form_that_looks_like_anything_is_not_tried_on_keysteads_own(world: World) -> None:
+    reading = Importer("greedy", Greedy(), until=START.replace(year=2099), kind=ValueType.BYTES, clock=world.clock)
+    assert reading.recognises(b"anything")
+    assert reading.read(b"anything") == b"anything"
+    async with world.open() as km:
+        sealed = km.field(EMAIL).encrypt("value", record=1)
+        assert sealed is not None
+        assert not reading.recognises(sealed)
+        with pytest.raises(InvalidCiphertextError):
+            reading.read(sealed)
+
+
+class Nobody:
+    """Opens nothing."""
+
+    async def decrypt_texts(self, texts: Any, key_id: str, **more: Any) -> list[Any]:
+        """Fail."""
+        raise AssertionError(texts)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Fernet(KEY).encrypt(b"").decode(),
+        importer("sqlalchemy-utils", keys="k", until=date(2099, 12, 31)).form_of("a"),
+        "vault:v1:" + base64.b64encode(bytes(28)).decode(),
+        base64.b64encode(bytes(28)).decode(),
+    ],
+    ids=["fernet", "sqlalchemy-utils", "vault", "sqlalchemy-utils with GCM"],
+)
+def test_a_value_has_one_spelling(value: str) -> None:
+    forms = [
+        fernet(),
+        importer("sqlalchemy-utils", keys="k", until=date(2099, 12, 31)),
+        importer("sqlalchemy-utils", keys="k", engine="aes-gcm", until=date(2099, 12, 31)),
+        importer("vault", provider=Nobody(), key="k", until=date(2099, 12, 31)),
+    ]
+    assert value.endswith("=")
+    assert any(each.recognises(value) for each in forms)
+    body = value.rstrip("=")
+    spare = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = spare[(spare.index(body[-1]) + 1) % 64]
+    for other in (body, value + "=", f"{body[:-1]}{last}{'=' * (len(value) - len(body))}", f"{value}\n", f" {value}"):
+        assert not any(each.recognises(other) for each in forms), other
 
 
 def test_what_is_no_value_of_a_column_is_refused() -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from datetime import UTC, date, datetime
 from importlib.metadata import version
+from typing import Any
 
 import django
 from django.conf import settings
 
 DISTRIBUTIONS = {
+    "django_cryptography": "django-cryptography-django5",
     "encrypted_fields": "django-fernet-encrypted-fields",
     "fernet_fields": "django-fernet-fields-v2",
 }
@@ -45,14 +47,20 @@ def main() -> None:
 
     kinds, models = import_module(f"{library}.fields"), import_module("django.db.models")
 
+    def of(kind: str) -> Any:
+        """Return a field of the library for one of Django's."""
+        if library == "django_cryptography":
+            return kinds.encrypt(getattr(models, kind)())
+        return getattr(kinds, f"Encrypted{kind}")()
+
     class Person(models.Model):  # type: ignore[name-defined,misc]  # of a module that is known at run time
         """A person."""
 
-        name = kinds.EncryptedTextField()
-        mail = kinds.EncryptedEmailField()
-        number = kinds.EncryptedIntegerField()
-        born = kinds.EncryptedDateField()
-        seen = kinds.EncryptedDateTimeField()
+        name = of("TextField")
+        mail = of("EmailField")
+        number = of("IntegerField")
+        born = of("DateField")
+        seen = of("DateTimeField")
 
         class Meta:
             """Where it lies."""

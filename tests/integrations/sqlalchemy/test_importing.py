@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from keystead.blocking import reencrypt
 from keystead.crypto.envelope import is_envelope
 from keystead.errors import ConfigurationError, DecryptionError, ImportEndedError, InvalidInputError
 from keystead.fields import Importer, importer
-from keystead.integrations.sqlalchemy import Exact, Normalised, bind, encrypted
+from keystead.integrations.sqlalchemy import Encrypted, Exact, Normalised, Prefix, bind, encrypted
 from keystead.testing import FakeKMS
 from tests.fakes.clock import START, FakeClock
 from tests.integrations.sqlalchemy.imported import (
@@ -158,11 +157,9 @@ def test_every_read_is_right_and_no_write_is_lost_while_columns_are_converted(li
             assert session.scalars(select(Person.name).where(Person.ssn == number)).all() == [name]
 
 
-def test_old_values_are_counted_and_the_first_of_a_field_is_logged(
-    live: Live, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_old_values_are_counted_by_their_importer(live: Live) -> None:
     before = AES.count
-    with caplog.at_level(logging.WARNING, "keystead.integrations.sqlalchemy"), Session(live.engine) as session:
+    with Session(live.engine) as session:
         assert [person.ssn for person in session.scalars(select(Person).limit(2).order_by(Person.id))] == [
             ssn(0),
             ssn(1),
@@ -201,11 +198,44 @@ def test_an_old_value_goes_into_no_other_row(live: Live) -> None:
             connection.execute(sa.insert(PEOPLE).values(name="x", phone=FERNET.encrypt(b"x")))
 
 
+def test_an_old_value_passes_no_column_type(live: Live) -> None:
+    box: Any = Encrypted(FERNET.encrypt(b"x"), live.binding.cipher(Person.phone))
+    assert box.needs_reencrypt()
+    checked = PEOPLE.c.phone.type.bind_processor(live.engine.dialect)
+    with pytest.raises(InvalidInputError, match="takes ciphertext here"):
+        checked(box)
+
+
 def test_what_an_index_would_not_find_is_not_searched_until_all_are_converted(live: Live) -> None:
     with pytest.raises(InvalidInputError, match=r"drop importer= from the declaration"):
         _ = Person.phone == phone(1)
     with Session(live.engine) as session:
         assert session.scalars(select(Person).where(Person.phone.is_(None))).all() == []
+
+
+@pytest.mark.parametrize("where", [{}, {"plaintext": "old"}])
+def test_no_search_passes_old_values_by(where: dict[str, Any]) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    class Card(Own):
+        __tablename__ = "cards"
+
+        number: Mapped[str] = mapped_column(primary_key=True)
+        pin: Mapped[str] = encrypted(importer=READS_TOKENS, indexes=[Exact(), Normalised(), Prefix()], **where)
+        old: Mapped[str | None]
+
+    sa.orm.configure_mappers()
+    searches: list[Callable[[], object]] = [
+        lambda: Card.pin == "1",
+        lambda: Card.pin != "1",
+        lambda: Card.pin.in_(["1"]),
+        lambda: Card.pin.matches_normalised("1"),
+        lambda: Card.pin.starts_with("123"),
+    ]
+    for search in searches:
+        with pytest.raises(InvalidInputError, match="drop importer= from the declaration"):
+            search()
 
 
 def test_a_value_that_does_not_open_is_an_error_and_nothing_else(live: Live) -> None:

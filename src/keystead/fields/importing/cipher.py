@@ -36,8 +36,9 @@ class ImportingCipher(FieldCipher):
         """Return the same value under the active version of the field's keyring; errors as ``decrypt``."""
         if not self.importer.recognises(ciphertext):
             return super().reseal(ciphertext, record=record, tenant=tenant, subject=subject)
-        typed, name = self.typed(self._imported(ciphertext)), self.field.subject_name(record, subject)
-        return seal_all(self.ring(tenant, name), ((typed, self.context(record, tenant)),))[0]
+        typed = self.typed(self._imported(ciphertext))
+        ring = self.ring(tenant, self.field.subject_name(record, subject))
+        return seal_all(ring, ((typed, self.context(record, tenant)),))[0]
 
     def needs_reencrypt(self, ciphertext: bytes | str, *, tenant: str | None = None) -> bool:
         """Return whether it is another system's, or under another version than the active one."""

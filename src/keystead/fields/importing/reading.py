@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,8 @@ from keystead.fields.importing.values import value_of
 from keystead.ports import Clock
 from keystead.runtime.clock import SystemClock
 from keystead.runtime.loop import background_loop
+
+log = logging.getLogger("keystead.fields")
 
 MOST_BYTES: Final = 16 << 20
 """A longer value is refused before anything is made of it."""
@@ -190,7 +193,12 @@ class Importer:
                 results.append(exc)
         if read:
             with self._lock:
-                self._count += read
+                is_first, self._count = self._count == 0, self._count + read
+            if is_first:
+                log.warning(
+                    "values of another library are read; re-encrypt what holds them",
+                    extra={"format": self.name, "until": self.until.isoformat()},
+                )
             telemetry.legacy_read(self.name, read)
         return results
 

@@ -1,4 +1,4 @@
-"""Which formats there are: names, and where each is loaded from when it is asked for."""
+"""Which formats there are: a line here, and a file in ``formats/`` that is loaded when it is asked for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from keystead.fields.importing.form import Format
 _HOME: Final = "keystead.fields.importing.formats"
 FORMATS: Final[Mapping[str, str]] = {
     "aws-encryption-sdk": "aws_encryption_sdk:messages_of",
+    "django-cryptography": "django_cryptography:DjangoCryptography",
     "django-fernet-encrypted-fields": "django_fernet:DjangoFernetEncryptedFields",
     "django-fernet-fields": "django_fernet:DjangoFernetFields",
     "fernet": "fernet:FernetTokens",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import LargeBinary, TypeDecorator
 from sqlalchemy.engine import Dialect
 
 from keystead.crypto.codec import ValueType
-from keystead.crypto.envelope import is_envelope
+from keystead.crypto.envelope import MAGIC, is_envelope
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted, Field, Importer, Index
 from keystead.integrations.sqlalchemy.binding import as_itself, binding_of, refuse_literal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _Class: TypeAlias = type
+_MAGIC: Final = bytes((MAGIC,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +142,7 @@ class EncryptedBytes(TypeDecorator[Any]):
 
     def _ciphertext(self, value: Any) -> bytes:
         if isinstance(value, Encrypted):
-            if (self.field is None or value.cipher.field.id == self.field.id) and is_envelope(value.ciphertext):
+            if (self.field is None or value.cipher.field.id == self.field.id) and value.ciphertext[:1] == _MAGIC:
                 return value.ciphertext
         elif isinstance(value, bytes | bytearray | memoryview) and is_envelope(bytes(value)):
             return bytes(value)

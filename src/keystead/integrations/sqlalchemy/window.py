@@ -71,15 +71,14 @@ class Window:
         return _JOB.format(name=self.column.name)
 
     def note_read(self, field: Field) -> None:
-        """Count a value that was read from the column, which an importer does itself."""
-        if self.importer is None:
-            telemetry.plaintext_read(field.id)
+        """Count a value that was read in clear; an importer counts its own."""
+        if self.importer is not None:
+            return
+        telemetry.plaintext_read(field.id)
         if not self.was_logged:
             self.was_logged = True
             log.warning(
-                "a value is still in clear, and read from its plaintext column; re-encrypt the field"
-                if self.importer is None
-                else "a value of another system is still read; re-encrypt the field",
+                "a value is still in clear, and read from its plaintext column; re-encrypt the field",
                 extra={"field": field.id},
             )
 

@@ -164,14 +164,15 @@ def messages_of(
 
 def _sdk() -> Any:
     try:
-        import_module("aws_encryption_sdk.key_providers.raw")
-        return import_module("aws_encryption_sdk")
+        sdk = import_module("aws_encryption_sdk")
     except ModuleNotFoundError as exc:
         if exc.name != "aws_encryption_sdk":
             raise
         raise MissingDependencyError(
             f"format {_NAME} requires aws-encryption-sdk. Install with: pip install keystead[{_NAME}]"
         ) from None
+    import_module("aws_encryption_sdk.key_providers.raw")
+    return sdk
 
 
 def _raw_provider(namespace: str, name: str, key: bytes) -> object:
