@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ SETTINGS = {
     "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
     "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
     "ROOT_URLCONF": "tests.integrations.django.shop.urls",
+    "ALLOWED_HOSTS": ["testserver"],
     "SECRET_KEY": "of tests",
     "USE_TZ": True,
     "MIDDLEWARE": [
@@ -90,7 +92,7 @@ def connected(url: str) -> None:
             "PORT": str(made.port or made.query.get("port", "")),
         }
     else:
-        given["OPTIONS"] = {"timeout": 60, "transaction_mode": "IMMEDIATE"}
+        given["OPTIONS"] = {"timeout": 60, "init_command": "PRAGMA synchronous = OFF"}
     configured = connections.configure_settings({"default": given})["default"]
     connections.settings["default"] = configured
     connections["default"] = connections.create_connection("default")
@@ -114,11 +116,24 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return found
 
 
-@pytest.fixture
-def database(url: str) -> Iterator[str]:
-    """The same with the application's tables."""
-    connected(url)
+@pytest.fixture(scope="package")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the application's tables, to be copied."""
+    path = tmp_path_factory.mktemp("django") / "template.db"
+    connected(f"sqlite:///{path}")
     with_tables()
+    connections["default"].close()
+    return path
+
+
+@pytest.fixture
+def database(url: str, template: Path) -> Iterator[str]:
+    """The same with the application's tables."""
+    if url.startswith("sqlite"):
+        shutil.copy(template, url.removeprefix("sqlite:///"))
+    connected(url)
+    if not url.startswith("sqlite"):
+        with_tables()
     yield url
     connections["default"].close()
 

@@ -211,3 +211,26 @@ def test_get_or_create_finds_and_makes(app: Application) -> None:
     assert (made, made_again, first) == (True, False, again)
     changed, _ = Person.objects.update_or_create(email="a@example.org", defaults={"email": "b@example.org"})
     assert Person.objects.get(email="b@example.org") == changed
+
+
+def test_a_missing_value_that_was_not_changed_stays_as_another_wrote_it(app: Application) -> None:
+    Person.objects.create(email="a@example.org")
+    mine, theirs = Person.objects.get(), Person.objects.get()
+    theirs.note = "came meanwhile"
+    theirs.save()
+    mine.name = "changed"
+    mine.save()
+    assert (Person.objects.get().note, Person.objects.get().name) == ("came meanwhile", "changed")
+    assert Person.objects.filter(note__has_token="meanwhile").exists()
+    mine.note = None
+    mine.save()
+    assert Person.objects.get().note is None
+    assert not Person.objects.filter(note__has_token="meanwhile").exists()
+
+
+def test_an_object_made_with_the_key_of_a_row_replaces_it(app: Application) -> None:
+    made = Person.objects.create(email="a@example.org", note="words", name="n")
+    Person(pk=made.pk, email="b@example.org").save()
+    person = Person.objects.get()
+    assert (person.email, person.note, person.name) == ("b@example.org", None, "")
+    assert not Person.objects.filter(note__has_token="words").exists()

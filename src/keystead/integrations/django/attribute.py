@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from django.db.models.query_utils import DeferredAttribute
 
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted
-from keystead.integrations.django.box import Box, Opened
+from keystead.integrations.django.box import Box, Nothing, Opened
 from keystead.integrations.django.record import ROW_KEY
 from keystead.integrations.django.sealed import InRaw
 
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
+
+MOVED: Final = "keystead_moved"
+"""In the state of an object: that it was given another primary key, maybe that of another row."""
 
 
 class EncryptedAttribute(DeferredAttribute):
@@ -41,7 +44,7 @@ class EncryptedAttribute(DeferredAttribute):
             return value.value
         if value.__class__ is InRaw:
             return value.write
-        return self.field.clear_value(instance) if value is None else value
+        return self.field.clear_value(instance) if value is None or value is Nothing.STORED else value
 
     def __set__(self, instance: Any, value: Any) -> None:
         """Assign a plain value, or a box: its content."""
@@ -49,9 +52,10 @@ class EncryptedAttribute(DeferredAttribute):
             value = self._taken(instance, value)
         elif hasattr(value, "resolve_expression"):
             raise InvalidInputError(f"field {self.field} is encrypted: it takes a value, not an SQL expression")
-        instance.__dict__[self.field.attname] = value
+        is_adding = instance._state.adding
+        instance.__dict__[self.field.attname] = Nothing.STORED if value is None and is_adding else value
         window = self.field.window
-        if window is not None and not instance._state.adding:
+        if window is not None and not is_adding:
             window.empty(instance)
 
     def _taken(self, instance: Any, box: Encrypted[Any]) -> Any:
@@ -89,8 +93,11 @@ class BoundAttribute:
                 box = data.get(field.attname)
                 if box.__class__ is Box and not box.is_bound:
                     data[field.attname] = box.bound(*field.owner.of(instance))
+                elif box is Nothing.STORED:
+                    data[field.attname] = None
             if self._renews:
                 setattr(instance, ROW_KEY, uuid4())
+                instance._state.__dict__[MOVED] = True
         if hasattr(self.inner, "__set__"):
             self.inner.__set__(instance, value)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from django.apps import apps
@@ -74,6 +75,12 @@ class Box(Encrypted[Any]):
         """Give the ciphertext and whose it is: a pickled object holds no values, and needs no keys."""
         whose = self.whose if self.is_bound else ()
         return _restored, (self.field.model._meta.label_lower, self.field.name, self.ciphertext, self.is_stored, *whose)
+
+
+class Nothing(Enum):
+    """What stands for a value that the database did not have when the object was loaded, or that was never given."""
+
+    STORED = auto()
 
 
 class Opened:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from django.db.models import Count
 from django.db.models.constants import LOOKUP_SEP
-from django.db.models.expressions import Col
+from django.db.models.expressions import Col, OrderBy
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
 from keystead.errors import InvalidInputError
@@ -57,10 +57,11 @@ class EncryptedCol(Col):
         for annotation in query.annotation_select.values():
             for column in _computed_with(annotation):
                 column.refuse(f"{type(annotation).__name__}")
-        sorted_by = {str(name).lstrip("-+") for name in query.order_by if isinstance(name, str)}
-        for name, annotation in query.annotations.items():
-            if name in sorted_by and isinstance(annotation, EncryptedCol):
-                annotation.refuse("ORDER BY")
+        for name in map(_sorted_by, query.order_by):
+            selected = (query.selected or {}).get(name, name)
+            column = query.select[selected] if isinstance(selected, int) else query.annotations.get(selected)
+            if isinstance(column, EncryptedCol):
+                column.refuse("ORDER BY")
         for name in query.distinct_fields:
             path = query.names_to_path(name.split(LOOKUP_SEP), query.get_meta())
             if isinstance(path[1].get_col(query.get_initial_alias()), EncryptedCol):
@@ -76,6 +77,13 @@ class EncryptedCol(Col):
         """Return whether columns tell the row."""
         own = {each.target for each in columns if isinstance(each, Col) and each.alias == self.alias}
         return own >= set(self.target.model._meta.pk_fields) or own >= set(self.target.owner.records)
+
+
+def _sorted_by(given: Any) -> str | None:
+    """Return the name that a member of ``order_by`` gives, which may be that of a selected column."""
+    while isinstance(given, OrderBy):
+        given = given.expression
+    return given.lstrip("-+") if isinstance(given, str) else getattr(given, "name", None)
 
 
 def _computed_with(expression: Any, *, is_within: bool = False) -> Iterator[EncryptedCol]:

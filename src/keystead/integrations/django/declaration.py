@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import UUID
 
 from django.core import checks
@@ -60,6 +60,11 @@ class Declaration(DjangoField):
     """
 
     value_type: ClassVar[ValueType]
+
+    if TYPE_CHECKING:
+        # What the attribute of an object is, which the class declares by the field.
+        def __get__(self, instance: object, owner: object = None) -> Any: ...
+        def __set__(self, instance: object, value: Any) -> None: ...
 
     def __init__(
         self,

@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Final, NoReturn
 from django.core.exceptions import ValidationError
 from django.db.models.expressions import Subquery
 
+from keystead.crypto.codec import ValueType
 from keystead.errors import InvalidInputError
 from keystead.fields import Exact
 from keystead.integrations.django.attribute import EncryptedAttribute
 from keystead.integrations.django.binding import current
-from keystead.integrations.django.box import Box, Opened
+from keystead.integrations.django.box import Box, Nothing, Opened
 from keystead.integrations.django.column import EncryptedCol
+from keystead.integrations.django.commit import note_indexes
 from keystead.integrations.django.declaration import Declaration
 from keystead.integrations.django.lookups import OfTenant, lookup_of
 from keystead.integrations.django.sealed import WORDS, Prepared, Sealed, SealedCase, Write
@@ -32,6 +34,8 @@ class EncryptedField(Declaration):
 
     def to_plain(self, value: Any) -> Any:
         """Return a value in the type that is sealed, as the plain Django field would prepare it."""
+        if self.value_type is ValueType.TEXT and isinstance(value, bytes | bytearray | memoryview):
+            raise InvalidInputError(f"field {self} takes text, and bytes would become the text of their spelling")
         return super().get_prep_value(value)
 
     def from_plain(self, value: Any) -> Any:
@@ -81,7 +85,7 @@ class EncryptedField(Declaration):
         """
         if value.__class__ is Prepared:
             if value.ciphertext is not None:
-                current().note_place(self, connection)
+                self.note_written(connection, value.versions)
             return value.ciphertext
         if isinstance(value, Write | SealedCase) and value.encrypted is self:
             return value
@@ -98,7 +102,8 @@ class EncryptedField(Declaration):
         if getattr(self, "auto_now", False) or (add and getattr(self, "auto_now_add", False)):
             super().pre_save(model_instance, add)
         if add:
-            return Prepared(self.take(model_instance).ciphertext)
+            sealed = self.take(model_instance)
+            return Prepared(self, sealed.ciphertext, sealed.versions)
         return self.write_of(model_instance)
 
     def write_of(self, instance: Any) -> Write:
@@ -106,25 +111,22 @@ class EncryptedField(Declaration):
         value = instance.__dict__.get(self.attname)
         if value.__class__ is Opened and not value.is_changed:
             value = value.box
-        if (
-            value.__class__ is Box
-            and value.is_stored
-            and (not value.is_bound or value.whose == self.owner.of(instance))
-        ):
-            return Write(self, instance, None)
-        return Write(self, instance, self.take(instance))
+        is_still = value is Nothing.STORED
+        if value.__class__ is Box and value.is_stored:
+            is_still = not value.is_bound or value.whose == self.owner.of(instance)
+        return Write(self, instance, None if is_still else self.take(instance))
 
     def take(self, instance: Any) -> Sealed:
         """Seal an object's value, and leave the object with its box and the hashes beside it."""
-        sealed, words = self.seal(instance)
+        sealed = self.seal(instance)
         data = instance.__dict__
-        if words is not None:
+        if sealed.words is not None:
             if WORDS not in data:
                 raise InvalidInputError(
                     f"field {self} has Tokens(), whose words are rows of another table; save() objects one by one, or "
                     "many by keystead.integrations.django.bulk_create(queryset, objects)"
                 )
-            data[WORDS][self.name] = words
+            data[WORDS][self.name] = sealed.words
         data[self.attname] = (
             None
             if sealed.ciphertext is None
@@ -139,19 +141,21 @@ class EncryptedField(Declaration):
             return dict(sealed.beside)
         return {self.window.attname if name == self.window.column else name: v for name, v in sealed.beside.items()}
 
-    def seal(self, instance: Any) -> tuple[Sealed, list[bytes] | None]:
-        """Return an object's value sealed for its row as it is about to be, and its words where they are indexed."""
+    def seal(self, instance: Any) -> Sealed:
+        """Return an object's value sealed for its row as it is about to be."""
         content = self.content(instance)
         whose = record, tenant = self.owner.of(instance)
         plain = None if content is None else self.to_plain(content)
         cipher = self.cipher
+        # Before anything is hashed: what becomes live meanwhile is then missed at the commit, and not in the table.
+        versions = frozenset(cipher.index_versions)
         ciphertext = cipher.encrypt(plain, record=record, tenant=tenant)
         beside: dict[str, bytes | None] = cipher.index_values(plain, tenant=tenant) if self.indexes else {}
         if self.window is not None:
             beside[self.window.column] = None
         index = self.spec.token_index
         words = None if index is None else cipher.token_values(index, plain, tenant=tenant)
-        return Sealed(ciphertext, beside, whose), words
+        return Sealed(ciphertext, beside, whose, versions, words)
 
     def content(self, instance: Any) -> Any:
         """Return an object's value, whether it was assigned, loaded or is in clear still."""
@@ -160,7 +164,7 @@ class EncryptedField(Declaration):
             return value.value
         if value.__class__ is Box:
             return value.decrypt() if value.is_bound else value.bound(*self.owner.of(instance)).decrypt()
-        return getattr(instance, self.attname) if value is None else value
+        return getattr(instance, self.attname) if value is None or value is Nothing.STORED else value
 
     def opened(self, instance: Any, box: Box) -> Any:
         """Return the value of a box that stands in an object."""
@@ -175,9 +179,12 @@ class EncryptedField(Declaration):
         """Return the value that an object without a ciphertext has in clear; None where it has none."""
         return None if self.window is None else self.window.value_of(instance)
 
-    def note_place(self, connection: Any) -> None:
-        """Remember where rows of the field lie."""
-        current().note_place(self, connection)
+    def note_written(self, connection: Any, versions: frozenset[int]) -> None:
+        """Remember where rows of the field lie, and under which index keys the transaction hashed them."""
+        binding = current()
+        binding.note_place(self, connection)
+        if versions:
+            note_indexes(connection, binding.cipher(self.spec), versions)
 
     def owner_of(self, record: object, tenant: object) -> tuple[object, str | None]:
         """Return a record and a tenant as values are bound to them, named as their columns hold them."""

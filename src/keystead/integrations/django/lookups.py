@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.core.exceptions import EmptyResultSet
 from django.db.models.expressions import Subquery
@@ -51,11 +51,13 @@ class Search(Lookup):
 
     prepare_rhs = False
     is_search = True
-    needs = "Exact()"
+    needs: ClassVar[type[Any]] = Exact
     works_in_clear = False
 
-    def get_prep_lookup(self) -> OfTenant:
-        """Return the value that is looked for, hidden from what shows a query's parts."""
+    def get_prep_lookup(self) -> OfTenant | None:
+        """Return the value that is looked for, hidden from what shows a query's parts; None is asked for by isnull."""
+        if self.rhs is None:
+            return None
         sought = self.rhs if isinstance(self.rhs, OfTenant) else OfTenant(self.rhs, None)
         field = self.encrypted
         if hasattr(sought.value, "resolve_expression") or isinstance(sought.value, Encrypted):
@@ -71,6 +73,10 @@ class Search(Lookup):
                 f"field {field} is searched by exact and in alone while some of its rows are in clear; when they are "
                 "encrypted, drop plaintext= from the declaration"
             )
+        if not any(isinstance(index, self.needs) for index in field.indexes):
+            raise InvalidInputError(
+                f"field {field} has no index for {self.lookup_name}; declare it with indexes=[{self.needs.__name__}()]"
+            )
         return OfTenant(self.prepared(sought.value), sought.tenant)
 
     def prepared(self, value: Any) -> Any:
@@ -85,8 +91,7 @@ class Search(Lookup):
 
     def index(self) -> Index:
         """Return the index that answers."""
-        kind = {"Exact()": Exact, "Normalised()": Normalised, "Tokens()": Tokens}[self.needs]
-        return next(index for index in self.encrypted.indexes if isinstance(index, kind))
+        return next(index for index in self.encrypted.indexes if isinstance(index, self.needs))
 
     def hashes(self, value: Any) -> dict[int, bytes]:
         """Return the stored hash of a value under each live index key, by parity."""
@@ -160,14 +165,14 @@ class NormalisedSearch(Search):
     """``email__iexact="X"``: equal but for the spelling that the index overlooks."""
 
     lookup_name = "iexact"
-    needs = "Normalised()"
+    needs = Normalised
 
 
 class PrefixSearch(Search):
     """``email__istartswith="ada"``: begins so, whatever the case. As many characters as the index covers."""
 
     lookup_name = "istartswith"
-    needs = "Prefix()"
+    needs = Prefix
 
     def index(self) -> Index:
         """Return the index of so many characters."""
@@ -186,7 +191,7 @@ class TokenSearch(Search):
     """``note__has_token="tea"``: has the word, whatever its case."""
 
     lookup_name = "has_token"
-    needs = "Tokens()"
+    needs = Tokens
 
     def prepared(self, value: Any) -> Any:
         """Return the word."""
@@ -223,13 +228,9 @@ class NullSearch(IsNull):
         return "(" + " OR ".join(f"{name} IS NOT NULL" for name in names) + ")", params
 
 
-_LOOKUPS: Final[dict[str, tuple[type[Lookup], type[Any] | None]]] = {
-    "exact": (ExactSearch, Exact),
-    "in": (InSearch, Exact),
-    "isnull": (NullSearch, None),
-    "iexact": (NormalisedSearch, Normalised),
-    "istartswith": (PrefixSearch, Prefix),
-    "has_token": (TokenSearch, Tokens),
+_LOOKUPS: Final[dict[str, type[Lookup]]] = {
+    found.lookup_name: found
+    for found in (ExactSearch, InSearch, NullSearch, NormalisedSearch, PrefixSearch, TokenSearch)
 }
 
 
@@ -237,7 +238,7 @@ def lookup_of(field: EncryptedField, name: str) -> Any:
     """Return the lookup of a name.
 
     Raises:
-        InvalidInputError: it cannot be answered from ciphertext, or the index that answers it is not declared.
+        InvalidInputError: it cannot be answered from ciphertext.
     """
     if name not in _LOOKUPS:
         raise InvalidInputError(
@@ -245,7 +246,4 @@ def lookup_of(field: EncryptedField, name: str) -> Any:
             "(Exact), iexact (Normalised), istartswith (Prefix), has_token (Tokens) and isnull; whatever else has to "
             "be done with the loaded values"
         )
-    found, needed = _LOOKUPS[name]
-    if needed is not None and not any(isinstance(index, needed) for index in field.indexes):
-        raise InvalidInputError(f"field {field} has no index for {name}; declare it with indexes=[{needed.__name__}()]")
-    return found
+    return _LOOKUPS[name]

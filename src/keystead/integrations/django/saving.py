@@ -10,9 +10,10 @@ from django.db import router, transaction
 from django.db.models.signals import class_prepared, post_save, pre_save
 
 from keystead.errors import InvalidInputError
-from keystead.integrations.django.attribute import encrypted_fields
+from keystead.integrations.django.attribute import MOVED, encrypted_fields
 from keystead.integrations.django.box import Box
 from keystead.integrations.django.field import EncryptedField
+from keystead.integrations.django.record import ROW_KEY
 from keystead.integrations.django.sealed import WORDS, InRaw, Write
 from keystead.integrations.django.tokens import write_tokens
 
@@ -32,6 +33,8 @@ def before(sender: Any, instance: Any, raw: bool, using: str, update_fields: Any
     """See that nothing is left behind that would not open, and seal what a fixture gives."""
     data = instance.__dict__
     data[WORDS] = {}
+    if instance._state.adding or instance._state.__dict__.get(MOVED):
+        _adopt_row_keys(instance, using)
     for field in encrypted_fields(type(instance)):
         if field.window is not None and (update_fields is None or field.name in update_fields):
             field.window.take_out(instance)
@@ -54,6 +57,17 @@ def after(sender: Any, instance: Any, raw: bool, using: str, **signal: Any) -> N
         if tokens is not None:
             write_tokens(field, using, [(getattr(instance, field.owner.attnames[0]), tokens)])
     del data[WORDS]
+    instance._state.__dict__.pop(MOVED, None)
+
+
+def _adopt_row_keys(instance: Any, using: str) -> None:
+    """Give an object that is to replace a row, by its primary key, that row's row key: its words name it by that."""
+    for model in {field.model for field in encrypted_fields(type(instance))}:
+        key = getattr(instance, model._meta.pk.attname)
+        if key is not None and ROW_KEY in {each.name for each in model._meta.local_fields}:
+            found = model._base_manager.using(using).filter(pk=key).values_list(ROW_KEY, flat=True).first()
+            if found is not None:
+                instance.__dict__[ROW_KEY] = found
 
 
 def _require_still(field: Any, instance: Any, box: Any) -> None:

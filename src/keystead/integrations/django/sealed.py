@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db.models.expressions import Case, Expression
 from django.db.models.sql.subqueries import UpdateQuery
 
+from keystead.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
 
@@ -16,25 +18,62 @@ WORDS: Final = "_keystead_words"
 
 
 class Prepared:
-    """A ciphertext, or NULL, that was sealed for the row it goes into."""
+    """A ciphertext, or NULL, that was sealed for the row it goes into, and the index versions it was hashed under.
 
-    __slots__ = ("ciphertext",)
+    An INSERT takes it for an expression, and so shows itself before it takes the bytes.
+    """
 
-    def __init__(self, ciphertext: bytes | None) -> None:
+    __slots__ = ("ciphertext", "field", "versions")
+
+    contains_column_references = contains_aggregate = contains_over_clause = False
+
+    def __init__(self, field: EncryptedField, ciphertext: bytes | None, versions: frozenset[int]) -> None:
+        self.field = field
         self.ciphertext = ciphertext
+        self.versions = versions
+
+    def resolve_expression(self, query: Any, *given: Any, **options: Any) -> Prepared:
+        """Return itself, unless the statement would write it into a row that is there.
+
+        Raises:
+            InvalidInputError: it would.
+        """
+        if query.update_fields:
+            self._refuse_upsert({field.column for field in query.update_fields})
+        return self
+
+    def _refuse_upsert(self, columns: set[str]) -> None:
+        spec = self.field.spec
+        own = {spec.column, *spec.index_columns, *spec.record_columns, *filter(None, (spec.tenant,))}
+        if own & columns:
+            raise InvalidInputError(
+                f"field {self.field} cannot be set by an upsert, nor what it is bound to: it does not know the row it "
+                "meets. save() the objects that are there, or keystead.integrations.django.bulk_update them"
+            )
 
 
 class Sealed:
-    """What one sealing of a value gives: the ciphertext, and what the columns beside it hold, by their names."""
+    """What one sealing of a value gives.
 
-    __slots__ = ("beside", "ciphertext", "whose")
+    ``beside`` is what the columns beside it hold, by their names; ``versions`` are those of the index keys it was
+    hashed under; ``words`` are the hashes of its words, where they are indexed.
+    """
+
+    __slots__ = ("beside", "ciphertext", "versions", "whose", "words")
 
     def __init__(
-        self, ciphertext: bytes | None, beside: Mapping[str, bytes | None], whose: tuple[object, str | None]
+        self,
+        ciphertext: bytes | None,
+        beside: Mapping[str, bytes | None],
+        whose: tuple[object, str | None],
+        versions: frozenset[int],
+        words: list[bytes] | None,
     ) -> None:
         self.ciphertext = ciphertext
         self.beside = beside
         self.whose = whose
+        self.versions = versions
+        self.words = words
 
 
 class _Assignment(Expression):
@@ -73,7 +112,7 @@ class Write(_Assignment):
         sealed = self.sealed_for(connection)
         if sealed is None:
             return compiler.quote_name_unless_alias(self.encrypted.column), []
-        self.encrypted.note_place(connection)
+        self.encrypted.note_written(connection, sealed.versions)
         if not isinstance(compiler.query, UpdateQuery):
             return "%s", [sealed.ciphertext]
         written = {field.column for field, _, _ in compiler.query.values}
@@ -87,7 +126,7 @@ class Write(_Assignment):
     def sealed_for(self, connection: Any) -> Sealed | None:
         """Return what is written; None where the value stays. In another database than it was loaded from it goes."""
         if self._sealed is None and connection.alias != self._instance._state.db:
-            self._sealed = self.encrypted.sealed(self._instance)
+            self._sealed = self.encrypted.take(self._instance)
         return self._sealed
 
     def _require_own(self, query: Any) -> None:
@@ -122,6 +161,11 @@ class SealedCase(Case):
     """The values of many rows in one UPDATE, each sealed for the row it goes into."""
 
     encrypted: EncryptedField
+
+    def as_sql(self, compiler: Any, connection: Any, **options: Any) -> tuple[str, Any]:
+        """Return the statement's part, of the column's type also where every row gets NULL."""
+        sql, params = super().as_sql(compiler, connection, **options)
+        return f"CAST({sql} AS {self.output_field.db_type(connection)})", params
 
 
 class InRaw:

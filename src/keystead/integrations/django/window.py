@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keystead import telemetry
 from keystead.errors import ConfigurationError, InvalidInputError
+from keystead.integrations.django.box import Nothing
 
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
@@ -40,7 +41,7 @@ class Window:
         if self.attname not in data and not instance._state.adding:
             # Both anew, in one statement: the row may have been encrypted since its ciphertext was looked for.
             instance.refresh_from_db(fields=[name, self.attname])
-            if data.get(name) is not None:
+            if data.get(name) not in (None, Nothing.STORED):
                 return getattr(instance, name)
         value = data.get(self.attname)
         if value is not None:
@@ -61,7 +62,7 @@ class Window:
     def take_out(self, instance: Any) -> None:
         """Let an object that is about to be saved hold its value in the encrypted field alone."""
         data = instance.__dict__
-        if data.get(self.attname) is not None and data.get(self._encrypted.attname) is None:
+        if data.get(self.attname) is not None and data.get(self._encrypted.attname) in (None, Nothing.STORED):
             data[self._encrypted.attname] = data[self.attname]
         self.empty(instance)
 
