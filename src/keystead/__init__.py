@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         StoreReadOnlyError,
         StoreRestoredError,
         StoreUnavailableError,
+        SubjectErasedError,
         SystemShutdownError,
         UnauthenticatedError,
     )
@@ -208,6 +209,7 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreRestoredError",
     "StoreUnavailableError",
+    "SubjectErasedError",
     "SystemShutdownError",
     "UnauthenticatedError",
     "VaultConfig",
