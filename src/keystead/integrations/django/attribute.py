@@ -78,6 +78,7 @@ class BoundAttribute:
         self.field = field
         self._name = field.attname
         self._renews = renews
+        self._set = getattr(inner, "__set__", None)
 
     def __get__(self, instance: Any, cls: Any = None) -> Any:
         if instance is None:
@@ -98,10 +99,10 @@ class BoundAttribute:
             if self._renews:
                 setattr(instance, ROW_KEY, uuid4())
                 instance._state.__dict__[MOVED] = True
-        if hasattr(self.inner, "__set__"):
-            self.inner.__set__(instance, value)
-        else:
+        if self._set is None:
             data[self._name] = value
+        else:
+            self._set(instance, value)
 
 
 def encrypted_fields(model: Any) -> tuple[EncryptedField, ...]:

@@ -9,6 +9,7 @@ from django.apps import apps
 
 from keystead.fields import Encrypted, FieldCipher
 from keystead.fields.box import UNKNOWN
+from keystead.integrations.django.record import Whose
 
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
@@ -20,7 +21,7 @@ class Box(Encrypted[Any]):
     ``is_stored`` says that the database gave it: an UPDATE leaves such a value as it is there.
     """
 
-    __slots__ = ("field", "is_stored")
+    __slots__ = ("field", "is_stored", "subject")
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Box(Encrypted[Any]):
         *,
         record: object = UNKNOWN,
         tenant: str | None = None,
+        subject: object = None,
         is_stored: bool = False,
     ) -> None:
         # Not by the parent's constructor, which takes the cipher: one is made for each value of each row.
@@ -37,6 +39,7 @@ class Box(Encrypted[Any]):
         self.is_stored = is_stored
         self._record = record
         self._tenant = tenant
+        self.subject = subject
 
     @property
     def cipher(self) -> FieldCipher:  # type: ignore[override]  # a slot of the parent, looked up here
@@ -48,13 +51,13 @@ class Box(Encrypted[Any]):
         return self.field.cipher
 
     @property
-    def whose(self) -> tuple[object, str | None]:
-        """Its record and tenant."""
-        return self._record, self._tenant
+    def whose(self) -> Whose:
+        """Its record, tenant and subject."""
+        return self._record, self._tenant, self.subject
 
-    def bound(self, record: object, tenant: str | None) -> Box:
+    def bound(self, record: object, tenant: str | None, subject: object = None) -> Box:
         """Return the same ciphertext as of a record."""
-        return Box(self.ciphertext, self.field, record=record, tenant=tenant, is_stored=self.is_stored)
+        return Box(self.ciphertext, self.field, record=record, tenant=tenant, subject=subject, is_stored=self.is_stored)
 
     def decrypt(self, *, record: object = UNKNOWN, tenant: object = None) -> Any:
         """Return the value. One that ``values()`` gave has to be told whose it is, as the row's columns hold it.

@@ -91,10 +91,7 @@ def _update(rows: Any, batch: list[Any], encrypted: list[Any]) -> int:
             obj.__dict__[WORDS] = {}
         sealed = [(obj, field.take(obj)) for obj in batch]
         case = SealedCase(
-            *(
-                When(pk=obj.pk, then=Value(Prepared(field, each.ciphertext, each.versions), output_field=field))
-                for obj, each in sealed
-            ),
+            *(When(pk=obj.pk, then=Value(Prepared(field, obj, each), output_field=field)) for obj, each in sealed),
             output_field=field,
         )
         case.encrypted = field

@@ -31,6 +31,9 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "indexes": (),
     "record": (),
     "tenant": None,
+    "per_subject": False,
+    "subject": None,
+    "subject_kind": "",
     "keyring": "default",
     "former_keyrings": (),
     "index_keyring": "index",
@@ -50,6 +53,7 @@ class Declaration(DjangoField):
         record: the field or fields that say which record a row is: the primary key where that is known before the
             insert, else a random row key in a field ``keystead_row`` that is added, as ``record="keystead_row"`` does.
         tenant: the field that says whose row it is.
+        per_subject, subject, subject_kind: under a keyring for each subject, as in ``Field``: ``km.forget`` erases it.
         keyring, former_keyrings, index_keyring, encrypt_null, allow_envelopes: as in ``keystead.fields.Field``.
         id: the name in the ciphertext, ``table.column`` unless given. Keep it when table or column are renamed.
         plaintext: the field of the same model that still holds values in clear, while a table is being encrypted.
@@ -72,6 +76,9 @@ class Declaration(DjangoField):
         indexes: Iterable[Index] = (),
         record: str | tuple[str, ...] = (),
         tenant: str | None = None,
+        per_subject: bool = False,
+        subject: str | None = None,
+        subject_kind: str = "",
         keyring: str = "default",
         former_keyrings: Iterable[str] = (),
         index_keyring: str = "index",
@@ -93,6 +100,9 @@ class Declaration(DjangoField):
         self.indexes = found
         self.record = (record,) if isinstance(record, str) else tuple(record)
         self.tenant = tenant
+        self.per_subject = per_subject
+        self.subject = subject
+        self.subject_kind = subject_kind
         self.keyring = keyring
         self.former_keyrings = tuple(former_keyrings)
         self.index_keyring = index_keyring
@@ -123,7 +133,8 @@ class Declaration(DjangoField):
             ConfigurationError, InvalidInputError: a declaration that cannot be.
         """
         owner = self.owner
-        *kinds, tenant_kind = (kind if kind is UUID else None for kind in (*owner.kinds, owner.tenant_kind))
+        given = (*owner.kinds, owner.tenant_kind, owner.subject_kind)
+        *kinds, tenant_kind, subject_kind = (kind if kind is UUID else None for kind in given)
         return Field(
             self.model._meta.db_table.replace('"', ""),
             self.column,
@@ -132,6 +143,10 @@ class Declaration(DjangoField):
             record_type=tuple(kinds),
             tenant=None if owner.tenant is None else owner.tenant.column,
             tenant_type=tenant_kind,
+            per_subject=self.per_subject,
+            subject=None if owner.subject is None else owner.subject.column,
+            subject_kind=self.subject_kind,
+            subject_type=subject_kind,
             keyring=self.keyring,
             former_keyrings=self.former_keyrings,
             indexes=self.indexes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Final, NoReturn
 
 from django.core.exceptions import ValidationError
@@ -17,7 +19,8 @@ from keystead.integrations.django.column import EncryptedCol
 from keystead.integrations.django.commit import note_indexes
 from keystead.integrations.django.declaration import Declaration
 from keystead.integrations.django.lookups import OfTenant, lookup_of
-from keystead.integrations.django.sealed import WORDS, Prepared, Sealed, SealedCase, Write
+from keystead.integrations.django.sealed import WORDS, Prepared, Sealed, SealedCase, Under, Write
+from keystead.integrations.django.sealing import seal_all
 
 _CURE: Final = (
     "assign the value and save() the object, or change many by keystead.integrations.django.bulk_update(queryset, "
@@ -83,10 +86,11 @@ class EncryptedField(Declaration):
         Raises:
             InvalidInputError: a value in clear, an SQL expression, or one of another field.
         """
-        if value.__class__ is Prepared:
-            if value.ciphertext is not None:
-                self.note_written(connection, value.versions)
-            return value.ciphertext
+        if value.__class__ is Prepared and value.sealed is not None:
+            sealed: Sealed = value.sealed
+            if sealed.under.told is not connection and sealed.ciphertext is not None:
+                self.note_written(connection, sealed.under)
+            return sealed.ciphertext
         if isinstance(value, Write | SealedCase) and value.encrypted is self:
             return value
         if value is None and self.model.__module__ == "__fake__":
@@ -99,12 +103,9 @@ class EncryptedField(Declaration):
 
     def pre_save(self, model_instance: Any, add: bool) -> Any:
         """Seal the value of an object whose row is about to be written."""
-        if getattr(self, "auto_now", False) or (add and getattr(self, "auto_now_add", False)):
+        if self.is_automatic:
             super().pre_save(model_instance, add)
-        if add:
-            sealed = self.take(model_instance)
-            return Prepared(self, sealed.ciphertext, sealed.versions)
-        return self.write_of(model_instance)
+        return Prepared(self, model_instance) if add else self.write_of(model_instance)
 
     def write_of(self, instance: Any) -> Write:
         """Return what an UPDATE of an object's row writes."""
@@ -118,44 +119,41 @@ class EncryptedField(Declaration):
 
     def take(self, instance: Any) -> Sealed:
         """Seal an object's value, and leave the object with its box and the hashes beside it."""
-        sealed = self.seal(instance)
-        data = instance.__dict__
-        if sealed.words is not None:
-            if WORDS not in data:
-                raise InvalidInputError(
-                    f"field {self} has Tokens(), whose words are rows of another table; save() objects one by one, or "
-                    "many by keystead.integrations.django.bulk_create(queryset, objects)"
-                )
-            data[WORDS][self.name] = sealed.words
-        data[self.attname] = (
-            None
-            if sealed.ciphertext is None
-            else Box(sealed.ciphertext, self, record=sealed.whose[0], tenant=sealed.whose[1])
-        )
-        data.update(self.beside_of(sealed))
+        return self.take_all([instance])[0]
+
+    def take_all(self, instances: Sequence[Any]) -> list[Sealed]:
+        """Seal the values of objects, as ``take`` does one; order kept."""
+        sealed = seal_all(self, instances)
+        name, window = self.attname, self.window
+        for instance, each in zip(instances, sealed, strict=True):
+            data = instance.__dict__
+            if each.words is not None:
+                if WORDS not in data:
+                    raise InvalidInputError(
+                        f"field {self} has Tokens(), whose words are rows of another table; save() objects one by one, "
+                        "or many by keystead.integrations.django.bulk_create(queryset, objects)"
+                    )
+                data[WORDS][self.name] = each.words
+            record, tenant, subject = each.whose
+            data[name] = (
+                None
+                if each.ciphertext is None
+                else Box(each.ciphertext, self, record=record, tenant=tenant, subject=subject)
+            )
+            data.update(each.beside)
+            if window is not None:
+                window.empty(instance)
         return sealed
 
-    def beside_of(self, sealed: Sealed) -> dict[str, Any]:
-        """Return what a sealing leaves in an object beside the value, by attribute."""
-        if self.window is None:
-            return dict(sealed.beside)
-        return {self.window.attname if name == self.window.column else name: v for name, v in sealed.beside.items()}
+    @cached_property
+    def is_automatic(self) -> bool:
+        """Whether the field sets its value itself when it is saved."""
+        return bool(getattr(self, "auto_now", False) or getattr(self, "auto_now_add", False))
 
-    def seal(self, instance: Any) -> Sealed:
-        """Return an object's value sealed for its row as it is about to be."""
-        content = self.content(instance)
-        whose = record, tenant = self.owner.of(instance)
-        plain = None if content is None else self.to_plain(content)
-        cipher = self.cipher
-        # Before anything is hashed: what becomes live meanwhile is then missed at the commit, and not in the table.
-        versions = frozenset(cipher.index_versions)
-        ciphertext = cipher.encrypt(plain, record=record, tenant=tenant)
-        beside: dict[str, bytes | None] = cipher.index_values(plain, tenant=tenant) if self.indexes else {}
-        if self.window is not None:
-            beside[self.window.column] = None
-        index = self.spec.token_index
-        words = None if index is None else cipher.token_values(index, plain, tenant=tenant)
-        return Sealed(ciphertext, beside, whose, versions, words)
+    @cached_property
+    def is_settled(self) -> bool:
+        """Whether an object's value, and whose it is, are known before its row's turn comes in an INSERT of many."""
+        return self.owner.is_settled and not self.is_automatic
 
     def content(self, instance: Any) -> Any:
         """Return an object's value, whether it was assigned, loaded or is in clear still."""
@@ -168,7 +166,7 @@ class EncryptedField(Declaration):
 
     def opened(self, instance: Any, box: Box) -> Any:
         """Return the value of a box that stands in an object."""
-        record, tenant = box.whose if box.is_bound else self.owner.of(instance)
+        record, tenant, _ = box.whose if box.is_bound else self.owner.of(instance)
         value = self.from_plain(self.cipher.decrypt(box.ciphertext, record=record, tenant=tenant))
         if self.is_changeable:
             held = Opened(box, value, self.typed(value))
@@ -179,12 +177,13 @@ class EncryptedField(Declaration):
         """Return the value that an object without a ciphertext has in clear; None where it has none."""
         return None if self.window is None else self.window.value_of(instance)
 
-    def note_written(self, connection: Any, versions: frozenset[int]) -> None:
+    def note_written(self, connection: Any, under: Under) -> None:
         """Remember where rows of the field lie, and under which index keys the transaction hashed them."""
         binding = current()
         binding.note_place(self, connection)
-        if versions:
-            note_indexes(connection, binding.cipher(self.spec), versions)
+        if under.versions:
+            note_indexes(connection, binding.cipher(self.spec), under.versions)
+        under.told = connection
 
     def owner_of(self, record: object, tenant: object) -> tuple[object, str | None]:
         """Return a record and a tenant as values are bound to them, named as their columns hold them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID
 
 from django.db import models
@@ -15,6 +16,9 @@ from keystead.fields.held import as_held
 
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
+
+Whose: TypeAlias = tuple[object, str | None, object]
+"""A record, a tenant and a subject."""
 
 ROW_KEY: Final = "keystead_row"
 """The field and column of a row key: a random UUID."""
@@ -42,21 +46,31 @@ class Owner:
         self.tenant = None if field.tenant is None else _concrete(field, field.tenant)
         self.kinds = tuple(_kind(field, each) for each in self.records)
         self.tenant_kind = None if self.tenant is None else _kind(field, self.tenant)
+        self.subject = None if field.subject is None else _concrete(field, field.subject)
+        self.subject_kind = None if self.subject is None else _kind(field, self.subject)
         self.attnames = tuple(each.attname for each in self.records)
         self.tenant_attname: str | None = None if self.tenant is None else self.tenant.attname
         self._field = field
 
     @property
     def columns(self) -> tuple[Any, ...]:
-        """The model fields of record and tenant."""
-        return self.records if self.tenant is None else (*self.records, self.tenant)
+        """The model fields of record, tenant and subject."""
+        return (*self.records, *(each for each in (self.tenant, self.subject) if each is not None))
 
-    def of(self, instance: Any) -> tuple[object, str | None]:
-        """Return the record and the tenant of an object, as its columns hold them."""
+    @cached_property
+    def is_settled(self) -> bool:
+        """Whether an object holds all of them before it is saved, and no column's own ``pre_save`` sets one."""
+        return all(type(each).pre_save is models.Field.pre_save for each in self.columns)
+
+    def of(self, instance: Any) -> Whose:
+        """Return the record, the tenant and the subject of an object, as its columns hold them."""
         tenant = None if self.tenant_attname is None else self.tenant_named(getattr(instance, self.tenant_attname))
+        subject = None
+        if self.subject is not None and self.subject_kind is not None:
+            subject = as_held(self.subject_kind, getattr(instance, self.subject.attname))
         if len(self.attnames) == 1:
-            return as_held(self.kinds[0], getattr(instance, self.attnames[0])), tenant
-        return self.record_named(tuple(getattr(instance, each) for each in self.attnames)), tenant
+            return as_held(self.kinds[0], getattr(instance, self.attnames[0])), tenant, subject
+        return self.record_named(tuple(getattr(instance, each) for each in self.attnames)), tenant, subject
 
     def record_named(self, given: Any) -> object:
         """Return a record that is named by one value, or a tuple where there are several columns."""
@@ -117,4 +131,5 @@ def _method_of(field: Any) -> Callable[[str], Any]:
 
 
 def _is_djangos(method: Any) -> bool:
-    return str(method.__module__).startswith("django.db.")
+    # A row key writes UUIDs as Django does.
+    return str(method.__module__).startswith(("django.db.", "keystead.integrations.django.companions"))

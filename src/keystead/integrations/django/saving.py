@@ -71,7 +71,7 @@ def _adopt_row_keys(instance: Any, using: str) -> None:
 
 
 def _require_still(field: Any, instance: Any, box: Any) -> None:
-    """Refuse to save a record or tenant that changed, without the values bound to it."""
+    """Refuse to save a record, tenant or subject that changed, without the values bound to it."""
     if isinstance(box, Box) and box.is_bound and box.whose != field.owner.of(instance):
         raise InvalidInputError(
             f"field {field} is bound to {', '.join(each.name for each in field.owner.columns)}, which update_fields "

@@ -2,78 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db.models.expressions import Case, Expression
 from django.db.models.sql.subqueries import UpdateQuery
 
 from keystead.errors import InvalidInputError
+from keystead.integrations.django.record import Whose
 
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
 
+_BATCH: Final = "_keystead_sealed"
 WORDS: Final = "_keystead_words"
 """Where an object that is being saved keeps the hashes of words, by field, until its row is written."""
 
 
-class Prepared:
-    """A ciphertext, or NULL, that was sealed for the row it goes into, and the index versions it was hashed under.
+class Under:
+    """The versions of the index keys that some values were hashed under, and the connection that was told of them."""
 
-    An INSERT takes it for an expression, and so shows itself before it takes the bytes.
-    """
+    __slots__ = ("told", "versions")
 
-    __slots__ = ("ciphertext", "field", "versions")
-
-    contains_column_references = contains_aggregate = contains_over_clause = False
-
-    def __init__(self, field: EncryptedField, ciphertext: bytes | None, versions: frozenset[int]) -> None:
-        self.field = field
-        self.ciphertext = ciphertext
+    def __init__(self, versions: frozenset[int]) -> None:
         self.versions = versions
-
-    def resolve_expression(self, query: Any, *given: Any, **options: Any) -> Prepared:
-        """Return itself, unless the statement would write it into a row that is there.
-
-        Raises:
-            InvalidInputError: it would.
-        """
-        if query.update_fields:
-            self._refuse_upsert({field.column for field in query.update_fields})
-        return self
-
-    def _refuse_upsert(self, columns: set[str]) -> None:
-        spec = self.field.spec
-        own = {spec.column, *spec.index_columns, *spec.record_columns, *filter(None, (spec.tenant,))}
-        if own & columns:
-            raise InvalidInputError(
-                f"field {self.field} cannot be set by an upsert, nor what it is bound to: it does not know the row it "
-                "meets. save() the objects that are there, or keystead.integrations.django.bulk_update them"
-            )
+        self.told: Any = None
 
 
 class Sealed:
     """What one sealing of a value gives.
 
-    ``beside`` is what the columns beside it hold, by their names; ``versions`` are those of the index keys it was
-    hashed under; ``words`` are the hashes of its words, where they are indexed.
+    ``beside`` is what the columns beside it hold, by their names; ``words`` are the hashes of its words, where they are
+    indexed.
     """
 
-    __slots__ = ("beside", "ciphertext", "versions", "whose", "words")
+    __slots__ = ("beside", "ciphertext", "under", "whose", "words")
 
     def __init__(
         self,
         ciphertext: bytes | None,
-        beside: Mapping[str, bytes | None],
-        whose: tuple[object, str | None],
-        versions: frozenset[int],
+        beside: dict[str, bytes | None],
+        whose: Whose,
+        under: Under,
         words: list[bytes] | None,
     ) -> None:
         self.ciphertext = ciphertext
         self.beside = beside
         self.whose = whose
-        self.versions = versions
+        self.under = under
         self.words = words
+
+
+class Prepared:
+    """An object's value in an INSERT. With it all values are sealed that the statement inserts into the column.
+
+    An INSERT takes it for an expression, and so shows itself before it takes the bytes.
+    """
+
+    __slots__ = ("field", "instance", "sealed")
+
+    contains_column_references = contains_aggregate = contains_over_clause = False
+
+    def __init__(self, field: EncryptedField, instance: Any, sealed: Sealed | None = None) -> None:
+        self.field = field
+        self.instance = instance
+        self.sealed = sealed
+
+    def resolve_expression(self, query: Any, *given: Any, **options: Any) -> Prepared:
+        """Return itself, sealed.
+
+        Raises:
+            InvalidInputError: the statement would write it into a row that is there.
+        """
+        if self.sealed is None:
+            batch: dict[Any, dict[int, Sealed]] = query.__dict__.setdefault(_BATCH, {})
+            sealed = batch.get(self.field)
+            if sealed is None:
+                if query.update_fields:
+                    self._refuse_upsert({field.column for field in query.update_fields})
+                together = query.objs if self.field.is_settled else [self.instance]
+                sealed = dict(zip(map(id, together), self.field.take_all(together), strict=True))
+                if self.field.is_settled:
+                    batch[self.field] = sealed
+            self.sealed = sealed[id(self.instance)]
+        return self
+
+    def _refuse_upsert(self, columns: set[str]) -> None:
+        spec = self.field.spec
+        if columns & {spec.column, *spec.index_columns, *spec.owner_columns}:
+            raise InvalidInputError(
+                f"field {self.field} cannot be set by an upsert, nor what it is bound to: it does not know the row it "
+                "meets. save() the objects that are there, or keystead.integrations.django.bulk_update them"
+            )
 
 
 class _Assignment(Expression):
@@ -112,7 +131,7 @@ class Write(_Assignment):
         sealed = self.sealed_for(connection)
         if sealed is None:
             return compiler.quote_name_unless_alias(self.encrypted.column), []
-        self.encrypted.note_written(connection, sealed.versions)
+        self.encrypted.note_written(connection, sealed.under)
         if not isinstance(compiler.query, UpdateQuery):
             return "%s", [sealed.ciphertext]
         written = {field.column for field, _, _ in compiler.query.values}

@@ -7,11 +7,13 @@ more but to empty it, so that rows in clear only become fewer.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from keystead import telemetry
 from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.integrations.django.box import Nothing
+from keystead.integrations.django.sealed import Beside
 
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
@@ -99,8 +101,14 @@ class PlaintextAttribute:
         instance.__dict__[self._name] = value
 
 
-def guard(model: Any, name: str) -> None:
+def guard(model: Any, field: EncryptedField) -> None:
     """Let nobody write values in clear into a plaintext field any more."""
     for each in model._meta.local_concrete_fields:
-        if each.name == name:
+        if each.name == field.plaintext:
             setattr(model, each.attname, PlaintextAttribute(model.__dict__[each.attname], each.attname))
+            each.pre_save = partial(_emptied, each, field)
+
+
+def _emptied(plain: Any, field: EncryptedField, instance: Any, add: bool) -> Any:
+    """Return what a plaintext column is written with: nothing in a new row, and with its ciphertext in an old one."""
+    return None if add else Beside(plain, field)
