@@ -122,3 +122,17 @@ class Visit(models.Model):
 
     place = EncryptedCharField(max_length=40, null=True, unique=True, plaintext="place_plain")
     place_plain = models.CharField(max_length=40, null=True)
+
+
+class Patient(models.Model):
+    """Each of them may be forgotten."""
+
+    name = EncryptedCharField(per_subject=True, record="number", subject_kind="patient", indexes=[Exact()])
+    number = models.CharField(primary_key=True, max_length=20)
+
+
+class Finding(models.Model):
+    """About one of them."""
+
+    patient = models.ForeignKey(Patient, models.CASCADE)
+    text = EncryptedTextField(subject="patient", subject_kind="patient", indexes=[Exact()])

@@ -29,7 +29,7 @@ class Command(BaseCommand):
         if options["index"]:
             known = {spec.index_keyring for spec in specs if spec.indexes}
         else:
-            known = {spec.keyring for spec in specs if not spec.has_keyring_per_tenant}
+            known = {spec.keyring for spec in specs if not (spec.has_keyring_per_tenant or spec.has_subjects)}
         names = options["keyrings"] or sorted(known)
         if not names:
             raise CommandError("no encrypted field names such a keyring; name the keyrings of tenants one by one")
