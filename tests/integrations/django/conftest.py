@@ -57,6 +57,8 @@ if not settings.configured:
     settings.configure(**SETTINGS)
     django.setup()
 
+from django.contrib.contenttypes.models import ContentType  # noqa: E402
+
 from keystead.integrations.django import Binding, bind  # noqa: E402
 
 
@@ -96,6 +98,8 @@ def connected(url: str) -> None:
     configured = connections.configure_settings({"default": given})["default"]
     connections.settings["default"] = configured
     connections["default"] = connections.create_connection("default")
+    # Django keeps the ids of content types, which are others in another database.
+    ContentType.objects.clear_cache()
 
 
 def with_tables() -> None:

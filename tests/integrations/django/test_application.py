@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django import forms
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
@@ -129,10 +130,12 @@ async def test_an_async_view_reads_without_waiting(app: Application) -> None:
         person.email = "b@example.org"
         await person.asave()
         assert await Person.objects.filter(email="b@example.org").acount() == 1
+        await sync_to_async(connections.close_all)()
 
 
 def test_a_worker_that_was_forked_reads_and_writes(database: str, kms: FakeKMS, tmp_path: Path) -> None:
-    with blocking.KeyManager({"cloud": kms}, default_key_id="app", store=f"sqlite:///{tmp_path}/keys.db") as km:
+    store, erasures = f"sqlite:///{tmp_path}/keys.db", f"file://{tmp_path}/erasures.log"
+    with blocking.KeyManager({"cloud": kms}, default_key_id="app", store=store, erasures=erasures) as km:
         bind(km)
         Person.objects.create(email="before@example.org")
         connections["default"].close()

@@ -11,6 +11,7 @@ from django.db.models.expressions import Col, OrderBy
 from django.db.models.sql.compiler import SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
 from keystead.errors import InvalidInputError
+from keystead.integrations.django.names import quoted
 
 _CURE = (
     "do it with the loaded values. It is searched by exact, in and isnull, and by what its indexes are declared for; "
@@ -38,8 +39,7 @@ class EncryptedCol(Col):
 
     def name_sql(self, compiler: Any) -> tuple[str, list[Any]]:
         """Return the column's name."""
-        sql, params = super().as_sql(compiler, None)
-        return sql, list(params)
+        return quoted(compiler, self.alias, self.target.column), []
 
     def get_group_by_cols(self) -> list[Any]:
         """Return nothing: its row's key is grouped by, of which it follows."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from django.core.exceptions import ValidationError
 from django.db.models.expressions import Subquery
+from django.db.models.sql import Query
 
 from keystead.crypto.codec import ValueType
 from keystead.errors import InvalidInputError
@@ -74,7 +75,7 @@ class EncryptedField(Declaration):
         """Put a ciphertext into its box: no decryption, no key, no I/O."""
         if value is None:
             return None
-        if expression.__class__ is not EncryptedCol and not isinstance(expression, Subquery):
+        if expression.__class__ is not EncryptedCol and not isinstance(expression, Query | Subquery):
             raise InvalidInputError(
                 f"field {self} is encrypted, and {type(expression).__name__} of it is not its value"
             )

@@ -12,6 +12,7 @@ from django.db.models.lookups import IsNull, Lookup
 from keystead.crypto.normalise import normalise, tokens
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted, Exact, Index, Normalised, Prefix, Tokens
+from keystead.integrations.django.names import quoted
 from keystead.integrations.django.tokens import records_with
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ class Search(Lookup):
 
     def column(self, compiler: Any, name: str) -> str:
         """Return a column of the row that the encrypted one is of."""
-        quote = compiler.quote_name_unless_alias
-        return f"{quote(self.lhs.alias)}.{quote(name)}" if self.lhs.alias else str(quote(name))
+        return quoted(compiler, self.lhs.alias, name)
 
 
 class ExactSearch(Search):
@@ -221,8 +221,7 @@ class NullSearch(IsNull):
         own, params = self.lhs.name_sql(compiler)
         names = [own]
         if field.window is not None:
-            quote = compiler.quote_name_unless_alias
-            names.append(f"{quote(self.lhs.alias)}.{quote(field.window.column)}")
+            names.append(quoted(compiler, self.lhs.alias, field.window.column))
         if self.rhs:
             return " AND ".join(f"{name} IS NULL" for name in names), params
         return "(" + " OR ".join(f"{name} IS NOT NULL" for name in names) + ")", params

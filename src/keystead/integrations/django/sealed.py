@@ -8,6 +8,7 @@ from django.db.models.expressions import Case, Expression
 from django.db.models.sql.subqueries import UpdateQuery
 
 from keystead.errors import InvalidInputError
+from keystead.integrations.django.names import quoted
 from keystead.integrations.django.record import Whose
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Write(_Assignment):
         """Return the right side of the assignment, and further assignments where they are missing."""
         sealed = self.sealed_for(connection)
         if sealed is None:
-            return compiler.quote_name_unless_alias(self.encrypted.column), []
+            return quoted(compiler, self.encrypted.column), []
         self.encrypted.note_written(connection, sealed.under)
         if not isinstance(compiler.query, UpdateQuery):
             return "%s", [sealed.ciphertext]
@@ -138,7 +139,7 @@ class Write(_Assignment):
         parts, params = ["%s"], [sealed.ciphertext]
         for column, value in sealed.beside.items():
             if column not in written:
-                parts.append(f"{compiler.quote_name_unless_alias(column)} = %s")
+                parts.append(f"{quoted(compiler, column)} = %s")
                 params.append(value)
         return ", ".join(parts), params
 
@@ -173,7 +174,7 @@ class Beside(_Assignment):
                 sealed = value.sealed_for(connection)
                 if sealed is not None:
                     return "%s", [sealed.beside[self._column]]
-        return compiler.quote_name_unless_alias(self._column), []
+        return quoted(compiler, self._column), []
 
 
 class SealedCase(Case):
