@@ -191,8 +191,8 @@ def _parquet(found: parquet.ParquetFigures) -> Iterator[str]:
 def _django(found: django.DjangoFigures) -> Iterator[str]:
     yield "## Rows of a Django model\n"
     yield (
-        f"{_ns(django.ROWS)} objects of a model with six plain columns and a unique one, in an SQLite database in memory: "
-        "inserted by `bulk_create`, and listed, in milliseconds of processor time. A listing decrypts nothing.\n"
+        f"{_ns(django.ROWS)} objects of a model with six plain columns and a unique one, in an SQLite database in "
+        "memory: inserted by `bulk_create`, and listed, in milliseconds of processor time.\n"
     )
     rows = [
         [key, what, _ms(each), _ms(found.listed[key][what])]

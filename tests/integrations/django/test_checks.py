@@ -61,6 +61,18 @@ def test_wrong_declarations_are_told_by_the_checks() -> None:
     assert _problems(secret=EncryptedCharField(indexes=[Exact()]), **two) == set()
 
 
+def test_options_that_would_compare_ciphertext_are_told_by_the_checks() -> None:
+    for options in (
+        {"ordering": ["-secret"]},
+        {"unique_together": [("secret", "name")]},
+        {"indexes": [models.Index(fields=["secret"], name="on_secret")]},
+        {"constraints": [models.UniqueConstraint(fields=["name", "secret"], name="of_both")]},
+    ):
+        meta = type("Meta", (), {"app_label": "shop", **options})
+        found = _problems(secret=EncryptedCharField(), name=models.CharField(max_length=3), Meta=meta)
+        assert found == {"keystead.E007"}, options
+
+
 def test_tokens_need_one_record_column() -> None:
     two = {"a": models.IntegerField(), "b": models.IntegerField(), "pk": models.CompositePrimaryKey("a", "b")}
     assert _problems(secret=EncryptedCharField(indexes=[Tokens()]), **two) == {"keystead.E002"}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, IntegrityError, connections, transaction
 
 from keystead import blocking
 from keystead.errors import ConfigurationError, DecryptionError, InvalidInputError, StaleViewError
@@ -188,3 +188,32 @@ def test_a_transaction_that_a_rotation_overtook_is_done_again(app: Application) 
     write()
     assert app.sql("SELECT count(char_exact_0), count(char_exact_1) FROM shop_everything") == [(1, 1)]
     assert Everything.objects.get(char="slow").char == "slow"
+
+
+def test_a_row_that_another_gave_to_another_tenant_stays_readable(app: Application) -> None:
+    acme, other = Org.objects.create(name="acme"), Org.objects.create(name="other")
+    Member.objects.create(number="m", org=acme, email="eve@example.org")
+    mine, theirs = Member.objects.get(), Member.objects.get()
+    theirs.org = other
+    theirs.save()
+    mine.save()
+    assert (Member.objects.get().email, Member.objects.get().org) == ("eve@example.org", acme)
+
+
+def test_a_deferred_value_follows_its_tenant(app: Application) -> None:
+    acme, other = Org.objects.create(name="acme"), Org.objects.create(name="other")
+    Member.objects.create(number="m", org=acme, email="eve@example.org")
+    member = Member.objects.defer("email").get()
+    member.org = other
+    member.save()
+    assert (Member.objects.get().email, Member.objects.get().org) == ("eve@example.org", other)
+
+
+def test_a_save_that_failed_leaves_no_way_past_the_words(app: Application) -> None:
+    Person.objects.create(email="a@example.org")
+    person = Person(email="a@example.org", note="words")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        person.save()
+    person.email = "b@example.org"
+    with pytest.raises(InvalidInputError, match="words are rows"):
+        Person.objects.bulk_create([person])

@@ -91,6 +91,8 @@ class BoundAttribute:
         before = data.get(self._name)
         if before is not None and before != value:
             for field in encrypted_fields(type(instance)):
+                if field.attname not in data and self.field in field.owner.columns:
+                    getattr(instance, field.attname)  # a deferred value is loaded while it can be told whose it is
                 box = data.get(field.attname)
                 if box.__class__ is Box and not box.is_bound:
                     data[field.attname] = box.bound(*field.owner.of(instance))

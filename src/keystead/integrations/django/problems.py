@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from django.core import checks
@@ -40,7 +41,23 @@ def problems_of(field: EncryptedField) -> list[checks.CheckMessage]:
         error(4, f"field {spec.id} is being encrypted, and it or {window.column} is not nullable", "null=True for both")
     if not field.record and default_record(field.model) == ("keystead_row",) and _lacks_row_key(field):
         error(5, f"field {spec.id} has no record that is known before the insert", "add keystead_row = RowKeyField()")
+    for what in _compared(field):
+        error(
+            7, f"field {spec.id} is encrypted, and {what} would compare its ciphertext", "declare indexes= on the field"
+        )
     return found
+
+
+def _compared(field: EncryptedField) -> Iterator[str]:
+    """Yield what the model's options would have the database do with the field's column."""
+    meta = field.model._meta
+    if any(str(name).lstrip("-+") == field.name for name in meta.ordering):
+        yield "Meta.ordering"
+    if any(field.name in names for names in meta.unique_together):
+        yield "Meta.unique_together"
+    for each in (*meta.indexes, *meta.constraints):
+        if any(str(name).lstrip("-") == field.name for name in getattr(each, "fields", ())):
+            yield f"{type(each).__name__} {each.name}"
 
 
 def _moves(column: Any) -> bool:

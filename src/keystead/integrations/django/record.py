@@ -58,6 +58,12 @@ class Owner:
         return (*self.records, *(each for each in (self.tenant, self.subject) if each is not None))
 
     @cached_property
+    def movable(self) -> tuple[Any, ...]:
+        """Those of record and tenant that may change in a row, and leave a value behind that does not open."""
+        own = self.records if self.tenant is None else (*self.records, self.tenant)
+        return tuple(each for each in own if not each.primary_key and each.name != ROW_KEY)
+
+    @cached_property
     def is_settled(self) -> bool:
         """Whether an object holds all of them before it is saved, and no column's own ``pre_save`` sets one."""
         return all(type(each).pre_save is models.Field.pre_save for each in self.columns)

@@ -53,10 +53,10 @@ def after(sender: Any, instance: Any, raw: bool, using: str, **signal: Any) -> N
         held = data.get(field.attname)
         if isinstance(held, InRaw):
             data[field.attname] = held.box
-        tokens = data[WORDS].get(field.name)
+        tokens = data.get(WORDS, {}).get(field.name)
         if tokens is not None:
             write_tokens(field, using, [(getattr(instance, field.owner.attnames[0]), tokens)])
-    del data[WORDS]
+    data.pop(WORDS, None)
     instance._state.__dict__.pop(MOVED, None)
 
 
@@ -85,8 +85,11 @@ def _in_one_transaction(save_base: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(save_base)
     def saving(self: Any, *given: Any, using: str | None = None, **options: Any) -> Any:
         using = using or router.db_for_write(type(self), instance=self)
-        with transaction.atomic(using=using, savepoint=False):
-            return save_base(self, *given, using=using, **options)
+        try:
+            with transaction.atomic(using=using, savepoint=False):
+                return save_base(self, *given, using=using, **options)
+        finally:
+            self.__dict__.pop(WORDS, None)
 
     return saving
 

@@ -129,7 +129,7 @@ class Write(_Assignment):
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
         """Return the right side of the assignment, and further assignments where they are missing."""
-        sealed = self.sealed_for(connection)
+        sealed = self.sealed_for(compiler, connection)
         if sealed is None:
             return quoted(compiler, self.encrypted.column), []
         self.encrypted.note_written(connection, sealed.under)
@@ -143,9 +143,16 @@ class Write(_Assignment):
                 params.append(value)
         return ", ".join(parts), params
 
-    def sealed_for(self, connection: Any) -> Sealed | None:
-        """Return what is written; None where the value stays. In another database than it was loaded from it goes."""
-        if self._sealed is None and connection.alias != self._instance._state.db:
+    def sealed_for(self, compiler: Any, connection: Any) -> Sealed | None:
+        """Return what is written; None where the value stays.
+
+        It is written where the statement writes what it is bound to as well, which may be another in the row by now;
+        and in another database than it was loaded from.
+        """
+        if self._sealed is None and (
+            connection.alias != self._instance._state.db
+            or any(field in self.encrypted.owner.movable for field, _, _ in compiler.query.values)
+        ):
             self._sealed = self.encrypted.take(self._instance)
         return self._sealed
 
@@ -171,7 +178,7 @@ class Beside(_Assignment):
         """Return what stands beside the value that the same statement writes, or the column itself."""
         for field, _, value in compiler.query.values:
             if field is self._encrypted and isinstance(value, Write):
-                sealed = value.sealed_for(connection)
+                sealed = value.sealed_for(compiler, connection)
                 if sealed is not None:
                     return "%s", [sealed.beside[self._column]]
         return quoted(compiler, self._column), []
