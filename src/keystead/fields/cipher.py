@@ -11,6 +11,7 @@ from struct import Struct
 from typing import Final
 
 from keystead.crypto.batch import open_all, open_one, seal_all
+from keystead.crypto.blind_index import keyed
 from keystead.crypto.codec import ValueType, decode_value, encode_value
 from keystead.crypto.context import encode_context
 from keystead.crypto.envelope import MAGIC, TEXT_PREFIX, as_binary, parse_header
@@ -236,7 +237,7 @@ class FieldCipher:
         if not empty or all(value is None for value in values):
             return [empty.copy() for _ in values]
         made = [
-            (index, version_mark(version), index.column(self.field.column, version % 2), key)
+            (index, version_mark(version), index.column(self.field.column, version % 2), keyed(key))
             for version, key in self._index_keys()
             for index in self.field.indexes
             if not index.many

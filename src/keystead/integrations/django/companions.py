@@ -29,6 +29,8 @@ class HashField(models.Field):
 
     description = "Hash of an encrypted field"
     encrypted: EncryptedField | None = None
+    is_before: bool = False
+    """Whether its turn in an INSERT comes before that of the field it belongs to."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options |= {"null": True, "editable": False, "serialize": False, "blank": True}
@@ -47,12 +49,13 @@ class HashField(models.Field):
 
     def pre_save(self, instance: Any, add: bool) -> Any:
         """Return what the sealing of the value left for it."""
+        if add and not self.is_before:
+            return instance.__dict__.get(self.attname)
         if self.encrypted is None:
             return None
         if not add:
             return Beside(self, self.encrypted)
-        if self.encrypted.creation_counter > self.creation_counter:
-            self.encrypted.take(instance)
+        self.encrypted.take(instance)
         return instance.__dict__.get(self.attname)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
@@ -83,11 +86,17 @@ class RowKeyField(models.UUIDField):
     """A random UUID for each row, known before the insert."""
 
     description = "Row key of encrypted fields"
+    db_returning = False
+    """An INSERT has no need to give back what the object drew."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options |= {"unique": True, "editable": False, "serialize": False}
         options |= {"default": uuid4, "db_default": RandomRowKey()}
         super().__init__(*args, **options)
+
+    def pre_save(self, instance: Any, add: bool) -> Any:
+        """Return the key that the object holds."""
+        return instance.__dict__.get(self.attname) or super().pre_save(instance, add)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         """Return the key as the database takes it: one of an INSERT of many rows takes no detours."""
@@ -143,6 +152,7 @@ def _adopt(model: Any, field: EncryptedField, name: str, index: Index) -> None:
     for each in model._meta.local_concrete_fields:
         if each.column == name and isinstance(each, HashField):
             each.encrypted = field
+            each.is_before = each.creation_counter < field.creation_counter
 
 
 def _watch(model: Any, own: list[EncryptedField]) -> None:

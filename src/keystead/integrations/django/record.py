@@ -66,7 +66,7 @@ class Owner:
     @cached_property
     def is_settled(self) -> bool:
         """Whether an object holds all of them before it is saved, and no column's own ``pre_save`` sets one."""
-        return all(type(each).pre_save is models.Field.pre_save for each in self.columns)
+        return all(each.name == ROW_KEY or type(each).pre_save is models.Field.pre_save for each in self.columns)
 
     def of(self, instance: Any) -> Whose:
         """Return the record, the tenant and the subject of an object, as its columns hold them."""
