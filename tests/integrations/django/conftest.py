@@ -102,11 +102,11 @@ def connected(url: str) -> None:
     ContentType.objects.clear_cache()
 
 
-def with_tables() -> None:
+def with_tables(alias: str = "default") -> None:
     """Make every table of the application."""
     from django.apps import apps
 
-    with connections["default"].schema_editor() as editor:
+    with connections[alias].schema_editor() as editor:
         for model in apps.get_models():
             editor.create_model(model)
 
