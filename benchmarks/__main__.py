@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import (
+    django,
     fapilog,
     ledger,
     machine,
@@ -95,6 +96,8 @@ def _run(
     through_fapilog = fapilog.run(folder, rounds=max(3, options.rounds // 3))
     _say("Parquet files")
     files = parquet.run(folder, rounds=max(3, options.rounds // 5))
+    _say("rows of a Django model")
+    of_django = django.run(folder, rounds=max(3, options.rounds // 10))
     of_service = _service(folder, options)
     _say("lookups, streams, start, rotation")
     return Results(
@@ -109,6 +112,7 @@ def _run(
         log=log,
         fapilog=through_fapilog,
         parquet=files,
+        django=of_django,
         service=of_service,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from benchmarks import fapilog, ledger, parquet, service_page
+from benchmarks import django, fapilog, ledger, parquet, service_page
 from benchmarks.markdown import bar_table, table
 from benchmarks.operations import Line
 from benchmarks.reencryption import ROWS, VALUE_SIZE
@@ -86,6 +86,8 @@ def page(results: Results, *, cell_ms: float) -> str:
             *_fapilog(results.fapilog),
             "",
             *_parquet(results.parquet),
+            "",
+            *_django(results.django),
             "",
             service_page.section(results.service, results.machine),
             METHOD.format(rounds=results.rounds, cell_ms=cell_ms),
@@ -184,6 +186,21 @@ def _parquet(found: parquet.ParquetFigures) -> Iterator[str]:
     rows = [[what, _ms(each), _ms(found.read[what])] for what, each in found.write.items()]
     rows += [["pyarrow", found.absent, ""]] if found.absent else []
     yield from table(["", "written", "read"], rows, align="|---|--:|--:|")
+
+
+def _django(found: django.DjangoFigures) -> Iterator[str]:
+    yield "## Rows of a Django model\n"
+    yield (
+        f"{_ns(django.ROWS)} objects of a model with six plain columns and a unique one, in an SQLite database in "
+        "memory: inserted by `bulk_create`, and listed, in milliseconds of processor time.\n"
+    )
+    rows = [
+        [key, what, _ms(each), _ms(found.listed[key][what])]
+        for key, pair in found.inserted.items()
+        for what, each in pair.items()
+    ]
+    rows += [["Django", found.absent, "", ""]] if found.absent else []
+    yield from table(["", "", "inserted", "listed"], rows, align="|---|---|--:|--:|")
 
 
 def _ms(sample: Sample) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.django import BAR as DJANGO_BAR
+from benchmarks.django import ROWS as DJANGO_ROWS
+from benchmarks.django import DjangoFigures
 from benchmarks.fapilog import BAR as FAPILOG_BAR
 from benchmarks.fapilog import FapilogFigures
 from benchmarks.ledger import BARS, PEER_BARS, LogFigures
@@ -52,6 +55,7 @@ class Results:
     log: LogFigures
     fapilog: FapilogFigures
     parquet: ParquetFigures
+    django: DjangoFigures
     service: ServiceFigures
 
     def sample(self, cell: Cell, name: str) -> Sample:
@@ -91,6 +95,20 @@ class Results:
             yield Bar(told, self.parquet.absent, False)
         else:
             yield Bar(told, f"{self.parquet.part():.2f}", self.parquet.part() >= PARQUET_BAR)
+        yield from self._django_bars()
+
+    def _django_bars(self) -> Iterator[Bar]:
+        told = f"Django's `bulk_create` of {DJANGO_ROWS} rows with an encrypted unique column"
+        if self.django.absent:
+            yield Bar(told, self.django.absent, False)
+            return
+        for key in self.django.inserted:
+            times = self.django.times(key)
+            yield Bar(
+                f"{told}, {key}: at most {DJANGO_BAR} times the same in clear", f"{times:.2f}", times <= DJANGO_BAR
+            )
+        opened = self.django.decryptions
+        yield Bar("Django lists rows without a decryption", f"{opened} decryptions", opened == 0)
 
     def _field_bars(self) -> Iterator[Bar]:
         ratio = self.fields.ratio

@@ -6,7 +6,8 @@ Spec: docs/spec/blind-index-v1.md.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from functools import lru_cache
+from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -20,6 +21,9 @@ WORDS: Final = 0x01
 """The parameter byte of a token index: how the value is cut into tokens."""
 
 _HASH: Final = SHA256()
+
+IndexKey: TypeAlias = bytes | bytearray | HMAC
+"""An index key, or what ``keyed`` makes of one."""
 
 
 class IndexKind(IntEnum):
@@ -37,12 +41,10 @@ def index_input(field_id: str, tenant: str, *, kind: IndexKind, parameter: int, 
     Raises:
         InvalidInputError: a parameter outside 0 to 255, or a lone surrogate in the field id or tenant.
     """
-    if not 0 <= parameter <= 255:
-        raise InvalidInputError("the parameter of an index is one byte")
-    return _prefixed(field_id) + _prefixed(tenant) + bytes((kind, parameter)) + value
+    return _head(field_id, tenant, kind, parameter) + value
 
 
-def exact_index(key: bytes | bytearray, field_id: str, tenant: str, value: bytes, *, size: int | None = None) -> bytes:
+def exact_index(key: IndexKey, field_id: str, tenant: str, value: bytes, *, size: int | None = None) -> bytes:
     """Return the index of ``value`` itself; ``size`` keeps only its first bytes (1 to 32).
 
     Raises:
@@ -53,7 +55,7 @@ def exact_index(key: bytes | bytearray, field_id: str, tenant: str, value: bytes
     return _index(key, index_input(field_id, tenant, kind=IndexKind.EXACT, parameter=0, value=bytes(value)), size)
 
 
-def exact_index_hex(key: bytes | bytearray, field_id: str, tenant: str, value: bytes) -> str:
+def exact_index_hex(key: IndexKey, field_id: str, tenant: str, value: bytes) -> str:
     """Return the whole exact index in lower-case hex, 64 characters.
 
     Raises:
@@ -63,7 +65,7 @@ def exact_index_hex(key: bytes | bytearray, field_id: str, tenant: str, value: b
 
 
 def normalised_index(
-    key: bytes | bytearray, field_id: str, tenant: str, value: str, *, normaliser: Normaliser, size: int | None = None
+    key: IndexKey, field_id: str, tenant: str, value: str, *, normaliser: Normaliser, size: int | None = None
 ) -> bytes:
     """Return the index of ``value`` as ``normaliser`` writes it, so that its spellings share one index.
 
@@ -75,7 +77,7 @@ def normalised_index(
 
 
 def prefix_index(
-    key: bytes | bytearray, field_id: str, tenant: str, value: str, *, length: int, size: int | None = None
+    key: IndexKey, field_id: str, tenant: str, value: str, *, length: int, size: int | None = None
 ) -> bytes:
     """Return the index of the first ``length`` code points (1 to 255) of ``value``, case and white space folded.
 
@@ -90,9 +92,7 @@ def prefix_index(
     return _index(key, index_input(field_id, tenant, kind=IndexKind.PREFIX, parameter=length, value=text), size)
 
 
-def token_indexes(
-    key: bytes | bytearray, field_id: str, tenant: str, value: str, *, size: int | None = None
-) -> list[bytes]:
+def token_indexes(key: IndexKey, field_id: str, tenant: str, value: str, *, size: int | None = None) -> list[bytes]:
     """Return one index for each distinct word of ``value``, sorted, so that their order tells nothing of the words'.
 
     Raises:
@@ -104,14 +104,31 @@ def token_indexes(
     )
 
 
-def _index(key: bytes | bytearray, data: bytes, size: int | None) -> bytes:
+def keyed(key: bytes | bytearray) -> HMAC:
+    """Return an index key as what hashes many values: the key is taken in once.
+
+    Raises:
+        InvalidInputError: an index key that is not 32 bytes.
+    """
     if len(key) != KEY_SIZE:
         raise InvalidInputError(f"an index key is {KEY_SIZE} bytes")
+    return HMAC(key, _HASH)
+
+
+def _index(key: IndexKey, data: bytes, size: int | None) -> bytes:
+    mac = key.copy() if isinstance(key, HMAC) else keyed(key)
     if size is not None and not 1 <= size <= INDEX_SIZE:
         raise InvalidInputError(f"an index is truncated to 1 to {INDEX_SIZE} bytes")
-    mac = HMAC(key, _HASH)
     mac.update(data)
     return mac.finalize()[:size]
+
+
+@lru_cache
+def _head(field_id: str, tenant: str, kind: IndexKind, parameter: int) -> bytes:
+    """Return what stands before every value of a field: the same for all rows of a statement."""
+    if not 0 <= parameter <= 255:
+        raise InvalidInputError("the parameter of an index is one byte")
+    return _prefixed(field_id) + _prefixed(tenant) + bytes((kind, parameter))
 
 
 def _prefixed(text: str) -> bytes:

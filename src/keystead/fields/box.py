@@ -8,7 +8,8 @@ from keystead.errors import InvalidInputError
 from keystead.fields.cipher import FieldCipher
 
 T = TypeVar("T")
-_UNKNOWN: Final = object()
+UNKNOWN: Final = object()
+"""Stands for a record that is not known."""
 
 
 class Encrypted(Generic[T]):
@@ -20,7 +21,7 @@ class Encrypted(Generic[T]):
     __slots__ = ("_record", "_tenant", "cipher", "ciphertext")
 
     def __init__(
-        self, ciphertext: bytes, cipher: FieldCipher, *, record: object = _UNKNOWN, tenant: str | None = None
+        self, ciphertext: bytes, cipher: FieldCipher, *, record: object = UNKNOWN, tenant: str | None = None
     ) -> None:
         self.ciphertext = ciphertext
         self.cipher = cipher
@@ -36,7 +37,7 @@ class Encrypted(Generic[T]):
     @property
     def is_bound(self) -> bool:
         """Whether the record it belongs to is known."""
-        return self._record is not _UNKNOWN
+        return self._record is not UNKNOWN
 
     @property
     def tenant(self) -> str | None:
@@ -47,7 +48,7 @@ class Encrypted(Generic[T]):
         """Return the same ciphertext as of a record."""
         return Encrypted(self.ciphertext, self.cipher, record=record, tenant=tenant)
 
-    def decrypt(self, *, record: object = _UNKNOWN, tenant: str | None = None) -> T:
+    def decrypt(self, *, record: object = UNKNOWN, tenant: str | None = None) -> T:
         """Return the value.
 
         Args:
@@ -57,9 +58,9 @@ class Encrypted(Generic[T]):
             InvalidInputError: no record is known.
             DecryptionError, KMSError: as ``FieldCipher.decrypt``.
         """
-        if record is _UNKNOWN:
+        if record is UNKNOWN:
             record, tenant = self._record, self._tenant
-        if record is _UNKNOWN:
+        if record is UNKNOWN:
             raise InvalidInputError(
                 f"a value of field {self.cipher.field.id} was selected without its row; give decrypt(record=...), or "
                 "select the whole entity"

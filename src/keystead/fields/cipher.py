@@ -6,11 +6,12 @@ No I/O: what is not loaded is an error that says how to load it. Spec: docs/spec
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
 from keystead.crypto.batch import open_all, open_one, seal_all
+from keystead.crypto.blind_index import keyed
 from keystead.crypto.codec import ValueType, decode_value, encode_value
 from keystead.crypto.context import encode_context
 from keystead.crypto.envelope import MAGIC, TEXT_PREFIX, as_binary, parse_header
@@ -226,19 +227,28 @@ class FieldCipher:
             StaleViewError: this process may not know of every live index key.
             KeyringNotLoadedError: the index keyring is not loaded.
         """
+        return self.index_many((value,), tenant=tenant)[0]
+
+    def index_many(self, values: Sequence[object], *, tenant: str | None = None) -> list[dict[str, bytes | None]]:
+        """Return ``index_values`` of each value, all of one tenant; order kept, errors as there."""
         self.field.require_tenant(tenant)
         self.keyrings.require_current_view()
-        columns: dict[str, bytes | None] = dict.fromkeys(self.field.index_columns)
-        if not columns or value is None:
-            return columns
-        keys = self._index_keys()
-        for index in self.field.indexes:
-            if not index.many:
-                for version, key in keys:
-                    column = index.column(self.field.column, version % 2)
-                    [digest] = index.hashes(key, self.field.id, tenant or "", value, self._type)
-                    columns[column] = version_mark(version) + digest
-        return columns
+        empty: dict[str, bytes | None] = dict.fromkeys(self.field.index_columns)
+        if not empty or all(value is None for value in values):
+            return [empty.copy() for _ in values]
+        made = [
+            (index, version_mark(version), index.column(self.field.column, version % 2), keyed(key))
+            for version, key in self._index_keys()
+            for index in self.field.indexes
+            if not index.many
+        ]
+        rows = []
+        for value in values:
+            rows.append(columns := empty.copy())
+            if value is not None:
+                for index, mark, column, key in made:
+                    columns[column] = mark + index.query(key, self.field.id, tenant or "", value, self._type)
+        return rows
 
     def token_values(self, index: Index, value: object, *, tenant: str | None = None) -> list[bytes]:
         """Return what a token index must hold for a row with ``value``: its words' hashes under each live index key."""

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
-from keystead.crypto.blind_index import INDEX_SIZE, exact_index, normalised_index, prefix_index, token_indexes
+from keystead.crypto.blind_index import (
+    INDEX_SIZE,
+    IndexKey,
+    exact_index,
+    normalised_index,
+    prefix_index,
+    token_indexes,
+)
 from keystead.crypto.codec import ValueType, encode_value
 from keystead.crypto.normalise import Normaliser
 from keystead.errors import InvalidInputError
@@ -61,10 +68,10 @@ class Index(Protocol):
     def require_type(self, kind: ValueType) -> None:
         """Raise ``InvalidInputError`` where values of that type cannot be indexed so."""
 
-    def hashes(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
+    def hashes(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
         """Return the hashes of a value: one, or for a token index one for each token."""
 
-    def query(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
+    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
         """Return the hash to look for."""
 
 
@@ -100,11 +107,11 @@ class _Sized:
         """Return the column of a parity."""
         return f"{column}_{self.name}_{parity}"
 
-    def hashes(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
+    def hashes(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
         """Return the one hash of a value."""
         return [self.query(key, field_id, tenant, value, kind)]
 
-    def query(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
+    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
         """Return the hash to look for."""
         raise NotImplementedError
 
@@ -125,7 +132,7 @@ class Exact(_Sized):
                 f"an exact index compares bytes, and equal values of type {kind.name.lower()} can have different ones"
             )
 
-    def query(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
+    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
         """Return the hash of the value's bytes: of text its UTF-8, of every other type its typed plaintext."""
         typed = encode_value(value, kind)
         content = typed[1:] if kind in (ValueType.TEXT, ValueType.BYTES) else typed
@@ -152,7 +159,7 @@ class Normalised(_Sized):
         """Refuse what is no text."""
         _require_text(kind)
 
-    def query(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
+    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
         """Return the hash of the normalised text."""
         return normalised_index(key, field_id, tenant, _text(value), normaliser=_NORMALISERS[self.as_], size=self.size)
 
@@ -177,7 +184,7 @@ class Prefix(_Sized):
         """Refuse what is no text."""
         _require_text(kind)
 
-    def query(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
+    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
         """Return the hash of the first characters."""
         return prefix_index(key, field_id, tenant, _text(value), length=self.length, size=self.size)
 
@@ -202,11 +209,11 @@ class Tokens(_Sized):
         """Refuse what is no text."""
         _require_text(kind)
 
-    def hashes(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
+    def hashes(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
         """Return a hash for each distinct word, sorted."""
         return token_indexes(key, field_id, tenant, _text(value), size=self.size)
 
-    def query(self, key: bytes | bytearray, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
+    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
         """Return the hash of one word.
 
         Raises:

@@ -14,7 +14,7 @@ from sqlalchemy.sql.dml import ValuesBase
 
 from keystead.errors import ConfigurationError
 from keystead.fields import Field, Importer
-from keystead.integrations.sqlalchemy.held import as_held
+from keystead.fields.held import as_held
 from keystead.integrations.sqlalchemy.window import Window
 
 INFO: Final = "keystead.places"

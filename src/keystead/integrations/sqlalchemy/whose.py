@@ -16,7 +16,8 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClau
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted, Field
 from keystead.fields.field import record_text
-from keystead.integrations.sqlalchemy.held import as_held, kind_of
+from keystead.fields.held import as_held
+from keystead.integrations.sqlalchemy.held import kind_of
 from keystead.integrations.sqlalchemy.notes import notes_of
 from keystead.integrations.sqlalchemy.place import column_named, names_of
 
