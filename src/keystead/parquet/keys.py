@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +17,9 @@ import pyarrow.parquet.encryption as pe
 
 from keystead import blocking
 from keystead.errors import ConfigurationError, InvalidInputError
-from keystead.integrations.parquet.client import KmsClient, identifier_of, require_blocking
-from keystead.integrations.parquet.columns import Rules, leaves_of
+from keystead.parquet.client import KmsClient, identifier_of, require_blocking
+from keystead.parquet.columns import Rules, leaves_of
+from keystead.runtime.files import replace_file
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
@@ -137,7 +140,7 @@ class ParquetKeys:
             KMSError: as ``open``.
         """
         files = sorted(Path(path).rglob("*.parquet")) if Path(path).is_dir() else [Path(path)]
-        bare = [file for file in files if not _material_of(file).exists()]
+        bare = [file for file in files if not material_of(file).exists()]
         if not files:
             raise InvalidInputError(f"there is no Parquet file below {path}")
         if bare:
@@ -146,8 +149,20 @@ class ParquetKeys:
                 "rotated by writing it anew"
             )
         for file in files:
-            self._factory.rotate_master_keys(self._connection, os.fspath(file))
+            replace_file(material_of(file), self.rotated_material(file))
         return len(files)
+
+    def rotated_material(self, file: Path) -> bytes:
+        """Return what is to be the small file beside ``file``: its keys, wrapped under the active versions.
+
+        pyarrow removes that file before it names the new one, and a crash in between leaves nothing that opens the
+        data: so it is let do so to a copy.
+        """
+        with tempfile.TemporaryDirectory(prefix="keystead-") as folder:
+            copy = Path(folder, file.name)
+            shutil.copyfile(material_of(file), material_of(copy))
+            self._factory.rotate_master_keys(self._connection, os.fspath(copy))
+            return material_of(copy).read_bytes()
 
     def _format(self) -> ds.ParquetFileFormat:
         config = ds.ParquetDecryptionConfig(self._factory, self._connection, self._decryption())
@@ -158,6 +173,6 @@ class ParquetKeys:
         return pe.DecryptionConfiguration(cache_lifetime=self._cache)
 
 
-def _material_of(file: Path) -> Path:
+def material_of(file: Path) -> Path:
     """Return where pyarrow keeps the wrapped keys of a file."""
     return file.with_name(f"_KEY_MATERIAL_FOR_{file.name}.json")
