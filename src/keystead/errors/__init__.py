@@ -40,6 +40,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     ├── CouldNotVerifyError                 could_not_verify             yes
     ├── KeyNotExportableError               key_not_exportable           no    also NotImplementedError
     ├── PartialBatchError                   partial_batch                no
+    ├── WorkersLostError                    workers_lost                 yes
     ├── DecryptionError                     decryption                   no
     │   ├── InvalidCiphertextError      [2] invalid_ciphertext           no
     │   ├── KeyDecryptionFailError      [2] key_decryption_fail          no
@@ -115,6 +116,7 @@ from keystead.errors.operations import (
     StoreRestoredError,
     SystemShutdownError,
     UnauthenticatedError,
+    WorkersLostError,
 )
 from keystead.errors.root import (
     KMSError,
@@ -191,6 +193,7 @@ __all__ = [
     "StoreUnavailableError",
     "SystemShutdownError",
     "UnauthenticatedError",
+    "WorkersLostError",
 ]
 
 for _name in __all__:

@@ -1,6 +1,6 @@
 """Parquet modular encryption under keyrings, through pyarrow: what writes and reads files, and what wraps their keys.
 
-Users import it from ``keystead.integrations.parquet``; it lies here for ``keystead.bulk``, which works on whole datasets.
+Users import it from ``keystead.integrations.parquet``; ``keystead.bulk`` works on whole datasets with it.
 """
 
 from keystead.parquet.client import KmsClient

@@ -84,11 +84,16 @@ class ParquetKeys:
 
     def write_table(self, table: pa.Table, path: FilePath, **options: Any) -> None:
         """Write a file; ``options`` are those of ``pyarrow.parquet.write_table``. Errors as ``encryption``."""
-        configuration = self.encryption(table.schema)
-        properties = self._factory.file_encryption_properties(
-            self._connection, configuration, parquet_file_path=os.fspath(path)
-        )
-        pq.write_table(table, path, encryption_properties=properties, **options)
+        pq.write_table(table, path, encryption_properties=self._sealing(table.schema, path), **options)
+
+    def writer(self, sink: Any, schema: pa.Schema, *, path: FilePath, **options: Any) -> pq.ParquetWriter:
+        """Return a writer of a file, for what is no table in memory. Errors as ``encryption``.
+
+        Args:
+            sink: a path or an open file, as ``pyarrow.parquet.ParquetWriter`` takes it; so are ``options``.
+            path: where the file is to be, beside which its keys are written unless they are in it.
+        """
+        return pq.ParquetWriter(sink, schema, encryption_properties=self._sealing(schema, path), **options)
 
     def open(self, path: FilePath) -> pq.ParquetFile:
         """Open a file, to read parts of it; a block ends with it.
@@ -163,6 +168,12 @@ class ParquetKeys:
             shutil.copyfile(material_of(file), material_of(copy))
             self._factory.rotate_master_keys(self._connection, os.fspath(copy))
             return material_of(copy).read_bytes()
+
+    def _sealing(self, schema: pa.Schema, path: FilePath) -> Any:
+        configuration = self.encryption(schema)
+        return self._factory.file_encryption_properties(
+            self._connection, configuration, parquet_file_path=os.fspath(path)
+        )
 
     def _format(self) -> ds.ParquetFileFormat:
         config = ds.ParquetDecryptionConfig(self._factory, self._connection, self._decryption())

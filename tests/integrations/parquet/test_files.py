@@ -17,8 +17,8 @@ import pytest
 from keystead import KeyManager, blocking
 from keystead.errors import ConfigurationError, InvalidInputError, KeyNotFoundError, KeyStateError, KMSError
 from keystead.integrations.parquet import KmsClient, ParquetKeys
-from keystead.parquet.columns import leaves_of
 from keystead.manager import admin
+from keystead.parquet.columns import leaves_of
 from keystead.runtime.loop import background_loop
 from tests.integrations.parquet.conftest import manager
 
