@@ -55,6 +55,7 @@ class Dask:
         scheduler: its address, ``tls://host:port``; ``tcp://`` on this machine alone. Or a client of yours.
         certificates: for ``tls://``.
         patience_s: how long the cluster may be without any worker.
+        connect_s: how long reaching the scheduler may take.
 
     Raises:
         ConfigurationError: an address off this machine without TLS and certificates.
@@ -64,12 +65,18 @@ class Dask:
     name = "dask"
 
     def __init__(
-        self, scheduler: str | Client, *, certificates: Certificates | None = None, patience_s: float = PATIENCE_S
+        self,
+        scheduler: str | Client,
+        *,
+        certificates: Certificates | None = None,
+        patience_s: float = PATIENCE_S,
+        connect_s: float = CONNECT_S,
     ) -> None:
         _require_dask()
         self._scheduler = scheduler
         self._certificates = certificates
         self._patience_s = patience_s
+        self._connect_s = connect_s
         if isinstance(scheduler, str):
             require_safe(scheduler, has_certificates=certificates is not None)
 
@@ -103,7 +110,11 @@ class Dask:
 
         try:
             client = Client(
-                self._scheduler, security=self._security(), timeout=CONNECT_S, set_as_default=False, name="keystead"
+                self._scheduler,
+                security=self._security(),
+                timeout=self._connect_s,
+                set_as_default=False,
+                name="keystead",
             )
         except (OSError, TimeoutError) as exc:
             raise WorkersLostError(

@@ -132,6 +132,8 @@ class Run:
             StoreFullError: the disk has no more room.
             KMSError: as ``BulkEngine.run``. What was committed until then stays, and is not done again.
         """
+        if not work.todo and self.manifest.is_settled:
+            return
         self.manifest.begin(self._home.km, rules, self.token)
         tasks = work.tasks(self._home, engine, token=self.token, staged=str(self._staging.folder.absolute()))
 

@@ -153,6 +153,11 @@ class Manifest:
         """The names of the files it tells of."""
         return sorted(self._entries)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is a manifest, and no run that came to no end."""
+        return self.is_known and not any(self._state.glob(f"{_NOTES}*"))
+
     def begin(self, km: blocking.KeyManager, rules: KeyRules, token: int) -> None:
         """Begin the notes of a run, under the lease of the dataset."""
         self.rules = rules
@@ -212,6 +217,8 @@ def make_id(dataset: Path, random_hex: str) -> str:
     """Return the id of a dataset, made of ``random_hex`` where it has none: who comes first makes it."""
     make_folder(dataset / STATE)
     path = dataset / STATE / _ID
+    if path.exists():
+        return path.read_text("ascii").strip()
     staged = path.with_name(f".{_ID}-{random_hex}")
     replace_file(staged, f"{random_hex}\n".encode("ascii"))
     try:

@@ -124,8 +124,8 @@ def _encrypt(file: _File) -> FileResult:
 
 
 def _reencrypt(file: _File) -> FileResult:
-    file.require_encrypted()
     file.require_whole()
+    file.require_encrypted()
     with file.keys.open(file.source) as opened:
         return _written(file, opened)
 
@@ -174,8 +174,8 @@ def _needs_rotation(km: blocking.KeyManager, material: Path) -> bool:
 
 
 def _verify(file: _File) -> FileResult:
-    file.require_encrypted()
     sha256 = file.require_whole()
+    file.require_encrypted()
     with file.keys.open(file.source) as opened:
         rows = read_all(opened)
     return FileResult("", rows=rows, size=file.source.stat().st_size, sha256=sha256)
