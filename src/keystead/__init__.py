@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         StoreUnavailableError,
         SystemShutdownError,
         UnauthenticatedError,
+        WorkersLostError,
     )
     from keystead.fields.field import Field
     from keystead.ledger.audit.actor import audit_actor
@@ -212,6 +213,7 @@ __all__ = [
     "UnauthenticatedError",
     "VaultConfig",
     "VaultKMSProvider",
+    "WorkersLostError",
     "__version__",
     "audit_actor",
     "inspect",

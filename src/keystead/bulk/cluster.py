@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -34,6 +36,7 @@ LOOK_S: Final = 1.0
 PATIENCE_S: Final = 60.0
 """How long a cluster may be without any worker."""
 CONNECT_S: Final = 30.0
+_ALONE: Final = "-alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ class _Crew:
         self._patience_s = patience_s
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._under_way: dict[str, tuple[Future, Task]] = {}
+        self._suspects: deque[Task] = deque()
         self._nthreads = 0
         self._look_at = 0.0
         self._seen_at = time.monotonic()
@@ -162,7 +166,9 @@ class _Crew:
                     break
                 self._submit(task)
             if not self._under_way:
-                return
+                if not self._suspects:
+                    return
+                self._submit(self._suspects.popleft(), is_alone=True)
             with contextlib.suppress(queue.Empty):
                 future = self._ended.get(timeout=LOOK_S)
                 _, task = self._under_way.pop(future.key)
@@ -199,10 +205,10 @@ class _Crew:
         elif now - self._seen_at > self._patience_s:
             raise WorkersLostError("the cluster has had no worker for too long; what was committed stays: run again")
 
-    def _submit(self, task: Task) -> None:
+    def _submit(self, task: Task, *, is_alone: bool = False) -> None:
         try:
             future = self._client.submit(
-                run_task, self._home.settings, task.text(), pure=False, retries=0, key=_key_of(task)
+                run_task, self._home.settings, task.text(), pure=False, retries=0, key=_key_of(task, is_alone=is_alone)
             )
         except Exception as exc:
             if self._is_there:
@@ -217,12 +223,11 @@ class _Crew:
         try:
             text = future.result()
         except KilledWorker:
-            # Dask has tried it on several workers. One bad file must not take the others of its task with it.
-            if len(task.files) > 1:
-                for each in task.split():
-                    self._submit(each)
-            else:
+            # Dask blames whatever was under way on the workers that died, so each file is tried once more by itself.
+            if future.key.endswith(_ALONE):
                 self._on_result(task, lost(task))
+            else:
+                self._suspects.extend(task.split())
             return
         except KMSError:
             raise
@@ -268,10 +273,10 @@ def _threads(client: Client) -> int:
     return sum(each["nthreads"] for each in workers.values())
 
 
-def _key_of(task: Task) -> str:
+def _key_of(task: Task, *, is_alone: bool) -> str:
     """Return a key that no other task of the scheduler has; it shows in its dashboard."""
-    part = f"-{task.files[0].name}" if len(task.files) == 1 else ""
-    return f"keystead-{task.operation}-{task.token}-{task.number}{part}"
+    part = f"-{task.files[0].name}{_ALONE}" if is_alone else ""
+    return f"keystead-{task.operation}-{task.token}-{secrets.token_hex(4)}-{task.number}{part}"
 
 
 def _gone() -> WorkersLostError:
