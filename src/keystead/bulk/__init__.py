@@ -7,6 +7,7 @@ docs/guides/bulk.md.
 from keystead.bulk.cluster import Certificates, Dask
 from keystead.bulk.engines import BulkEngine, Inline
 from keystead.bulk.operations import encrypt, reencrypt, rotate_master_keys
+from keystead.bulk.planning import BulkPlan, plan
 from keystead.bulk.processes import ProcessPool
 from keystead.bulk.report import BulkProgress, BulkReport, FileFailure
 from keystead.bulk.tasks import KeyRules, Operation
@@ -14,6 +15,7 @@ from keystead.bulk.verifying import verify
 
 __all__ = [
     "BulkEngine",
+    "BulkPlan",
     "BulkProgress",
     "BulkReport",
     "Certificates",
@@ -24,6 +26,7 @@ __all__ = [
     "Operation",
     "ProcessPool",
     "encrypt",
+    "plan",
     "reencrypt",
     "rotate_master_keys",
     "verify",

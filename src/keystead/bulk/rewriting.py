@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -67,9 +67,9 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def groups(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    """Yield the row groups of a file, one at a time, larger ones in parts."""
-    for number in range(file.num_row_groups):
+def groups(file: pq.ParquetFile, numbers: Iterable[int] | None = None) -> Iterator[pa.Table]:
+    """Yield the row groups of a file, or some of them, one at a time, larger ones in parts."""
+    for number in range(file.num_row_groups) if numbers is None else numbers:
         group = file.metadata.row_group(number)
         parts = max(1, math.ceil(group.total_byte_size / GROUP_BYTES), math.ceil(group.num_rows / GROUP_ROWS))
         if parts == 1:
@@ -90,30 +90,49 @@ def write_anew(file: pq.ParquetFile, keys: ParquetKeys, path: Path) -> tuple[int
         ConfigurationError: rules that do not fit the columns.
         OSError: as of the disk. What was written is left for whoever made the folder.
     """
+    rows, sha256 = _write(file, groups(file), keys, path)
+    _require_rows(file, rows)
+    return rows, sha256
+
+
+def sample_anew(file: pq.ParquetFile, keys: ParquetKeys, path: Path | None, limit: int) -> int:
+    """Do a part of a file, of at most ``limit`` encoded bytes or one row group; without a path it is only read."""
+    numbers: list[int] = []
+    size = 0
+    for number in range(file.num_row_groups):
+        size += file.metadata.row_group(number).total_byte_size
+        if numbers and size > limit:
+            break
+        numbers.append(number)
+    if path is None:
+        return sum(int(group.num_rows) for group in groups(file, numbers))
+    rows, _ = _write(file, groups(file, numbers), keys, path)
+    return rows
+
+
+def read_all(file: pq.ParquetFile) -> int:
+    """Decrypt everything of an open file, and return how many rows it has."""
+    rows = sum(int(group.num_rows) for group in groups(file))
+    _require_rows(file, rows)
+    return rows
+
+
+def _write(file: pq.ParquetFile, tables: Iterable[pa.Table], keys: ParquetKeys, path: Path) -> tuple[int, str]:
     rows = 0
     with path.open("xb") as opened:
         sink = _Hashed(opened)
         with keys.writer(sink, file.schema_arrow, path=path, **_options_of(file)) as writer:
-            for group in groups(file):
+            for group in tables:
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
                 rows += group.num_rows
         opened.flush()
         os.fsync(opened.fileno())
-    if rows != file.metadata.num_rows:
-        raise InvalidInputError(f"the footer tells of {file.metadata.num_rows} rows, and there are {rows}")
     return rows, sink.digest.hexdigest()
 
 
-def read_all(file: pq.ParquetFile, told: Callable[[int], None] | None = None) -> int:
-    """Decrypt everything of an open file, and return how many rows it has; ``told`` hears of each group's."""
-    rows = 0
-    for group in groups(file):
-        rows += group.num_rows
-        if told is not None:
-            told(group.num_rows)
+def _require_rows(file: pq.ParquetFile, rows: int) -> None:
     if rows != file.metadata.num_rows:
         raise InvalidInputError(f"the footer tells of {file.metadata.num_rows} rows, and there are {rows}")
-    return rows
 
 
 def _options_of(file: pq.ParquetFile) -> dict[str, Any]:
