@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -63,16 +64,22 @@ def expire_leases(settings: Path) -> None:
 
 @dataclass(slots=True)
 class Run:
-    """A run as a process: files that it told to be done, and the most memory that it or a worker of it ever had."""
+    """A run as a process: files that it told to be done, and what it took.
+
+    ``peak_mib`` is the most memory that it or a worker of it ever had, ``processor_s`` what all of them computed, from
+    their start.
+    """
 
     process: subprocess.Popen[str]
-    also: int | None = None
+    on: Cluster | None = None
     done: int = 0
     peak_mib: float = 0.0
+    processor_s: float = 0.0
     answer: dict[str, Any] = field(default_factory=dict)
 
     def follow(self, on_file: Callable[[int], object] = lambda done: None) -> dict[str, Any]:
         """Read what it tells to its end, and return its answer; empty where it came to none."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         watching = threading.Thread(target=self._watch, daemon=True)
         watching.start()
         assert self.process.stdout is not None
@@ -84,23 +91,26 @@ class Run:
                 on_file(self.done)
         self.process.wait(TIMEOUT_S)
         watching.join()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if self.on is not None:
+            self.processor_s += sum(map(processor_s_of, self.on.processes()))
         return self.answer
 
     def _watch(self) -> None:
         while self.process.poll() is None:
-            for pid in (self.process.pid, *([] if self.also is None else [self.also])):
-                for each in descendants(pid):
-                    self.peak_mib = max(self.peak_mib, peak_mib_of(each))
+            others = [] if self.on is None else self.on.processes()
+            self.peak_mib = max(self.peak_mib, *map(peak_mib_of, [*descendants(self.process.pid), *others, 0]))
             time.sleep(_LOOK_S)
 
 
-def begin(settings: Path, engine: str, source: Path, target: Path, *, also: int | None = None) -> Run:
-    """Begin a run; ``also`` is a process whose own and whose children's memory is watched with it."""
+def begin(settings: Path, engine: str, source: Path, target: Path, *, on: Cluster | None = None) -> Run:
+    """Begin a run; ``on`` is a cluster that is watched with it."""
     command = [sys.executable, "-m", "soak.bulk_run", str(settings), engine, str(source), str(target)]
     started = subprocess.Popen(
         command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    return Run(started, also)
+    return Run(started, on)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,10 @@ class Cluster:
     address: str
     scheduler: subprocess.Popen[bytes]
     nanny: subprocess.Popen[bytes]
+
+    def processes(self) -> list[int]:
+        """Return every process of it."""
+        return [*descendants(self.scheduler.pid), *descendants(self.nanny.pid)]
 
     def workers(self) -> list[int]:
         """Return the processes that run tasks."""
@@ -185,6 +199,15 @@ def peak_mib_of(pid: int) -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return 0.0
+
+
+def processor_s_of(pid: int) -> float:
+    """Return the seconds that a process has computed."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _words(path: Path) -> list[str]:

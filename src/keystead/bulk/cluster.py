@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from keystead.bulk.engines import OnResult, lost
-from keystead.bulk.here import leave, run_task
+from keystead.bulk.here import Crew, leave, run_task
 from keystead.bulk.tasks import Task, parse_results
 from keystead.bulk.worker import Worker
 from keystead.errors import ConfigurationError, KMSError, MissingDependencyError, WorkersLostError
@@ -98,11 +98,11 @@ class Dask:
         """
         with self._client() as client:
             _require_safe_all(client)
-            crew = _Crew(client, home, on_result, self._patience_s)
+            shift = _Shift(client, home, on_result, self._patience_s)
             try:
-                crew.run(iter(tasks), stop)
+                shift.run(iter(tasks), stop)
             finally:
-                crew.close()
+                shift.close()
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
@@ -142,12 +142,12 @@ class Dask:
         )
 
 
-class _Crew:
+class _Shift:
     """The workers of a cluster, for one run."""
 
     def __init__(self, client: Client, home: Worker, on_result: OnResult, patience_s: float) -> None:
         self._client = client
-        self._home = home
+        self._crew = Crew(home.settings)
         self._on_result = on_result
         self._patience_s = patience_s
         self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -180,7 +180,7 @@ class _Crew:
             return
         with contextlib.suppress(Exception):
             self._client.cancel([future for future, _ in self._under_way.values()], force=True)
-            self._client.run(leave, self._home.settings, on_error="ignore")
+            self._client.run(leave, self._crew, on_error="ignore")
 
     @property
     def _is_there(self) -> bool:
@@ -208,7 +208,7 @@ class _Crew:
     def _submit(self, task: Task, *, is_alone: bool = False) -> None:
         try:
             future = self._client.submit(
-                run_task, self._home.settings, task.text(), pure=False, retries=0, key=_key_of(task, is_alone=is_alone)
+                run_task, self._crew, task.text(), pure=False, retries=0, key=_key_of(task, is_alone=is_alone)
             )
         except Exception as exc:
             if self._is_there:

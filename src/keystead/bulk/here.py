@@ -1,9 +1,11 @@
-"""The workers of a process that runs tasks for another one: one for each settings file, opened at its first task."""
+"""The workers of a process that runs tasks for others: one for each run, opened at its first task."""
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
+from dataclasses import dataclass, field
 from typing import Final
 
 from keystead import blocking
@@ -11,30 +13,44 @@ from keystead.bulk.tasks import Task, results_text
 from keystead.bulk.worker import Worker
 
 
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The workers of one run, in every process that has some.
+
+    ``settings`` is the file by which they open their managers, None being what the environment of each says.
+    """
+
+    settings: str | None
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
 class Workplace:
-    """Opens a manager once a process and not once a task, and closes it when asked to, or at the process's exit."""
+    """Opens a manager once for each crew and process, not once a task, and closes it when the crew leaves.
+
+    What no crew took leave of is closed at the process's exit.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._workers: dict[str | None, Worker] = {}
+        self._workers: dict[str, Worker] = {}
 
-    def worker(self, settings: str | None) -> Worker:
-        """Return the worker for a settings file, None being what the process's own environment says."""
+    def worker(self, crew: Crew) -> Worker:
+        """Return the worker of a crew in this process."""
         with self._lock:
-            if settings not in self._workers:
-                km = blocking.KeyManager.from_config(settings, background=False, create_store=False)
+            if crew.name not in self._workers:
+                km = blocking.KeyManager.from_config(crew.settings, background=False, create_store=False)
                 try:
                     km.initialize()
-                    self._workers[settings] = Worker(km, settings)
+                    self._workers[crew.name] = Worker(km, crew.settings)
                 except BaseException:
                     km.close()
                     raise
-            return self._workers[settings]
+            return self._workers[crew.name]
 
-    def close(self, settings: str | None) -> None:
-        """Close the manager for a settings file, if it is open."""
+    def close(self, crew: Crew) -> None:
+        """Close the manager of a crew, if it is open."""
         with self._lock:
-            worker = self._workers.pop(settings, None)
+            worker = self._workers.pop(crew.name, None)
         if worker is not None:
             worker.km.close()
 
@@ -43,12 +59,12 @@ _here: Final = Workplace()
 """Of this process."""
 
 
-def run_task(settings: str | None, task: str) -> str:
+def run_task(crew: Crew, task: str) -> str:
     """Do a task, both it and its results being JSON. Errors as ``Worker.run`` and ``KeyManager.initialize``."""
-    return results_text(_here.worker(settings).run(Task.parse(task)))
+    return results_text(_here.worker(crew).run(Task.parse(task)))
 
 
-def leave(settings: str | None) -> None:
+def leave(crew: Crew) -> None:
     """Close what ``run_task`` opened."""
     with contextlib.suppress(Exception):
-        _here.close(settings)
+        _here.close(crew)

@@ -165,7 +165,7 @@ class Run:
             self._commit_keys(result, work)
         else:
             # Its keys were under the active versions already.
-            tally.unchanged += 1
+            tally.left += 1
 
     def _commit(self, result: FileResult, work: Work) -> None:
         material = material_of(Path(result.name))

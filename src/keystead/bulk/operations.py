@@ -148,7 +148,8 @@ def rotate_master_keys(
     """
     begun = Beginning.of(km, dataset, engine, settings)
     folder = begun.folder
-    inside = [each for each in begun.files if not material_of(folder / each.name).exists()]
+    beside = {each for each in begun.files if material_of(folder / each.name).exists()}
+    inside = [each for each in begun.files if each not in beside]
     if rewrap_only and inside:
         raise InvalidInputError(f"{inside[0].name} has its keys in itself, and would have to be written anew")
     with Run(begun.home, folder, rules) as run:
@@ -157,7 +158,7 @@ def rotate_master_keys(
         under = active_versions(km, rules)
         left = [each for each in inside if (entry := known.current(each.name)) is None or entry.under != under]
         tally = begun.tally(Operation.ROTATE, known.id, on_progress)
-        todo = [ToDo(Operation.ROTATE, each) for each in begun.files if each not in inside]
+        todo = [ToDo(Operation.ROTATE, each) for each in begun.files if each in beside]
         todo += begun.known_ones(Operation.REENCRYPT, known, left, tally)
         tally.expect([each.file for each in todo], unchanged=len(inside) - len(left))
         work = Work(name_of_work("reencrypt", under), under, folder, _inside(rules), todo)

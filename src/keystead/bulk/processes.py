@@ -14,7 +14,7 @@ from multiprocessing.connection import wait as wait_for
 from typing import Final
 
 from keystead.bulk.engines import TRIES, OnResult, lost
-from keystead.bulk.here import run_task
+from keystead.bulk.here import Crew, run_task
 from keystead.bulk.tasks import Task, parse_results
 from keystead.bulk.worker import Worker
 from keystead.errors import InvalidInputError
@@ -41,16 +41,16 @@ class ProcessPool:
 
     def run(self, tasks: Iterable[Task], home: Worker, on_result: OnResult, stop: threading.Event) -> None:
         """Run the tasks; errors as ``BulkEngine.run``."""
-        left = iter(tasks)
+        left, crew = iter(tasks), Crew(home.settings)
         suspects: deque[Task] = deque()
         while not stop.is_set():
-            self._run_together(left, home, on_result, stop, suspects)
+            self._run_together(left, crew, on_result, stop, suspects)
             if not suspects:
                 return
-            self._run_alone(home, on_result, stop, suspects)
+            self._run_alone(crew, on_result, stop, suspects)
 
     def _run_together(
-        self, tasks: Iterator[Task], home: Worker, on_result: OnResult, stop: threading.Event, suspects: deque[Task]
+        self, tasks: Iterator[Task], crew: Crew, on_result: OnResult, stop: threading.Event, suspects: deque[Task]
     ) -> None:
         """Run tasks until there is none, or a worker dies: over one of those under way, and nobody tells which."""
         under_way: dict[Future[str], Task] = {}
@@ -60,7 +60,7 @@ class ProcessPool:
                     # One more than workers: nobody waits while a result is committed here.
                     while len(under_way) <= self.workers and (task := next(tasks, None)) is not None:
                         try:
-                            under_way[pool.submit(run_task, home.settings, task.text())] = task
+                            under_way[pool.submit(run_task, crew, task.text())] = task
                         except BrokenProcessPool:
                             suspects.extend(task.split())
                             raise
@@ -79,7 +79,7 @@ class ProcessPool:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run_alone(self, home: Worker, on_result: OnResult, stop: threading.Event, suspects: deque[Task]) -> None:
+    def _run_alone(self, crew: Crew, on_result: OnResult, stop: threading.Event, suspects: deque[Task]) -> None:
         """Run tasks over which a worker may have died, one at a time: what dies now dies over that one."""
         deaths = 0
         while suspects and not stop.is_set():
@@ -87,7 +87,7 @@ class ProcessPool:
                 with _pool(1) as pool:
                     while suspects and not stop.is_set():
                         task = suspects[0]
-                        results = parse_results(pool.submit(run_task, home.settings, task.text()).result())
+                        results = parse_results(pool.submit(run_task, crew, task.text()).result())
                         on_result(suspects.popleft(), results)
                         deaths = 0
             except BrokenProcessPool:

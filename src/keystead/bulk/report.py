@@ -69,7 +69,10 @@ class BulkReport:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What has become of the files of a run so far; ``todo`` is the sizes of those it has to do, by name."""
+    """What has become of the files of a run so far.
+
+    ``todo`` is the sizes of those it has to do, by name; ``left`` of them turned out to need nothing.
+    """
 
     operation: Operation
     engine: str
@@ -78,31 +81,41 @@ class Tally:
     on_progress: OnProgress | None = None
     todo: dict[str, int] = field(default_factory=dict)
     unchanged: int = 0
+    left: int = 0
     rows: int = 0
     bytes_written: int = 0
     failures: list[FileFailure] = field(default_factory=list)
-    seen: dict[str, int] = field(default_factory=dict)
+    seen: int = 0
+    bytes: int = 0
+    bytes_seen: int = 0
+    failed_seen: int = 0
+    bytes_failed: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def expect(self, files: Sequence[FoundFile], *, unchanged: int) -> None:
         """Learn what there is to do."""
         self.todo = {each.name: each.size for each in files}
+        self.bytes = sum(self.todo.values())
         self.unchanged = unchanged
 
     def fail(self, name: str, code: str, reason: str) -> None:
         """Count a file that is left as it is."""
         self.failures.append(FileFailure(name, code, reason))
+        if name in self.todo:
+            self.failed_seen += 1
+            self.bytes_failed += self.todo[name]
 
     def see(self, name: str) -> None:
         """Count a file of which this run has heard the last."""
-        self.seen[name] = self.todo[name]
+        self.seen += 1
+        self.bytes_seen += self.todo[name]
         if self.on_progress is not None:
             self.on_progress(
                 BulkProgress(
                     files=len(self.todo),
-                    files_done=len(self.seen),
-                    bytes=sum(self.todo.values()),
-                    bytes_done=sum(self.seen.values()),
+                    files_done=self.seen,
+                    bytes=self.bytes,
+                    bytes_done=self.bytes_seen,
                     failed=len(self.failures),
                     seconds=time.monotonic() - self.started,
                 )
@@ -110,17 +123,15 @@ class Tally:
 
     def report(self) -> BulkReport:
         """Return the counts."""
-        failed = {each.name for each in self.failures}
-        done = {name: size for name, size in self.seen.items() if name not in failed}
         return BulkReport(
             operation=self.operation,
             dataset=self.dataset,
             engine=self.engine,
             files=self.files,
-            done=len(done),
-            unchanged=self.unchanged,
+            done=self.seen - self.failed_seen - self.left,
+            unchanged=self.unchanged + self.left,
             rows=self.rows,
-            bytes_read=sum(done.values()),
+            bytes_read=self.bytes_seen - self.bytes_failed,
             bytes_written=self.bytes_written,
             seconds=time.monotonic() - self.started,
             failures=sorted(self.failures, key=lambda each: each.name),
