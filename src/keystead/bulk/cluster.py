@@ -171,8 +171,7 @@ class _Shift:
                 self._submit(self._suspects.popleft(), is_alone=True)
             with contextlib.suppress(queue.Empty):
                 future = self._ended.get(timeout=LOOK_S)
-                _, task = self._under_way.pop(future.key)
-                self._take(task, future)
+                self._take(future)
 
     def close(self) -> None:
         """Take back what is under way, and have the workers close their managers."""
@@ -217,28 +216,41 @@ class _Shift:
         self._under_way[future.key] = (future, task)
         future.add_done_callback(self._ended.put)
 
-    def _take(self, task: Task, future: Future) -> None:
+    def _take(self, future: Future) -> None:
+        """Take what became of a task.
+
+        Dask blames whatever was under way on workers that died, and a result may be lost with the worker that had it.
+        So each file of such a task is tried once more with nothing beside it.
+        """
         from distributed import KilledWorker
 
+        known = self._under_way.pop(future.key, None)
+        if known is None:
+            return
+        _, task = known
+        is_alone = future.key.endswith(_ALONE)
         try:
             text = future.result()
         except KilledWorker:
-            # Dask blames whatever was under way on the workers that died, so each file is tried once more by itself.
-            if future.key.endswith(_ALONE):
+            if is_alone:
                 self._on_result(task, lost(task))
             else:
                 self._suspects.extend(task.split())
-            return
         except KMSError:
             raise
         except (CancelledError, asyncio.CancelledError) as exc:
             raise _gone() from exc
+        except OSError as exc:
+            if is_alone or not self._is_there:
+                raise _gone() from exc
+            self._suspects.extend(task.split())
         except Exception as exc:
             raise ConfigurationError(
                 f"a worker of the cluster cannot run a task ({type(exc).__name__}): install the same release of "
                 "keystead[bulk] there"
             ) from exc
-        self._on_result(task, parse_results(text))
+        else:
+            self._on_result(task, parse_results(text))
 
 
 def require_safe(address: str, *, has_certificates: bool) -> None:
