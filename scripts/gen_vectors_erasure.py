@@ -113,6 +113,8 @@ def _receipt() -> Case:
             {"provider": "local", "key_id": "default", "version": None},
         ],
         "nodes": {"seen": 3, "unseen": 0},
+        "indexes": "remaining",
+        "remaining": ["people.email"],
         "backups": BACKUPS,
     }
     signer = Ed25519PrivateKey.from_private_bytes(seed)

@@ -1,4 +1,4 @@
-"""Subjects are forgotten while four processes read what is theirs; then store and log are put back, or cut off."""
+"""People are forgotten while four processes read what is theirs; then store, table and log are put back, or cut off."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Final
 
 from keystead.erasure.receipts import ErasureReceipt
 from keystead.errors import KMSError
+from keystead.fields import Exact, Field
 from keystead.manager.manager import KeyManager
 from soak.figures import Figure, Figures, Setting
 from soak.harness import Child, fork, in_child, wait_for
@@ -24,16 +26,22 @@ NODES: Final = 4
 READ_S: Final = 120.0
 PAUSED_S: Final = 6.0
 """How long a process is stopped: longer than one goes on without having looked."""
+PERSON: Final = Field("people", "name", record="id", per_subject=True, indexes=(Exact(),))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A store, its log of erasures outside it, and what was encrypted, by subject."""
+    """A store, its log of erasures outside it, an application's table of people, and what was encrypted, by person."""
 
     place: Place
     log: Path
     sealed: Mapping[str, bytes]
     keys: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> Path:
+        """The application's database."""
+        return self.log.with_name("app.db")
 
     def manager(self, *, is_node: bool = False, has_state: bool = True) -> KeyManager:
         """Return a manager of the store."""
@@ -46,8 +54,9 @@ class Erasure:
 
     name = "erasure"
     claim = (
-        "What was encrypted under the keys of a subject that was forgotten is read by no process afterwards: not by "
-        "one that wakes up, and not when the store is put back, or the log of erasures is cut off or removed."
+        "What was encrypted under the keys of a person who was forgotten is read by no process afterwards and found by "
+        "no search: not by one that wakes up, and not when the store is put back, or the log of erasures is cut off or "
+        "removed."
     )
 
     def run(self, setting: Setting) -> list[Figure]:
@@ -61,7 +70,7 @@ class Erasure:
 
 def _run(figures: Figures, place: Place, outside: Path, subjects: int) -> None:
     where, scene = place.kind, in_child(_begin, Scene(place, outside / "erasures.log", {}), subjects)
-    backup = _back_up(place, outside / "backup")
+    backup = _back_up(scene, outside / "backup")
     names = list(scene.sealed)
     forgotten = names[: len(names) // 2]
     nodes = [fork(_read, scene, number) for number in range(NODES)]
@@ -74,6 +83,8 @@ def _run(figures: Figures, place: Place, outside: Path, subjects: int) -> None:
     figures.equal(where, "subjects forgotten, of twice as many", len(ended), len(forgotten))
     figures.equal(where, f"subjects that one of {NODES} processes read after they were forgotten", len(late), 0)
     figures.equal(where, "receipts that verify without the store", _verified(receipts, scene.keys), len(forgotten))
+    figures.equal(where, "receipts that say that every index was emptied", _emptied(receipts), len(forgotten))
+    _search(figures, where, scene, forgotten)
     waits = sorted(each.nodes_unseen for each in receipts)
     figures.tell(where, "processes that had not acknowledged within 5 s, at most", waits[-1])
     kept = [name for name in names if name not in forgotten]
@@ -86,7 +97,17 @@ def _begin(scene: Scene, subjects: int) -> Scene:
     async def main() -> Scene:
         async with scene.manager() as km:
             names = [f"person {number}" for number in range(subjects)]
-            sealed = {name: (await km.subject(name)).local_encrypt(name.encode()) for name in names}
+            await km.load_fields(PERSON, subjects=names)
+            cipher, sealed = km.field(PERSON), {}
+            columns = ", ".join(PERSON.index_columns)
+            with contextlib.closing(sqlite3.connect(scene.table)) as table:
+                table.execute(f"CREATE TABLE people (id TEXT PRIMARY KEY, name BLOB, {columns})")
+                for name in names:
+                    sealed[name] = cipher.encrypt(name, record=name) or b""
+                    hashes = cipher.index_values(name).values()
+                    table.execute("INSERT INTO people VALUES (?, ?, ?, ?)", (name, sealed[name], *hashes))
+                table.commit()
+            await km.register_field(PERSON, f"sqlite:///{scene.table}")
             return replace(scene, sealed=sealed, keys=tuple(await km.receipt_keys()))
 
     return asyncio.run(main())
@@ -114,7 +135,7 @@ def _forget_all(scene: Scene, names: Sequence[str]) -> tuple[list[ErasureReceipt
         receipts, ended = [], {}
         async with scene.manager() as km:
             for name in names:
-                receipts.append(await km.forget(name))
+                receipts.append(await km.forget(PERSON.subject_of(name)))
                 ended[name] = time.monotonic()
         return receipts, ended
 
@@ -128,7 +149,8 @@ def _read(scene: Scene, number: int) -> dict[str, float]:
         asked: dict[str, float] = {}
         done = scene.place.folder / "done"
         async with scene.manager(is_node=True) as km:
-            held = {name: await km.subject(name) for name in scene.sealed}
+            await km.load_fields(PERSON, subjects=scene.sealed)
+            cipher = km.field(PERSON)
             is_last = False
             while not is_last:
                 is_last = done.exists()
@@ -136,7 +158,7 @@ def _read(scene: Scene, number: int) -> dict[str, float]:
                     at = time.monotonic()
                     with contextlib.suppress(KMSError):
                         # By what it has in memory, which is what a process that wakes up has.
-                        if held[name].local_decrypt(ciphertext) == name.encode():
+                        if cipher.decrypt(ciphertext, record=name) == name:
                             asked[name] = at
                 (scene.place.folder / f"node-{number}").touch()
                 await asyncio.sleep(0.01)
@@ -154,11 +176,40 @@ def _verified(receipts: Sequence[ErasureReceipt], keys: Sequence[str]) -> int:
     return good
 
 
-def _back_up(place: Place, folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+def _emptied(receipts: Sequence[ErasureReceipt]) -> int:
+    return sum(each.indexes == "emptied" for each in receipts)
+
+
+def _search(figures: Figures, where: str, scene: Scene, forgotten: Sequence[str]) -> None:
+    """Look for everybody by a new process."""
+    found = in_child(_found, scene)
+    figures.equal(where, "forgotten people that a search finds", len(found.intersection(forgotten)), 0)
+    others = len(scene.sealed) - len(forgotten)
+    figures.equal(where, "others that a search finds", len(found.difference(forgotten)), others)
+
+
+def _found(scene: Scene) -> set[str]:
+    async def main() -> set[str]:
+        async with scene.manager() as km:
+            await km.load_fields(PERSON)
+            cipher = km.field(PERSON)
+            with contextlib.closing(sqlite3.connect(scene.table)) as table:
+                hashes = {
+                    digest
+                    for row in table.execute(f"SELECT {', '.join(PERSON.index_columns)} FROM people")
+                    for digest in row
+                }
+            return {name for name in scene.sealed if hashes & {*cipher.query_values(Exact(), name).values()}}
+
+    return asyncio.run(main())
+
+
+def _back_up(scene: Scene, folder: Path) -> Path:
+    place = scene.place
     if place.kind == SQLITE:
         shutil.copytree(place.folder, folder)
     place.keep()
+    shutil.copy(scene.table, folder.with_suffix(".app"))
     return folder
 
 
@@ -200,6 +251,9 @@ def _put_back(figures: Figures, scene: Scene, backup: Path, forgotten: Sequence[
             others = len(scene.sealed) - len(forgotten) if what == "the whole log" else 0
             figures.equal(where, "others that are read", len(read.difference(forgotten)), others)
             scene.log.write_bytes(whole)
+    shutil.copy(backup.with_suffix(".app"), scene.table)
+    _restored(scene, backup)
+    _search(figures, f"{scene.place.kind}, store and table put back", scene, forgotten)
 
 
 def _open_all(scene: Scene) -> list[str]:
@@ -211,9 +265,10 @@ def _open_all(scene: Scene) -> list[str]:
             for name, ciphertext in scene.sealed.items():
                 with contextlib.suppress(KMSError):
                     await km.prefetch([ciphertext])
+                context = km.field(PERSON).context(name, None)
                 for ring in (await km.session()).live.rings():
                     with contextlib.suppress(KMSError):
-                        if ring.local_decrypt(ciphertext) == name.encode():
+                        if ring.open(ciphertext, context).endswith(name.encode()):
                             opened.append(name)
                             break
         return opened

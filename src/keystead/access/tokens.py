@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -38,8 +38,8 @@ MAX_LABEL: Final = 255
 class LoadsKeys(Protocol):
     """What loads data keys that other processes made."""
 
-    async def load_keys(self, key_ids: Collection[int]) -> set[int]:
-        """Load data keys by their ids; return the ids that no row has."""
+    async def load_keys(self, key_ids: Collection[int]) -> Mapping[int, Keyring]:
+        """Return the keyrings that data keys are of, loaded; ids that no row has are left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from keystead.crypto.keyring import Keyring
 from keystead.errors import KeyNotFoundError
 from keystead.manager.fields import ManagerKeyrings
@@ -15,6 +17,20 @@ class BlockingKeyrings(ManagerKeyrings):
         """Return a keyring, loaded now if it was not, and made if there is none."""
         ring = super().find(name)
         return ring if ring is not None or background_loop.is_here else background_loop.run(self.load(name))
+
+    def find_subjects(self, names: Collection[str]) -> Mapping[str, Keyring]:
+        """Return the keyrings of subjects, loaded now where they were not, and made where there are none."""
+        found = super().find_subjects(names)
+        if len(found) == len(names) or background_loop.is_here:
+            return found
+        return background_loop.run(self.load_subjects(names))
+
+    def find_holder(self, key_id: int) -> Keyring | None:
+        """Return the keyring that a data key is of, loaded now if it was not; None where there is none."""
+        ring = super().find_holder(key_id)
+        if ring is None and not background_loop.is_here:
+            ring = background_loop.run(self.load_holders([key_id])).get(key_id)
+        return ring
 
     def find_index(self, name: str) -> Keyring | None:
         """Return a keyring of index keys, loaded now if it was not."""

@@ -307,9 +307,9 @@ class KeyManager(SubjectMembers):
         """Return what encrypts and decrypts the values of ``field``; what it needs is loaded when it is needed."""
         return self._manager.field(field)
 
-    def load_fields(self, *fields: Field, tenants: Iterable[str] = ()) -> None:
+    def load_fields(self, *fields: Field, tenants: Iterable[str] = (), subjects: Iterable[object] = ()) -> None:
         """Load the keyrings of fields, making those that are missing, and keep them loaded."""
-        background_loop.run(self._manager.load_fields(*fields, tenants=tenants))
+        background_loop.run(self._manager.load_fields(*fields, tenants=tenants, subjects=subjects))
 
     def prefetch(self, rows: Iterable[object]) -> None:
         """Load every data key that ``rows`` name, in one store read: ciphertexts, boxes, or rows and objects with them.

@@ -63,10 +63,20 @@ def reencrypt(
         str, typer.Option(metavar="COLUMNS", help="What says which record a row is, separated by commas.")
     ] = "id",
     tenant: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that names the tenant.")] = None,
+    per_subject: Annotated[
+        bool, typer.Option("--per-subject", help="Each record is a subject, under keys of its own.")
+    ] = False,
+    subject: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column that names the subject, if not the record.")
+    ] = None,
+    subject_kind: Annotated[
+        str, typer.Option(metavar="KIND", help="Of which kind subjects are, mostly a table; with --subject.")
+    ] = "",
     uuid: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN", help="A record or tenant column that keeps UUIDs as text or bytes; again for more."
+            metavar="COLUMN",
+            help="A record, tenant or subject column that keeps UUIDs as text or bytes; again for more.",
         ),
     ] = None,
     no_uuid: Annotated[
@@ -113,6 +123,10 @@ def reencrypt(
         record_type=tuple(map(kinds.get, _names(record))),
         tenant=tenant,
         tenant_type=kinds.get(tenant or ""),
+        per_subject=per_subject,
+        subject=subject,
+        subject_kind=subject_kind,
+        subject_type=kinds.get(subject or ""),
         keyring=keyring,
         former_keyrings=tuple(former_keyring or ()),
         indexes=tuple(map(parse_index, index or ())),
@@ -245,6 +259,8 @@ def _plan_text(found: ReencryptPlan) -> str:
         for each in found.versions
     ]
     lines += [("without a ciphertext", found.empty)]
+    if found.erased:
+        lines.append(("of forgotten subjects", found.erased))
     if found.plaintext:
         lines.append(("in clear", found.plaintext))
     lines.append(("to write", f"{found.sample_changes} of the first {found.sample_rows}"))
@@ -264,6 +280,7 @@ def _report_text(report: ReencryptReport) -> str:
         ("nothing to do", report.skipped),
         ("edited or held meanwhile", report.contended),
         ("left as it is", report.failed),
+        *([("of forgotten subjects", report.erased)] if report.erased else []),
         ("seconds", f"{report.seconds:.1f}"),
         ("job", f"{report.job_id}, {report.state}"),
     ]

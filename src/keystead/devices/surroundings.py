@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -70,8 +70,8 @@ class Rings(Protocol):
     async def load_wrap_key(self, name: str, key_id: int) -> bool:
         """Load a version by its id; False where the keyring has no such version."""
 
-    async def load_keys(self, key_ids: Iterable[int]) -> set[int]:
-        """Load data keys by their ids; return the ids that no row has."""
+    async def load_keys(self, key_ids: Iterable[int]) -> Mapping[int, Keyring]:
+        """Return the keyrings that data keys are of, loaded; ids that no row has are left out."""
 
     async def hold_wrap_key(self, work: UnitOfWork, key_id: int) -> None:
         """See that what was sealed by a version may be kept; the version stays so until the transaction ends.

@@ -17,9 +17,9 @@ from keystead.errors import (
     ConfigurationError,
     ConflictError,
     ErasureLogError,
-    KeyStateError,
     KMSError,
     StaleViewError,
+    SubjectErasedError,
 )
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
@@ -51,6 +51,8 @@ class Following:
         self._failure: KMSError | None = None
         self._fresh_at: float | None = None
         self._seen: ErasureMark | None = None
+        self.done_again: set[int] = set()
+        """Data keys that this process destroyed again, until somebody has seen to what is under them."""
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -69,7 +71,7 @@ class Following:
         if self._log is None:
             return _no_log()
         if keyring in self.erased:
-            return KeyStateError("the keys of this subject were erased: what they encrypted is gone for good")
+            return SubjectErasedError("the keys of this subject were erased: what they encrypted is gone for good")
         if self._failure is not None:
             return self._failure
         if self._fresh_at is None or self._s.clock.monotonic() - self._fresh_at > STALE_S:
@@ -237,6 +239,7 @@ class Following:
                     log.warning("an erasure is done again that the store has not", extra={"keyring": erased.keyring})
                     keys = await all_keys(work, keyring=erased.keyring) if erased.keyring else []
                     await self._destroy(work, erased, number, keys, is_again=True)
+                    self.done_again |= {key.id for key in keys}
             if mark.count < self._mark.count:
                 await work.put_erasure_mark(self._mark)
         self._undone.clear()

@@ -50,6 +50,8 @@ class ErasureReceipt:
         log_count, log_head: the erasure log with this erasure in it: its lines, and the SHA-256 of the last in hex.
         keks: what backups that are older stay readable under.
         nodes_seen, nodes_unseen: processes that had acknowledged it, and that had not within 5 seconds; those refuse.
+        remaining: the registered fields in which an index may find the subject's rows still: their tables could not be
+            reached. The next re-encryption empties them, and so does asking for the receipt again.
         signature: Ed25519 over all of it.
     """
 
@@ -62,7 +64,13 @@ class ErasureReceipt:
     keks: tuple[Kek, ...]
     nodes_seen: int
     nodes_unseen: int
+    remaining: tuple[str, ...] = ()
     signature: bytes = b""
+
+    @property
+    def indexes(self) -> str:
+        """``emptied``, or ``remaining`` where some may find the subject's rows still."""
+        return "remaining" if self.remaining else "emptied"
 
     def to_json(self) -> str:
         """Return the receipt as it is kept: a JSON object."""
@@ -93,6 +101,7 @@ class ErasureReceipt:
                 tuple(Kek(each["provider"], each["key_id"], each["version"]) for each in told["keks"]),
                 told["nodes"]["seen"],
                 told["nodes"]["unseen"],
+                tuple(map(str, told["remaining"])),
                 base64.b64decode(told["signature"], validate=True),
             )
             if receipt._body() | {"signature": told["signature"]} != told:
@@ -146,6 +155,8 @@ class ErasureReceipt:
             "log": {"count": self.log_count, "head": self.log_head},
             "keks": [asdict(each) for each in self.keks],
             "nodes": {"seen": self.nodes_seen, "unseen": self.nodes_unseen},
+            "indexes": self.indexes,
+            "remaining": list(self.remaining),
             "backups": BACKUPS,
         }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from keystead.crypto.framing import framed
@@ -24,6 +25,8 @@ REMEMBERED: Final = 100_000
 LONGEST: Final = 1000
 _DOMAIN: Final = "keystead subject v1"
 _NAME_BYTES: Final = 16
+AT_ONCE: Final = 200
+"""How many keyrings are made in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Subjects:
         self._following = following
         self._hashing = hashing
         self._names: OrderedDict[bytes, str] = OrderedDict()
+        self._keys: list[tuple[int, bytes]] = []
 
     async def ring(self, subject: str, *, create: bool = True, wrap_keyring: str = WRAP_KEYRING) -> Keyring:
         """Return the keyring of a subject, loaded.
@@ -62,17 +66,58 @@ class Subjects:
             ErasureLogError: the log of erasures is not there, or not whole.
             ConfigurationError: the manager was given none.
         """
-        ids = await self._ids(subject)
-        name = next((known for each in ids if (known := self._remembered(each)) is not None), None)
+        name = (await self._names_of([subject], create=create, wrap_keyring=wrap_keyring)).get(subject)
         if name is None:
-            name = await self._find(ids)
-        if name is None:
-            if not create:
-                raise _unknown()
-            await self._following.begin()
-            name = await retry_conflicts(lambda: self._make(ids[0], wrap_keyring))
-        self._remember(ids[0], name)
+            raise _unknown()
         return await self._live.load(name)
+
+    async def rings(self, subjects: Collection[str], *, create: bool = True) -> dict[str, Keyring]:
+        """Return the keyrings of subjects by their names, loaded, in few reads for all of them.
+
+        Without ``create`` those that have none, or whose keys do not unwrap, are left out. Errors as ``ring``.
+        """
+        names = await self._names_of(subjects, create=create, wrap_keyring=WRAP_KEYRING)
+        loaded = await self._live.load_all(names.values())
+        for name in names.values() - loaded.keys() if create else ():
+            loaded[name] = await self._live.load(name)  # which says why
+        return {subject: loaded[name] for subject, name in names.items() if name in loaded}
+
+    def find(self, subjects: Collection[str]) -> dict[str, Keyring]:
+        """Return those of the keyrings of subjects that are loaded here, by the subjects' names, without I/O."""
+        found: dict[str, Keyring] = {}
+        for subject in subjects if self._keys else ():
+            names = (self._remembered(each) for each in _ids(self._keys, subject))
+            name = next((name for name in names if name is not None), None)
+            ring = None if name is None else self._live.find(name)
+            if ring is not None:
+                found[subject] = ring
+        return found
+
+    async def _names_of(self, subjects: Collection[str], *, create: bool, wrap_keyring: str) -> dict[str, str]:
+        """Return the keyrings' names of subjects, each made if there is none, where that is asked for."""
+        self._keys = (await self._hashing()).copy_all()
+        ids = {subject: _ids(self._keys, subject) for subject in subjects}
+        names = {
+            subject: name
+            for subject, each in ids.items()
+            if (name := next(filter(None, map(self._remembered, each)), None)) is not None
+        }
+        missing = [subject for subject in ids if subject not in names]
+        if missing:
+            wanted = [each for subject in missing for each in ids[subject]]
+            async with self._s.store.reading() as work:
+                known = {record.id: record.keyring for record in await work.find_subjects(wanted)}
+            names |= {subject: known[each] for subject in missing for each in reversed(ids[subject]) if each in known}
+        unknown = [subject for subject in missing if subject not in names]
+        if unknown and create:
+            await self._following.begin()
+            for at in range(0, len(unknown), AT_ONCE):
+                part = unknown[at : at + AT_ONCE]
+                made = await retry_conflicts(partial(self._make, [ids[each][0] for each in part], wrap_keyring))
+                names |= zip(part, made, strict=True)
+        for subject, name in names.items():
+            self._remember(ids[subject][0], name)
+        return names
 
     async def erase(self, subject: str) -> Committed:
         """Destroy the keys of a subject for good.
@@ -81,7 +126,7 @@ class Subjects:
             KeyNotFoundError: nothing is kept under keys of that subject.
             ErasureLogError, ConfigurationError: as ``ring``. Nothing was destroyed.
         """
-        ids = await self._ids(subject)
+        ids = _ids((await self._hashing()).copy_all(), subject)
 
         async def once() -> Committed:
             await self._following.look()
@@ -100,32 +145,20 @@ class Subjects:
         await self._following.look()
         return erasure
 
-    async def _ids(self, subject: str) -> list[bytes]:
-        """Return the hashes that a subject may be known by, the one of the newest key first."""
-        if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST:
-            raise InvalidInputError(f"a subject is named by a text of 1 to {LONGEST} characters")
-        keys = (await self._hashing()).copy_all()
-        return [subject_id(key, subject) for _, key in reversed(keys)]
-
-    async def _find(self, ids: list[bytes]) -> str | None:
-        async with self._s.store.reading() as work:
-            for each in ids:
-                if (record := await work.find_subject(each)) is not None:
-                    return record.keyring
-        return None
-
-    async def _make(self, subject_id: bytes, wrap_keyring: str) -> str:
-        name = SUBJECT_PREFIX + self._s.random(_NAME_BYTES).hex()
-        keyring = self._s.new_keyring(name, wrap_keyring=wrap_keyring)
+    async def _make(self, subject_ids: list[bytes], wrap_keyring: str) -> list[str]:
+        """Make the keyrings of subjects, and return their names: of one that has one meanwhile, that."""
         wrap_ring = await self._live.sealing_ring(wrap_keyring)
         async with self._s.store.transaction() as work:
-            # Before the row is there: whoever erases has it whole or not at all.
+            # Before a row is there: whoever erases has it whole or not at all.
             await work.bump_epoch()
-            if (known := await work.find_subject(subject_id)) is not None:
-                return known.keyring
-            await work.add_subject(SubjectRecord(subject_id, name, self._s.clock.now()))
-            await add_keyring(self._s, work, self._live.store_id, keyring, wrap_ring)
-        return name
+            known = {record.id: record.keyring for record in await work.find_subjects(subject_ids)}
+            for each in subject_ids:
+                if each not in known:
+                    known[each] = name = SUBJECT_PREFIX + self._s.random(_NAME_BYTES).hex()
+                    keyring = self._s.new_keyring(name, wrap_keyring=wrap_keyring)
+                    await work.add_subject(SubjectRecord(each, name, self._s.clock.now()))
+                    await add_keyring(self._s, work, self._live.store_id, keyring, wrap_ring)
+        return [known[each] for each in subject_ids]
 
     def _remembered(self, subject_id: bytes) -> str | None:
         name = self._names.get(subject_id)
@@ -139,6 +172,13 @@ class Subjects:
         self._names.move_to_end(subject_id)
         while len(self._names) > REMEMBERED:
             self._names.popitem(last=False)
+
+
+def _ids(keys: list[tuple[int, bytes]], subject: str) -> list[bytes]:
+    """Return the hashes that a subject may be known by, the one of the newest key first."""
+    if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST:
+        raise InvalidInputError(f"a subject is named by a text of 1 to {LONGEST} characters")
+    return [subject_id(key, subject) for _, key in reversed(keys)]
 
 
 def subject_id(key: bytes, subject: str) -> bytes:

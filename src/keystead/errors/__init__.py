@@ -25,6 +25,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     │   ├── NoActiveKeyError            [2] no_active_key                yes
     │   ├── KeyExpiredError             [2] key_expired                  yes
     │   ├── KeyInUseError                   key_in_use                   no
+    │   ├── SubjectErasedError              subject_erased               no
     │   └── StoreRestoredError              store_restored               no
     ├── UnauthenticatedError                unauthenticated              no
     ├── ForbiddenError                      forbidden                    no
@@ -114,6 +115,7 @@ from keystead.errors.operations import (
     RotationNotSupportedError,
     SigningError,
     StoreRestoredError,
+    SubjectErasedError,
     SystemShutdownError,
     UnauthenticatedError,
     WorkersLostError,
@@ -191,6 +193,7 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreRestoredError",
     "StoreUnavailableError",
+    "SubjectErasedError",
     "SystemShutdownError",
     "UnauthenticatedError",
     "WorkersLostError",

@@ -44,6 +44,12 @@ class NoActiveKeyError(KeyStateError):
     retryable = True
 
 
+class SubjectErasedError(KeyStateError):
+    """Whom the value was about was forgotten, with the keys: it is gone for good."""
+
+    code = "subject_erased"
+
+
 class KeyExpiredError(KeyStateError):
     """The active version is past its expiry and could not be replaced."""
 

@@ -5,7 +5,8 @@ No I/O: what is not loaded is an error that says how to load it. Spec: docs/spec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from struct import Struct
 from typing import Final
 
@@ -24,6 +25,7 @@ from keystead.errors import (
 from keystead.fields.field import Field, record_text, too_many_digits
 from keystead.fields.indexes import Index, version_mark
 from keystead.fields.keyrings import Keyrings
+from keystead.model import is_of_subject
 
 _u32: Final = Struct(">I").pack
 _RECORD: Final = _u32(15) + b"keystead.record"
@@ -46,21 +48,31 @@ class FieldCipher:
     def __repr__(self) -> str:
         return f"<FieldCipher {self.field.id}>"
 
-    def encrypt(self, value: object, *, record: object, tenant: str | None = None) -> bytes | None:
+    def encrypt(
+        self, value: object, *, record: object, tenant: str | None = None, subject: object = None
+    ) -> bytes | None:
         """Return the ciphertext of ``value``, which opens for this field, record and tenant alone.
 
         ``record`` is what the field's record columns hold: str, int, UUID, bytes, date, or a tuple where there are
-        several. None stays None unless the field says ``encrypt_null``.
+        several, and ``subject`` what its subject column holds, if it has one. None stays None unless the field says
+        ``encrypt_null``.
 
         Raises:
-            InvalidInputError: a value of another type, one that is a ciphertext already, or no record.
-            KeyringNotLoadedError: the tenant's keyring is not loaded.
+            InvalidInputError: a value of another type, one that is a ciphertext already, no record or no subject.
+            KeyringNotLoadedError: the keyring of the tenant or the subject is not loaded.
             KMSError: as ``local_encrypt``.
         """
-        return self.encrypt_many(((value, record),), tenant=tenant)[0]
+        return self.encrypt_many(((value, record),), tenant=tenant, subject=subject)[0]
 
-    def encrypt_many(self, values: Iterable[tuple[object, object]], *, tenant: str | None = None) -> list[bytes | None]:
-        """Return the ciphertext of each (value, record), all of one tenant; order kept. Errors as ``encrypt``."""
+    def encrypt_many(
+        self, values: Iterable[tuple[object, object]], *, tenant: str | None = None, subject: object = None
+    ) -> list[bytes | None]:
+        """Return the ciphertext of each (value, record), all of one tenant; order kept. Errors as ``encrypt``.
+
+        Each is of the subject that its record names, or all of one, where ``subject`` is given.
+        """
+        if self.field.has_subjects:
+            return self._encrypt_for_subjects([*values], tenant, subject)
         ring = self.ring(tenant)
         tail = _tail(tenant)
         head, encode, keeps_null = self._head, self._encode, not self.field.encrypt_null
@@ -93,7 +105,8 @@ class FieldCipher:
         self, ciphertexts: Iterable[tuple[bytes | str | None, object]], *, tenant: str | None = None
     ) -> list[object]:
         """Return the value of each (ciphertext, record), all of one tenant; order kept. Errors as ``decrypt``."""
-        ring, tail, head, expected = self.ring(tenant), _tail(tenant), self._head, self._expected
+        tail, head, expected = _tail(tenant), self._head, self._expected
+        ring = None if self.field.has_subjects else self.ring(tenant)
         messages: list[tuple[bytes, bytes]] = []
         nulls: list[int] = []
         for ciphertext, record in ciphertexts:
@@ -102,10 +115,12 @@ class FieldCipher:
             else:
                 blob = ciphertext if ciphertext.__class__ is bytes else as_binary(ciphertext)
                 messages.append((blob, head + _record(record) + tail))
-        try:
-            opened = open_all(ring, messages)
-        except (DataKeyNotLoadedError, DecryptionError):
+        opened = None
+        if ring is not None:
             # One of them may be of a former keyring, or of a key that can be fetched.
+            with contextlib.suppress(DataKeyNotLoadedError, DecryptionError):
+                opened = open_all(ring, messages)
+        if opened is None:
             opened = [self._open(self.ring_of(blob, tenant), blob, context) for blob, context in messages]
         values = [decode_value(data, expected) for data in opened]
         for position in nulls:
@@ -120,7 +135,7 @@ class FieldCipher:
         """
         return self._encode(value)
 
-    def reseal(self, ciphertext: bytes, *, record: object, tenant: str | None = None) -> bytes:
+    def reseal(self, ciphertext: bytes, *, record: object, tenant: str | None = None, subject: object = None) -> bytes:
         """Return the same plaintext under the active version of the field's keyring, and for the same record.
 
         Raises:
@@ -128,11 +143,15 @@ class FieldCipher:
         """
         context = self.context(record, tenant)
         plaintext = self._open(self.ring_of(ciphertext, tenant), ciphertext, context)
-        return seal_all(self.ring(tenant), ((plaintext, context),))[0]
+        name = self.field.subject_name(record, subject)
+        return seal_all(self.ring(tenant, name), ((plaintext, context),))[0]
 
     def needs_reencrypt(self, ciphertext: bytes | str, *, tenant: str | None = None) -> bool:
         """Return whether ``ciphertext`` is under another version than the active one, or another keyring."""
-        return self.ring(tenant).needs_reencrypt(ciphertext)
+        if not self.field.has_subjects:
+            return self.ring(tenant).needs_reencrypt(ciphertext)
+        ring = self.ring_of(as_binary(ciphertext), tenant)
+        return not is_of_subject(ring.name) or ring.needs_reencrypt(ciphertext)
 
     def context(self, record: object, tenant: str | None) -> bytes:
         """Return the encoded context that binds a value."""
@@ -147,28 +166,56 @@ class FieldCipher:
 
         return context
 
-    def ring(self, tenant: str | None) -> Keyring:
-        """Return the keyring that encrypts a tenant's values.
+    def ring(self, tenant: str | None, subject: str | None = None) -> Keyring:
+        """Return the keyring that encrypts a tenant's values, or a subject's, by the name that ``subject_of`` gives.
 
         Raises:
             KeyringNotLoadedError: it is not loaded.
         """
+        if self.field.has_subjects:
+            return self.rings_of({subject or ""}, tenant)[subject or ""]
         name = self.field.keyring_of(tenant)
         ring = self.keyrings.find(name)
         if ring is None:
             raise _not_loaded(name, self.field)
         return ring
 
+    def rings_of(self, subjects: Collection[str], tenant: str | None) -> Mapping[str, Keyring]:
+        """Return the keyrings of subjects by their names; errors as ``ring``."""
+        self.field.require_tenant(tenant)
+        rings = self.keyrings.find_subjects(subjects)
+        if len(rings) < len(subjects):
+            raise KeyringNotLoadedError(
+                f"the keyring of a subject of field {self.field.id} is not loaded in this process; "
+                "`await km.load_fields(field, subjects=[...])` loads those of the rows at hand, by the ids that name "
+                "them"
+            )
+        return rings
+
     def ring_of(self, ciphertext: bytes, tenant: str | None) -> Keyring:
-        """Return the keyring a ciphertext is under: the field's own, or a former one that holds its data key."""
-        ring = self.ring(tenant)
-        if self.field.former_keyrings:
-            key_id = parse_header(ciphertext).key_id
-            if key_id not in ring.snapshot.keys:
-                for name in self.field.former_keyrings_of(tenant):
-                    former = self.keyrings.find_former(name)
-                    if former is not None and key_id in former.snapshot.keys:
-                        return former
+        """Return the keyring a ciphertext is under: the field's own, or a former one that holds its data key.
+
+        Raises:
+            KeyringNotLoadedError: as ``ring``.
+            DataKeyNotLoadedError: of a field of subjects, one that nobody has loaded.
+        """
+        ring = None if self.field.has_subjects else self.ring(tenant)
+        if ring is not None and not self.field.former_keyrings:
+            return ring
+        key_id = parse_header(ciphertext).key_id
+        if ring is None:
+            self.field.require_tenant(tenant)
+            holder = self.keyrings.find_holder(key_id)
+            if holder is not None and is_of_subject(holder.name):
+                return holder
+        elif key_id in ring.snapshot.keys:
+            return ring
+        for name in self.field.former_keyrings_of(tenant):
+            former = self.keyrings.find_former(name)
+            if former is not None and key_id in former.snapshot.keys:
+                return former
+        if ring is None:
+            raise self._missing(key_id)
         return ring
 
     def index_values(self, value: object, *, tenant: str | None = None) -> dict[str, bytes | None]:
@@ -223,16 +270,34 @@ class FieldCipher:
         """The live versions of the index keyring, oldest first; empty where the field has no index."""
         return tuple(version for version, _ in self._index_keys()) if self.field.indexes else ()
 
+    def _encrypt_for_subjects(
+        self, values: list[tuple[object, object]], tenant: str | None, subject: object
+    ) -> list[bytes | None]:
+        of_subject: dict[str, list[int]] = {}
+        for position, (value, record) in enumerate(values):
+            if value is not None or self.field.encrypt_null:
+                of_subject.setdefault(self.field.subject_name(record, subject) or "", []).append(position)
+        rings, context = self.rings_of(of_subject.keys(), tenant), self.contexts_of(tenant)
+        sealed: list[bytes | None] = [None] * len(values)
+        for name, positions in of_subject.items():
+            messages = [(self._encode(values[at][0]), context(values[at][1])) for at in positions]
+            for at, ciphertext in zip(positions, seal_all(rings[name], messages), strict=True):
+                sealed[at] = ciphertext
+        return sealed
+
+    def _missing(self, key_id: int) -> DataKeyNotLoadedError:
+        return DataKeyNotLoadedError(
+            key_id,
+            f"data key {key_id} of field {self.field.id} is not loaded in this process; "
+            "`await km.prefetch(rows)` fetches what rows need from the store",
+        )
+
     def _open(self, ring: Keyring, ciphertext: bytes, context: bytes) -> bytes:
         try:
             return open_one(ring, ciphertext, context)
         except DataKeyNotLoadedError as exc:
             if not self.keyrings.fetch(ring, exc.data_key_id):
-                raise DataKeyNotLoadedError(
-                    exc.data_key_id,
-                    f"data key {exc.data_key_id} of field {self.field.id} is not loaded in this process; "
-                    "`await km.prefetch(rows)` fetches what rows need from the store",
-                ) from None
+                raise self._missing(exc.data_key_id) from None
             return open_one(ring, ciphertext, context)
 
     def _index_keys(self) -> list[tuple[int, bytes]]:

@@ -12,7 +12,7 @@ from uuid import UUID
 from keystead.crypto.codec import ValueType, parse_value_type
 from keystead.errors import InvalidInputError
 from keystead.fields.indexes import Index
-from keystead.model.patterns import TENANT_PLACE, is_pattern
+from keystead.model.patterns import OF_SUBJECTS, TENANT_PLACE, is_for_each_tenant, is_pattern
 
 PythonType: TypeAlias = type
 
@@ -47,7 +47,13 @@ class Field:
             several columns. Other types need no mention.
         tenant: the column that says whose row it is; None where there are no tenants.
         tenant_type: ``UUID`` where the tenant column holds UUIDs, as ``record_type``.
-        keyring: the keyring its values are under; ``"people-{tenant}"`` is one for each tenant.
+        per_subject: each record is a subject of its own, mostly a person, with a keyring that ``km.forget`` erases.
+        subject: the column that says whose a value is, where that is not the record: ``"person_id"``.
+        subject_kind: what subjects of one kind have in common, with ``subject`` the name of the table that its column
+            points to; else the field's own table.
+        subject_type: ``UUID`` where the subject column holds UUIDs, as ``record_type``.
+        keyring: the keyring its values are under; ``"people-{tenant}"`` is one for each tenant. With subjects it is
+            theirs.
         former_keyrings: keyrings its values were under before; they are read until they have been re-encrypted. Each
             may be one for each tenant.
         indexes: blind indexes to search it by.
@@ -68,6 +74,10 @@ class Field:
     record_type: PythonType | tuple[PythonType | None, ...] | None = None
     tenant: str | None = None
     tenant_type: PythonType | None = None
+    per_subject: bool = False
+    subject: str | None = None
+    subject_kind: str = ""
+    subject_type: PythonType | None = None
     keyring: str = "default"
     former_keyrings: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
@@ -101,15 +111,34 @@ class Field:
         columns = [index.column(self.column, parity) for index in indexes if not index.many for parity in (0, 1)]
         self._set(record_type=types, record_types=types, index_columns=tuple(columns))
         self._set(token_index=next((index for index in indexes if index.many), None))
+        self._set_subjects()
         if not record:
             raise InvalidInputError(f"field {self.id}: record names at least one column")
-        if self.tenant is None and any(map(is_pattern, (self.keyring, *self.former_keyrings))):
+        if OF_SUBJECTS in self.former_keyrings:
+            raise InvalidInputError(f"field {self.id}: values of subjects stay under their keyrings, to be forgotten")
+        if self.tenant is None and any(map(is_for_each_tenant, (self.keyring, *self.former_keyrings))):
             raise InvalidInputError(f"field {self.id}: a keyring per tenant needs tenant=, the column that names it")
         names = [index.name for index in self.indexes]
         if len(set(names)) != len(names):
             raise InvalidInputError(f"field {self.id}: two of its indexes are the same")
         for index in self.indexes:
             index.require_type(self.value_type)
+
+    def _set_subjects(self) -> None:
+        """Let a field of subjects be under their keyrings."""
+        if not self.has_subjects:
+            if self.subject_kind or self.subject_type:
+                raise InvalidInputError(f"field {self.id} has no subjects: declare per_subject=True, or subject=")
+            return
+        if self.subject is not None and not self.subject_kind:
+            raise InvalidInputError(
+                f"field {self.id}: name the kind of its subjects, subject_kind=, mostly the table that its column "
+                f"{self.subject!r} points to; two kinds may have the same ids"
+            )
+        if self.keyring not in ("default", OF_SUBJECTS):
+            raise InvalidInputError(f"field {self.id}: each of its subjects has a keyring; leave keyring= out")
+        kind = self.subject_kind or self.table.rpartition(".")[2]
+        self._set(keyring=OF_SUBJECTS, subject_kind=kind, per_subject=True)
 
     def _set(self, **members: object) -> None:
         """Set members of a value that is frozen as soon as it is made."""
@@ -146,14 +175,57 @@ class Field:
             ) from None
 
     @property
+    def has_subjects(self) -> bool:
+        """Whether each subject's values are under a keyring of its own."""
+        return self.per_subject or self.subject is not None
+
+    def subject_of(self, value: object) -> str:
+        """Return what the key manager calls a subject, for ``km.forget`` and ``km.subject``: its kind and its id.
+
+        Args:
+            value: what the subject column holds, or, without one, the record columns; as ``record_text`` takes it.
+
+        Raises:
+            InvalidInputError: it names nobody, or the field has no subjects.
+        """
+        if not self.has_subjects:
+            raise InvalidInputError(f"field {self.id} has no subjects: declare per_subject=True, or subject=")
+        try:
+            return f"{self.subject_kind}:{record_text(value)}"
+        except InvalidInputError:
+            raise InvalidInputError(
+                f"field {self.id} is encrypted for its subject, and this row names none: give it "
+                f"{self.subject or ', '.join(self.record_columns)} first"
+            ) from None
+
+    def subject_name(self, record: object, value: object) -> str | None:
+        """Return ``subject_of`` for a value of a record, given what its subject column holds; None without subjects."""
+        if not self.has_subjects:
+            return None
+        return self.subject_of(record if self.subject is None and value is None else value)
+
+    def read_subject(self, value: object) -> object:
+        """Return the subject that is named by the subject column's value as a database driver gives it.
+
+        Raises:
+            InvalidInputError: a value that is no UUID where the declaration says so.
+        """
+        return _as_uuid(value) if self.subject_type is UUID else value
+
+    @property
+    def owner_columns(self) -> tuple[str, ...]:
+        """Every column that says whose a value is: those of the record, the tenant's and the subject's."""
+        return (*self.record_columns, *filter(None, (self.tenant, self.subject)))
+
+    @property
     def token_table(self) -> str:
         """The name of the token index's table, which is in the schema of the field's own."""
-        return f"{self.table.rpartition('.')[2]}_{self.column}_tokens"
+        return token_table_of(self.table, self.column)
 
     @property
     def has_keyring_per_tenant(self) -> bool:
         """Whether each tenant's values are under a keyring of their own."""
-        return is_pattern(self.keyring)
+        return is_for_each_tenant(self.keyring)
 
     def keyring_of(self, tenant: str | None) -> str:
         """Return the keyring of a tenant's values.
@@ -179,6 +251,11 @@ class Field:
         if tenant is None:
             return tuple(name for name in self.former_keyrings if not is_pattern(name))
         return tuple(name.replace(TENANT_PLACE, tenant) for name in self.former_keyrings)
+
+
+def token_table_of(table: str, column: str) -> str:
+    """Return the name of the table that a column's token index lives in."""
+    return f"{table.rpartition('.')[2]}_{column}_tokens"
 
 
 def record_text(record: object) -> str:

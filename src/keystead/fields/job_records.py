@@ -14,7 +14,7 @@ from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.surroundings import Manager, Surroundings
 from keystead.model import DataKeyState
-from keystead.model.patterns import TENANT_PLACE, is_pattern
+from keystead.model.patterns import covers, is_pattern
 from keystead.ports import AuditEvent, Detail, FieldRecord, ReencryptionRecord, ReencryptionState, UnitOfWork
 
 UNFINISHED: Final = frozenset({ReencryptionState.RUNNING, ReencryptionState.PAUSED})
@@ -53,11 +53,13 @@ class Target:
 
 def _declared(field: Field) -> dict[str, object]:
     """Return what of a declaration says what becomes of a row."""
-    types = [None if kind is None else kind.__name__ for kind in (*field.record_types, field.tenant_type)]
+    kinds = (*field.record_types, field.tenant_type, field.subject_type)
+    types = [None if kind is None else kind.__name__ for kind in kinds]
     return {
         "type": field.value_type.name,
         "record": field.record_columns,
         "tenant": field.tenant,
+        "subject": [field.subject, field.subject_kind],
         "types": types,
         "keyring": field.keyring,
         "former_keyrings": field.former_keyrings,
@@ -70,7 +72,7 @@ def _declared(field: Field) -> dict[str, object]:
 def target_of(cipher: FieldCipher, registered: FieldRecord, plaintext: str | None, key: tuple[str, ...]) -> Target:
     """Return what rows of a field are to be brought to now, read by the columns of ``key``."""
     field = cipher.field
-    ring = None if field.has_keyring_per_tenant else cipher.keyrings.find(field.keyring)
+    ring = None if is_pattern(field.keyring) else cipher.keyrings.find(field.keyring)
     active = None if ring is None else ring.snapshot.active
     versions = cipher.index_versions
     return Target(active, versions, bool(versions) and registered.indexed_version is None, plaintext, key, field)
@@ -119,17 +121,16 @@ def event_of(action: str, job: ReencryptionRecord, **counts: Detail) -> AuditEve
 
 
 async def _has_newer_keys(work: UnitOfWork, registered: FieldRecord, job: ReencryptionRecord) -> bool:
-    """Return whether a tenant's keyring was rotated since a job began."""
+    """Return whether the keyring of a tenant or a subject was rotated since a job began."""
     if not is_pattern(registered.keyring):
         return False
-    head, _, tail = registered.keyring.partition(TENANT_PLACE)
     since = datetime.fromtimestamp(job.created_ms / 1000, UTC) - _SLACK
     after = 0
     while page := await work.keys(states=[DataKeyState.ACTIVE], after_id=after):
         after = page[-1].id
         for key in page:
-            is_ours = key.keyring.startswith(head) and key.keyring.endswith(tail)
-            if is_ours and key.version > 1 and key.activated_at is not None and key.activated_at > since:
+            is_newer = key.version > 1 and key.activated_at is not None and key.activated_at > since
+            if is_newer and covers(registered.keyring, key.keyring):
                 return True
     return False
 

@@ -13,7 +13,7 @@ from typing import Final
 from keystead.fields.field import Field
 from keystead.fields.indexes import version_marks
 from keystead.fields.sealing import RowSealer
-from keystead.model import DataKeyState
+from keystead.model import DataKeyState, KeyRecord, is_of_subject
 from keystead.model.patterns import covers
 from keystead.ports import UnitOfWork
 from keystead.ports.rows import ApplicationRows, Unfinished
@@ -47,10 +47,12 @@ def look(
 
 async def stale_rows(work: UnitOfWork, field: Field, versions: Mapping[bytes | None, int]) -> int:
     """Return how many of the rows that ``ApplicationRows.versions`` counted are under no active key of the field."""
-    stale = 0
-    for name, rows in versions.items():
-        if name is not None:
-            key = await work.find_key(int.from_bytes(name, "big")) if len(name) == 8 else None
-            is_current = key is not None and key.state is DataKeyState.ACTIVE and covers(field.keyring, key.keyring)
-            stale += 0 if is_current else rows
-    return stale
+    under = {int.from_bytes(name, "big") if len(name) == 8 else 0: rows for name, rows in versions.items() if name}
+    keys = await work.find_keys(under)
+    return sum(under.values()) - sum(under[key.id] for key in keys if _is_done(key, field))
+
+
+def _is_done(key: KeyRecord, field: Field) -> bool:
+    """Return whether nothing is to be done about what is under a key: it encrypts, or is a forgotten subject's."""
+    is_erased = key.state is DataKeyState.DESTROYED and is_of_subject(key.keyring)
+    return (key.state is DataKeyState.ACTIVE or is_erased) and covers(field.keyring, key.keyring)

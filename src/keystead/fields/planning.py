@@ -16,6 +16,8 @@ from keystead.fields.reencrypt import ManagerLoads, Place
 from keystead.fields.sealing import RowSealer
 from keystead.fields.shift import Bridge
 from keystead.fields.surroundings import Manager
+from keystead.model import DataKeyState, is_of_subject
+from keystead.model.patterns import OF_SUBJECTS
 
 _NAME_SIZE: Final = 8
 SAMPLE_ROWS: Final = 2000
@@ -25,9 +27,10 @@ WRITING: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class VersionRows:
-    """How many rows are under one data key.
+    """How many rows are under one data key, or under all of subjects' that have one version.
 
-    ``keyring`` and ``version`` are None where the store does not know it; its id is 0 for what names none.
+    ``keyring`` and ``version`` are None where the store does not know it. Its id is 0 for what names none, and for
+    those of subjects, whose ``keyring`` is the pattern of theirs.
     """
 
     data_key_id: int
@@ -40,13 +43,15 @@ class VersionRows:
 class ReencryptPlan:
     """What a re-encryption has before it.
 
-    ``empty`` rows have no ciphertext, ``plaintext`` of them one to make. ``seconds`` is an estimate from the first
+    ``empty`` rows have no ciphertext, ``plaintext`` of them one to make. ``erased`` rows, none of which is among the
+    ``versions``, are of subjects that were forgotten. ``seconds`` is an estimate from the first
     rows, for one worker; ``unfinished`` is the job that would be gone on with.
     """
 
     rows: int
     versions: list[VersionRows]
     empty: int
+    erased: int
     plaintext: int
     sample_rows: int
     sample_changes: int
@@ -89,11 +94,20 @@ async def plan(
         for name, rows in versions.items():
             if name is not None:
                 under[int.from_bytes(name, "big") if len(name) == _NAME_SIZE else 0] += rows
-        found = []
+        keys = {key.id: key for key in await work.find_keys(under)}
+        counted: Counter[tuple[int, str | None, int | None]] = Counter()
+        erased = 0
         for key_id, rows in under.items():
-            key = await work.find_key(key_id) if key_id else None
-            keyring, version = (None, None) if key is None else (key.keyring, key.version)
-            found.append(VersionRows(key_id, keyring, version, rows))
+            key = keys.get(key_id)
+            if key is None:
+                counted[key_id, None, None] += rows
+            elif not is_of_subject(key.keyring):
+                counted[key_id, key.keyring, key.version] += rows
+            elif key.state is DataKeyState.DESTROYED:
+                erased += rows
+            else:
+                counted[0, OF_SUBJECTS, key.version] += rows
+        found = [VersionRows(*which, rows) for which, rows in counted.items()]
         registered = await registration_of(work, field.id, locate(field, url))
         jobs = await work.reencryptions(registered)
         unfinished = [job.id for job in jobs if job.state in UNFINISHED and not job.dry_run]
@@ -101,6 +115,7 @@ async def plan(
         rows=total,
         versions=sorted(found, key=lambda each: (each.keyring or "", each.version or 0, each.data_key_id)),
         empty=versions.get(None, 0),
+        erased=erased,
         plaintext=plaintext,
         sample_rows=sampled,
         sample_changes=changes,

@@ -42,7 +42,8 @@ class ReencryptReport:
     """What became of a job, over all its workers and runs.
 
     Every row that was read was rewritten, skipped because nothing had to be done (or it was gone again), or failed and
-    left as it is; ``failures`` name the first of those, with the code of the reason. Of all rows, ``contended`` were
+    left as it is; ``failures`` name the first of those, with the code of the reason. Of all rows, ``erased`` are of
+    subjects that were forgotten, and no index finds them any more; ``contended`` were
     held or edited by somebody else when they were to be written; the edit won, and they were looked at again.
 
     ``passed_by`` rows, at least, were found to need something still when everything had been read: their keys changed
@@ -60,6 +61,7 @@ class ReencryptReport:
     skipped: int
     contended: int
     failed: int
+    erased: int = 0
     passed_by: int = 0
     failures: list[RowFailure] = field(default_factory=list)
     indexed_version: int | None = None
@@ -74,7 +76,7 @@ class ReencryptReport:
 
 def total_of(chunks: Sequence[ChunkRecord]) -> dict[str, int]:
     """Return the counts of a job's chunks, added up."""
-    names = ("read", "rewritten", "skipped", "contended", "failed")
+    names = ("read", "rewritten", "skipped", "contended", "failed", "erased")
     return {name: sum(getattr(chunk, name) for chunk in chunks) for name in names}
 
 

@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from keystead.crypto.keyring import Keyring
 from keystead.errors import ConflictError, DataKeyNotLoadedError, InvalidInputError, KeyStateError, KMSError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
@@ -140,6 +141,7 @@ class Place:
             key=() if key is None else (key,) if isinstance(key, str) else tuple(key),
             record=field.record_columns,
             tenant=field.tenant,
+            subject=field.subject,
             plaintext=self.plaintext,
             indexes=field.index_columns,
             tokens=field.token_table if field.token_index is not None else None,
@@ -160,20 +162,21 @@ class Place:
             layout = table.layout
             table.require_key()
         field = self.field
-        taken = (field.column, *layout.key_columns, *field.record_columns, field.tenant, *field.index_columns)
+        taken = (field.column, *layout.key_columns, *field.owner_columns, *field.index_columns)
         if self.plaintext in taken and self.plaintext is not None:
             raise InvalidInputError(
                 f"column {self.plaintext!r} is a part of what a row is, and cannot be the plaintext column, which is "
                 "emptied"
             )
         declared = [*zip(field.record_columns, field.record_types, strict=True)]
-        declared += [] if field.tenant is None else [(field.tenant, field.tenant_type)]
+        owners = ((field.tenant, field.tenant_type), (field.subject, field.subject_type))
+        declared += [(name, kind) for name, kind in owners if name is not None]
         for column, kind in declared:
             # A wrong guess would bind every row to a record that the application does not know.
             if kind is None and column in layout.perhaps_uuids:
                 raise InvalidInputError(
                     f"column {column!r} may hold UUIDs or texts, and the database does not tell which; declare "
-                    "record_type or tenant_type of the field as UUID or str (--uuid or --no-uuid)"
+                    "record_type, tenant_type or subject_type of the field as UUID or str (--uuid or --no-uuid)"
                 )
         return layout.key_columns
 
@@ -213,6 +216,14 @@ class ManagerLoads:
     def tenants(self, names: set[str]) -> None:
         """Load the keyrings of tenants."""
         self.bridge.ask(self._km.load_fields(self._field, tenants=names))
+
+    def holders(self, key_ids: Collection[int]) -> Mapping[int, Keyring]:
+        """Return the keyrings that data keys are of, loaded; those that the store has not are left out."""
+        return self.bridge.ask(self._km.keyrings.load_holders(key_ids, skip_damaged=True))
+
+    def subjects(self, names: Collection[str], *, create: bool) -> Mapping[str, Keyring]:
+        """Return the keyrings of subjects by their names, loaded; those there are none of are made or left out."""
+        return self.bridge.ask(self._km.keyrings.load_subjects(names, create=create)) if names else {}
 
 
 async def _begin(km: Manager, field: Field, url: str) -> tuple[FieldCipher, FieldRecord, Session]:

@@ -6,27 +6,27 @@ exactly those of the live index keys. What is there already is not made again.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from types import NoneType
-from typing import Final, Protocol
-from uuid import UUID
+from typing import Final
 
-from keystead.crypto.batch import open_all, open_one, seal_all
+from keystead.crypto.batch import open_all, open_one
 from keystead.crypto.codec import ValueType, decode_value, encode_value
-from keystead.crypto.envelope import MAGIC, SUITE_AES_256_GCM
-from keystead.crypto.keyring import Keyring
-from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError, KeyStateError
+from keystead.errors import (
+    DecryptionError,
+    InvalidCiphertextError,
+    InvalidInputError,
+    KeyStateError,
+    SubjectErasedError,
+)
 from keystead.fields.cipher import FieldCipher
-from keystead.fields.field import Field
 from keystead.fields.indexes import version_marks
+from keystead.fields.owners import Loads, Owner, Owners, SubjectOwners
 from keystead.fields.plaintext import from_column, from_json
 from keystead.ports.rows import Row, RowChange, RowKey, RowLayout
 
-_START: Final = bytes((MAGIC, SUITE_AES_256_GCM))
 _Indexes = tuple[bytes | None, ...]
 
 YIELD_ROWS: Final = 256
@@ -34,35 +34,17 @@ YIELD_ROWS: Final = 256
 YIELD_S: Final = 0.000_05
 
 
-class Loads(Protocol):
-    """Loads what rows need, in a thread that may wait."""
-
-    def data_key(self, ciphertext: bytes) -> bool:
-        """Load the data key a ciphertext names; False where the store has none."""
-
-    def tenants(self, names: set[str]) -> None:
-        """Load the keyrings of tenants."""
-
-
 @dataclass(slots=True)
 class Work:
-    """What a batch needs: rows to write, rows that cannot be read with the reason's code, and how many need nothing."""
+    """What a batch needs: rows to write, rows that cannot be read with the reason's code, and how many need nothing.
+
+    Of all of them, ``erased`` are rows whose subject was forgotten: changed where an index finds them still.
+    """
 
     changes: list[RowChange] = field(default_factory=list)
     failures: list[tuple[RowKey, str]] = field(default_factory=list)
     skipped: int = 0
-
-
-@dataclass(slots=True)
-class _Tenant:
-    """One tenant's keyring in the batch at hand: what its current ciphertexts begin with, and what opens the others."""
-
-    name: str | None
-    ring: Keyring
-    current: bytes
-    context: Callable[[object], bytes]
-    rings: dict[bytes, Keyring] = field(default_factory=dict)
-    waiting: list[tuple[RowChange, bytes, bytes]] = field(default_factory=list)
+    erased: int = 0
 
 
 class RowSealer:
@@ -79,14 +61,15 @@ class RowSealer:
         self._cipher = cipher
         self._field = cipher.field
         self._at = layout
-        self._loads = loads
         self._verify = verify
-        self._absent: set[bytes] = set()
         indexes = [index for index in self._field.indexes if not index.many]
         self._sized = [(parity, index.stored_size) for index in indexes for parity in (0, 1)]
         self._tokens = self._field.token_index
-        self._record_of = _record_reader(self._field, layout)
-        self._is_plain = not (self._sized or self._tokens or layout.plaintext is not None or self._field.encrypt_null)
+        of_whom = SubjectOwners if self._field.has_subjects else Owners
+        self._owners = of_whom(cipher, layout, loads)
+        self._record_of = self._owners.record_of
+        has_more = self._sized or self._tokens or layout.plaintext is not None or self._field.encrypt_null
+        self._is_plain = not (has_more or self._field.has_subjects)
 
     @property
     def has_tokens(self) -> bool:
@@ -100,26 +83,19 @@ class RowSealer:
             KMSError: what concerns no single row: keys that cannot be used now, or a view that is too old.
         """
         work = Work()
-        tenants: dict[object, _Tenant | str] = {}
-        self._load_tenants(rows)
+        self._owners.begin(rows)
         step = self._ciphertexts if self._is_plain else self._rows
         for at in range(0, len(rows), YIELD_ROWS):
-            step(rows[at : at + YIELD_ROWS], tenants, tokens, work)
+            step(rows[at : at + YIELD_ROWS], tokens, work)
             # The threads that write and record the batch before need the interpreter for moments, and would wait
             # milliseconds for each: it changes hands at once only where somebody really sleeps.
             time.sleep(YIELD_S)
-        if not self._is_plain or len(tenants) > 1:
+        if not self._is_plain or len(self._owners.all()) > 1:
             order = {row[: self._at.key]: place for place, row in enumerate(rows)}
             work.changes.sort(key=lambda change: order[change.key])
         return work
 
-    def _ciphertexts(
-        self,
-        rows: Sequence[Row],
-        tenants: dict[object, _Tenant | str],
-        tokens: Mapping[object, set[bytes]] | None,
-        work: Work,
-    ) -> None:
+    def _ciphertexts(self, rows: Sequence[Row], tokens: Mapping[object, set[bytes]] | None, work: Work) -> None:
         """Do what ``_rows`` does, for a field that has nothing but its ciphertext."""
         place = self._at.tenant
         alike: dict[object, list[Row]] = {}
@@ -128,19 +104,19 @@ class RowSealer:
         else:
             for row in rows:
                 alike.setdefault(row[place], []).append(row)
-        for given, members in alike.items():
-            tenant = tenants.get(given) or self._tenant_of(members[0], tenants)
-            if isinstance(tenant, str):
-                work.failures += [(row[: self._at.key], tenant) for row in members]
-            elif not self._resealed(members, tenant, work):
-                self._reseal_each(members, tenant, work)
+        for members in alike.values():
+            owner = self._owners.of(members[0])
+            if isinstance(owner, str):
+                work.failures += [(row[: self._at.key], owner) for row in members]
+            elif not self._resealed(members, owner, work):
+                self._reseal_each(members, owner, work)
 
-    def _resealed(self, rows: Sequence[Row], tenant: _Tenant, work: Work) -> bool:
-        """Bring rows of a tenant to its current data key, and return whether it was done: all of them can be read.
+    def _resealed(self, rows: Sequence[Row], owner: Owner, work: Work) -> bool:
+        """Bring rows of an owner to its current data key, and return whether it was done: all of them can be read.
 
         Most of the time is spent here, and half of it would go into looking at each row by itself.
         """
-        column, width, current = self._at.ciphertext, self._at.key, tenant.current
+        column, width, current = self._at.ciphertext, self._at.key, owner.current
         if {row[column].__class__ for row in rows} - {bytes, NoneType}:
             return False
         stale = [row for row in rows if (blob := row[column]) is not None and blob[:10] != current]
@@ -149,19 +125,19 @@ class RowSealer:
             work.skipped += len(rows)
             return True
         try:
-            rings = {self._ring_of(blob, tenant) for blob in {blob[2:10]: blob for blob in blobs}.values()}
+            rings = {self._owners.ring_of(blob, owner) for blob in {blob[2:10]: blob for blob in blobs}.values()}
             if len(rings) > 1:
                 return False
-            contexts = [*map(tenant.context, map(self._record_of, stale))]
+            contexts = [*map(owner.context, map(self._record_of, stale))]
             plaintexts = open_all(rings.pop(), zip(blobs, contexts, strict=True))
         except (DecryptionError, InvalidInputError, KeyStateError):
             return False
-        sealed = seal_all(tenant.ring, zip(plaintexts, contexts, strict=True))
+        sealed = owner.seal(zip(plaintexts, contexts, strict=True))
         work.changes += map(RowChange, [row[:width] for row in stale], blobs, sealed)
         work.skipped += len(rows) - len(stale)
         return True
 
-    def _reseal_each(self, rows: Sequence[Row], tenant: _Tenant, work: Work) -> None:
+    def _reseal_each(self, rows: Sequence[Row], owner: Owner, work: Work) -> None:
         """Do the same one row at a time: one that cannot be read fails by itself."""
         column, width = self._at.ciphertext, self._at.key
         rewritten: list[tuple[RowKey, bytes]] = []
@@ -171,50 +147,51 @@ class RowSealer:
             try:
                 if blob is not None:
                     blob = _binary(blob)
-                if blob is None or blob[:10] == tenant.current:
+                if blob is None or blob[:10] == owner.current:
                     work.skipped += 1
                     continue
-                context = tenant.context(self._record_of(row))
-                plaintext = open_one(self._ring_of(blob, tenant), blob, context)
+                context = owner.context(self._record_of(row))
+                plaintext = open_one(self._owners.ring_of(blob, owner), blob, context)
             except (DecryptionError, InvalidInputError, KeyStateError) as exc:
                 work.failures.append((row[:width], exc.code))
                 continue
             rewritten.append((row[:width], blob))
             messages.append((plaintext, context))
-        sealed = seal_all(tenant.ring, messages)
+        sealed = owner.seal(messages)
         work.changes += [RowChange(key, blob, new) for (key, blob), new in zip(rewritten, sealed, strict=True)]
 
-    def _rows(
-        self,
-        rows: Sequence[Row],
-        tenants: dict[object, _Tenant | str],
-        tokens: Mapping[object, set[bytes]] | None,
-        work: Work,
-    ) -> None:
-        """Add to ``work`` what rows need that have indexes or a plaintext."""
-        place, width = self._at.tenant, self._at.key
+    def _rows(self, rows: Sequence[Row], tokens: Mapping[object, set[bytes]] | None, work: Work) -> None:
+        """Add to ``work`` what rows need that have indexes, a plaintext or subjects."""
+        width = self._at.key
         live = version_marks(self._cipher.index_versions)
         for row in rows:
-            tenant = tenants.get(None if place is None else row[place]) or self._tenant_of(row, tenants)
+            owner = self._owners.of(row)
             try:
-                if isinstance(tenant, str):
-                    work.failures.append((row[:width], tenant))
+                if isinstance(owner, str):
+                    work.failures.append((row[:width], owner))
                 else:
-                    self._row(row, tenant, live, tokens, work)
+                    self._row(row, owner, live, tokens, work)
+            except SubjectErasedError as exc:
+                self._empty(row, exc, tokens, work)
             except (DecryptionError, InvalidInputError, KeyStateError) as exc:
                 work.failures.append((row[:width], exc.code))
-        for each in tenants.values():
-            if isinstance(each, _Tenant) and each.waiting:
-                sealed = seal_all(each.ring, ((plaintext, context) for _, plaintext, context in each.waiting))
+        for each in self._owners.all():
+            try:
+                sealed = each.seal((plaintext, context) for _, plaintext, context in each.waiting)
+            except SubjectErasedError:
+                # At this moment: who erases it empties its indexes.
+                work.erased += len(each.waiting)
+                work.skipped += len(each.waiting)
+            else:
                 work.changes += [
                     change._replace(new=new) for (change, _, _), new in zip(each.waiting, sealed, strict=True)
                 ]
-                each.waiting.clear()
+            each.waiting.clear()
 
     def _row(
         self,
         row: Row,
-        tenant: _Tenant,
+        owner: Owner,
         live: Mapping[int, bytes],
         tokens: Mapping[object, set[bytes]] | None,
         work: Work,
@@ -225,7 +202,7 @@ class RowSealer:
             blob = _binary(blob)
         guard = None if at.guard is None else row[at.guard]
         is_new = blob is None and (guard is not None or self._field.encrypt_null)
-        is_stale = blob is not None and blob[:10] != tenant.current
+        is_stale = blob is not None and blob[:10] != owner.current
         found: _Indexes = row[at.indexes]
         suspects = (self._sized or self._tokens) and (is_new or not self._is_indexed(blob, found, live))
         if not (is_new or is_stale or suspects or guard is not None):
@@ -233,11 +210,11 @@ class RowSealer:
             return
         plaintext, context = b"", b""
         if is_new or blob is not None:
-            context = tenant.context(self._record_of(row))
+            context = owner.context(self._record_of(row))
         if is_new:
             plaintext = self._plaintext_of(row)
         elif blob is not None:
-            plaintext = open_one(self._ring_of(blob, tenant), blob, context)
+            plaintext = open_one(self._owners.ring_of(blob, owner), blob, context)
             if guard is not None and self._plaintext_of(row) != plaintext:
                 raise InvalidInputError(
                     "a row has a ciphertext and another value in clear, and either may be the newer"
@@ -246,7 +223,7 @@ class RowSealer:
         marks: Sequence[bytes] | None = None
         record = None
         if suspects:
-            indexes, marks = self._indexes_of(plaintext, tenant.name)
+            indexes, marks = self._indexes_of(plaintext, owner.tenant)
             record = row[at.record[0]]
             if indexes == found:
                 indexes = None
@@ -255,9 +232,29 @@ class RowSealer:
         bound = tuple(row[place] for place in at.bound) if is_new else ()
         change = RowChange(key, blob, blob, indexes, guard, record, marks, bound)
         if is_new or is_stale:
-            tenant.waiting.append((change, plaintext, context))
+            owner.waiting.append((change, plaintext, context))
         elif indexes is not None or marks is not None or guard is not None:
             work.changes.append(change)
+        else:
+            work.skipped += 1
+
+    def _empty(
+        self, row: Row, reason: SubjectErasedError, tokens: Mapping[object, set[bytes]] | None, work: Work
+    ) -> None:
+        """Let a row whose subject was forgotten be found by nothing: what it holds tells nobody anything any more."""
+        at = self._at
+        key, record = row[: at.key], row[at.record[0]]
+        if at.guard is not None and row[at.guard] is not None:
+            # Its value stands in clear beside it, which is for the application to remove.
+            work.failures.append((key, reason.code))
+            return
+        work.erased += 1
+        indexes: _Indexes = row[at.indexes]
+        has_marks = self._tokens is not None and (tokens is None or bool(tokens.get(record)))
+        if any(each is not None for each in indexes) or has_marks:
+            blob = _binary(row[at.ciphertext])
+            emptied = (None,) * len(indexes)
+            work.changes.append(RowChange(key, blob, blob, emptied, None, record, [] if has_marks else None))
         else:
             work.skipped += 1
 
@@ -292,59 +289,6 @@ class RowSealer:
         if self._tokens is None:
             return indexes, None
         return indexes, sorted(set(self._cipher.token_values(self._tokens, value, tenant=tenant)))
-
-    def _ring_of(self, blob: bytes, tenant: _Tenant) -> Keyring:
-        """Return the keyring a ciphertext is under; of one that none of them holds, the data key is loaded first."""
-        name = blob[2:10]
-        ring = tenant.rings.get(name)
-        if ring is None:
-            ring = self._cipher.ring_of(blob, tenant.name)
-            if int.from_bytes(name, "big") not in ring.snapshot.keys and name not in self._absent:
-                if not self._loads.data_key(blob):
-                    self._absent.add(name)
-                ring = self._cipher.ring_of(blob, tenant.name)
-            tenant.rings[name] = ring
-        return ring
-
-    def _load_tenants(self, rows: Sequence[Row]) -> None:
-        if self._field.has_keyring_per_tenant and self._at.tenant is not None:
-            names = {name for row in rows if (name := self._name_of(row[self._at.tenant])) is not None}
-            missing = {name for name in names if self._cipher.keyrings.find(self._field.keyring_of(name)) is None}
-            if missing:
-                self._loads.tenants(missing)
-
-    def _name_of(self, given: object) -> str | None:
-        """Return the tenant that a column's value names; None for none, and for what names none."""
-        with contextlib.suppress(InvalidInputError, UnicodeEncodeError):
-            name = self._field.read_tenant(given)
-            if name is not None:
-                name.encode()  # SQLite holds text that is none, which names no keyring
-            return name
-        return None
-
-    def _tenant_of(self, row: Row, tenants: dict[object, _Tenant | str]) -> _Tenant | str:
-        """Return the row's tenant, or the code of why it has none."""
-        given = row[self._at.tenant] if self._at.tenant is not None else None
-        made: _Tenant | str
-        try:
-            name = self._name_of(given)
-            if self._at.tenant is not None and name is None:
-                raise InvalidInputError("the row names no tenant")
-            ring = self._cipher.ring(name)
-            active = ring.snapshot.active
-            made = _Tenant(name, ring, _START + (active or 0).to_bytes(8, "big"), self._cipher.contexts_of(name))
-        except InvalidInputError as exc:
-            made = exc.code
-        tenants[given] = made
-        return made
-
-
-def _record_reader(field: Field, layout: RowLayout) -> Callable[[Row], object]:
-    """Return what gives the record of a row, in the types that the field declares for it."""
-    places = layout.record
-    if UUID not in field.record_types:
-        return itemgetter(*places)
-    return lambda row: field.read_record(tuple(row[place] for place in places))
 
 
 def _binary(value: object) -> bytes:

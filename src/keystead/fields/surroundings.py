@@ -7,6 +7,7 @@ from typing import Protocol
 
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
+from keystead.fields.keyrings import Keyrings
 from keystead.model import KeyRecord
 from keystead.ports import AuditTrail, FieldRecord, KeyStore
 
@@ -73,6 +74,10 @@ class Session(Protocol):
 
 class Manager(Protocol):
     """``KeyManager``, as far as re-encryption is concerned."""
+
+    @property
+    def keyrings(self) -> Keyrings:
+        """Its keyrings."""
 
     def field(self, field: Field) -> FieldCipher:
         """Return what encrypts and decrypts the values of a field."""

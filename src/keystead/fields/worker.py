@@ -72,6 +72,7 @@ class _Counts:
     skipped: int = 0
     contended: int = 0
     failed: int = 0
+    erased: int = 0
 
 
 class Worker:
@@ -170,7 +171,7 @@ class Worker:
                 batch = ahead.popleft().result()
                 if not batch.is_end:
                     ahead.append(self._ahead.submit(self._prepare, place))
-                counts = _Counts(read=batch.rows, skipped=batch.work.skipped)
+                counts = _Counts(read=batch.rows, skipped=batch.work.skipped, erased=batch.work.erased)
                 failures = self._write(batch.work, counts, settle)
                 settle()
                 chunk = _after(chunk, batch, counts, failures)
@@ -316,5 +317,6 @@ def _after(chunk: ChunkRecord, batch: _Batch, counts: _Counts, failures: Sequenc
         skipped=chunk.skipped + counts.skipped,
         contended=chunk.contended + counts.contended,
         failed=chunk.failed + counts.failed,
+        erased=chunk.erased + counts.erased,
         failures=(*chunk.failures, *failures)[:MAX_FAILURES],
     )

@@ -84,7 +84,9 @@ class Ciphertext(str):
             raise ValueError(str(exc)) from None  # what Pydantic collects, with the member's name
 
 
-def seal(km: HasFields, obj: object, *, record: object, tenant: str | None = None) -> dict[str, Any]:
+def seal(
+    km: HasFields, obj: object, *, record: object, tenant: str | None = None, subject: object = None
+) -> dict[str, Any]:
     """Return the members of a Pydantic model or a dataclass by name, the marked ones as ``ks1.`` text.
 
     The others are returned as they are: what is not marked is not encrypted. None stays None unless its field says
@@ -92,7 +94,7 @@ def seal(km: HasFields, obj: object, *, record: object, tenant: str | None = Non
 
     Args:
         obj: whose marked members are encrypted; pydantic's ``SecretStr`` and ``SecretBytes`` by what they hold.
-        record, tenant: whose values they are; ``tenant`` for the fields that have one.
+        record, tenant, subject: whose values they are; ``tenant`` and ``subject`` for the fields that have one.
 
     Raises:
         InvalidInputError: another class of object, one with nothing marked, a mark where it would not be seen, a
@@ -109,7 +111,12 @@ def seal(km: HasFields, obj: object, *, record: object, tenant: str | None = Non
             raise _nested(kind, name)
     for name, field in fields.items():
         value = _revealed(members[name])
-        sealed = km.field(field).encrypt(value, record=record, tenant=_tenant_of(field, tenant, kind))
+        sealed = km.field(field).encrypt(
+            value,
+            record=record,
+            tenant=_tenant_of(field, tenant, kind),
+            subject=None if field.subject is None else subject,
+        )
         members[name] = None if sealed is None else to_text(sealed)
     return members
 

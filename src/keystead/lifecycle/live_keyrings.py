@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Final
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from keystead import telemetry
 from keystead.crypto.keyring import MESSAGES_PER_SALT, Gate, Keyring
@@ -25,31 +24,25 @@ from keystead.errors import (
     StoreRestoredError,
 )
 from keystead.lifecycle.creation import create_keyring, no_keyring
+from keystead.lifecycle.held_keyrings import CACHE_SIZE, HeldKeyrings
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.noticing import mark_restored
 from keystead.lifecycle.surroundings import SUITES, Surroundings
-from keystead.lifecycle.wrap_keyrings import WrapKeyrings, retry_conflicts
+from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
-from keystead.runtime.locks import NamedLocks
 
 log = logging.getLogger("keystead.lifecycle")
 
-CACHE_SIZE: Final = 1024
+AT_ONCE: Final = 500
+"""How many keyrings are loaded by one read."""
 EPOCH_LEAP: Final = 1_000_000
 """What a recovery adds to the highest epoch known, so that no node that knew a higher one takes the recovered store
 for older. A node that sees half of it go by at once has missed a restore."""
 _REFRESH: Final = "keystead.refresh"
 
 
-class LiveKeyrings(WrapKeyrings):
-    """Loads, creates, refreshes and forgets keyrings.
-
-    Args:
-        surroundings: the ports.
-        gate: asked by every keyring off its hot path.
-        messages_per_salt: see ``Keyring``.
-        cache_size: how many keyrings stay loaded although nobody holds them.
-    """
+class LiveKeyrings(HeldKeyrings):
+    """Loads, creates and refreshes keyrings."""
 
     def __init__(
         self,
@@ -59,32 +52,9 @@ class LiveKeyrings(WrapKeyrings):
         messages_per_salt: int = MESSAGES_PER_SALT,
         cache_size: int = CACHE_SIZE,
     ) -> None:
-        super().__init__(surroundings, gate=gate, messages_per_salt=messages_per_salt)
-        self._cache_size = cache_size
-        self._rings: WeakValueDictionary[str, Keyring] = WeakValueDictionary()
-        self._owners: WeakValueDictionary[int, Keyring] = WeakValueDictionary()
-        self._recent: OrderedDict[str, Keyring] = OrderedDict()
-        self._records: WeakKeyDictionary[Keyring, KeyringRecord] = WeakKeyDictionary()
-        self._messages: Counter[int] = Counter()
-        self._bytes: Counter[int] = Counter()
+        super().__init__(surroundings, gate=gate, messages_per_salt=messages_per_salt, cache_size=cache_size)
         self._reads = 0
         self.has_noticed_restore = False
-
-    def rings(self) -> list[Keyring]:
-        """Return every keyring in use, the WRAP keyrings included."""
-        return [*self._wrap_rings.values(), *self._rings.values()]
-
-    def owner_of(self, key_id: int) -> str | None:
-        """Return the name of the keyring in use that holds ``key_id``, or None."""
-        ring = self._owners.get(key_id)
-        return None if ring is None else ring.name
-
-    def find(self, name: str) -> Keyring | None:
-        """Return the keyring ``name`` if it is in use, and let others make room in the cache first."""
-        ring = self._rings.get(name)
-        if ring is not None and name in self._recent:
-            self._recent.move_to_end(name)
-        return ring
 
     async def open(self) -> StoreState:
         """Open the store and unwrap the active WRAP key (made on an empty store): the check that the KEK fits.
@@ -141,7 +111,7 @@ class LiveKeyrings(WrapKeyrings):
         _require_kind(record, create)
         keys, failed = await self._unwrap_all(record, rows)
         await self.uses.loaded(name, (key.version for key in keys.values()), failed)
-        ring = into or self.new_ring(name, SUITES.get(record.algorithm, 0), self.owner_of)
+        ring = into or self._new(record)
         is_new = self._rings.get(name) is not ring
         self._records[ring] = record
         self._rings[name] = ring
@@ -155,6 +125,61 @@ class LiveKeyrings(WrapKeyrings):
             # A refresh that began before this keyring was known to it has passed it over.
             _, later, _ = await self._read(name, published_after=epoch)
             await self._merge_into(ring, later)
+        return ring
+
+    async def load_all(self, names: Collection[str]) -> dict[str, Keyring]:
+        """Return those of these keyrings that can be loaded, by name; one read for all that are not.
+
+        One that is not there, or whose active version does not unwrap, is left out: ``load`` says why.
+        """
+        found = {name: ring for name in names if (ring := self.find(name)) is not None}
+        # In one order, so that two who load the same never wait for each other.
+        missing = sorted({*names} - found.keys())
+        for at in range(0, len(missing), AT_ONCE):
+            part = missing[at : at + AT_ONCE]
+            async with AsyncExitStack() as stack:
+                for name in part:
+                    await stack.enter_async_context(self._lock(name))
+                found |= await self._load_all(part)
+        return found
+
+    async def _load_all(self, names: list[str]) -> dict[str, Keyring]:
+        reads = self._reads
+        async with self.surroundings.store.reading() as work:
+            read = await work.keyrings_with_keys(names)
+            epoch = (await work.state()).epoch
+        for record, _ in read:
+            # Before anything is unwrapped, for which a WRAP keyring's lock is taken.
+            _require_kind(record, None)
+        unwrapped = []
+        for record, rows in read:
+            telemetry.cache_event("keyring_load")
+            try:
+                keys, failed = await self._unwrap_all(record, rows)
+            except KeyDecryptionFailError:
+                log.exception("the active version of a keyring does not unwrap", extra={"keyring": record.name})
+                continue
+            await self.uses.loaded(record.name, (key.version for key in keys.values()), failed)
+            unwrapped.append((record, rows, keys))
+        await self._note([row for _, rows, _ in unwrapped for row in rows])
+        loaded: dict[str, Keyring] = {}
+        for record, rows, keys in unwrapped:
+            # Whoever had it in use may have let go of it, or taken it up, while others held its lock.
+            ring = self._rings.get(record.name) or self._new(record)
+            self._use(ring, rows, keys)
+            self._rings[record.name] = loaded[record.name] = ring
+            self._keep(ring)
+        if reads != self._reads or self._lock(_REFRESH).locked():
+            # A refresh that began before these keyrings were known to it has passed them over.
+            async with self.surroundings.store.reading() as work:
+                later = await all_keys(work, published_after=epoch, only=lambda row: row.keyring in loaded)
+            for name, ring in loaded.items():
+                await self._merge_into(ring, [row for row in later if row.keyring == name])
+        return loaded
+
+    def _new(self, record: KeyringRecord) -> Keyring:
+        ring = self.new_ring(record.name, SUITES.get(record.algorithm, 0), self.owner_of)
+        self._records[ring] = record
         return ring
 
     async def _create(self, keyring: KeyringRecord) -> None:
@@ -275,18 +300,31 @@ class LiveKeyrings(WrapKeyrings):
         await self.uses.loaded(ring.name, [row.version for _ in fresh])
         await self._take(ring, [row], fresh)
 
-    async def load_keys(self, key_ids: Iterable[int]) -> set[int]:
-        """Load the keyrings of data keys this process has not loaded, and return the ids that no row has."""
-        wanted = set(key_ids)
+    async def load_keys(self, key_ids: Iterable[int], *, skip_damaged: bool = False) -> dict[int, Keyring]:
+        """Return the keyrings that data keys are of, loaded; ids that no row has are left out.
+
+        Raises:
+            KMSError: as ``load``, unless keyrings that do not unwrap are left out as well.
+        """
+        found, wanted = {}, set[int]()
+        for key_id in key_ids:
+            if (held := self.holder_of(key_id)) is not None:
+                found[key_id] = held
+            else:
+                wanted.add(key_id)
         if not wanted:
-            return wanted
+            return found
         async with self.surroundings.store.reading() as work:
-            rows = [row for key_id in sorted(wanted) if (row := await work.find_key(key_id)) is not None]
+            rows = await work.find_keys(wanted)
+        rings = await self.load_all({row.keyring for row in rows})
         for row in rows:
-            ring = await self.load(row.keyring)
+            if row.keyring not in rings and skip_damaged:
+                continue
+            ring = rings.get(row.keyring) or await self.load(row.keyring)
             if row.id not in ring.snapshot.keys and row.id not in ring.snapshot.withheld:
                 await self.add_row(ring, row)
-        return wanted - {row.id for row in rows}
+            found[row.id] = ring
+        return found
 
     async def _merge_into(self, ring: Keyring, rows: list[KeyRecord], *, anew: bool = False) -> bool:
         keys: dict[int, LoadedKey] = {}
@@ -308,11 +346,17 @@ class LiveKeyrings(WrapKeyrings):
         self, ring: Keyring, rows: list[KeyRecord], fresh: dict[int, LoadedKey], *, anew: bool = False
     ) -> None:
         """Write the keys to the journal, outside the database, and then use them."""
+        await self._note(rows)
+        self._use(ring, rows, fresh, anew=anew)
+
+    async def _note(self, rows: list[KeyRecord]) -> None:
         if rows:
             await self._journal(keys={row.id: (row.keyring, row.version) for row in rows})
             await self._note_destroyed(rows)
+
+    def _use(self, ring: Keyring, rows: list[KeyRecord], fresh: dict[int, LoadedKey], *, anew: bool = False) -> None:
         for row in self._apply(ring, rows, fresh, anew=anew):
-            if row.id in ring.snapshot.keys:
+            if row.id in ring.snapshot.keys or row.id in ring.snapshot.withheld:
                 self._owners[row.id] = ring
 
     async def _note_destroyed(self, rows: Iterable[KeyRecord]) -> None:
@@ -333,47 +377,8 @@ class LiveKeyrings(WrapKeyrings):
         except StorageOperationError as exc:
             log.warning("the state journal could not be written: %s", exc.code)
 
-    def take_uses(self) -> dict[int, tuple[int, int]]:
-        """Return messages and bytes sealed under each data key since the last call, by keyrings now gone as well."""
-        for ring in self.rings():
-            self._count(ring)
-        messages, self._messages = self._messages, Counter()
-        sizes, self._bytes = self._bytes, Counter()
-        return {key_id: (messages[key_id], sizes[key_id]) for key_id in messages.keys() | sizes.keys()}
-
-    def _count(self, ring: Keyring) -> None:
-        for key_id, (messages, size) in ring.take_uses().items():
-            self._messages[key_id] += messages
-            self._bytes[key_id] += size
-
-    def wipe(self) -> None:
-        """Forget every key."""
-        for ring in self.rings():
-            ring.wipe()
-        self._recent.clear()
-        self._wrap_rings.clear()
-
-    def drop_handles(self) -> None:
-        """Forget what belongs to a parent process: its locks and its counts. Keys stay loaded."""
-        self._lock = NamedLocks()
-        self._messages.clear()
-        self._bytes.clear()
-
-    def _matters(self, row: KeyRecord) -> bool:
-        """Whether a changed row concerns this process: of a keyring in use, or a tombstone, which all remember."""
-        is_in_use = row.keyring in self._rings or row.keyring in self._wrap_rings
-        return is_in_use or row.state is DataKeyState.DESTROYED
-
     def _is_restored(self) -> bool:
         return self.state is not None and self.state.restored
-
-    def _keep(self, ring: Keyring) -> None:
-        self._recent[ring.name] = ring
-        self._recent.move_to_end(ring.name)
-        while len(self._recent) > self._cache_size:
-            _, evicted = self._recent.popitem(last=False)
-            self._count(evicted)
-            telemetry.cache_event("keyring_evicted")
 
 
 def _require_kind(record: KeyringRecord, wanted: KeyringRecord | None) -> None:

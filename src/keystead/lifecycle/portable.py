@@ -26,6 +26,8 @@ FORMAT: Final = "keystead-store-export"
 VERSION: Final = 1
 WITH_SUBJECTS: Final = 2
 """The version where there are subjects: who does not know of them must not take the document for a whole store."""
+_NEWER_MEMBERS: Final = ("record",)
+"""What earlier releases do not know of rows, and can do without: left out where there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def _to_json(
             value = base64.b64encode(value).decode("ascii")
         elif isinstance(value, Mapping):
             value = dict(value)
-        plain[column.name] = value
+        if value is not None or column.name not in _NEWER_MEMBERS:
+            plain[column.name] = value
     return plain
 
 

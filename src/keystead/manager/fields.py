@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 
 from keystead.crypto.envelope import as_binary, parse_header
@@ -28,6 +28,14 @@ class ManagerKeyrings:
     def find(self, name: str) -> Keyring | None:
         """Return a keyring that encrypts, if it is loaded."""
         return self._loaded(name)
+
+    def find_subjects(self, names: Collection[str]) -> Mapping[str, Keyring]:
+        """Return the keyrings of subjects that are loaded, by the subjects' names."""
+        return self._manager.require_session().subjects.subjects.find(names)
+
+    def find_holder(self, key_id: int) -> Keyring | None:
+        """Return the keyring that a data key is of, usable or not, if it is loaded."""
+        return self._manager.require_session().live.holder_of(key_id)
 
     def find_index(self, name: str) -> Keyring | None:
         """Return a keyring of index keys, if it is loaded."""
@@ -57,6 +65,18 @@ class ManagerKeyrings:
     async def load_former(self, name: str) -> Keyring:
         """Return a keyring that exists, loaded; ``KeyNotFoundError`` where there is none."""
         return (await self._manager.keyring(name, create=False)).ring
+
+    async def load_subjects(self, names: Collection[str], *, create: bool = True) -> Mapping[str, Keyring]:
+        """Return the keyrings of subjects by their names, loaded; those there are none of are made or left out."""
+        return await (await self._manager.session()).subjects.rings(names, create=create)
+
+    async def load_holders(self, key_ids: Collection[int], *, skip_damaged: bool = False) -> Mapping[int, Keyring]:
+        """Return the keyrings that data keys are of, loaded; those that the store has not are left out."""
+        session = await self._manager.session()
+        found = await session.live.load_keys(key_ids, skip_damaged=skip_damaged)
+        if any(is_of_subject(ring.name) for ring in found.values()):
+            await session.subjects.freshen()
+        return found
 
     async def load_index(self, name: str) -> Keyring:
         """Return a keyring of index keys, loaded, and made if there is none."""
@@ -106,17 +126,21 @@ class FieldMembers(ManagerCore):
             raise InvalidInputError(f"km.field takes a keystead.Field, not {type(field).__name__}")
         return FieldCipher(field, self.keyrings)
 
-    async def load_fields(self, *fields: Field, tenants: Iterable[str] = ()) -> None:
+    async def load_fields(self, *fields: Field, tenants: Iterable[str] = (), subjects: Iterable[object] = ()) -> None:
         """Load the keyrings of fields, making those that are missing, and keep them loaded.
 
         Args:
             fields: what will be encrypted or decrypted.
             tenants: whose keyrings to load of fields that have one for each; those stay loaded until the cache
                 (``keyring_cache``) needs their place.
+            subjects: whose keyrings to load of fields that have one for each subject, as the rows name them: what the
+                subject column holds, or the record without one. They stay loaded as those of tenants do.
         """
-        names = list(tenants)
+        names, people = list(tenants), list(subjects)
         for field in fields:
-            if field.has_keyring_per_tenant:
+            if field.has_subjects:
+                await self.keyrings.load_subjects([*map(field.subject_of, people)])
+            elif field.has_keyring_per_tenant:
                 for tenant in names:
                     await self.keyrings.load(field.keyring_of(tenant))
             else:
@@ -139,13 +163,10 @@ class FieldMembers(ManagerCore):
         Raises:
             DataKeyNotLoadedError: the store has no such key.
         """
-        session = await self.session()
-        live = session.live
-        unknown = {key_id for row in rows for key_id in _key_ids(row) if live.owner_of(key_id) is None}
-        if absent := await live.load_keys(unknown):
+        live = (await self.session()).live
+        unknown = {key_id for row in rows for key_id in _key_ids(row) if live.holder_of(key_id) is None}
+        if absent := unknown - (await self.keyrings.load_holders(unknown)).keys():
             raise DataKeyNotLoadedError(min(absent), f"data key {min(absent)} is not in this store")
-        if any(is_of_subject(live.owner_of(key_id) or "") for key_id in unknown):
-            await session.subjects.freshen()
 
     async def register_field(self, field: Field, source: str) -> FieldRecord:
         """Remember in the store where a field's column is, and return what is remembered; again, it changes nothing.

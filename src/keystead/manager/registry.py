@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from keystead.errors import InvalidInputError, KeyNotFoundError
@@ -23,7 +24,7 @@ async def register(session: Session, keyrings: ManagerKeyrings, field: Field, so
     if len(field.id) > LONGEST_ID:
         raise InvalidInputError(f"a field that is registered has an id of at most {LONGEST_ID} characters")
     locator = locate(field, source)
-    if not field.has_keyring_per_tenant:
+    if not is_pattern(field.keyring):
         await keyrings.load(field.keyring)
     async with session.surroundings.store.reading() as work:
         wanted = await _wanted(work, field, locator)
@@ -73,7 +74,9 @@ def use_name(field_id: str) -> str:
 
 async def _wanted(work: UnitOfWork, field: Field, locator: str) -> FieldRecord:
     registered = await registration_of(work, field.id, locator)
-    return FieldRecord(registered, field.keyring, field.index_keyring if field.indexes else None, locator)
+    index_keyring = field.index_keyring if field.indexes else None
+    record = None if field.token_index is None else field.record_columns[0]
+    return FieldRecord(registered, field.keyring, index_keyring, locator, record=record)
 
 
 async def _is_registered(work: UnitOfWork, wanted: FieldRecord, field: Field) -> bool:
@@ -87,7 +90,7 @@ async def _merged(work: UnitOfWork, wanted: FieldRecord) -> FieldRecord:
     known = await work.find_field(wanted.id)
     if known is None or known.index_keyring != wanted.index_keyring:
         return wanted
-    return FieldRecord(wanted.id, wanted.keyring, wanted.index_keyring, wanted.locator, known.indexed_version)
+    return replace(wanted, indexed_version=known.indexed_version)
 
 
 async def _uses(work: UnitOfWork, wanted: FieldRecord, field: Field) -> list[KeyUse]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
@@ -18,6 +18,7 @@ from keystead.erasure.subjects import Subjects
 from keystead.errors import KeyNotFoundError, KMSError
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.manager.forgotten_rows import empty_indexes
 from keystead.manager.own_keyrings import own_ring
 from keystead.model import ERASURES_KEYRING, KeyringPurpose
 from keystead.ports import ErasureLog, ErasureMark
@@ -54,11 +55,16 @@ class SubjectKeys:
         await self.freshen()
         return await self.subjects.ring(subject, create=create, wrap_keyring=wrap_keyring)
 
+    async def rings(self, subjects: Collection[str], *, create: bool = True) -> dict[str, Keyring]:
+        """Return the keyrings of subjects by their names; see ``Subjects.rings``."""
+        await self.freshen()
+        return await self.subjects.rings(subjects, create=create)
+
     async def freshen(self) -> None:
         """Look at the log unless that was a moment ago; errors as ``Following.look``."""
         self._use()
         if not self.following.is_fresh:
-            await self.following.look()
+            await self._follow()
 
     def refusal(self, ring: Keyring) -> KMSError | None:
         """Return why a keyring must not be used now, if it is a subject's; None otherwise."""
@@ -125,6 +131,8 @@ class SubjectKeys:
             keks=await self._keks(erased.keyring),
             nodes_seen=seen,
             nodes_unseen=unseen,
+            # Once nobody writes one any more.
+            remaining=await empty_indexes(self._s.store, erased.keys),
         ).signed_by(signer)
 
     async def signer(self) -> RingSigner:
@@ -143,9 +151,16 @@ class SubjectKeys:
                 with contextlib.suppress(RuntimeError):  # its loop is over
                     wake()
 
+    async def _follow(self) -> None:
+        await self.following.look()
+        if done_again := self.following.done_again:
+            # Whoever put the store back may have put back the tables with it.
+            self.following.done_again = set()
+            await empty_indexes(self._s.store, done_again)
+
     async def _look(self) -> None:
         try:
-            await self.following.look()
+            await self._follow()
         except KMSError as exc:
             log.error("keyrings of subjects are not used, since the log of erasures cannot be followed: %s", exc)  # noqa: TRY400 -- its text is for people
 

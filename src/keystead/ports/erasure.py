@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -33,6 +34,9 @@ class SubjectRows(Protocol):
 
     async def find_subject(self, subject_id: bytes) -> SubjectRecord | None:
         """Return a subject by its hash."""
+
+    async def find_subjects(self, subject_ids: Collection[bytes]) -> list[SubjectRecord]:
+        """Return those of these subjects that there are."""
 
     async def add_subject(self, subject: SubjectRecord) -> bool:
         """Insert a subject; False where its hash is there already."""

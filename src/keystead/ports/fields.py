@@ -15,7 +15,8 @@ class FieldRecord:
     """A registered field: the keyrings it is under, and where its column is.
 
     Of a field in several places each is registered: the first by the field's id, others by ``<id>@<8 hex digits>``.
-    ``keyring`` may hold the place of a tenant. ``indexed_version`` is the highest version of its index keyring that
+    ``keyring`` may be a pattern. ``record`` is the column by which a token index names its rows, where there is one.
+    ``indexed_version`` is the highest version of its index keyring that
     every row is known to have hashes of; None until a re-encryption job has told one.
     """
 
@@ -24,6 +25,7 @@ class FieldRecord:
     index_keyring: str | None
     locator: str
     indexed_version: int | None = None
+    record: str | None = None
 
 
 class FieldRows(Protocol):
@@ -105,6 +107,7 @@ class ChunkRecord:
     skipped: int = 0
     contended: int = 0
     failed: int = 0
+    erased: int = 0
     failures: tuple[RowFailure, ...] = ()
 
 

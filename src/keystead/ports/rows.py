@@ -17,14 +17,15 @@ class RowLayout:
     """Where the columns stand in a row that was read; the key comes first, of ``key`` columns named ``key_columns``.
 
     ``guard`` is the plaintext column in the form by which it is compared when the row is written. ``bound`` are those
-    columns of record and tenant that are not in the key. ``perhaps_uuids`` names columns of text whose type is what
-    UUIDs are kept in where the database has no type for them; ``columns`` are all that the table has.
+    columns of record, tenant and subject that are not in the key. ``perhaps_uuids`` names columns of text whose type is
+    what UUIDs are kept in where the database has no type for them; ``columns`` are all that the table has.
     """
 
     key: int
     key_columns: tuple[str, ...]
     record: tuple[int, ...]
     tenant: int | None
+    subject: int | None
     ciphertext: int
     plaintext: int | None
     guard: int | None

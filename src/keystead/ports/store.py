@@ -79,8 +79,14 @@ class KeyReads(Protocol):
     async def keyrings(self, *, after: str = "", limit: int = 1000) -> list[KeyringRecord]:
         """Return a page of keyrings by name."""
 
+    async def keyrings_with_keys(self, names: Collection[str]) -> list[tuple[KeyringRecord, list[KeyRecord]]]:
+        """Return those of these keyrings that there are, by name, each with all of its data keys by id."""
+
     async def find_key(self, key_id: int) -> KeyRecord | None:
         """Return a data key by id, in any state."""
+
+    async def find_keys(self, key_ids: Collection[int]) -> list[KeyRecord]:
+        """Return those of these data keys that there are, in any state, by id."""
 
     async def find_legacy_key(self, legacy_version: str) -> KeyRecord | None:
         """Return the data key imported under a legacy version text."""

@@ -21,7 +21,7 @@ from keystead.stores.records import as_record
 from keystead.stores.tables import fields, reencryption_chunks, reencryptions
 
 _CHANGEABLE: Final = frozenset({"state", "batch_rows", "target", "frontier", "exhausted", "rows_total"})
-_SAVED: Final = ("cursor", "done", "read", "rewritten", "skipped", "contended", "failed", "failures")
+_SAVED: Final = ("cursor", "done", "read", "rewritten", "skipped", "contended", "failed", "erased", "failures")
 
 
 class FieldRows(KeyReadRows):

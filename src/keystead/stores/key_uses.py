@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, or_, select
 
 from keystead.errors import KeyNotFoundError
-from keystead.model.patterns import TENANT_PLACE, covers, is_pattern
+from keystead.model.patterns import PLACES, covers, is_pattern
 from keystead.ports import KeyUse
 from keystead.stores.records import as_record
 from keystead.stores.tables import key_uses, keyrings, store_state
@@ -23,9 +23,8 @@ class KeyUseRows(Statements):
         """
         query = select(key_uses).order_by(key_uses.c.keyring, key_uses.c.name)
         if keyring is not None:
-            query = query.where(
-                or_(key_uses.c.keyring == keyring, key_uses.c.keyring.contains(TENANT_PLACE, autoescape=True))
-            )
+            patterns = [key_uses.c.keyring.contains(place, autoescape=True) for place in PLACES]
+            query = query.where(or_(key_uses.c.keyring == keyring, *patterns))
         uses = [as_record(KeyUse, key_uses, row) for row in await self._all(query)]
         return uses if keyring is None else [use for use in uses if covers(use.keyring, keyring)]
 

@@ -114,12 +114,26 @@ class KeyReadRows(Statements):
         query = select(keyrings).where(keyrings.c.name > after).order_by(keyrings.c.name).limit(limit)
         return [_keyring(row) for row in await self._all(query)]
 
+    async def keyrings_with_keys(self, names: Collection[str]) -> list[tuple[KeyringRecord, list[KeyRecord]]]:
+        """Return those of these keyrings that there are, by name, each with all of its data keys by id."""
+        found = [_keyring(row) for row in await self._all_of(select(keyrings), keyrings.c.name, names)]
+        keys: dict[str, list[KeyRecord]] = {keyring.name: [] for keyring in found}
+        for row in await self._all_of(select(data_keys).order_by(data_keys.c.id), data_keys.c.keyring, keys):
+            keys[row["keyring"]].append(_key(row))
+        return [(keyring, keys[keyring.name]) for keyring in sorted(found, key=lambda each: each.name)]
+
     async def find_key(self, key_id: int) -> KeyRecord | None:
         """Return a data key by id, in any state."""
         if not 0 < key_id <= MAX_KEY_ID:
             return None
         rows = await self._run(_FIND_KEY, {"of_id": key_id}, writes=False)
         return _key(rows[0]) if rows else None
+
+    async def find_keys(self, key_ids: Collection[int]) -> list[KeyRecord]:
+        """Return those of these data keys that there are, in any state, by id."""
+        possible = [key_id for key_id in key_ids if 0 < key_id <= MAX_KEY_ID]
+        rows = await self._all_of(select(data_keys), data_keys.c.id, possible)
+        return sorted(map(_key, rows), key=lambda key: key.id)
 
     async def find_legacy_key(self, legacy_version: str) -> KeyRecord | None:
         """Return the data key imported under a legacy version text."""

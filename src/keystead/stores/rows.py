@@ -43,7 +43,7 @@ class RowTable:
         table: its name, ``schema.table`` on PostgreSQL where it is not in the search path.
         column: holds the ciphertext, in bytes.
         key: columns by which rows are read in order, unique together; the primary key if none is named.
-        record, tenant: the columns of a field's record and tenant.
+        record, tenant, subject: the columns of a field's record, tenant and subject.
         plaintext: the column that held the values in clear.
         indexes: the columns of its blind indexes.
         tokens: the table of its token index.
@@ -62,6 +62,7 @@ class RowTable:
         key: tuple[str, ...] = (),
         record: tuple[str, ...] = (),
         tenant: str | None = None,
+        subject: str | None = None,
         plaintext: str | None = None,
         indexes: tuple[str, ...] = (),
         tokens: str | None = None,
@@ -72,7 +73,9 @@ class RowTable:
                 "a database in memory cannot be reached from here; give the URL of a file or server"
             )
         schema, _, name = table.rpartition(".")
-        self._names = TableNames(schema or parsed.schema, name, column, key, record, tenant, tokens, plaintext, indexes)
+        self._names = TableNames(
+            schema or parsed.schema, name, column, key, record, tenant, subject, tokens, plaintext, indexes
+        )
         self._is_sqlite = parsed.kind == "sqlite"
         self._engine = _sqlite_engine(parsed) if self._is_sqlite else sync_engine(parsed)
         self._connection: Connection | None = None
@@ -192,6 +195,17 @@ class RowTable:
                 before_commit()
         return written
 
+    def empty(self, starts: Sequence[bytes]) -> None:
+        """Set the indexes of all rows to NULL whose ciphertexts begin with one of these, and delete their token rows.
+
+        All of these are of one length. Waits for rows that another transaction holds, in a transaction of its own.
+        """
+        statements = self._statements.empty(starts) if starts else []
+        if statements:
+            with self._transaction(is_writing=True) as cursor:
+                for statement in statements:
+                    cursor.execute(statement, ())
+
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         connection, self._connection = self._connection, None
@@ -292,6 +306,7 @@ class RowTable:
             key_columns=key,
             record=record,
             tenant=columns.index(names.tenant) if names.tenant else None,
+            subject=columns.index(names.subject) if names.subject else None,
             ciphertext=columns.index(names.column),
             plaintext=plaintext,
             guard=guard,

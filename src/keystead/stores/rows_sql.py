@@ -47,14 +47,15 @@ class TableNames:
     key: tuple[str, ...]
     record: tuple[str, ...]
     tenant: str | None
+    subject: str | None
     tokens: str | None
     plaintext: str | None
     indexes: tuple[str, ...]
 
     @property
     def owner(self) -> tuple[str, ...]:
-        """The columns that say whose a row is: those of its record, and the tenant's."""
-        return (*self.record, *filter(None, (self.tenant,)))
+        """The columns that say whose a row is: those of its record, the tenant's and the subject's."""
+        return (*self.record, *filter(None, (self.tenant, self.subject)))
 
     @property
     def bound(self) -> tuple[str, ...]:
@@ -87,6 +88,7 @@ class Statements(Protocol):
     def read_tokens(self, records: Sequence[object]) -> tuple[str, Sequence[object]]: ...
     def swap(self, cursor: Any, changes: Sequence[RowChange], *, wait: bool) -> Iterable[RowKey]: ...
     def put_tokens(self, cursor: Any, changes: Sequence[RowChange]) -> None: ...
+    def empty(self, starts: Sequence[bytes]) -> list[str]: ...
 
 
 class _Common:
@@ -148,6 +150,20 @@ class _Common:
             return None
         where = f"({' OR '.join(found)})" + (f" AND {self._compare('>')}" if after is not None else "")
         return f"SELECT {self._wanted} FROM {self._table} WHERE {where} ORDER BY {self._key} LIMIT {self.mark}"
+
+    def empty(self, starts: Sequence[bytes]) -> list[str]:
+        named_by = ", ".join(self.literal_of.format(start.hex()) for start in starts)
+        is_named = f"substr({self._column}, 1, {len(starts[0])}) IN ({named_by})"
+        statements = []
+        if self._tokens:
+            record = self._quote(self._names.record[0])
+            named = f"SELECT {record} FROM {self._table} WHERE {is_named}"
+            statements.append(f"DELETE FROM {self._tokens} WHERE record IN ({named})")
+        if self._indexes:
+            emptied = ", ".join(f"{name} = NULL" for name in self._indexes)
+            is_filled = " OR ".join(f"{name} IS NOT NULL" for name in self._indexes)
+            statements.append(f"UPDATE {self._table} SET {emptied} WHERE {is_named} AND ({is_filled})")
+        return statements
 
     def _begins(self, column: str, start: bytes) -> str:
         """Return whether a column of bytes begins with some."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -23,6 +24,11 @@ class SubjectRows(KeyWriteRows):
         """Return a subject by its hash."""
         row = await self._first(select(subjects).where(subjects.c.id == subject_id))
         return None if row is None else as_record(SubjectRecord, subjects, row)
+
+    async def find_subjects(self, subject_ids: Collection[bytes]) -> list[SubjectRecord]:
+        """Return those of these subjects that there are."""
+        rows = await self._all_of(select(subjects), subjects.c.id, subject_ids)
+        return [as_record(SubjectRecord, subjects, row) for row in rows]
 
     async def add_subject(self, subject: SubjectRecord) -> bool:
         """Insert a subject; False where its hash is there already."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, RowMapping, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, RowMapping, Select, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -24,6 +24,9 @@ from keystead.stores.handles import open_handles
 from keystead.stores.prepared import Prepared, Row, TakesRows
 
 T = TypeVar("T")
+
+AT_ONCE: Final = 500
+"""How many values a statement looks for."""
 
 
 class Database(Protocol):
@@ -202,6 +205,15 @@ class Statements:
     async def _all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Sequence[RowMapping]:
         rows: Sequence[RowMapping] = (await self._execute(statement, values)).mappings().all()
         return rows
+
+    async def _all_of(
+        self, query: Select[Any], column: ColumnElement[Any], wanted: Collection[Any]
+    ) -> Sequence[RowMapping]:
+        """Return the rows of a query that have one of some values in a column, however many those are."""
+        values, found = [*wanted], list[RowMapping]()
+        for at in range(0, len(values), AT_ONCE):
+            found += await self._all(query.where(column.in_(values[at : at + AT_ONCE])))
+        return found
 
     async def _tuples(self, statement: Executable) -> Sequence[Sequence[Any]]:
         rows: Sequence[Sequence[Any]] = (await self._execute(statement)).all()

@@ -137,7 +137,8 @@ def _clear(place: Place, instance: object) -> Any:
         return value
     cipher = binding_for(state, place.field).cipher(place.field)
     record, tenant = place.owner(state, committed=True)
-    sealed = cipher.encrypt(value, record=record, tenant=tenant)
+    subject = place.subject(state, committed=True)
+    sealed = cipher.encrypt(value, record=record, tenant=tenant, subject=subject)
     return Encrypted(sealed or b"", cipher, record=record, tenant=tenant)
 
 

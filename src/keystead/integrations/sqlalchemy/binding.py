@@ -55,7 +55,13 @@ class Binding:
         return found
 
     def in_flush(
-        self, action: Callable[[], T], cipher: FieldCipher, tenant: str | None, ciphertext: bytes | None = None
+        self,
+        action: Callable[[], T],
+        cipher: FieldCipher,
+        tenant: str | None,
+        ciphertext: bytes | None = None,
+        *,
+        subject: object = None,
     ) -> T:
         """Return what ``action`` does; keys it misses are awaited where an async session's flush makes that possible.
 
@@ -68,7 +74,8 @@ class Binding:
             return action()
         except KeyringNotLoadedError:
             tenants = () if tenant is None else (tenant,)
-            await_(self.km.load_fields(cipher.field, tenants=tenants))
+            subjects = () if subject is None else (subject,)
+            await_(self.km.load_fields(cipher.field, tenants=tenants, subjects=subjects))
         except DataKeyNotLoadedError:
             if ciphertext is None:
                 raise

@@ -22,7 +22,8 @@ def sealed_rows(engine: Engine | AsyncEngine, model: type[Any], rows: Iterable[M
     """Return rows for ``session.execute(insert(model), rows)``: encrypted, with index columns and drawn keys.
 
     An UPDATE refuses them, since the drawn keys and defaults are those of a new row: ``sealed_updates`` is for that.
-    Does no I/O itself: with an async key manager, keyrings per tenant are loaded beforehand, by ``km.load_fields``.
+    Does no I/O itself: with an async key manager, keyrings per tenant or subject are loaded beforehand, by
+    ``km.load_fields``.
 
     Args:
         engine: one that has been bound.
@@ -124,13 +125,14 @@ def _seal(mapper: Mapper[Any], binding: Binding, place: Place, rows: _Rows, *, i
     # Before anything is hashed: what becomes live meanwhile is then missed at the commit, and not in the table.
     versions = frozenset(cipher.index_versions)
     words: _Rows = []
-    by_tenant: dict[str | None, list[tuple[dict[str, Any], object]]] = {}
+    by_owner: dict[tuple[str | None, object], list[tuple[dict[str, Any], object]]] = {}
     for row in concerned:
-        by_tenant.setdefault(_tenant(mapper, place, row), []).append((row, _record(mapper, place, row)))
-    for tenant, members in by_tenant.items():
+        owner = _tenant(mapper, place, row), _subject(mapper, place, row)
+        by_owner.setdefault(owner, []).append((row, _record(mapper, place, row)))
+    for (tenant, subject), members in by_owner.items():
         plain = [(row[place.key] if is_update else _drawn(mapper, place.key, row), record) for row, record in members]
         for (row, record), (value, _), ciphertext in zip(
-            members, plain, cipher.encrypt_many(plain, tenant=tenant), strict=True
+            members, plain, cipher.encrypt_many(plain, tenant=tenant, subject=subject), strict=True
         ):
             row[place.key] = (
                 None
@@ -151,7 +153,7 @@ def _seal(mapper: Mapper[Any], binding: Binding, place: Place, rows: _Rows, *, i
 def _require_owners(place: Place, rows: _Rows) -> None:
     """Refuse rows of an UPDATE that do not say whose they are."""
     for row in rows:
-        for key in (*place.record_keys, *filter(None, (place.tenant_key,))):
+        for key in (*place.record_keys, *filter(None, (place.tenant_key, place.subject_key))):
             if row.get(key) is None:
                 raise InvalidInputError(f"field {place.field.id}: a row that gives it a value leaves out its {key}")
 
@@ -162,6 +164,10 @@ def _record(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> object:
 
 def _tenant(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> str | None:
     return None if place.tenant_key is None else place.read_tenant(_drawn(mapper, place.tenant_key, row))
+
+
+def _subject(mapper: Mapper[Any], place: Place, row: dict[str, Any]) -> object:
+    return None if place.subject_key is None else place.read_subject(_drawn(mapper, place.subject_key, row))
 
 
 def _drawn(mapper: Mapper[Any], key: str, row: dict[str, Any]) -> Any:

@@ -65,6 +65,9 @@ def encrypted(
     indexes: Iterable[Index] = (),
     keyring: str = "default",
     tenant: str | None = None,
+    per_subject: bool = False,
+    subject: str | None = None,
+    subject_kind: str = "",
     record: str | tuple[str, ...] | None = None,
     id: str | None = None,
     encrypt_null: bool = False,
@@ -85,6 +88,7 @@ def encrypted(
         indexes: what to search it by: ``Exact``, ``Normalised``, ``Prefix``, ``Tokens``.
         keyring, former_keyrings, index_keyring, encrypt_null, allow_envelopes: as in ``Field``.
         tenant: the column that says whose row it is.
+        per_subject, subject, subject_kind: under a keyring for each subject, as in ``Field``: ``km.forget`` erases it.
         record: the column or columns that say which record a row is: the primary key where that is known before the
             insert, else a random row key in a column ``keystead_row`` that is added, as ``record="keystead_row"`` does.
         id: the name in the ciphertext, ``table.column`` unless given. Keep it when table or column are renamed.
@@ -109,6 +113,9 @@ def encrypted(
         former_keyrings=tuple(former_keyrings),
         index_keyring=index_keyring,
         tenant=tenant,
+        per_subject=per_subject,
+        subject=subject,
+        subject_kind=subject_kind,
         record=(record,) if isinstance(record, str) else tuple(record or ()),
         id=id or "",
         encrypt_null=encrypt_null,

@@ -30,7 +30,7 @@ from keystead.integrations.sqlalchemy.window import clear_value, require_unique
 def seal_new(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
     """Seal the encrypted values of an object that is about to be inserted."""
     for place in places_of(mapper):
-        for name in (*place.field.record_columns, *filter(None, (place.field.tenant,))):
+        for name in place.field.owner_columns:
             _draw(mapper, connection, state, column_named(place.table, name))
         if place.key not in state.dict and place.column.default is not None:
             _draw(mapper, connection, state, place.column)
@@ -44,7 +44,7 @@ def seal_changed(mapper: Mapper[Any], connection: Connection, state: InstanceSta
     """Seal what changed in an object that is about to be updated, and what has to follow its row to another record."""
     for place in places_of(mapper):
         is_changed = place.key in state.committed_state
-        has_moved = place.owner(state, committed=True) != place.owner(state, committed=False)
+        has_moved = _whose(place, state, committed=True) != _whose(place, state, committed=False)
         if not is_changed and not has_moved:
             continue
         if place.key not in state.dict:
@@ -146,7 +146,13 @@ def _seal(place: Place, state: InstanceState[Any], connection: Connection, value
         if place.field.indexes:
             note_indexes(connection, cipher)
         record, tenant = place.owner(state, committed=False)
-        ciphertext = binding.in_flush(lambda: cipher.encrypt(value, record=record, tenant=tenant), cipher, tenant)
+        subject = place.subject(state, committed=False)
+        ciphertext = binding.in_flush(
+            lambda: cipher.encrypt(value, record=record, tenant=tenant, subject=subject),
+            cipher,
+            tenant,
+            subject=record if subject is None else subject,
+        )
         if ciphertext is not None:
             box = Encrypted(ciphertext, cipher, record=record, tenant=tenant)
             note_sealed(connection, box, whose_is(record, tenant))
@@ -162,6 +168,11 @@ def _seal(place: Place, state: InstanceState[Any], connection: Connection, value
     _put(state, place.key, box)
     for name, digest in indexes.items():
         _put(state, place.index_keys[name], digest)
+
+
+def _whose(place: Place, state: InstanceState[Any], *, committed: bool) -> object:
+    """Return what a ciphertext has to follow, where it changes."""
+    return place.owner(state, committed=committed), place.subject(state, committed=committed)
 
 
 def _put(state: InstanceState[Any], key: str, value: object) -> None:

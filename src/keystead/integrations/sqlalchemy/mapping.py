@@ -67,16 +67,18 @@ def _place(
     if record == (ROW_KEY,):
         _add_row_key(mapper, table)
     columns = {each.name: each for each in table.c}
-    for name in (*record, *filter(None, (declared.tenant,))):
+    owners = (*record, *filter(None, (declared.tenant, declared.subject)))
+    for name in owners:
         if name not in columns:
             raise ConfigurationError(
                 f"encrypted column {column} names column {name!r}, which table {table.fullname} has not"
             )
     kinds = tuple(kind_of(column, columns[name]) for name in record)
     tenant_kind = None if declared.tenant is None else kind_of(column, columns[declared.tenant])
-    uuids = [kind if kind is UUID else None for kind in (*kinds, tenant_kind)]
-    field = declared.field(table.fullname, column.name, record, tuple(uuids[:-1]), uuids[-1])
-    for name in (*record, *filter(None, (declared.tenant,))):
+    subject_kind = None if declared.subject is None else kind_of(column, columns[declared.subject])
+    *uuids, tenants, subjects = (kind if kind is UUID else None for kind in (*kinds, tenant_kind, subject_kind))
+    field = declared.field(table.fullname, column.name, record, tuple(uuids), (tenants, subjects))
+    for name in owners:
         _require_still(field, columns[name])
     tokens = None
     if field.token_index is not None:
@@ -97,7 +99,9 @@ def _place(
                 mapper.add_property(name, HashProperty(own, deferred=True))
     window = None if declared.plaintext is None else open_window(table, column, field, declared.plaintext)
     sqltype.field = field
-    sqltype.place = Place(field, table, column, sqltype.is_boxed, kinds, tenant_kind, tokens, window, mapper.single)
+    sqltype.place = Place(
+        field, table, column, sqltype.is_boxed, kinds, tenant_kind, subject_kind, tokens, window, mapper.single
+    )
 
 
 def _require_still(field: Field, column: Column[Any]) -> None:

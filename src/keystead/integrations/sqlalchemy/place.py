@@ -31,6 +31,7 @@ class Place:
     is_boxed: bool
     record_kinds: tuple[type, ...]
     tenant_kind: type | None
+    subject_kind: type | None
     tokens: Table | None
     window: Window | None = None
     is_of_subclass: bool = False
@@ -38,6 +39,7 @@ class Place:
     key: str = ""
     record_keys: tuple[str, ...] = ()
     tenant_key: str | None = None
+    subject_key: str | None = None
     index_keys: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def configure(self, mapper: Mapper[Any]) -> None:
@@ -49,6 +51,7 @@ class Place:
         self.key = mapper.get_property_by_column(self.column).key
         self.record_keys = tuple(map(key_of, self.field.record_columns))
         self.tenant_key = None if self.field.tenant is None else key_of(self.field.tenant)
+        self.subject_key = None if self.field.subject is None else key_of(self.field.subject)
         if self.window is not None:
             self.window.key = mapper.get_property_by_column(self.window.column).key
         self.index_keys = {name: key_of(name) for name in self.field.index_columns}
@@ -59,6 +62,14 @@ class Place:
         if len(self.record_keys) == 1:
             return as_held(self.record_kinds[0], _value(state, self.record_keys[0], committed)), tenant
         return self.read_record([_value(state, key, committed) for key in self.record_keys]), tenant
+
+    def subject(self, state: InstanceState[Any], *, committed: bool) -> object:
+        """Return what an object's subject column holds; None where the field has none."""
+        return None if self.subject_key is None else self.read_subject(_value(state, self.subject_key, committed))
+
+    def read_subject(self, value: object) -> object:
+        """Return the subject that is named by a value of its column's attribute; errors as ``read_record``."""
+        return value if self.subject_kind is None or value is None else as_held(self.subject_kind, value)
 
     def read_record(self, values: Sequence[object]) -> object:
         """Return the record that is named by values of its columns' attributes.

@@ -33,6 +33,9 @@ class Declaration:
     former_keyrings: tuple[str, ...]
     index_keyring: str
     tenant: str | None
+    per_subject: bool
+    subject: str | None
+    subject_kind: str
     record: tuple[str, ...]
     id: str
     encrypt_null: bool
@@ -45,9 +48,10 @@ class Declaration:
         column: str,
         record: tuple[str, ...],
         kinds: tuple[_Class | None, ...],
-        tenant_kind: _Class | None,
+        owner_kinds: tuple[_Class | None, _Class | None],
     ) -> Field:
-        """Return the field it declares, once it is known where."""
+        """Return the field it declares, once it is known where. ``owner_kinds`` are the tenant's and the subject's."""
+        tenant_type, subject_type = owner_kinds
         return Field(
             table,
             column,
@@ -55,7 +59,11 @@ class Declaration:
             record=record,
             record_type=kinds,
             tenant=self.tenant,
-            tenant_type=tenant_kind,
+            tenant_type=tenant_type,
+            per_subject=self.per_subject,
+            subject=self.subject,
+            subject_kind=self.subject_kind,
+            subject_type=subject_type,
             keyring=self.keyring,
             former_keyrings=self.former_keyrings,
             indexes=self.indexes,

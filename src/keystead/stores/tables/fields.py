@@ -19,6 +19,7 @@ fields: Final = Table(
     Column("index_keyring", String(255)),
     Column("locator", Text, nullable=False),
     Column("indexed_version", BigInteger),
+    Column("record", String(255)),
 )
 
 reencryptions: Final = Table(
@@ -56,5 +57,6 @@ reencryption_chunks: Final = Table(
     Column("skipped", BigInteger, nullable=False),
     Column("contended", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
+    Column("erased", BigInteger, nullable=False, server_default="0"),
     Column("failures", FailuresText, nullable=False),
 )
