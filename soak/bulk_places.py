@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -64,22 +63,16 @@ def expire_leases(settings: Path) -> None:
 
 @dataclass(slots=True)
 class Run:
-    """A run as a process: files that it told to be done, and what it took.
-
-    ``peak_mib`` is the most memory that it or a worker of it ever had, ``processor_s`` what all of them computed, from
-    their start.
-    """
+    """A run as a process: files that it told to be done, and the most memory that it or a worker of it ever had."""
 
     process: subprocess.Popen[str]
     on: Cluster | None = None
     done: int = 0
     peak_mib: float = 0.0
-    processor_s: float = 0.0
     answer: dict[str, Any] = field(default_factory=dict)
 
     def follow(self, on_file: Callable[[int], object] = lambda done: None) -> dict[str, Any]:
         """Read what it tells to its end, and return its answer; empty where it came to none."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         watching = threading.Thread(target=self._watch, daemon=True)
         watching.start()
         assert self.process.stdout is not None
@@ -91,10 +84,6 @@ class Run:
                 on_file(self.done)
         self.process.wait(TIMEOUT_S)
         watching.join()
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        if self.on is not None:
-            self.processor_s += sum(map(processor_s_of, self.on.processes()))
         return self.answer
 
     def _watch(self) -> None:
@@ -176,12 +165,12 @@ def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return a process and every one that it started, and those did."""
+    """Return a process and every one that it started, and those did; nothing of one that is gone."""
     try:
-        children = [int(each) for task in Path(f"/proc/{pid}/task").iterdir() for each in _words(task / "children")]
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
         return []
-    return [pid, *(each for child in children for each in descendants(child))]
+    return [pid, *(each for thread in threads for child in _children_of(thread) for each in descendants(child))]
 
 
 def is_worker(pid: int) -> bool:
@@ -201,17 +190,11 @@ def peak_mib_of(pid: int) -> float:
     return 0.0
 
 
-def processor_s_of(pid: int) -> float:
-    """Return the seconds that a process has computed."""
-    try:
-        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _words(path: Path) -> list[str]:
-    return path.read_text().split()
+def _children_of(thread: Path) -> list[int]:
+    # A thread may end while it is looked at.
+    with contextlib.suppress(OSError):
+        return [int(each) for each in (thread / "children").read_text().split()]
+    return []
 
 
 def _environment() -> dict[str, str]:

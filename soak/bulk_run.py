@@ -28,8 +28,10 @@ def main(settings: str, engine: str, source: str, target: str) -> None:
         made = bulk.ProcessPool(WORKERS)
     else:
         made = bulk.Dask(engine, patience_s=20.0)
+    at: list[float] = []
 
     def on_progress(progress: BulkProgress) -> None:
+        at.append(time.monotonic())
         print(progress.files_done, flush=True)
 
     with KeyManager.from_config(settings, background=False) as km:
@@ -40,7 +42,7 @@ def main(settings: str, engine: str, source: str, target: str) -> None:
             )
         )
         took = time.monotonic() - began
-    print(json.dumps({**asdict(report), "took_s": took}), flush=True)
+    print(json.dumps({**asdict(report), "took_s": took, "between_s": at[-1] - at[0] if at else 0.0}), flush=True)
 
 
 def _when_free(run: Any) -> Any:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +20,8 @@ from keystead import bulk
 from keystead.blocking import KeyManager
 from keystead.bulk import BulkEngine, BulkProgress
 from keystead.errors import ConflictError, WorkersLostError
+from soak import bulk_places as places
+from soak.harness import wait_for
 from tests.bulk.conftest import RULES, plain_dataset, plain_rows_of, rows_of
 from tests.cli.conftest import environment
 
@@ -43,7 +42,9 @@ RUN = """
     import sys
     from keystead import bulk
     from keystead.blocking import KeyManager
-    from tests.bulk.conftest import RULES
+    from soak import bulk_places as places
+from soak.harness import wait_for
+from tests.bulk.conftest import RULES
 
     def main():
         with KeyManager.from_config("keystead.yaml", background=False) as km:
@@ -150,16 +151,16 @@ def test_a_caller_that_is_killed_takes_its_workers_with_it_and_the_next_run_goes
         for line in running.stdout:
             if int(line) == 3:
                 break
-        workers = children_of(running.pid)
+        workers = [pid for pid in places.descendants(running.pid) if places.is_worker(pid)]
         os.kill(running.pid, signal.SIGKILL)
     assert len(workers) >= 2
-    wait_until(lambda: not any(map(is_alive, workers)), 30)
+    wait_for(lambda: not any(map(is_alive, workers)), 30, "workers to end")
     committed = {path.relative_to(target) for path in target.rglob("part-*.parquet") if "_keystead" not in path.parts}
     assert 3 <= len(committed) < FILES
     before = {name: (target / name).read_bytes() for name in committed}
     with pytest.raises(ConflictError, match="another process is at work"):
         bulk.encrypt(km, many, target, RULES)
-    expire_leases(settings.parent / "keys.db")
+    places.expire_leases(settings)
     report = bulk.encrypt(km, many, target, RULES)
     assert (report.done, report.unchanged) == (FILES - len(committed), len(committed))
     assert {name: (target / name).read_bytes() for name in committed} == before
@@ -169,31 +170,18 @@ def test_a_caller_that_is_killed_takes_its_workers_with_it_and_the_next_run_goes
 def test_a_scheduler_that_is_killed_is_told_and_the_next_run_goes_on(
     km: KeyManager, many: Path, tmp_path: Path, settings: Path
 ) -> None:
-    target, file = tmp_path / "encrypted", tmp_path / "scheduler.json"
-    where = {**environment(), "PYTHONPATH": os.pathsep.join(sys.path), "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
-
-    def start(*args: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "distributed.cli." + args[0], *args[1:]]
-        return subprocess.Popen(command, cwd=tmp_path, env=where, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    with contextlib.ExitStack() as started:
-        scheduler = start(
-            "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)
-        )
-        started.callback(end, scheduler)
-        wait_until(file.exists, 60)
-        worker = start("dask_worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--no-dashboard")
-        started.callback(end, worker)
-        address = json.loads(file.read_text())["address"]
+    target = tmp_path / "encrypted"
+    with places.cluster(tmp_path / "dask", 1) as made:
 
         def on_progress(progress: BulkProgress) -> None:
             if progress.files_done == 2:
-                os.kill(scheduler.pid, signal.SIGKILL)
+                os.kill(made.scheduler.pid, signal.SIGKILL)
 
+        engine = bulk.Dask(made.address)
         with pytest.raises(WorkersLostError, match="scheduler is gone"):
-            bulk.encrypt(km, many, target, RULES, engine=bulk.Dask(address), settings=settings, on_progress=on_progress)
+            bulk.encrypt(km, many, target, RULES, engine=engine, settings=settings, on_progress=on_progress)
         with pytest.raises(WorkersLostError, match="cannot be reached"):
-            bulk.encrypt(km, many, target, RULES, engine=bulk.Dask(address, connect_s=1.0), settings=settings)
+            bulk.encrypt(km, many, target, RULES, engine=bulk.Dask(made.address, connect_s=1.0), settings=settings)
     report = bulk.encrypt(km, many, target, RULES)
     assert report.unchanged >= 2
     assert report.done + report.unchanged == FILES
@@ -210,35 +198,9 @@ def test_a_cluster_without_workers_is_waited_for_no_longer_than_told(
     assert bulk.encrypt(km, plain, tmp_path / "encrypted", RULES).is_complete
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True, text=True, check=False)
-    return [int(each) for each in found.stdout.split()]
-
-
 def is_alive(pid: int) -> bool:
     """Whether a process is there, and not only its remains."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def wait_until(happens: Callable[[], object], within_s: float) -> None:
-    """Wait for something, and fail where it does not come."""
-    until = time.monotonic() + within_s
-    while not happens():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def expire_leases(store: Path) -> None:
-    """Let the time of a killed run's lease pass."""
-    with contextlib.closing(sqlite3.connect(store)) as connection, connection:
-        connection.execute("UPDATE leases SET until_ms = 0")
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and wait for it."""
-    process.kill()
-    process.wait()
