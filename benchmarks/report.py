@@ -186,6 +186,11 @@ def _parquet(found: parquet.ParquetFigures) -> Iterator[str]:
     rows = [[what, _ms(each), _ms(found.read[what])] for what, each in found.write.items()]
     rows += [["pyarrow", found.absent, ""]] if found.absent else []
     yield from table(["", "written", "read"], rows, align="|---|--:|--:|")
+    yield (
+        f"A plain dataset of {parquet.FILES} such files, read and encrypted into another folder by row groups, "
+        "likewise.\n"
+    )
+    yield from table(["", "a dataset"], [[what, _ms(each)] for what, each in found.dataset.items()], align="|---|--:|")
 
 
 def _django(found: django.DjangoFigures) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from soak.audit import Audit
+from soak.bulk import Bulk
 from soak.crash import Crash
 from soak.erasure import Erasure
 from soak.fapilog import Fapilog
@@ -38,6 +39,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Faults(),
     Providers(),
     Fields(),
+    Bulk(),
     LOG_EDITS,
     LOG_KILLS,
     LOG_SCALE,

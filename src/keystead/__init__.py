@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         SubjectErasedError,
         SystemShutdownError,
         UnauthenticatedError,
+        WorkersLostError,
     )
     from keystead.fields.field import Field
     from keystead.ledger.audit.actor import audit_actor
@@ -216,6 +217,7 @@ __all__ = [
     "UnauthenticatedError",
     "VaultConfig",
     "VaultKMSProvider",
+    "WorkersLostError",
     "__version__",
     "audit_actor",
     "inspect",

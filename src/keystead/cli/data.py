@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, cast
+from typing import Annotated, BinaryIO, Final, cast
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from keystead.cli.bars import byte_bar
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.cli.targets import STDOUT, ended_by_signals, open_target, refuse_binary_terminal
@@ -147,19 +146,18 @@ def progress_of(source: BinaryIO, what: str) -> Iterator[Callable[[int], None] |
         total = os.fstat(source.fileno()).st_size
     except (OSError, io.UnsupportedOperation):
         total = 0
-    if total < LARGE or not sys.stderr.isatty():
+    if total < LARGE:
         yield None
         return
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda size: bar.advance(task, size)
+    with byte_bar(what) as tick:
+        done = 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            tick(done, total)  # type: ignore[misc]
+
+        yield None if tick is None else advance
 
 
 def _encrypt_text(

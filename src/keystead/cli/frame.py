@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -39,6 +39,9 @@ from keystead.errors import (
 )
 from keystead.manager.configured import read_settings, store_url
 from keystead.manager.manager import KeyManager
+
+if TYPE_CHECKING:
+    from keystead import blocking
 
 T = TypeVar("T")
 
@@ -75,12 +78,23 @@ class Call:
         Raises:
             ConfigurationError: also for a store in memory, which would forget the keys at once.
         """
+        return KeyManager.from_config(self._lasting(), background=False, create_store=creates)
+
+    @contextmanager
+    def blocking(self) -> Iterator[blocking.KeyManager]:
+        """Open the manager these settings describe, for what is not async; errors as ``manager``."""
+        from keystead import blocking
+
+        with blocking.KeyManager.from_config(self._lasting(), background=False, create_store=False) as km:
+            yield km
+
+    def _lasting(self) -> LoadedSettings:
         loaded = self.settings()
         if store_url(loaded).startswith("memory:"):
             raise ConfigurationError(
                 "a store in memory forgets its keys when the command ends; name one that lasts, as `keystead init` does"
             )
-        return KeyManager.from_config(loaded, background=False, create_store=creates)
+        return loaded
 
     def run(self, action: Callable[[KeyManager], Awaitable[T]], *, is_opened: bool = True, creates: bool = False) -> T:
         """Run ``action`` with the manager, initialised unless ``is_opened`` is false, and close it.

@@ -17,6 +17,7 @@ MODULES: Final = (
     "keystead.cli.key_uses",
     "keystead.cli.field",
     "keystead.cli.reencrypt",
+    "keystead.cli.bulk",
     "keystead.cli.log",
     "keystead.cli.audit",
     "keystead.cli.subject",

@@ -41,6 +41,7 @@ call may succeed later without anybody changing anything. ``[2]`` marks a name o
     ├── CouldNotVerifyError                 could_not_verify             yes
     ├── KeyNotExportableError               key_not_exportable           no    also NotImplementedError
     ├── PartialBatchError                   partial_batch                no
+    ├── WorkersLostError                    workers_lost                 yes
     ├── DecryptionError                     decryption                   no
     │   ├── InvalidCiphertextError      [2] invalid_ciphertext           no
     │   ├── KeyDecryptionFailError      [2] key_decryption_fail          no
@@ -119,6 +120,7 @@ from keystead.errors.operations import (
     SubjectErasedError,
     SystemShutdownError,
     UnauthenticatedError,
+    WorkersLostError,
 )
 from keystead.errors.root import (
     KMSError,
@@ -197,6 +199,7 @@ __all__ = [
     "SubjectErasedError",
     "SystemShutdownError",
     "UnauthenticatedError",
+    "WorkersLostError",
 ]
 
 for _name in __all__:

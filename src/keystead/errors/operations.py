@@ -180,6 +180,13 @@ class PartialBatchError(KMSError):
         super().__init__(message)
 
 
+class WorkersLostError(KMSError):
+    """Nobody is left to do a job of many files: a scheduler or every worker is gone. What was done is noted."""
+
+    code = "workers_lost"
+    retryable = True
+
+
 class DecryptionError(KMSError):
     """Wrong key, wrong context or altered bytes: the three are not told apart."""
 

@@ -64,6 +64,10 @@ class BackgroundLoop:
         """Run ``coroutine`` on the loop without waiting for it; callable from any thread, the loop's own included."""
         self._hand_over(coroutine)
 
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run ``coroutine`` on the loop, to be waited for later, elsewhere than on the loop."""
+        return self._hand_over(coroutine)
+
     def at_stop(self, closing: Closing) -> None:
         """Run the bound method ``closing`` before the loop stops, for as long as its object lives."""
         self._closings.add(closing)

@@ -17,8 +17,8 @@ import pytest
 from keystead import KeyManager, blocking
 from keystead.errors import ConfigurationError, InvalidInputError, KeyNotFoundError, KeyStateError, KMSError
 from keystead.integrations.parquet import KmsClient, ParquetKeys
-from keystead.integrations.parquet.columns import leaves_of
 from keystead.manager import admin
+from keystead.parquet.columns import leaves_of
 from keystead.runtime.loop import background_loop
 from tests.integrations.parquet.conftest import manager
 
@@ -169,6 +169,26 @@ def test_master_keys_rotate_while_the_files_stay(km: blocking.KeyManager, people
             assert not handle.needs_reencrypt(each["wrappedKEK"])
             assert handle.data_key_id(each["wrappedKEK"]) != old[each["masterKeyID"]]
         assert keys(km).read_table(path).equals(people)
+
+
+def test_a_rotation_that_dies_before_its_end_leaves_the_keys_that_were_there(
+    km: blocking.KeyManager, people: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys(km).write_table(people, tmp_path / "a.parquet")
+    (material,) = tmp_path.glob("_KEY*")
+    before = material.read_bytes()
+
+    def die(path: Path, content: bytes) -> None:
+        assert path == material
+        assert path.read_bytes() == before
+        assert content != before
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keystead.parquet.keys.replace_file", die)
+    with pytest.raises(KeyboardInterrupt):
+        keys(km).rotate_master_keys(tmp_path / "a.parquet")
+    assert [path.name for path in tmp_path.glob("_*")] == [material.name]
+    assert keys(km).read_table(tmp_path / "a.parquet").equals(people)
 
 
 def test_what_has_no_keys_beside_it_is_not_rotated(km: blocking.KeyManager, people: pa.Table, tmp_path: Path) -> None:

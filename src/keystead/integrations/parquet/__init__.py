@@ -5,7 +5,6 @@ own; ``encrypt_column`` and ``decrypt_column`` are for values of a field. Guide:
 """
 
 from keystead.integrations.parquet.arrow import decrypt_column, encrypt_column
-from keystead.integrations.parquet.client import KmsClient
-from keystead.integrations.parquet.keys import ParquetKeys
+from keystead.parquet import KmsClient, ParquetKeys
 
 __all__ = ["KmsClient", "ParquetKeys", "decrypt_column", "encrypt_column"]

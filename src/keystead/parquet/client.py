@@ -33,7 +33,7 @@ class KmsClient(pe.KmsClient):  # type: ignore[misc]
 
     def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> str:
         """Return a key wrapped, as text; errors as ``km.keyring`` or ``km.encrypt``."""
-        key, name = bytes(key_bytes), unquote(master_key_identifier)
+        key, name = bytes(key_bytes), name_of(master_key_identifier)
         if name.startswith(KMS):
             key_id = name.removeprefix(KMS) or None
             return str(self._km.encrypt(key, key_id=key_id, context=_context(name)))
@@ -47,7 +47,7 @@ class KmsClient(pe.KmsClient):  # type: ignore[misc]
             KMSError: as ``km.keyring`` or ``km.decrypt``.
         """
         text = wrapped_key.decode("ascii") if isinstance(wrapped_key, bytes) else wrapped_key
-        name = unquote(master_key_identifier)
+        name = name_of(master_key_identifier)
         if name.startswith(KMS):
             return self._km.decrypt(text, context=_context(name))
         return self._km.keyring(name, create=False).local_decrypt(text, context=_context(name))
@@ -56,6 +56,11 @@ class KmsClient(pe.KmsClient):  # type: ignore[misc]
 def identifier_of(name: str) -> str:
     """Return the identifier of a keyring or a key of the KMS, as a file has it."""
     return quote(name, safe="/@")
+
+
+def name_of(identifier: str) -> str:
+    """Return the name of the keyring or key of the KMS that an identifier in a file stands for."""
+    return unquote(identifier)
 
 
 def require_blocking(km: object) -> blocking.KeyManager:

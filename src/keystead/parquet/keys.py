@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +17,9 @@ import pyarrow.parquet.encryption as pe
 
 from keystead import blocking
 from keystead.errors import ConfigurationError, InvalidInputError
-from keystead.integrations.parquet.client import KmsClient, identifier_of, require_blocking
-from keystead.integrations.parquet.columns import Rules, leaves_of
+from keystead.parquet.client import KmsClient, identifier_of, require_blocking
+from keystead.parquet.columns import Rules, leaves_of
+from keystead.runtime.files import replace_file
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
@@ -81,11 +84,16 @@ class ParquetKeys:
 
     def write_table(self, table: pa.Table, path: FilePath, **options: Any) -> None:
         """Write a file; ``options`` are those of ``pyarrow.parquet.write_table``. Errors as ``encryption``."""
-        configuration = self.encryption(table.schema)
-        properties = self._factory.file_encryption_properties(
-            self._connection, configuration, parquet_file_path=os.fspath(path)
-        )
-        pq.write_table(table, path, encryption_properties=properties, **options)
+        pq.write_table(table, path, encryption_properties=self._sealing(table.schema, path), **options)
+
+    def writer(self, sink: Any, schema: pa.Schema, *, path: FilePath, **options: Any) -> pq.ParquetWriter:
+        """Return a writer of a file, for what is no table in memory. Errors as ``encryption``.
+
+        Args:
+            sink: a path or an open file, as ``pyarrow.parquet.ParquetWriter`` takes it; so are ``options``.
+            path: where the file is to be, beside which its keys are written unless they are in it.
+        """
+        return pq.ParquetWriter(sink, schema, encryption_properties=self._sealing(schema, path), **options)
 
     def open(self, path: FilePath) -> pq.ParquetFile:
         """Open a file, to read parts of it; a block ends with it.
@@ -137,7 +145,7 @@ class ParquetKeys:
             KMSError: as ``open``.
         """
         files = sorted(Path(path).rglob("*.parquet")) if Path(path).is_dir() else [Path(path)]
-        bare = [file for file in files if not _material_of(file).exists()]
+        bare = [file for file in files if not material_of(file).exists()]
         if not files:
             raise InvalidInputError(f"there is no Parquet file below {path}")
         if bare:
@@ -146,8 +154,26 @@ class ParquetKeys:
                 "rotated by writing it anew"
             )
         for file in files:
-            self._factory.rotate_master_keys(self._connection, os.fspath(file))
+            replace_file(material_of(file), self.rotated_material(file))
         return len(files)
+
+    def rotated_material(self, file: Path) -> bytes:
+        """Return what is to be the small file beside ``file``: its keys, wrapped under the active versions.
+
+        pyarrow removes that file before it names the new one, and a crash in between leaves nothing that opens the
+        data: so it is let do so to a copy.
+        """
+        with tempfile.TemporaryDirectory(prefix="keystead-") as folder:
+            copy = Path(folder, file.name)
+            shutil.copyfile(material_of(file), material_of(copy))
+            self._factory.rotate_master_keys(self._connection, os.fspath(copy))
+            return material_of(copy).read_bytes()
+
+    def _sealing(self, schema: pa.Schema, path: FilePath) -> Any:
+        configuration = self.encryption(schema)
+        return self._factory.file_encryption_properties(
+            self._connection, configuration, parquet_file_path=os.fspath(path)
+        )
 
     def _format(self) -> ds.ParquetFileFormat:
         config = ds.ParquetDecryptionConfig(self._factory, self._connection, self._decryption())
@@ -158,6 +184,6 @@ class ParquetKeys:
         return pe.DecryptionConfiguration(cache_lifetime=self._cache)
 
 
-def _material_of(file: Path) -> Path:
+def material_of(file: Path) -> Path:
     """Return where pyarrow keeps the wrapped keys of a file."""
     return file.with_name(f"_KEY_MATERIAL_FOR_{file.name}.json")
