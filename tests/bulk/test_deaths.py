@@ -42,9 +42,7 @@ RUN = """
     import sys
     from keystead import bulk
     from keystead.blocking import KeyManager
-    from soak import bulk_places as places
-from soak.harness import wait_for
-from tests.bulk.conftest import RULES
+    from tests.bulk.conftest import RULES
 
     def main():
         with KeyManager.from_config("keystead.yaml", background=False) as km:
