@@ -75,7 +75,7 @@ class Bulk:
         figures, folder = Figures(), setting.folder / "bulk"
         plain = folder / "plain"
         scene = Scene(figures, make_settings(folder / "work"), folder)
-        files, rows = setting.choose(short=(12, 43_000), full=(24, 1_000_000))
+        files, rows = setting.choose(short=(12, 43_000), full=(25, 1_000_000))
         parts = [plain / str(number) for number in range(PARTS)]
         size = sum(in_child(make_plain, part, files, rows) for part in parts)
         figures.tell("dataset", "GB, files", f"{size / 1e9:.2f}, {files * PARTS}")

@@ -42,8 +42,6 @@ RUN = """
     import sys
     from keystead import bulk
     from keystead.blocking import KeyManager
-    from soak import bulk_places as places
-    from soak.harness import wait_for
     from tests.bulk.conftest import RULES
 
     def main():

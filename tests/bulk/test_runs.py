@@ -320,6 +320,37 @@ def test_keys_beside_files_are_rotated_without_touching_the_data(km: KeyManager,
     assert not bulk.verify(km, target, rules).is_complete
 
 
+def test_rotating_keys_beside_files_without_a_manifest_makes_none(km: KeyManager, tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number in range(2):
+        ParquetKeys(km).write_table(table(number), loose / f"{number}.parquet")
+    km.keyring("parquet").rotate(promote="now")
+    assert bulk.rotate_master_keys(km, loose).done == 2
+    assert [path.name for path in (loose / "_keystead").iterdir()] == ["dataset"]
+    ParquetKeys(km, in_file=True).write_table(table(2), loose / "2.parquet")
+    with pytest.raises(InvalidInputError, match="no manifest"):
+        bulk.rotate_master_keys(km, loose)
+    assert bulk.rotate_master_keys(km, loose, KeyRules()).done == 3
+    assert not list(loose.glob("_KEY_MATERIAL*"))
+    assert bulk.rotate_master_keys(km, loose).unchanged == 3
+    assert rows_of(km, loose).num_rows == 3 * ROWS
+
+
+def test_files_that_were_left_the_first_time_are_no_strangers_the_second(km: KeyManager, tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number in range(2):
+        ParquetKeys(km, in_file=True).write_table(table(number), loose / f"{number}.parquet")
+    whole = (loose / "1.parquet").read_bytes()
+    (loose / "1.parquet").write_bytes(whole[: len(whole) // 2])
+    assert [each.name for each in bulk.reencrypt(km, loose, rules=KeyRules()).failures] == ["1.parquet"]
+    (loose / "1.parquet").write_bytes(whole)
+    again = bulk.reencrypt(km, loose, rules=KeyRules())
+    assert (again.done, again.unchanged, again.failures) == (1, 1, [])
+    assert bulk.verify(km, loose, KeyRules()).done == 2
+
+
 def test_rotating_keys_in_files_says_what_it_costs(km: KeyManager, encrypted: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="written anew"):
         bulk.rotate_master_keys(km, encrypted, rewrap_only=True)

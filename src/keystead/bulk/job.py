@@ -148,7 +148,9 @@ class Run:
             engine.run(tasks, self._home, on_result, self._lost)
             if self._lost.is_set():
                 raise ConflictError("the lease of the dataset was lost, and the work stopped; run again to go on")
-            self.manifest.finish(self._staging, self.token)
+            # Of files that were left a first manifest would tell nothing, as of what somebody else put there.
+            if self.manifest.is_known or not tally.failures:
+                self.manifest.finish(self._staging, self.token)
         except OSError as exc:
             raise _as_ours(exc, self._target) from exc
 

@@ -175,12 +175,16 @@ class Manifest:
         self._add([entry])
 
     def finish(self, staging: Staging, token: int) -> None:
-        """Put the manifest in the place of the one before, and take the notes away that it makes needless."""
+        """Put the manifest in the place of the one before, and take the notes away that it makes needless.
+
+        Of a dataset of which nothing is known none is made.
+        """
         files = [asdict(each) for each in map(self.current, self.names) if each is not None]
-        rules = self.rules or KeyRules()
-        body = {"version": VERSION, "dataset": self.id, "token": token, "rules": rules.arguments(), "files": files}
-        replace_file(staging.folder / MANIFEST, self._seal.line(body))
-        staging.commit(MANIFEST, f"{STATE}/{MANIFEST}")
+        if files or self.is_known:
+            rules = self.rules or KeyRules()
+            body = {"version": VERSION, "dataset": self.id, "token": token, "rules": rules.arguments(), "files": files}
+            replace_file(staging.folder / MANIFEST, self._seal.line(body))
+            staging.commit(MANIFEST, f"{STATE}/{MANIFEST}")
         for path in self._state.glob(f"{_NOTES}*"):
             if _token_of(path) <= token:
                 path.unlink(missing_ok=True)

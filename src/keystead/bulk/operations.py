@@ -152,6 +152,9 @@ def rotate_master_keys(
     inside = [each for each in begun.files if each not in beside]
     if rewrap_only and inside:
         raise InvalidInputError(f"{inside[0].name} has its keys in itself, and would have to be written anew")
+    if inside and not Manifest(folder, km, rules).names:
+        # A manifest that names some files only would make strangers of the others.
+        beside, inside = set(), list(begun.files)
     with Run(begun.home, folder, rules) as run:
         known = run.manifest
         rules = _rules(folder, rules, known) if inside else rules or known.rules or KeyRules()
