@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from keystead import telemetry
-from keystead.crypto.keyring import MESSAGES_PER_SALT, Gate, Keyring
+from keystead.crypto.keyring import Keyring
 from keystead.crypto.snapshot import LoadedKey
 from keystead.errors import (
     InvalidInputError,
@@ -24,10 +24,10 @@ from keystead.errors import (
     StoreRestoredError,
 )
 from keystead.lifecycle.creation import create_keyring, no_keyring
-from keystead.lifecycle.held_keyrings import CACHE_SIZE, HeldKeyrings
+from keystead.lifecycle.held_keyrings import HeldKeyrings
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.noticing import mark_restored
-from keystead.lifecycle.surroundings import SUITES, Surroundings
+from keystead.lifecycle.surroundings import SUITES
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
 
@@ -44,17 +44,8 @@ _REFRESH: Final = "keystead.refresh"
 class LiveKeyrings(HeldKeyrings):
     """Loads, creates and refreshes keyrings."""
 
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        *,
-        gate: Gate = lambda ring, encrypting: None,
-        messages_per_salt: int = MESSAGES_PER_SALT,
-        cache_size: int = CACHE_SIZE,
-    ) -> None:
-        super().__init__(surroundings, gate=gate, messages_per_salt=messages_per_salt, cache_size=cache_size)
-        self._reads = 0
-        self.has_noticed_restore = False
+    _reads = 0
+    has_noticed_restore = False
 
     async def open(self) -> StoreState:
         """Open the store and unwrap the active WRAP key (made on an empty store): the check that the KEK fits.
