@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from io import StringIO
@@ -70,6 +72,58 @@ def test_migrations_are_made_and_applied_without_a_key(written: Path, kms: Any) 
         assert historical.objects.get(email="a@example.org").email == "a@example.org"
         historical.objects.create(email="b@example.org")
         assert Person.objects.get(email="b@example.org").email == "b@example.org"
+
+
+_BEFORE = """
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    operations = [
+        migrations.CreateModel(
+            "Thing",
+            [("id", models.BigAutoField(primary_key=True)), ("title", models.CharField(max_length=20))],
+        ),
+    ]
+"""
+
+
+def test_a_field_is_added_to_a_model_without_a_question(tmp_path: Path) -> None:
+    """As a deployment runs it: nobody is there who could answer."""
+    for package in ("things", "things/migrations"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "settings.py").write_text(
+        'INSTALLED_APPS = ["keystead.integrations.django", "things"]\n'
+        'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "app.db"}}\n'
+    )
+    (tmp_path / "things/migrations/0001_initial.py").write_text(_BEFORE)
+    (tmp_path / "things/models.py").write_text(
+        "from django.db import models\n"
+        "from keystead.integrations.django import EncryptedCharField\n\n\n"
+        "class Thing(models.Model):\n"
+        "    id = models.BigAutoField(primary_key=True)\n"
+        "    title = models.CharField(max_length=20)\n"
+        "    secret = EncryptedCharField(null=True, unique=True)\n"
+    )
+    paths = [str(tmp_path), *filter(None, (str(Path(each).resolve()) for each in sys.path))]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": os.pathsep.join(paths)}
+    for given in (["makemigrations", "things"], ["makemigrations", "--check"], ["migrate"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *given],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "unique" not in done.stdout, done.stdout
+    [made] = (tmp_path / "things/migrations").glob("0002_*.py")
+    assert "RowKeyField()" in made.read_text()
 
 
 def _state(*fields: tuple[str, Any]) -> ProjectState:
