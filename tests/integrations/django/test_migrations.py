@@ -6,7 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
 
 from keystead import blocking
-from keystead.errors import InvalidInputError
+from keystead.errors import DecryptionError, InvalidInputError
 from keystead.integrations.django import EncryptedCharField, Exact, bind, binding
 from tests.integrations.django.conftest import connected
 from tests.integrations.django.shop.models import Person
@@ -170,6 +170,33 @@ def test_a_field_is_added_to_a_table_with_rows(url: str) -> None:
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT * FROM shop_thing")
         assert len(cursor.fetchall()[0]) == 2
+    connections["default"].close()
+
+
+def test_a_column_whose_type_alone_was_changed_gives_nothing_in_clear(url: str, kms: Any) -> None:
+    """Without plaintext= its values stay as they are: they are told from what was sealed, and not lost."""
+    connected(url)
+    before = _state(("title", models.CharField(max_length=20)), ("secret", models.CharField(max_length=20)))
+    with connections["default"].schema_editor() as editor:
+        editor.create_model(before.apps.get_model(_APP, "Thing"))
+    with connections["default"].cursor() as cursor:
+        cursor.execute("INSERT INTO shop_thing (title, secret) VALUES ('a', 'in clear')")
+    after = _declared("secret", EncryptedCharField())
+    _apply(before, after)
+    with blocking.KeyManager({"cloud": kms}, default_key_id="app", store="memory://") as km:
+        bind(km)
+        things = after.apps.get_model(_APP, "Thing").objects
+        reads: tuple[Callable[[], Any], ...] = (
+            lambda: things.get().secret,
+            lambda: things.values_list("secret", flat=True).get(),
+        )
+        for read in reads:
+            with pytest.raises(DecryptionError):
+                read()
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT secret FROM shop_thing")
+        held = cursor.fetchall()[0][0]
+    assert (held.encode() if isinstance(held, str) else bytes(held)) == b"in clear"
     connections["default"].close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from datetime import date
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connections, models
+from django.db import ProgrammingError, connections, models
+from django.db.models.functions import RowNumber
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from keystead import blocking
@@ -203,6 +205,36 @@ def test_a_union_of_all_gives_plain_values(people: Application) -> None:
         (each.email, each.pk) for each in Person.objects.exclude(name="n2").order_by("pk")
     ]
     assert sorted(each.email for each in one.union(two)) == emails
+
+
+def test_a_union_is_counted_and_nested_as_ciphertext(people: Application) -> None:
+    one, two = (Person.objects.filter(name=name).order_by() for name in ("n0", "n1"))
+    both = one.values("email").union(two.values("email"), all=True)
+    assert (both.count(), both.exists()) == (2, True)
+    sorted_by_key = one.values_list("email", "pk").union(two.values_list("email", "pk")).order_by("-pk")
+    assert [email for email, _ in sorted_by_key] == ["p1@example.org", "p0@example.org"]
+    box = Person.objects.annotate(box=models.Subquery(both[:1])).order_by("pk")[0].box
+    assert box.decrypt(record=Person.objects.get(name="n0").keystead_row) == "p0@example.org"
+
+
+def test_a_union_under_a_plain_column_shows_no_value(people: Application) -> None:
+    mixed = Person.objects.values("name").union(Person.objects.values("email"), all=True)
+    if people.url.startswith("postgresql"):
+        with pytest.raises(ProgrammingError):
+            list(mixed)
+    else:
+        assert "example" not in str(list(mixed))
+
+
+def test_a_value_is_plain_beside_what_the_database_computes(people: Application) -> None:
+    numbered = Person.objects.annotate(at=models.Window(RowNumber(), order_by="pk"))
+    assert list(numbered.values_list("email", "at")) == [(f"p{at}@example.org", at + 1) for at in range(3)]
+    extra = Person.objects.order_by("pk").extra(select={"one": "1"})
+    assert list(extra.values_list("one", "email")[:1]) == [(1, "p0@example.org")]
+    query = pickle.loads(pickle.dumps(Person.objects.order_by("pk").values("email").query))
+    again = Person.objects.all()
+    again.query = query
+    assert [row["email"] for row in again] == [f"p{at}@example.org" for at in range(3)]
 
 
 def test_keys_are_needed_to_read_and_none_to_count(people: Application, monkeypatch: pytest.MonkeyPatch) -> None:
