@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.core import checks
 from django.db import models
 from django.test.utils import isolate_apps
@@ -20,7 +21,7 @@ from keystead.integrations.django import (
     Tokens,
     binding,
 )
-from tests.integrations.django.shop.models import Org
+from tests.integrations.django.shop.models import Org, Person
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,14 @@ def test_fields_without_keys_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(binding, "_held", [])
     assert [each.id for each in checks.run_checks(tags=["keystead"])] == ["keystead.W001"]
     assert checks.run_checks(tags=["models"]) == []
+
+
+def test_an_admin_that_offers_to_sort_ciphertext_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "_held", [object()])
+    assert checks.run_checks(tags=["keystead"]) == []
+    model_admin = admin.site._registry[Person]
+    for offered, by in ((None, ("name",)), (("name", "email"), ("name",))):
+        monkeypatch.setattr(model_admin, "sortable_by", offered)
+        monkeypatch.setattr(model_admin, "list_display", ("name", "email"))
+        [found] = checks.run_checks(tags=["keystead"])
+        assert (found.id, str(by) in str(found.hint)) == ("keystead.W002", True)

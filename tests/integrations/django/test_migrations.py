@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
 
 from keystead import blocking
-from keystead.errors import InvalidInputError
+from keystead.errors import DecryptionError, InvalidInputError
 from keystead.integrations.django import EncryptedCharField, Exact, bind, binding
 from tests.integrations.django.conftest import connected
 from tests.integrations.django.shop.models import Person
@@ -72,6 +74,58 @@ def test_migrations_are_made_and_applied_without_a_key(written: Path, kms: Any) 
         assert Person.objects.get(email="b@example.org").email == "b@example.org"
 
 
+_BEFORE = """
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    operations = [
+        migrations.CreateModel(
+            "Thing",
+            [("id", models.BigAutoField(primary_key=True)), ("title", models.CharField(max_length=20))],
+        ),
+    ]
+"""
+
+
+def test_a_field_is_added_to_a_model_without_a_question(tmp_path: Path) -> None:
+    """As a deployment runs it: nobody is there who could answer."""
+    for package in ("things", "things/migrations"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "settings.py").write_text(
+        'INSTALLED_APPS = ["keystead.integrations.django", "things"]\n'
+        'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "app.db"}}\n'
+    )
+    (tmp_path / "things/migrations/0001_initial.py").write_text(_BEFORE)
+    (tmp_path / "things/models.py").write_text(
+        "from django.db import models\n"
+        "from keystead.integrations.django import EncryptedCharField\n\n\n"
+        "class Thing(models.Model):\n"
+        "    id = models.BigAutoField(primary_key=True)\n"
+        "    title = models.CharField(max_length=20)\n"
+        "    secret = EncryptedCharField(null=True, unique=True)\n"
+    )
+    paths = [str(tmp_path), *filter(None, (str(Path(each).resolve()) for each in sys.path))]
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": os.pathsep.join(paths)}
+    for given in (["makemigrations", "things"], ["makemigrations", "--check"], ["migrate"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *given],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "unique" not in done.stdout, done.stdout
+    [made] = (tmp_path / "things/migrations").glob("0002_*.py")
+    assert "RowKeyField()" in made.read_text()
+
+
 def _state(*fields: tuple[str, Any]) -> ProjectState:
     state = ProjectState()
     state.add_model(ModelState(_APP, "Thing", [("id", models.BigAutoField(primary_key=True)), *fields]))
@@ -116,6 +170,33 @@ def test_a_field_is_added_to_a_table_with_rows(url: str) -> None:
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT * FROM shop_thing")
         assert len(cursor.fetchall()[0]) == 2
+    connections["default"].close()
+
+
+def test_a_column_whose_type_alone_was_changed_gives_nothing_in_clear(url: str, kms: Any) -> None:
+    """Without plaintext= its values stay as they are: they are told from what was sealed, and not lost."""
+    connected(url)
+    before = _state(("title", models.CharField(max_length=20)), ("secret", models.CharField(max_length=20)))
+    with connections["default"].schema_editor() as editor:
+        editor.create_model(before.apps.get_model(_APP, "Thing"))
+    with connections["default"].cursor() as cursor:
+        cursor.execute("INSERT INTO shop_thing (title, secret) VALUES ('a', 'in clear')")
+    after = _declared("secret", EncryptedCharField())
+    _apply(before, after)
+    with blocking.KeyManager({"cloud": kms}, default_key_id="app", store="memory://") as km:
+        bind(km)
+        things = after.apps.get_model(_APP, "Thing").objects
+        reads: tuple[Callable[[], Any], ...] = (
+            lambda: things.get().secret,
+            lambda: things.values_list("secret", flat=True).get(),
+        )
+        for read in reads:
+            with pytest.raises(DecryptionError):
+                read()
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT secret FROM shop_thing")
+        held = cursor.fetchall()[0][0]
+    assert (held.encode() if isinstance(held, str) else bytes(held)) == b"in clear"
     connections["default"].close()
 
 

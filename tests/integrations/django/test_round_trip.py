@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from django.db import models
 
-from keystead.errors import DecryptionError, InvalidInputError
-from keystead.fields import Encrypted
 from tests.integrations.django.conftest import Application
 from tests.integrations.django.shop.models import Animal, Customer, Dog, Everything, Letter, Member, Org, Person, Secret
 
@@ -175,19 +173,6 @@ def test_deferred_values_are_fetched_when_they_are_read(app: Application) -> Non
     only.refresh_from_db()
     only.save()
     assert Person.objects.get(email="a@example.org").name == "m"
-
-
-def test_values_gives_boxes_that_are_told_their_record(app: Application) -> None:
-    made = Person.objects.create(email="a@example.org")
-    [row] = Person.objects.values("email", "keystead_row")
-    assert isinstance(row["email"], Encrypted)
-    assert "a@example" not in repr(row["email"])
-    assert row["email"].decrypt(record=row["keystead_row"]) == "a@example.org"
-    with pytest.raises(InvalidInputError, match="without its row"):
-        row["email"].decrypt()
-    with pytest.raises(DecryptionError):
-        row["email"].decrypt(record=uuid.uuid4())
-    assert made.keystead_row == row["keystead_row"]
 
 
 def test_what_comes_with_a_select_reads_too(app: Application) -> None:

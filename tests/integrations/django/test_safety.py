@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db import DatabaseError, IntegrityError, connections, models, transaction
 
 from keystead import blocking
 from keystead.errors import ConfigurationError, DecryptionError, InvalidInputError, StaleViewError
@@ -72,7 +72,7 @@ def test_an_envelope_is_not_encrypted_twice(app: Application) -> None:
 
 def test_a_box_of_another_row_is_opened_or_refused_and_never_written(app: Application) -> None:
     one, two = Person.objects.create(email="one@example.org"), Person.objects.create(email="two@example.org")
-    box = Person.objects.values_list("email", flat=True).get(pk=one.pk)
+    box = Person.objects.annotate(box=models.F("email")).get(pk=one.pk).box
     loaded = Person.objects.get(pk=two.pk)
     loaded.email = box
     with pytest.raises(DecryptionError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core import checks
 
+from keystead.integrations.django.attribute import encrypted_fields
 from keystead.integrations.django.binding import declared_fields, is_bound
 
 
@@ -20,6 +21,7 @@ class KeysteadConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks. Keys are not loaded here: a migration needs none."""
         checks.register(check_bound, "keystead")
+        checks.register(check_admin, "keystead")
 
 
 def check_bound(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
@@ -44,4 +46,28 @@ def check_bound(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
                 id="keystead.W001",
             )
         )
+    return found
+
+
+def check_admin(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """Warn where the admin offers staff to sort by an encrypted field: a header that leads to an error."""
+    if not apps.is_installed("django.contrib.admin"):
+        return []
+    from django.contrib.admin.sites import all_sites
+
+    found: list[checks.CheckMessage] = []
+    for model_admin in (each for site in all_sites for each in site._registry.values()):
+        shown: Any = model_admin.list_display
+        sortable = {*shown} if model_admin.sortable_by is None else {*shown} & {*model_admin.sortable_by}
+        names = sorted(sortable & {field.name for field in encrypted_fields(model_admin.model)})
+        if names:
+            rest = tuple(each for each in shown if each not in names and isinstance(each, str))
+            found.append(
+                checks.Warning(
+                    f"{type(model_admin).__name__} offers to sort by {', '.join(names)}, whose values are encrypted",
+                    hint=f"say by what may be sorted: sortable_by = {rest!r}",
+                    obj=model_admin.model,
+                    id="keystead.W002",
+                )
+            )
     return found

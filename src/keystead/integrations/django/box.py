@@ -60,7 +60,7 @@ class Box(Encrypted[Any]):
         return Box(self.ciphertext, self.field, record=record, tenant=tenant, subject=subject, is_stored=self.is_stored)
 
     def decrypt(self, *, record: object = UNKNOWN, tenant: object = None) -> Any:
-        """Return the value. One that ``values()`` gave has to be told whose it is, as the row's columns hold it.
+        """Return the value. One that a subquery gave has to be told whose it is, as the row's columns hold it.
 
         Raises:
             InvalidInputError: no record is known.

@@ -91,8 +91,12 @@ class RowKeyField(models.UUIDField):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options |= {"unique": True, "editable": False, "serialize": False}
-        options |= {"default": uuid4, "db_default": RandomRowKey()}
+        options |= {"db_default": RandomRowKey()}
         super().__init__(*args, **options)
+
+    def get_default(self) -> UUID:
+        """Return the key of a new object. Not by ``default=``, of which ``makemigrations`` would ask."""
+        return uuid4()
 
     def pre_save(self, instance: Any, add: bool) -> Any:
         """Return the key that the object holds."""
@@ -107,7 +111,7 @@ class RowKeyField(models.UUIDField):
     def deconstruct(self) -> Any:
         """Return the declaration, as a migration writes it."""
         name, _, args, options = super().deconstruct()
-        for option in ("unique", "editable", "serialize", "default", "db_default"):
+        for option in ("unique", "editable", "serialize", "db_default"):
             options.pop(option, None)
         return name, "keystead.integrations.django.RowKeyField", args, options
 

@@ -79,6 +79,8 @@ class EncryptedField(Declaration):
             raise InvalidInputError(
                 f"field {self} is encrypted, and {type(expression).__name__} of it is not its value"
             )
+        if isinstance(value, str):
+            value = value.encode()  # SQLite keeps a text in a column of bytes; it opens as little as other bytes
         return Box(value if value.__class__ is bytes else bytes(value), self, is_stored=True)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:

@@ -47,14 +47,18 @@ class Window:
                 return getattr(instance, name)
         value = data.get(self.attname)
         if value is not None:
-            telemetry.plaintext_read(self._encrypted.spec.id)
-            if not self._was_logged:
-                self._was_logged = True
-                log.warning(
-                    "a value is still in clear, and read from its plaintext column; re-encrypt the field",
-                    extra={"field": self._encrypted.spec.id},
-                )
+            self.note_read()
         return value
+
+    def note_read(self) -> None:
+        """Count a value that was read in clear, and say so in the log once."""
+        telemetry.plaintext_read(self._encrypted.spec.id)
+        if not self._was_logged:
+            self._was_logged = True
+            log.warning(
+                "a value is still in clear, and read from its plaintext column; re-encrypt the field",
+                extra={"field": self._encrypted.spec.id},
+            )
 
     def empty(self, instance: Any) -> None:
         """Forget the value in clear of an object that is assigned another."""

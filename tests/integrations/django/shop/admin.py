@@ -12,6 +12,7 @@ class PersonAdmin(admin.ModelAdmin):
     """Searched by the whole address, as it is written or whatever its case."""
 
     list_display = ("name", "email", "note")
+    sortable_by = ("name",)
     search_fields = ("email__exact", "=email")
     ordering = ("name",)
 
@@ -21,6 +22,7 @@ class EverythingAdmin(admin.ModelAdmin):
     """Filtered by a truth value."""
 
     list_display = ("text", "flag")
+    sortable_by = ()
     list_filter = ("flag",)
 
 
