@@ -110,7 +110,7 @@ def encrypted(km: KeyManager, plain: Path, tmp_path: Path) -> Path:
     return tmp_path / "encrypted"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Two workers on this machine."""
     os.environ["DASK_TEMPORARY_DIRECTORY"] = str(tmp_path_factory.mktemp("dask"))
