@@ -33,6 +33,7 @@ def test_registered_fields_are_listed(registered: Path, cli: Cli) -> None:
             "index_keyring": "index",
             "locator": f"{place}.email",
             "indexed_version": None,
+            "record": None,
         },
         {
             "id": "people.note",
@@ -40,6 +41,7 @@ def test_registered_fields_are_listed(registered: Path, cli: Cli) -> None:
             "index_keyring": None,
             "locator": f"{place}.note",
             "indexed_version": None,
+            "record": None,
         },
     ]
     assert "people.email" in cli.ok("field", "list").stdout

@@ -24,7 +24,7 @@ from keystead.lifecycle.restoration import (
 )
 from keystead.manager.manager import KeyManager
 from keystead.model import DataKeyState, KeyringPurpose
-from keystead.ports import KeyUse
+from keystead.ports import FieldRecord, KeyUse
 from keystead.stores.memory import MemoryKeyStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import World, session_of
@@ -157,6 +157,26 @@ DAMAGED = {
 def test_a_damaged_export_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="export"):
         portable.parse(text)
+
+
+async def test_registered_fields_are_exported_and_what_older_releases_do_not_know_only_where_it_says_something(
+    world: World, clock: FakeClock
+) -> None:
+    fields = [
+        FieldRecord("people.email", "default", "index", "app:people", 3),
+        FieldRecord("people.note", "default", "index", "app:notes", record="id"),
+    ]
+    async with world.open() as km:
+        async with world.store.transaction() as work:
+            for field in fields:
+                await work.put_field(field)
+        text = portable.dump(await export_store((await session_of(km)).live))
+    assert [row.get("record") for row in json.loads(text)["store"]["fields"]] == [None, "id"]
+    assert "record" not in json.loads(text)["store"]["fields"][0]
+    world.store = MemoryKeyStore(clock=clock)
+    await import_store(world.store, portable.parse(text))
+    async with world.store.reading() as work:
+        assert await work.fields() == fields
 
 
 def test_an_empty_export_is_read() -> None:
