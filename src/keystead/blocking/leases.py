@@ -22,9 +22,7 @@ def store_id_of(km: KeyManager) -> str:
     """Return the random id of the manager's store."""
 
     async def ask() -> str:
-        session = await km._manager.session()
-        async with session.surroundings.store.reading() as work:
-            return (await work.state()).store_id
+        return (await km._manager.session()).live.store_id
 
     return background_loop.run(ask())
 

@@ -86,8 +86,7 @@ class Subjects:
         """Return those of the keyrings of subjects that are loaded here, by the subjects' names, without I/O."""
         found: dict[str, Keyring] = {}
         for subject in subjects if self._keys else ():
-            names = (self._remembered(each) for each in _ids(self._keys, subject))
-            name = next((name for name in names if name is not None), None)
+            name = self._known(_ids(self._keys, subject))
             ring = None if name is None else self._live.find(name)
             if ring is not None:
                 found[subject] = ring
@@ -97,11 +96,7 @@ class Subjects:
         """Return the keyrings' names of subjects, each made if there is none, where that is asked for."""
         self._keys = (await self._hashing()).copy_all()
         ids = {subject: _ids(self._keys, subject) for subject in subjects}
-        names = {
-            subject: name
-            for subject, each in ids.items()
-            if (name := next(filter(None, map(self._remembered, each)), None)) is not None
-        }
+        names = {subject: name for subject, each in ids.items() if (name := self._known(each)) is not None}
         missing = [subject for subject in ids if subject not in names]
         if missing:
             wanted = [each for subject in missing for each in ids[subject]]
@@ -133,10 +128,11 @@ class Subjects:
             codes = await self._following.codes()
             async with self._s.store.transaction() as work:
                 epoch = await work.bump_epoch()
-                found = [record for each in ids if (record := await work.find_subject(each)) is not None]
-                if not found:
+                known = {record.id: record.keyring for record in await work.find_subjects(ids)}
+                if not known:
                     raise _unknown()
-                return Committed(*await self._following.erase(work, codes, found[0].keyring), epoch)
+                keyring = next(known[each] for each in ids if each in known)
+                return Committed(*await self._following.erase(work, codes, keyring), epoch)
 
         erasure = await retry_conflicts(once)
         for each in ids:
@@ -162,6 +158,10 @@ class Subjects:
                 await add_keyrings(self._s, work, self._live.store_id, keyrings, wrap_ring)
         known |= new
         return [known[each] for each in subject_ids]
+
+    def _known(self, ids: list[bytes]) -> str | None:
+        """Return the name that is remembered of a subject's keyring."""
+        return next(filter(None, map(self._remembered, ids)), None)
 
     def _remembered(self, subject_id: bytes) -> str | None:
         name = self._names.get(subject_id)

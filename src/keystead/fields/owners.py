@@ -96,8 +96,8 @@ class Owners:
 
     def of(self, row: Row) -> Owner | str:
         """Return the row's owner, or the code of why it has none."""
-        given = row[self._at.tenant] if self._at.tenant is not None else None
-        return self._found.get(given) or self._find(given)
+        given = self._given(row)
+        return self._found.get(given) or self._make(given, given, self._cipher.ring)
 
     def ring_of(self, blob: bytes, owner: Owner) -> Keyring:
         """Return the keyring a ciphertext is under; of one that none of them holds, the data key is loaded first."""
@@ -112,14 +112,19 @@ class Owners:
             owner.rings[name] = ring
         return ring
 
-    def _find(self, given: object) -> Owner | str:
+    def _given(self, row: Row) -> object:
+        """Return what a row's tenant column holds; None where there is no such column."""
+        return None if self._at.tenant is None else row[self._at.tenant]
+
+    def _make(self, key: object, given: object, ring_of: Callable[[str | None], Keyring | None]) -> Owner | str:
+        """Return the owner of rows with a tenant, and remember it under ``key``; the code of why there is none."""
         made: Owner | str
         try:
             tenant = self._tenant_of(given)
-            made = Owner(tenant, self._cipher.ring(tenant), self._cipher.contexts_of(tenant))
+            made = Owner(tenant, ring_of(tenant), self._cipher.contexts_of(tenant))
         except InvalidInputError as exc:
             made = exc.code
-        self._found[given] = made
+        self._found[key] = made
         return made
 
     def _tenant_of(self, given: object) -> str | None:
@@ -177,16 +182,8 @@ class SubjectOwners(Owners):
         target = self._targets.get(row[: self._at.key])
         if isinstance(target, str):
             return target
-        given = row[self._at.tenant] if self._at.tenant is not None else None
-        found = self._found.get((given, target))
-        if found is None:
-            try:
-                tenant = self._tenant_of(given)
-                found = Owner(tenant, target, self._cipher.contexts_of(tenant))
-            except InvalidInputError as exc:
-                found = exc.code
-            self._found[given, target] = found
-        return found
+        given = self._given(row)
+        return self._found.get((given, target)) or self._make((given, target), given, lambda tenant: target)
 
     def ring_of(self, blob: bytes, owner: Owner) -> Keyring:
         """Return the keyring a ciphertext is under."""

@@ -50,7 +50,7 @@ class HeldKeyrings(WrapKeyrings):
 
     def owner_of(self, key_id: int) -> str | None:
         """Return the name of the keyring in use that holds ``key_id``, or None."""
-        ring = self._owners.get(key_id)
+        ring = self.holder_of(key_id)
         return None if ring is None else ring.name
 
     def holder_of(self, key_id: int) -> Keyring | None:

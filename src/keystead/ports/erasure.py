@@ -32,11 +32,8 @@ NO_ERASURES: Final = ErasureMark(0, bytes(32))
 class SubjectRows(Protocol):
     """Subjects and the mark of the erasure log."""
 
-    async def find_subject(self, subject_id: bytes) -> SubjectRecord | None:
-        """Return a subject by its hash."""
-
     async def find_subjects(self, subject_ids: Collection[bytes]) -> list[SubjectRecord]:
-        """Return those of these subjects that there are."""
+        """Return those of these subjects that there are, by their hashes."""
 
     async def add_subjects(self, subjects: Sequence[SubjectRecord]) -> None:
         """Insert new subjects; ``ConflictError`` where the hash of one is there already."""

@@ -21,13 +21,8 @@ FIRST_REVISION: Final = "0008"
 class SubjectRows(KeyWriteRows):
     """Subjects; ``keystead.ports.SubjectRows``."""
 
-    async def find_subject(self, subject_id: bytes) -> SubjectRecord | None:
-        """Return a subject by its hash."""
-        row = await self._first(select(subjects).where(subjects.c.id == subject_id))
-        return None if row is None else as_record(SubjectRecord, subjects, row)
-
     async def find_subjects(self, subject_ids: Collection[bytes]) -> list[SubjectRecord]:
-        """Return those of these subjects that there are."""
+        """Return those of these subjects that there are, by their hashes."""
         rows = await self._all_of(select(subjects), subjects.c.id, subject_ids)
         return [as_record(SubjectRecord, subjects, row) for row in rows]
 
