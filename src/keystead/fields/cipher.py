@@ -11,7 +11,6 @@ from struct import Struct
 from typing import Final
 
 from keystead.crypto.batch import open_all, open_one, seal_all
-from keystead.crypto.blind_index import keyed
 from keystead.crypto.codec import ValueType, decode_value, encode_value
 from keystead.crypto.context import encode_context
 from keystead.crypto.envelope import MAGIC, TEXT_PREFIX, as_binary, parse_header
@@ -237,7 +236,11 @@ class FieldCipher:
         if not empty or all(value is None for value in values):
             return [empty.copy() for _ in values]
         made = [
-            (index, version_mark(version), index.column(self.field.column, version % 2), keyed(key))
+            (
+                index.column(self.field.column, version % 2),
+                version_mark(version),
+                index.hasher(key, self.field.id, tenant or "", self._type),
+            )
             for version, key in self._index_keys()
             for index in self.field.indexes
             if not index.many
@@ -246,8 +249,8 @@ class FieldCipher:
         for value in values:
             rows.append(columns := empty.copy())
             if value is not None:
-                for index, mark, column, key in made:
-                    columns[column] = mark + index.query(key, self.field.id, tenant or "", value, self._type)
+                for column, mark, hashed in made:
+                    columns[column] = mark + hashed(value)
         return rows
 
     def token_values(self, index: Index, value: object, *, tenant: str | None = None) -> list[bytes]:
@@ -271,7 +274,7 @@ class FieldCipher:
         """
         self.field.require_tenant(tenant)
         return {
-            version % 2: version_mark(version) + index.query(key, self.field.id, tenant or "", value, self._type)
+            version % 2: version_mark(version) + index.hasher(key, self.field.id, tenant or "", self._type)(value)
             for version, key in self._index_keys()
         }
 

@@ -270,6 +270,8 @@ def record_text(record: object) -> str:
     """
     if record.__class__ is str and record:
         return record
+    if record.__class__ is UUID:
+        return str(record)
     if isinstance(record, tuple):
         parts = [record_text(part) for part in record]
         return parts[0] if len(parts) == 1 else "".join(f"{len(part)}:{part}" for part in parts)

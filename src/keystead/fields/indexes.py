@@ -7,16 +7,15 @@ write both; a token index lives in a table of its own. Specs: docs/spec/blind-in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
 from keystead.crypto.blind_index import (
     INDEX_SIZE,
-    IndexKey,
-    exact_index,
-    normalised_index,
-    prefix_index,
+    exact_hasher,
+    normalised_hasher,
+    prefix_hasher,
     token_indexes,
 )
 from keystead.crypto.codec import ValueType, encode_value
@@ -68,11 +67,11 @@ class Index(Protocol):
     def require_type(self, kind: ValueType) -> None:
         """Raise ``InvalidInputError`` where values of that type cannot be indexed so."""
 
-    def hashes(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
-        """Return the hashes of a value: one, or for a token index one for each token."""
+    def hasher(self, key: bytes, field_id: str, tenant: str, kind: ValueType) -> Callable[[object], bytes]:
+        """Return what gives the hash to look for, of one value after the other."""
 
-    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
-        """Return the hash to look for."""
+    def hashes(self, key: bytes, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
+        """Return the hashes of a value: one, or for a token index one for each token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +106,13 @@ class _Sized:
         """Return the column of a parity."""
         return f"{column}_{self.name}_{parity}"
 
-    def hashes(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
-        """Return the one hash of a value."""
-        return [self.query(key, field_id, tenant, value, kind)]
-
-    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
-        """Return the hash to look for."""
+    def hasher(self, key: bytes, field_id: str, tenant: str, kind: ValueType) -> Callable[[object], bytes]:
+        """Return what gives the hash to look for."""
         raise NotImplementedError
+
+    def hashes(self, key: bytes, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
+        """Return the one hash of a value."""
+        return [self.hasher(key, field_id, tenant, kind)(value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +131,21 @@ class Exact(_Sized):
                 f"an exact index compares bytes, and equal values of type {kind.name.lower()} can have different ones"
             )
 
-    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
-        """Return the hash of the value's bytes: of text its UTF-8, of every other type its typed plaintext."""
-        typed = encode_value(value, kind)
-        content = typed[1:] if kind in (ValueType.TEXT, ValueType.BYTES) else typed
-        return exact_index(key, field_id, tenant, content, size=self.size)
+    def hasher(self, key: bytes, field_id: str, tenant: str, kind: ValueType) -> Callable[[object], bytes]:
+        """Return what hashes a value's bytes: of text its UTF-8, of every other type its typed plaintext."""
+        hashed = exact_hasher(key, field_id, tenant, size=self.size)
+        content = slice(1, None) if kind in (ValueType.TEXT, ValueType.BYTES) else slice(None)
+
+        def of_any(value: object) -> bytes:
+            return hashed(encode_value(value, kind)[content])
+
+        def of_text(value: object) -> bytes:
+            try:
+                return hashed(value.encode()) if value.__class__ is str else of_any(value)
+            except UnicodeEncodeError:
+                return of_any(value)  # which says what is wrong
+
+        return of_text if kind is ValueType.TEXT else of_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +168,10 @@ class Normalised(_Sized):
         """Refuse what is no text."""
         _require_text(kind)
 
-    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
-        """Return the hash of the normalised text."""
-        return normalised_index(key, field_id, tenant, _text(value), normaliser=_NORMALISERS[self.as_], size=self.size)
+    def hasher(self, key: bytes, field_id: str, tenant: str, kind: ValueType) -> Callable[[object], bytes]:
+        """Return what hashes the normalised text."""
+        hashed = normalised_hasher(key, field_id, tenant, normaliser=_NORMALISERS[self.as_], size=self.size)
+        return lambda value: hashed(_text(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +194,10 @@ class Prefix(_Sized):
         """Refuse what is no text."""
         _require_text(kind)
 
-    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
-        """Return the hash of the first characters."""
-        return prefix_index(key, field_id, tenant, _text(value), length=self.length, size=self.size)
+    def hasher(self, key: bytes, field_id: str, tenant: str, kind: ValueType) -> Callable[[object], bytes]:
+        """Return what hashes the first characters."""
+        hashed = prefix_hasher(key, field_id, tenant, length=self.length, size=self.size)
+        return lambda value: hashed(_text(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,20 +220,20 @@ class Tokens(_Sized):
         """Refuse what is no text."""
         _require_text(kind)
 
-    def hashes(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
+    def hashes(self, key: bytes, field_id: str, tenant: str, value: object, kind: ValueType) -> list[bytes]:
         """Return a hash for each distinct word, sorted."""
         return token_indexes(key, field_id, tenant, _text(value), size=self.size)
 
-    def query(self, key: IndexKey, field_id: str, tenant: str, value: object, kind: ValueType) -> bytes:
-        """Return the hash of one word.
+    def hasher(self, key: bytes, field_id: str, tenant: str, kind: ValueType) -> Callable[[object], bytes]:
+        """Return what hashes one word, and refuses what is none or several."""
 
-        Raises:
-            InvalidInputError: not exactly one word.
-        """
-        found = token_indexes(key, field_id, tenant, _text(value), size=self.size)
-        if len(found) != 1:
-            raise InvalidInputError("a token index finds one word at a time; combine several with and_() or or_()")
-        return found[0]
+        def hashed(value: object) -> bytes:
+            found = self.hashes(key, field_id, tenant, value, kind)
+            if len(found) != 1:
+                raise InvalidInputError("a token index finds one word at a time; combine several with and_() or or_()")
+            return found[0]
+
+        return hashed
 
 
 def version_marks(versions: Iterable[int]) -> dict[int, bytes]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
 from django.db.models.query_utils import DeferredAttribute
 
 from keystead.errors import InvalidInputError
 from keystead.fields import Encrypted
+from keystead.fields.row_keys import ROW_KEY, new_row_key
 from keystead.integrations.django.box import Box, Nothing, Opened
-from keystead.integrations.django.record import ROW_KEY
 from keystead.integrations.django.sealed import InRaw
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class BoundAttribute:
                 elif box is Nothing.STORED:
                     data[field.attname] = None
             if self._renews:
-                setattr(instance, ROW_KEY, uuid4())
+                setattr(instance, ROW_KEY, new_row_key())
                 instance._state.__dict__[MOVED] = True
         if self._set is None:
             data[self._name] = value

@@ -27,10 +27,10 @@ class Box(Encrypted[Any]):
         self,
         ciphertext: bytes,
         field: EncryptedField,
-        *,
         record: object = UNKNOWN,
         tenant: str | None = None,
         subject: object = None,
+        *,
         is_stored: bool = False,
     ) -> None:
         # Not by the parent's constructor, which takes the cipher: one is made for each value of each row.

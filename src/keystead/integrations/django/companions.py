@@ -7,15 +7,16 @@ known before the insert. Hidden from forms, fixtures and serialisers.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import models
 from django.db.models.expressions import Func
 from django.db.models.signals import class_prepared
 
 from keystead.fields import Index
+from keystead.fields.row_keys import ROW_KEY, new_row_key
 from keystead.integrations.django.attribute import BoundAttribute, EncryptedAttribute
-from keystead.integrations.django.record import ROW_KEY, default_record
+from keystead.integrations.django.record import default_record
 from keystead.integrations.django.sealed import Beside
 from keystead.integrations.django.tokens import add_token_model
 from keystead.integrations.django.window import guard
@@ -83,7 +84,7 @@ class RandomRowKey(Func):
 
 
 class RowKeyField(models.UUIDField):
-    """A random UUID for each row, known before the insert."""
+    """A UUID for each row, known before the insert."""
 
     description = "Row key of encrypted fields"
     db_returning = False
@@ -96,7 +97,7 @@ class RowKeyField(models.UUIDField):
 
     def get_default(self) -> UUID:
         """Return the key of a new object. Not by ``default=``, of which ``makemigrations`` would ask."""
-        return uuid4()
+        return new_row_key()
 
     def pre_save(self, instance: Any, add: bool) -> Any:
         """Return the key that the object holds."""

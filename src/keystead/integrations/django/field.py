@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Final, NoReturn
 
 from django.core.exceptions import ValidationError
+from django.db.models import CharField, TextField
 from django.db.models.expressions import Subquery
 from django.db.models.sql import Query
 
@@ -27,6 +28,7 @@ _CURE: Final = (
     "assign the value and save() the object, or change many by keystead.integrations.django.bulk_update(queryset, "
     "objects, fields)"
 )
+_KEEP_TEXT: Final = [(each.get_prep_value, each.to_python) for each in (CharField, TextField)]
 
 
 class EncryptedField(Declaration):
@@ -41,6 +43,12 @@ class EncryptedField(Declaration):
         if self.value_type is ValueType.TEXT and isinstance(value, bytes | bytearray | memoryview):
             raise InvalidInputError(f"field {self} takes text, and bytes would become the text of their spelling")
         return super().get_prep_value(value)
+
+    @cached_property
+    def keeps_text(self) -> bool:
+        """Whether the plain Django field leaves a text as it is, which need not be asked of each of many."""
+        own = (type(self).get_prep_value, type(self).to_python)
+        return self.value_type is ValueType.TEXT and own in _KEEP_TEXT
 
     def from_plain(self, value: Any) -> Any:
         """Return a value that was opened in the type that the plain Django field gives."""
@@ -138,11 +146,7 @@ class EncryptedField(Declaration):
                     )
                 data[WORDS][self.name] = each.words
             record, tenant, subject = each.whose
-            data[name] = (
-                None
-                if each.ciphertext is None
-                else Box(each.ciphertext, self, record=record, tenant=tenant, subject=subject)
-            )
+            data[name] = None if each.ciphertext is None else Box(each.ciphertext, self, record, tenant, subject)
             data.update(each.beside)
             if window is not None:
                 window.empty(instance)

@@ -13,15 +13,13 @@ from django.db.models.fields import AutoFieldMixin
 
 from keystead.errors import ConfigurationError
 from keystead.fields.held import as_held
+from keystead.fields.row_keys import ROW_KEY
 
 if TYPE_CHECKING:
     from keystead.integrations.django.field import EncryptedField
 
 Whose: TypeAlias = tuple[object, str | None, object]
 """A record, a tenant and a subject."""
-
-ROW_KEY: Final = "keystead_row"
-"""The field and column of a row key: a random UUID."""
 
 _KINDS: Final[tuple[tuple[type[Any], type], ...]] = (
     (models.UUIDField, UUID),

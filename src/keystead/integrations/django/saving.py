@@ -10,10 +10,10 @@ from django.db import router, transaction
 from django.db.models.signals import class_prepared, post_save, pre_save
 
 from keystead.errors import InvalidInputError
+from keystead.fields.row_keys import ROW_KEY
 from keystead.integrations.django.attribute import MOVED, encrypted_fields
 from keystead.integrations.django.box import Box
 from keystead.integrations.django.field import EncryptedField
-from keystead.integrations.django.record import ROW_KEY
 from keystead.integrations.django.sealed import WORDS, InRaw, Write
 from keystead.integrations.django.tokens import write_tokens
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from keystead.integrations.django.record import Whose
 from keystead.integrations.django.sealed import Sealed, Under
 
 if TYPE_CHECKING:
@@ -19,25 +18,37 @@ def seal_all(field: EncryptedField, instances: Sequence[Any]) -> list[Sealed]:
         InvalidInputError: an object without its record, or a value of another type.
         KMSError: as ``FieldCipher.encrypt_many``.
     """
-    cipher, of, content, to_plain = field.cipher, field.owner.of, field.content, field.to_plain
+    cipher, of = field.cipher, field.owner.of
     # Before anything is hashed: what becomes live meanwhile is then missed at the commit, and not in the table.
     under = Under(frozenset(cipher.index_versions))
-    by_owner: dict[tuple[str | None, object], list[tuple[int, Any, Whose]]] = {}
-    for position, instance in enumerate(instances):
-        value, whose = content(instance), of(instance)
-        plain = None if value is None else to_plain(value)
-        by_owner.setdefault(whose[1:], []).append((position, plain, whose))
+    plains = _plains(field, instances)
+    owners = list(map(of, instances))
+    alike: dict[tuple[str | None, object], list[int]] = {}
+    for position, (_, tenant, subject) in enumerate(owners):
+        alike.setdefault((tenant, subject), []).append(position)
+    tokens, window = field.spec.token_index, field.window
     sealed: list[Any] = [None] * len(instances)
-    for (tenant, subject), members in by_owner.items():
-        plains = [plain for _, plain, _ in members]
-        pairs = [(plain, whose[0]) for _, plain, whose in members]
+    for (tenant, subject), positions in alike.items():
+        values = [plains[at] for at in positions]
+        pairs = [(plains[at], owners[at][0]) for at in positions]
         ciphertexts = cipher.encrypt_many(pairs, tenant=tenant, subject=subject)
-        hashes = cipher.index_many(plains, tenant=tenant)
-        for (position, plain, whose), ciphertext, beside in zip(members, ciphertexts, hashes, strict=True):
-            words = None
-            if field.spec.token_index is not None:
-                words = cipher.token_values(field.spec.token_index, plain, tenant=tenant)
-            if field.window is not None:
-                beside[field.window.column] = None
-            sealed[position] = Sealed(ciphertext, beside, whose, under, words)
+        hashes = cipher.index_many(values, tenant=tenant)
+        for at, ciphertext, beside in zip(positions, ciphertexts, hashes, strict=True):
+            words = None if tokens is None else cipher.token_values(tokens, plains[at], tenant=tenant)
+            if window is not None:
+                beside[window.column] = None
+            sealed[at] = Sealed(ciphertext, beside, owners[at], under, words)
     return sealed
+
+
+def _plains(field: EncryptedField, instances: Sequence[Any]) -> list[Any]:
+    """Return the values of objects in the type that is sealed."""
+    content, to_plain, name, ready = field.content, field.to_plain, field.attname, str if field.keeps_text else None
+    plains = []
+    for instance in instances:
+        value = instance.__dict__.get(name)
+        if value.__class__ is not ready:
+            value = content(instance)
+            value = None if value is None else to_plain(value)
+        plains.append(value)
+    return plains

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import Column, LargeBinary, Table, Uuid, event
 from sqlalchemy.orm import InstanceState, Mapper
@@ -16,6 +16,7 @@ from sqlalchemy.sql.schema import Sequence
 
 from keystead.errors import ConfigurationError
 from keystead.fields import Field
+from keystead.fields.row_keys import ROW_KEY, new_row_key
 from keystead.integrations.sqlalchemy import flush
 from keystead.integrations.sqlalchemy.attribute import (
     EncryptedAttribute,
@@ -32,9 +33,6 @@ from keystead.integrations.sqlalchemy.place import INFO, Place, places_of
 from keystead.integrations.sqlalchemy.tokens import token_table
 from keystead.integrations.sqlalchemy.type import Declaration, EncryptedBytes
 from keystead.integrations.sqlalchemy.window import look_again, open_window, refuse_assignment
-
-ROW_KEY: Final = "keystead_row"
-"""The column of a row key: a random UUID."""
 
 _MOVES: Final = {"onupdate": ("CASCADE", "SET NULL", "SET DEFAULT"), "ondelete": ("SET NULL", "SET DEFAULT")}
 """What a foreign key may do to its own column when the other table's row is changed or deleted."""
@@ -168,7 +166,7 @@ def _is_known(mapper: Mapper[Any], table: Table, column: Column[Any]) -> bool:
 def _add_row_key(mapper: Mapper[Any], table: Table) -> None:
     """Give a table its row key, unless it has one."""
     if ROW_KEY not in {column.name for column in table.c}:
-        own = Column(ROW_KEY, Uuid, nullable=False, index=True, unique=True, default=uuid4)
+        own = Column(ROW_KEY, Uuid, nullable=False, index=True, unique=True, default=new_row_key)
         is_taken = mapper.inherits is not None and mapper.has_property(ROW_KEY)
         own.key = f"{ROW_KEY}_{table.name}" if is_taken else ROW_KEY
         table.append_column(own)
