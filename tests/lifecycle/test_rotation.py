@@ -18,7 +18,7 @@ from keystead.errors import (
     StoreUnavailableError,
 )
 from keystead.lifecycle.rotation import ATTEMPTS
-from keystead.lifecycle.surroundings import LEGACY_ALGORITHM
+from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState, RotationPolicy
 from tests.fakes.clock import FakeClock

@@ -14,7 +14,7 @@ from keystead.errors import (
     NoActiveKeyError,
     StoreUnavailableError,
 )
-from keystead.lifecycle.surroundings import LEGACY_ALGORITHM
+from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
 from keystead.manager.manager import KeyManager
 from keystead.model import DataKeyState, KeyringPurpose, KeyStatistics, RotationPolicy
 from tests.fakes.clock import FakeClock

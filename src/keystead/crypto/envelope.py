@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -20,6 +21,9 @@ MAGIC: Final = 0xAE
 SUITE_AES_256_GCM: Final = 0x01
 SUITE_AES_128_GCM: Final = 0x04
 SUITE_CHACHA20_POLY1305: Final = 0x05
+SUITE_AES_256_GCM_CONVERGENT: Final = 0x06
+SUITE_AES_128_GCM_CONVERGENT: Final = 0x07
+SUITE_CHACHA20_POLY1305_CONVERGENT: Final = 0x08
 SUITE_STREAM: Final = 0x10
 HEADER_SIZE: Final = 26
 NONCE_SIZE: Final = 12
@@ -38,14 +42,23 @@ _SUITE_NAMES: Final = {
     SUITE_AES_256_GCM: "AES-256-GCM",
     SUITE_AES_128_GCM: "AES-128-GCM",
     SUITE_CHACHA20_POLY1305: "ChaCha20-Poly1305",
+    SUITE_AES_256_GCM_CONVERGENT: "AES-256-GCM convergent",
+    SUITE_AES_128_GCM_CONVERGENT: "AES-128-GCM convergent",
+    SUITE_CHACHA20_POLY1305_CONVERGENT: "ChaCha20-Poly1305 convergent",
     SUITE_STREAM: "AES-256-GCM stream",
 }
 _KEY_SIZES: Final = {
     SUITE_AES_256_GCM: 32,
     SUITE_AES_128_GCM: 16,
     SUITE_CHACHA20_POLY1305: 32,
+    SUITE_AES_256_GCM_CONVERGENT: 32,
+    SUITE_AES_128_GCM_CONVERGENT: 16,
+    SUITE_CHACHA20_POLY1305_CONVERGENT: 32,
     SUITE_STREAM: 32,
 }
+MESSAGE_SUITES: Final = frozenset({SUITE_AES_256_GCM, SUITE_AES_128_GCM, SUITE_CHACHA20_POLY1305})
+"""The suites of single messages with a random nonce."""
+_CHACHA20: Final = frozenset({SUITE_CHACHA20_POLY1305, SUITE_CHACHA20_POLY1305_CONVERGENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +157,12 @@ def derive_key(data_key: bytes | bytearray, header: bytes) -> bytes:
     if size is None:
         raise InvalidCiphertextError(f"suite 0x{header[1]:02x} is not one this release reads")
     return HKDF(_HASH, size, None, _INFO + header[1:2] + header[10:]).derive(data_key)
+
+
+def cipher_of(data_key: bytes | bytearray, header: bytes) -> AESGCM | ChaCha20Poly1305:
+    """Return the cipher of ``header``'s suite under the key that ``derive_key`` gives; errors as there."""
+    key = derive_key(data_key, header)
+    return ChaCha20Poly1305(key) if header[1] in _CHACHA20 else AESGCM(key)
 
 
 def new_key_id(random: Random) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from cryptography.exceptions import InvalidTag
 
 from keystead.crypto.context import caller_aad
-from keystead.errors import DecryptionError, InvalidInputError
+from keystead.errors import DecryptionError, InvalidInputError, NoActiveKeyError
 
 if TYPE_CHECKING:
     from keystead.crypto.keyring import Keyring
@@ -62,6 +62,11 @@ class ByteCount:
         self.settle()
         taken, self._counted = self._counted, 0
         return taken
+
+
+def no_cipher(nonce: Bytes, data: Bytes, aad: Bytes | None) -> bytes:
+    """Stand for the cipher of a keyring that has no active version at hand."""
+    raise NoActiveKeyError("no data key is loaded")
 
 
 def bind(ring: Keyring) -> tuple[LocalEncrypt, LocalDecrypt, ByteCount]:

@@ -17,21 +17,21 @@ from dataclasses import replace
 from typing import Final, NoReturn, SupportsIndex, TypeAlias
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keystead.crypto import hot_path
 from keystead.crypto.envelope import (
     HEADER_SIZE,
     MAX_PLAINTEXT,
+    MESSAGE_SUITES,
     NONCE_SIZE,
     SALT_SIZE,
     SUITE_AES_256_GCM,
     Header,
     as_binary,
-    derive_key,
+    cipher_of,
     parse_header,
 )
-from keystead.crypto.hot_path import BLOCK, FAILED, ByteCount, Bytes, LocalDecrypt, LocalEncrypt
+from keystead.crypto.hot_path import BLOCK, FAILED, ByteCount, Bytes, LocalDecrypt, LocalEncrypt, no_cipher
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey, cure_of
 from keystead.errors import (
     DataKeyNotLoadedError,
@@ -52,7 +52,6 @@ DERIVED_LIMIT: Final = 4096
 
 Cipher: TypeAlias = Callable[[bytes, bytes, bytes], bytes]
 """Nonce, data, AAD -> data."""
-Buffer: TypeAlias = bytes | bytearray | memoryview
 Sealer: TypeAlias = tuple[bytes, Cipher, Callable[[], bytes]]
 Gate: TypeAlias = Callable[["Keyring", bool], KMSError | None]
 
@@ -129,7 +128,7 @@ class Keyring:
         self._bytes: dict[int, int] = {}
         self._pool: list[bytes] = []
         self._pool_size = POOL_START
-        self.sealer: Sealer = (b"", _no_cipher, self._pool.pop)
+        self.sealer: Sealer = (b"", no_cipher, self._pool.pop)
         self.derived: dict[bytes, Cipher] = {}
         self._aged: dict[bytes, Cipher] = {}
         self._drop_sealer()
@@ -257,6 +256,12 @@ class Keyring:
             self._reserved[key.id] = self._reserved.get(key.id, 0) + weight
             return Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes(), key
 
+    def add_uses(self, key_id: int, messages: int, size: int) -> None:
+        """Count messages and bytes that were sealed under a version by other means than this keyring's."""
+        with self._lock:
+            self._reserved[key_id] = self._reserved.get(key_id, 0) + messages
+            self._bytes[key_id] = self._bytes.get(key_id, 0) + size
+
     def get_active(self) -> LoadedKey:
         """Return the version that keys what is new, where keys are no cipher's; errors as ``seal``."""
         return self._active_key()
@@ -323,7 +328,7 @@ class Keyring:
     def _derive(self, parsed: Header, header: bytes) -> Cipher:
         """Return the cipher that opens what begins with ``header``; a key being wiped is never derived from."""
         with self._lock:
-            return AESGCM(derive_key(self.find(parsed).key, header)).decrypt
+            return cipher_of(self.find(parsed).key, header).decrypt
 
     def _draw(self, weight: int) -> tuple[bytes, Cipher, bytes]:
         """Return header, cipher and one nonce, with ``weight`` messages counted against the salt beforehand."""
@@ -365,10 +370,10 @@ class Keyring:
         return self.snapshot.active_key
 
     def _draw_salt(self, key: LoadedKey) -> None:
-        if self.suite != SUITE_AES_256_GCM:
+        if self.suite not in MESSAGE_SUITES:
             raise InvalidInputError(f"keyring {self.name!r} does not encrypt single messages; its suite says what for")
         header = Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes()
-        cipher = AESGCM(derive_key(key.key, header))
+        cipher = cipher_of(key.key, header)
         self._pool = []
         # A long message may weigh more than a (lowered) limit: it gets a salt of its own.
         self._left = self._messages_per_salt
@@ -380,7 +385,7 @@ class Keyring:
         self._left = 0
         self._pool_size = POOL_START
         # No nonce can be popped, so every call leaves the fast path before this header could be used.
-        self.sealer = (b"", _no_cipher, self._pool.pop)
+        self.sealer = (b"", no_cipher, self._pool.pop)
 
     def _remember(self, header: bytes, decrypt: Cipher) -> None:
         if len(self.derived if not self.is_strict else self._aged) >= DERIVED_LIMIT // 2:
@@ -392,7 +397,3 @@ class Keyring:
         refusal = self._gate(self, encrypting)
         if refusal is not None:
             raise refusal
-
-
-def _no_cipher(nonce: Buffer, data: Buffer, aad: Buffer | None) -> bytes:
-    raise NoActiveKeyError("no data key is loaded")

@@ -11,15 +11,20 @@ from keystead.model import DataKeyState
 
 @dataclass(slots=True, eq=False)
 class LoadedKey:
-    """One usable version: id, version number, and the data key itself in a buffer that can be wiped."""
+    """One usable version: id, version number, and the data key itself in a buffer that can be wiped.
+
+    ``outside`` is a symmetric key as it was brought in from outside, empty for one that was drawn here.
+    """
 
     id: int
     version: int
     key: bytearray = field(repr=False)
+    outside: bytearray = field(default_factory=bytearray, repr=False)
 
     def wipe(self) -> None:
         """Overwrite the key with zeros."""
         self.key[:] = bytes(len(self.key))
+        self.outside[:] = bytes(len(self.outside))
 
 
 def cure_of(state: DataKeyState) -> str:

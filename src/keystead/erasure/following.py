@@ -21,9 +21,10 @@ from keystead.errors import (
     StaleViewError,
     SubjectErasedError,
 )
+from keystead.lifecycle.destruction import destroy_within
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
-from keystead.model import DataKeyState, KeyRecord, utc_text
+from keystead.model import KeyRecord, utc_text
 from keystead.ports import NO_ERASURES, AuditEvent, Detail, ErasureLog, ErasureMark, LogPosition, UnitOfWork
 
 log = logging.getLogger("keystead.erasure")
@@ -252,12 +253,7 @@ class Following:
             return
         details: dict[str, Detail] = {"line": number, "again": is_again}
         await self._s.audit.record(work, AuditEvent("subject.erase", erased.keyring, details=details))
-        epoch, gone = await work.bump_epoch(), DataKeyState.DESTROYED
-        for key in keys:
-            if key.state is not gone:
-                event = AuditEvent("key.destroy", key.keyring, key.id, {"version": key.version})
-                await self._s.audit.record(work, event)
-                await work.change_key(key.id, key.state, state=gone, wrapped_key=None, published_epoch=epoch)
+        await destroy_within(self._s, work, keys)
         await work.drop_subject(erased.keyring)
 
 

@@ -54,6 +54,7 @@ TABLES: Final = frozenset(
         "spent_ciphertexts",
         "store_state",
         "subjects",
+        "transit_keys",
         "user_credentials",
     }
 )

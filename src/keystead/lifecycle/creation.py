@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StoreRestoredError
 from keystead.lifecycle.surroundings import Surroundings
-from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
+from keystead.lifecycle.wrapping import seal_key
 from keystead.model import KeyRecord, KeyringPurpose, KeyringRecord
 from keystead.ports import AuditEvent, UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A data key that is about to be wrapped, and the pairs that are sealed with it."""
+
+    key: bytes = field(repr=False)
+    context: Mapping[str, str] = field(default_factory=dict)
 
 
 async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord) -> tuple[KeyRecord, bytes | None]:
@@ -42,11 +50,19 @@ async def create_wrap_keyring(s: Surroundings, store_id: str, keyring: KeyringRe
 
 async def create_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring) -> None:
     """Make ``keyring`` with an active version unless it has one already."""
+    key = await s.new_key(keyring)
     async with s.store.transaction() as work:
-        if await _claim(s, work, keyring) is not None:
-            return
-        row = s.new_row(keyring, await work.take_version(keyring.name))
-        await add_active(s, work, keyring, seal_key(wrap_ring, store_id, row, s.random(WRAP_KEY_SIZE)))
+        await create_within(s, work, store_id, keyring, wrap_ring, NewKey(key))
+
+
+async def create_within(
+    s: Surroundings, work: UnitOfWork, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring, key: NewKey
+) -> KeyRecord:
+    """Return the active version of ``keyring`` in a transaction that has begun, made of ``key`` if there is none."""
+    if (active := await _claim(s, work, keyring)) is not None:
+        return active
+    row = s.new_row(keyring, await work.take_version(keyring.name), key.context)
+    return await add_active(s, work, keyring, seal_key(wrap_ring, store_id, row, key.key))
 
 
 async def add_keyrings(
@@ -56,7 +72,7 @@ async def add_keyrings(
     await require_writable(work)
     epoch, made = await work.bump_epoch(), []
     for keyring in keyrings:
-        row = seal_key(wrap_ring, store_id, s.new_row(keyring, keyring.next_version), s.random(WRAP_KEY_SIZE))
+        row = seal_key(wrap_ring, store_id, s.new_row(keyring, keyring.next_version), await s.new_key(keyring))
         row = s.activation(keyring).of(replace(row, published_epoch=epoch))
         made.append((replace(keyring, next_version=keyring.next_version + 1), row))
     for wrapped_by in {row.wrapped_by for _, row in made}:

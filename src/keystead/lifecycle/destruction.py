@@ -20,6 +20,7 @@ from keystead.errors import (
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.states import require_transition
+from keystead.lifecycle.surroundings import Surroundings
 from keystead.model import ERASURES_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, utc_text
 from keystead.ports import AuditEvent, Detail, KeyUse, SourceScanner, UnitOfWork
 
@@ -242,6 +243,19 @@ class Destruction:
                 f"{len(behind)} running process(es) may still encrypt under data key {key.id}: they have not seen "
                 "its demotion yet; try again after one poll interval"
             )
+
+
+async def destroy_within(s: Surroundings, work: UnitOfWork, keys: Sequence[KeyRecord]) -> None:
+    """Destroy data keys in a transaction that has begun, of whose keyring nobody else has declared a use.
+
+    The caller journals them once the transaction is committed, by refreshing its keyrings.
+    """
+    epoch = await work.bump_epoch()
+    for key in keys:
+        if key.state is DataKeyState.DESTROYED:
+            continue
+        await s.audit.record(work, AuditEvent("key.destroy", key.keyring, key.id, {"version": key.version}))
+        await work.change_key(key.id, key.state, state=DataKeyState.DESTROYED, wrapped_key=None, published_epoch=epoch)
 
 
 _WRAPPED: Final = frozenset(set(DataKeyState) - {DataKeyState.DESTROYED})

@@ -13,9 +13,9 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.legacy import LegacyKey, is_version, unwrap_key
 from keystead.errors import InvalidInputError, KeyDecryptionFailError, StoreRestoredError
+from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
 from keystead.lifecycle.creation import require_usable_wrap, require_writable
 from keystead.lifecycle.live_keyrings import LiveKeyrings
-from keystead.lifecycle.surroundings import LEGACY_ALGORITHM
 from keystead.lifecycle.wrapping import seal_key
 from keystead.model import (
     WRAP_KEYRING,

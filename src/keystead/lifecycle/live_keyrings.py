@@ -23,11 +23,11 @@ from keystead.errors import (
     StorageOperationError,
     StoreRestoredError,
 )
+from keystead.lifecycle.algorithms import suite_of
 from keystead.lifecycle.creation import create_keyring, no_keyring
 from keystead.lifecycle.held_keyrings import HeldKeyrings
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.noticing import mark_restored
-from keystead.lifecycle.surroundings import SUITES
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, StoreState
 
@@ -169,7 +169,7 @@ class LiveKeyrings(HeldKeyrings):
         return loaded
 
     def _new(self, record: KeyringRecord) -> Keyring:
-        ring = self.new_ring(record.name, SUITES.get(record.algorithm, 0), self.owner_of)
+        ring = self.new_ring(record.name, suite_of(record.algorithm), self.owner_of)
         self._records[ring] = record
         return ring
 

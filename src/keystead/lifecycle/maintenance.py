@@ -15,7 +15,7 @@ from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.rewrap import Rewrap
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.surroundings import ROTATION_FRACTION
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, is_of_transit
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -139,7 +139,9 @@ class Maintenance:
             due = await all_keys(work, states=active, due_before=self._s.clock.now())
             used_up = await all_keys(work, states=active, only=self._is_used_up) if limits_use else []
         by_id = {row.id: row for row in [*due, *used_up]}
-        return [row for row in by_id.values() if row.purpose is KeyringPurpose.ENCRYPT]
+        return [
+            row for row in by_id.values() if row.purpose is KeyringPurpose.ENCRYPT and not is_of_transit(row.keyring)
+        ]
 
     def _is_used_up(self, row: KeyRecord) -> bool:
         return (self.uses_ratio(row) or 0.0) >= ROTATION_FRACTION

@@ -15,6 +15,7 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import InvalidInputError, KMSError
+from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
 from keystead.lifecycle.creation import not_restored_error
 from keystead.lifecycle.destruction import SHORTEST_WAIT, Destruction, store_time
 from keystead.lifecycle.key_pages import all_keys
@@ -22,7 +23,7 @@ from keystead.lifecycle.live_keyrings import EPOCH_LEAP, LiveKeyrings
 from keystead.lifecycle.portable import StoreExport
 from keystead.lifecycle.rewrap import Rewrap
 from keystead.lifecycle.rotation import Rotation
-from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
+from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.wrapping import open_key
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, utc_text
 from keystead.ports import AuditEvent, AuditStateRow, Detail, KeyStore, SubjectRecord

@@ -8,9 +8,10 @@ that died delays a promotion by no more than that.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from keystead import telemetry
 from keystead.errors import (
@@ -22,20 +23,25 @@ from keystead.errors import (
     StorageOperationError,
     StoreRestoredError,
 )
+from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
 from keystead.lifecycle.creation import (
+    NewKey,
     get_keyring,
     not_restored_error,
     require_usable_wrap,
     require_writable,
 )
 from keystead.lifecycle.live_keyrings import LiveKeyrings
-from keystead.lifecycle.surroundings import LEGACY_ALGORITHM, Surroundings
-from keystead.lifecycle.wrapping import WRAP_KEY_SIZE, seal_key
+from keystead.lifecycle.surroundings import Surroundings
+from keystead.lifecycle.wrap_keyrings import retry_conflicts
+from keystead.lifecycle.wrapping import seal_key
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
 from keystead.ports import AuditEvent, UnitOfWork
 
 ATTEMPTS: Final = 64
 WAITING: Final = frozenset({DataKeyState.PRE_ACTIVE})
+Guard: TypeAlias = Callable[[UnitOfWork], Awaitable[object]]
+"""What a transaction does besides, or why it must not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Rotation:
         min_age: timedelta | None = None,
         during_recovery: bool = False,
         skip_versions: int = 0,
+        guard: Guard | None = None,
     ) -> KeyRecord:
         """Return the version that replaces the active one; the winner's, where another process rotated first.
 
@@ -74,6 +81,8 @@ class Rotation:
             min_age: leave an active version younger than this alone.
             during_recovery: on a restored store, and on no other.
             skip_versions: version numbers to leave out, because they may have been used before a restore.
+            guard: what else the transaction does that adds the version; it is not called where none is added, and
+                what it raises keeps the version from being added.
 
         Raises:
             KeyNotFoundError: no such keyring.
@@ -96,7 +105,8 @@ class Rotation:
                 observed = before.active.version
             try:
                 if winner is None:
-                    row = await self._add_version(before, promote == "now", skip_versions, during_recovery)
+                    key = await self._new_key(before.keyring)
+                    row = await self._add_version(before, key, promote == "now", skip_versions, during_recovery, guard)
                 elif winner.state is DataKeyState.PRE_ACTIVE:
                     promoted = await self.promote(name, force=promote == "now")
                     if promoted is not None:
@@ -112,6 +122,23 @@ class Rotation:
             await self._live.refresh()
             return row
         raise KeyRotationError(f"keyring {name!r} was being rotated by too many processes at once; try again")
+
+    async def add(self, name: str, key: NewKey, guard: Guard) -> KeyRecord:
+        """Return a new active version made of a given key; nobody else's will do. Errors as ``rotate``.
+
+        Raises:
+            ConflictError: the keyring was rotated too often meanwhile.
+        """
+
+        async def added() -> KeyRecord:
+            before = await self._look(name)
+            if before.restored:
+                raise StoreRestoredError
+            return await self._add_version(before, key, True, 0, False, guard)
+
+        row = await retry_conflicts(added)
+        await self._live.refresh()
+        return row
 
     async def promote(self, name: str, *, force: bool = False) -> KeyRecord | None:
         """Make the pre-active version active if every other live node has loaded it, or if ``force``; return it.
@@ -154,10 +181,22 @@ class Rotation:
                 (await work.state()).restored,
             )
 
-    async def _add_version(self, before: _Before, now: bool, skip: int, during_recovery: bool) -> KeyRecord:
-        """Insert the next version, wrapped before the transaction; ``ConflictError`` when somebody was faster."""
+    async def _add_version(
+        self,
+        before: _Before,
+        key: NewKey | None,
+        now: bool,
+        skip: int,
+        during_recovery: bool,
+        guard: Guard | None,
+    ) -> KeyRecord:
+        """Insert the next version, wrapped before the transaction; ``ConflictError`` when somebody was faster.
+
+        ``key`` is None where the KMS draws it, as it wraps it.
+        """
         keyring = before.keyring
-        row = await self._wrapped(keyring, self._s.new_row(keyring, keyring.next_version + skip))
+        row = self._s.new_row(keyring, keyring.next_version + skip, None if key is None else key.context)
+        row = await self._wrapped(keyring, row, key)
         async with self._s.store.transaction() as work:
             locked = await work.find_keyring(keyring.name, lock=True)
             active = await work.find_active(keyring.name)
@@ -172,6 +211,8 @@ class Rotation:
             if (await work.state()).restored != during_recovery:
                 raise ConflictError("the store was restored, or recovered, while this version was made")
             await require_usable_wrap(work, row.wrapped_by)
+            if guard is not None:
+                await guard(work)
             await self._s.audit.record(work, AuditEvent("key.rotate", keyring.name, row.id, {"version": row.version}))
             if now or await self._may_promote(work, row, active):
                 waiting = await work.keys(keyring=keyring.name, states=WAITING)
@@ -180,13 +221,16 @@ class Rotation:
             await work.add_key(row)
         return row
 
-    async def _wrapped(self, keyring: KeyringRecord, row: KeyRecord) -> KeyRecord:
+    async def _new_key(self, keyring: KeyringRecord) -> NewKey | None:
+        return None if keyring.purpose is KeyringPurpose.WRAP else NewKey(await self._s.new_key(keyring))
+
+    async def _wrapped(self, keyring: KeyringRecord, row: KeyRecord, key: NewKey | None) -> KeyRecord:
         """Return ``row`` with a new key in it; whatever the KMS says against it is a failed rotation."""
         try:
-            if keyring.purpose is KeyringPurpose.WRAP:
+            if key is None:
                 return (await self._s.wrapper.draw(self._live.store_id, row, self._s.kek))[0]
             ring = await self._live.sealing_ring(keyring.wrap_keyring)
-            return seal_key(ring, self._live.store_id, row, self._s.random(WRAP_KEY_SIZE))
+            return seal_key(ring, self._live.store_id, row, key.key)
         except StorageOperationError:
             raise
         except KMSError as exc:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from keystead.crypto.envelope import SUITE_AES_256_GCM, SUITE_STREAM, new_key_id
-from keystead.errors import InvalidAlgorithmError
+from keystead.crypto.envelope import new_key_id
+from keystead.lifecycle.algorithms import algorithm_of
 from keystead.lifecycle.wrapping import Kek, KekWrapper
 from keystead.model import (
     WRAP_KEYRING,
@@ -18,7 +18,7 @@ from keystead.model import (
     KeyringPurpose,
     KeyringRecord,
     RotationPolicy,
-    is_of_subject,
+    ages_by_policy,
     utc_text,
 )
 from keystead.ports import (
@@ -32,13 +32,6 @@ from keystead.ports import (
     StateJournal,
     UnitOfWork,
 )
-
-SUITES = {"AES-256-GCM": SUITE_AES_256_GCM, "AES-256-GCM-STREAM": SUITE_STREAM, "HMAC-SHA256": 0, "Ed25519": 0}
-"""Algorithm of a keyring -> the suite its data keys serve (0: none, the key is no cipher's)."""
-
-LEGACY_ALGORITHM = "AES-256-GCM-LEGACY"
-"""Algorithm of a keyring of imported keys, which only decrypt and never have an active version. Not in ``SUITES``, so
-that nothing but the import makes such a keyring. See docs/adr/0015-legacy-keys.md."""
 
 ROTATION_FRACTION = 0.8
 """A version is replaced after this part of its lifetime, so that there is never a gap."""
@@ -113,8 +106,12 @@ class Surroundings:
         """Return the live nodes that are not this process."""
         return [node for node in await work.live_nodes() if node.node_id != self.node.value]
 
-    def new_row(self, keyring: KeyringRecord, version: int) -> KeyRecord:
-        """Return the row of a new version, not yet wrapped, in state pre-active."""
+    def new_row(self, keyring: KeyringRecord, version: int, context: Mapping[str, str] | None = None) -> KeyRecord:
+        """Return the row of a new version, not yet wrapped, in state pre-active.
+
+        Args:
+            context: pairs sealed with it besides the row's own columns.
+        """
         return KeyRecord(
             id=new_key_id(self.random),
             keyring=keyring.name,
@@ -124,7 +121,7 @@ class Surroundings:
             algorithm=keyring.algorithm,
             wrapped_key=None,
             created=utc_text(self.clock.now()),
-            context=dict(self.wrap_context) if keyring.purpose is KeyringPurpose.WRAP else {},
+            context=dict(self.wrap_context) if keyring.purpose is KeyringPurpose.WRAP else dict(context or {}),
         )
 
     def new_keyring(
@@ -139,21 +136,23 @@ class Surroundings:
         Raises:
             InvalidAlgorithmError: no such algorithm.
         """
-        if algorithm not in SUITES:
-            raise InvalidAlgorithmError(f"algorithm {algorithm!r} is not one of {', '.join(SUITES)}")
+        algorithm_of(algorithm)
         if purpose is KeyringPurpose.WRAP:
             wrap_keyring = ""
         return KeyringRecord(name, purpose, algorithm, wrap_keyring, created_at=self.clock.now())
 
+    async def new_key(self, keyring: KeyringRecord) -> bytes:
+        """Return a new data key for a keyring, not yet wrapped."""
+        return await algorithm_of(keyring.algorithm).new_key(self.random)
+
     def activation(self, keyring: KeyringRecord) -> Activation:
         """Return the times a version gets when it becomes active.
 
-        Only keyrings that encrypt data age, and not those of subjects, of which there may be millions: their keys, as
-        WRAP and INDEX keys, are rotated on request, and by use.
+        Only keyrings that encrypt data age, and not those of subjects, of which there may be millions, nor those of
+        Transit keys, which have a period of their own: their keys, as WRAP and INDEX keys, are rotated on request.
         """
         now = self.clock.now()
         period = self.policy.period
-        ages = keyring.purpose is KeyringPurpose.ENCRYPT and not is_of_subject(keyring.name)
-        if not ages or period <= timedelta(0):
+        if not ages_by_policy(keyring.name, keyring.purpose) or period <= timedelta(0):
             return Activation(now, None, None)
         return Activation(now, now + period * ROTATION_FRACTION, now + period)

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from keystead.crypto.keyring import MESSAGES_PER_SALT, Gate, Keyring
+from keystead.crypto.private_keys import SEED_SIZE
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import ConflictError, KeyDecryptionFailError, KeyNotFoundError, KeyStateError, StoreRestoredError
 from keystead.lifecycle.creation import create_wrap_keyring, require_usable_wrap
@@ -31,6 +32,9 @@ from keystead.runtime.locks import NamedLocks
 
 T = TypeVar("T")
 CREATE_ATTEMPTS: Final = 16
+ORIGIN: Final = "keystead.origin"
+"""What is sealed with a symmetric key that was brought in from outside."""
+BROUGHT_IN: Final = "outside"
 
 
 class WrapKeyrings:
@@ -112,7 +116,10 @@ class WrapKeyrings:
             )
         ring = await self.wrap_ring(keyring.wrap_keyring or WRAP_KEYRING)
         await self.ensure_wrap_key(ring, row)
-        return LoadedKey(row.id, row.version, bytearray(open_key(ring, self.store_id, row)))
+        key = open_key(ring, self.store_id, row)
+        # Of a key from outside the data key comes first, and then the key as it came: docs/spec/transit-v1.md, 3.
+        size = SEED_SIZE if row.context.get(ORIGIN) == BROUGHT_IN else len(key)
+        return LoadedKey(row.id, row.version, bytearray(key[:size]), bytearray(key[size:]))
 
     async def ensure_wrap_key(self, ring: Keyring, row: KeyRecord) -> None:
         """Unwrap the WRAP version that wraps ``row``, unless it is loaded."""

@@ -13,6 +13,7 @@ from keystead.model.keys import (
     KeyringRecord,
     RotationPolicy,
     StoreState,
+    ages_by_policy,
     is_of_subject,
     utc_text,
 )
@@ -29,11 +30,14 @@ from keystead.model.principal import Principal
 from keystead.model.secret import SecretBytes, SecretText
 from keystead.model.signing import PublicKey, Signature
 from keystead.model.status import EncryptedField, KeyStatistics, KMSStatus
+from keystead.model.transit import TRANSIT_PREFIX, TRANSIT_WRAPPING_KEYRING, TransitType, is_of_transit
 
 __all__ = [
     "AUDIT_KEYRING",
     "ERASURES_KEYRING",
     "SUBJECT_PREFIX",
+    "TRANSIT_PREFIX",
+    "TRANSIT_WRAPPING_KEYRING",
     "WRAP_KEYRING",
     "DataKeyInfo",
     "DataKeyPair",
@@ -57,7 +61,10 @@ __all__ = [
     "Signature",
     "SignatureAlgorithm",
     "StoreState",
+    "TransitType",
     "WrapState",
+    "ages_by_policy",
     "is_of_subject",
+    "is_of_transit",
     "utc_text",
 ]

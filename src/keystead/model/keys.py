@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from keystead.model.transit import is_of_transit
+
 WRAP_KEYRING = "keystead.wrap"
 AUDIT_KEYRING = "keystead.audit"
 """Name of the store's own WRAP keyring; names beginning with ``keystead.`` belong to Keystead."""
@@ -48,6 +50,11 @@ class KeyringPurpose(StrEnum):
     SIGN = "sign"
     DEVICE = "device"
     SESSION = "session"
+
+
+def ages_by_policy(keyring: str, purpose: KeyringPurpose) -> bool:
+    """Whether a keyring's versions are replaced by the store's rotation policy, by their age or their use."""
+    return purpose is KeyringPurpose.ENCRYPT and not is_of_subject(keyring) and not is_of_transit(keyring)
 
 
 def utc_text(moment: datetime) -> str:

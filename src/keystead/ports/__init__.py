@@ -91,6 +91,7 @@ from keystead.ports.store import (
     StateJournal,
     UnitOfWork,
 )
+from keystead.ports.transit import TransitKeyRecord, TransitRows
 
 __all__ = [
     "MAX_ENTRY_BYTES",
@@ -176,6 +177,8 @@ __all__ = [
     "TellsTime",
     "TokenRecord",
     "TokenRows",
+    "TransitKeyRecord",
+    "TransitRows",
     "UnitOfWork",
     "WritesAtOnce",
 ]

@@ -16,6 +16,7 @@ from keystead.ports.erasure import ErasureMark, SubjectRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
 from keystead.ports.metrics import MetricRows
 from keystead.ports.secrets import CredentialRows, SecretWrites, SpentCiphertextRows
+from keystead.ports.transit import TransitRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +221,7 @@ class UnitOfWork(
     SecretWrites,
     TokenRows,
     SubjectRows,
+    TransitRows,
     MetricRows,
     Protocol,
 ):

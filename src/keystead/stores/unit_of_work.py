@@ -14,6 +14,7 @@ from keystead.stores.metric_rows import MetricRows
 from keystead.stores.secret_writes import SecretWrites
 from keystead.stores.subject_rows import SubjectRows
 from keystead.stores.token_rows import TokenRows
+from keystead.stores.transit_rows import TransitRows
 
 
 class SqlUnitOfWork(
@@ -26,6 +27,7 @@ class SqlUnitOfWork(
     SecretWrites,
     TokenRows,
     SubjectRows,
+    TransitRows,
     MetricRows,
 ):
     """``keystead.ports.UnitOfWork`` over SQL. ``clock`` replaces the database's, for a store in memory only."""

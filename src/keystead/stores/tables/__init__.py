@@ -29,6 +29,7 @@ from keystead.stores.tables.metrics import (
     metric_counts,
 )
 from keystead.stores.tables.subjects import erasure_state, subjects
+from keystead.stores.tables.transit import transit_keys
 
 __all__ = [
     "IMMUTABLE_KEYRING_COLUMNS",
@@ -61,5 +62,6 @@ __all__ = [
     "spent_ciphertexts",
     "store_state",
     "subjects",
+    "transit_keys",
     "user_credentials",
 ]

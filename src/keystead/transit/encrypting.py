@@ -1,0 +1,147 @@
+"""Encrypting, decrypting, rewrapping, and data keys. Computes only; what is slow about it is RSA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from keystead.crypto.batch import open_one, seal_all
+from keystead.crypto.envelope import OVERHEAD
+from keystead.crypto.hot_path import FAILED
+from keystead.crypto.snapshot import LoadedKey
+from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
+from keystead.model import TransitType
+from keystead.transit.opened import OpenKey
+from keystead.transit.texts import sealed_bytes, written
+
+CONTEXT_MISSING: Final = (
+    "missing 'context' for key derivation; the key was created using a derived key, which means additional, "
+    "per-request information must be included in order to perform operations with the key"
+)
+DATA_KEY_BITS: Final = (128, 256, 512)
+_OAEP: Final = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
+_OAEP_OVERHEAD: Final = 66
+
+
+def encrypt(
+    key: OpenKey, plaintext: bytes, *, context: bytes | None = None, aad: bytes = b"", version: int = 0
+) -> tuple[str, int]:
+    """Return the ciphertext and the version that made it.
+
+    Raises:
+        InvalidInputError: a key that does not encrypt, a version that must not, or no context where one is needed.
+        KMSError: as ``Keyring.seal``.
+    """
+    _require_kind(key, "encryption")
+    chosen = key.to_protect(version)
+    derived = context_of(key, context)
+    if key.record.type.is_rsa:
+        return written(chosen.version, _rsa_encrypt(key, chosen, plaintext)), chosen.version
+    if derived is None and chosen.version == key.latest:
+        return written(chosen.version, seal_all(key.ring, ((plaintext, aad),))[0]), chosen.version
+    return written(chosen.version, key.made.ciphers.seal(chosen, plaintext, aad, derived)), chosen.version
+
+
+def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> tuple[list[str], int]:
+    """Return the ciphertexts of plaintexts with their associated data, all by the latest version, and that version.
+
+    Of a key that ``takes_many``; errors as ``encrypt``.
+    """
+    chosen = key.to_protect(0).version
+    return [written(chosen, blob) for blob in seal_all(key.ring, messages)], chosen
+
+
+def takes_many(key: OpenKey) -> bool:
+    """Whether many plaintexts are encrypted by the keyring itself: a symmetric key without derivation."""
+    return key.record.type.is_symmetric and not key.record.derived
+
+
+def decrypt(key: OpenKey, text: str, *, context: bytes | None = None, aad: bytes = b"") -> bytes:
+    """Return the plaintext of a ciphertext.
+
+    Raises:
+        InvalidInputError: no ciphertext, a version that must not decrypt, or no context where one is needed.
+        DecryptionError: another key, context or associated data, or altered bytes.
+    """
+    _require_kind(key, "decryption")
+    number, blob = sealed_bytes(text)
+    chosen = key.to_open(number)
+    derived = context_of(key, context)
+    if key.record.type.is_rsa:
+        return _rsa_decrypt(key, chosen, blob)
+    try:
+        if derived is not None or chosen.outside:
+            return key.made.ciphers.open(chosen, blob, aad, derived)
+        if len(blob) < OVERHEAD:
+            raise InvalidCiphertextError("invalid ciphertext length")
+        if blob[2:10] != chosen.id.to_bytes(8, "big"):
+            raise DecryptionError(FAILED)
+        return open_one(key.ring, blob, aad)
+    except InvalidCiphertextError as exc:
+        told = str(exc)
+        raise DecryptionError(told if told == "invalid ciphertext length" else _failed(key)) from None
+    except DecryptionError:
+        raise DecryptionError(_failed(key)) from None
+
+
+def rewrap(
+    key: OpenKey, text: str, *, context: bytes | None = None, aad: bytes = b"", version: int = 0
+) -> tuple[str, int]:
+    """Return the same plaintext under another version, and that version; errors as ``decrypt`` and ``encrypt``."""
+    return encrypt(key, decrypt(key, text, context=context, aad=aad), context=context, aad=aad, version=version)
+
+
+def data_key(
+    key: OpenKey, bits: int = 256, *, context: bytes | None = None, aad: bytes = b"", version: int = 0
+) -> tuple[bytes, str, int]:
+    """Return a new random key, the same encrypted, and the version; errors as ``encrypt``."""
+    if bits not in DATA_KEY_BITS:
+        raise InvalidInputError("invalid bit length")
+    drawn = key.made.random(bits // 8)
+    return drawn, *encrypt(key, drawn, context=context, aad=aad, version=version)
+
+
+def context_of(key: OpenKey, context: bytes | None) -> bytes | None:
+    """Return the context that a key is derived for; None for a key without derivation, whatever was given.
+
+    Raises:
+        InvalidInputError: none was given where one is needed.
+    """
+    if not key.record.derived:
+        return None
+    if not context:
+        raise InvalidInputError(CONTEXT_MISSING)
+    return context
+
+
+def _require_kind(key: OpenKey, action: str) -> None:
+    if not key.record.type.encrypts:
+        raise InvalidInputError(f"message {action} not supported for key type {key.record.type}")
+
+
+def _failed(key: OpenKey) -> str:
+    kind = "chacha20poly1305" if key.record.type is TransitType.CHACHA20 else "cipher"
+    return f"{kind}: message authentication failed"
+
+
+def _rsa_encrypt(key: OpenKey, version: LoadedKey, plaintext: bytes) -> bytes:
+    public = key.pair(version).public
+    assert isinstance(public, rsa.RSAPublicKey)  # noqa: S101 -- what the keyring's algorithm says
+    if len(plaintext) > public.key_size // 8 - _OAEP_OVERHEAD:
+        raise InvalidInputError("failed to RSA encrypt the plaintext: crypto/rsa: message too long for RSA key size")
+    key.ring.add_uses(version.id, 1, len(plaintext))
+    return public.encrypt(plaintext, _OAEP)
+
+
+def _rsa_decrypt(key: OpenKey, version: LoadedKey, blob: bytes) -> bytes:
+    private = key.pair(version).private
+    if private is None:
+        raise InvalidInputError("cannot decrypt ciphertext, key version does not have a private counterpart")
+    assert isinstance(private, rsa.RSAPrivateKey)  # noqa: S101 -- what the keyring's algorithm says
+    try:
+        return private.decrypt(blob, _OAEP)
+    except ValueError:
+        raise DecryptionError("failed to RSA decrypt the ciphertext: crypto/rsa: decryption error") from None
