@@ -16,7 +16,7 @@ from typing import Any, Final
 from jwt import PyJWT, get_unverified_header
 from jwt.exceptions import PyJWTError
 
-from keystead.access.callers import Caller, Scope, checked_subject
+from keystead.access.callers import AnyScope, Caller, allowed_by, checked_subject
 from keystead.access.issuer_keys import IssuerAddress, KnownKeys
 from keystead.access.jwks import MAX_KID
 from keystead.errors import InvalidInputError, UnauthenticatedError
@@ -28,7 +28,6 @@ log = logging.getLogger("keystead.access")
 MAX_TOKEN: Final = 16 * 1024
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
-_OURS: Final = frozenset(scope.value for scope in Scope)
 _LATEST: Final = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -49,7 +48,7 @@ class IssuerRules:
     subject_claim: str
     tenant_claim: str | None
     scope_claim: str
-    scopes: Mapping[str, frozenset[Scope]]
+    scopes: Mapping[str, frozenset[AnyScope]]
     leeway_s: float
     max_lifetime_s: float
 
@@ -140,13 +139,12 @@ class Issuer:
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
         rules = self._rules
         tenant = "" if rules.tenant_claim is None else _name(claims, rules.tenant_claim)
-        scopes: set[Scope] = set()
+        names: set[str] = set()
         for value in _values(claims.get(rules.scope_claim, [])):
-            scopes |= rules.scopes.get(value, frozenset())
-            if value in _OURS:
-                scopes.add(Scope(value))
+            names |= {value, *rules.scopes.get(value, ())}
+        scopes, transit = allowed_by(names)
         principal = Principal(_name(claims, rules.subject_claim), tenant)
-        return Caller(principal, frozenset(scopes), f"issuer {self._address.issuer}")
+        return Caller(principal, scopes, f"issuer {self._address.issuer}", transit)
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float | None:

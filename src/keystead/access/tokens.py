@@ -11,7 +11,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Final, Protocol
 
-from keystead.access.callers import Caller, Scope, checked_subject
+from keystead.access.callers import AnyScope, Caller, allowed_by, checked_subject
 from keystead.access.token_text import ID_SIZE, SECRET_SIZE, TokenParts, parse_token, token_code, token_text
 from keystead.crypto.keyring import Keyring
 from keystead.errors import (
@@ -71,7 +71,7 @@ class Tokens:
     async def create(
         self,
         subject: str,
-        scopes: Collection[Scope],
+        scopes: Collection[AnyScope],
         *,
         tenant: str = "",
         label: str = "",
@@ -136,9 +136,8 @@ class Tokens:
         has_ended = row.expires_at is not None and row.expires_at <= now
         if has_ended or not await self._is_its(row, parts):
             raise UnauthenticatedError
-        # A scope that this release does not know is one of a later release, and allows nothing here.
-        scopes = frozenset(scope for scope in Scope if scope.value in row.scopes.split(" "))
-        caller = Caller(Principal(row.subject, row.tenant), scopes, f"token {row.id}")
+        scopes, transit = allowed_by(row.scopes.split(" "))
+        caller = Caller(Principal(row.subject, row.tenant), scopes, f"token {row.id}", transit)
         self._good[digest] = self._clock.monotonic() + REMEMBERED_S, caller, row.expires_at
         if len(self._good) > REMEMBERED:
             self._good.popitem(last=False)

@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from keystead.access.callers import EVERY_SCOPE, Caller
+from keystead.access.callers import EVERY_OPERATION, EVERY_SCOPE, Caller
 from keystead.access.token_text import PREFIX
 from keystead.access.tokens import Tokens
 from keystead.config.settings import Settings
@@ -40,7 +41,7 @@ LAST_FLUSH_S: Final = 10.0
 UPKEEP_S: Final = 3600.0
 CHECK_S: Final = 2.0
 """How long the database may take to answer whether it is there."""
-DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development")
+DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development", EVERY_OPERATION)
 """Who everybody is under ``--dev``."""
 
 
@@ -73,6 +74,10 @@ class Service:
         room: Tokens | Issuer = self.tokens if self.issuer is None or shown.startswith(PREFIX) else self.issuer
         caller = await room.authenticate(shown)
         return caller if user is None else caller.acting_as(user)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.manager.require_session().surroundings.clock.now()
 
     def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a reading transaction of the store."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Final
 
 from fastapi import Request
@@ -14,8 +13,9 @@ from starlette.responses import Response
 
 from keystead.access.callers import Caller, Scope
 from keystead.errors import InvalidInputError
-from keystead.ledger.audit.actor import LONGEST, audit_actor
+from keystead.ledger.audit.actor import audit_actor
 from keystead.manager.manager import KeyManager
+from keystead.server.actors import actor_of
 from keystead.server.body import read_body
 from keystead.server.headers import named_user
 from keystead.server.requests import told_of
@@ -109,16 +109,6 @@ class AdminRoute(APIRoute):
             return response
 
         return answer
-
-
-def actor_of(by: Caller) -> str:
-    """Return how an audit entry names a caller: what showed it, and the user."""
-    who = by.principal
-    text = f"{by.origin}, user {who.user}" + (f" of {who.tenant}" if who.tenant else "")
-    if len(text) <= LONGEST:
-        return text
-    digest = sha256(text.encode()).hexdigest()
-    return f"{text[: LONGEST - len(digest) - 1]}~{digest}"
 
 
 async def _check(request: Request, most: int, names: set[str], *, takes_body: bool) -> None:
