@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NewType
@@ -83,24 +84,28 @@ class KeyGlob:
         return len(given) == len(self._segments) and all(map(_fits, self._segments, given))
 
 
+@dataclass(frozen=True)
 class TransitRights:
     """What scopes of the engine allow together."""
 
-    __slots__ = ("_by_operation",)
+    scopes: frozenset[TransitScope]
+    _by_operation: Mapping[str, tuple[frozenset[str], tuple[KeyGlob, ...]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
-    def __init__(self, scopes: Iterable[TransitScope]) -> None:
+    def __post_init__(self) -> None:
+        """Read the scopes."""
         names: dict[str, set[str]] = {}
         globs: dict[str, list[KeyGlob]] = {}
-        for scope in sorted(scopes):
+        for scope in sorted(self.scopes):
             operation, _, glob = scope.removeprefix(PREFIX).partition(":")
             for each in TransitOperation if operation == ANY else (TransitOperation(operation),):
                 if ANY in glob:
-                    globs.setdefault(each, []).append(KeyGlob(glob))
+                    globs.setdefault(each.value, []).append(KeyGlob(glob))
                 else:
-                    names.setdefault(each, set()).add(glob)
-        self._by_operation = {
-            str(each): (frozenset(names.get(each, ())), tuple(globs.get(each, ()))) for each in names.keys() | globs
-        }
+                    names.setdefault(each.value, set()).add(glob)
+        found = {each: (frozenset(names.get(each, ())), tuple(globs.get(each, ()))) for each in names.keys() | globs}
+        object.__setattr__(self, "_by_operation", found)
 
     def allow(self, operation: str, key: str = "") -> bool:
         """Whether an operation is allowed on a key; with no key for those of ``KEYLESS``."""
@@ -111,7 +116,7 @@ class TransitRights:
         return key in names or any(glob.matches(key) for glob in globs)
 
 
-NO_RIGHTS: Final = TransitRights(())
+NO_RIGHTS: Final = TransitRights(frozenset())
 
 
 @lru_cache(maxsize=1024)

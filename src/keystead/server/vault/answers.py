@@ -16,6 +16,7 @@ ROOMS: Final = (f"{VERSION}/transit/", f"{VERSION}/auth/", f"{VERSION}/sys/")
 """Below these paths the protocol is spoken; everything else is the service's own."""
 JSON: Final = "application/json"
 DENIED: Final = "permission denied"
+NO_WRAPPING: Final = "response wrapping is not supported: leave X-Vault-Wrap-TTL out"
 SEALED: Final = "Vault is sealed"
 _HEADERS: Final = {"Cache-Control": "no-store"}
 _ENVELOPE: Final[dict[str, Any]] = {"lease_id": "", "renewable": False, "lease_duration": 0}
@@ -88,6 +89,8 @@ def refusal_of(error: Exception, *, to_administrator: bool = False) -> Response:
     answer: Answer = answer_of(error, to_administrator=to_administrator)
     if answer.status == 401:
         return refused(403, DENIED)
+    if answer.status == 403:
+        return refused(403, many(DENIED))
     return refused(answer.status, answer.message, headers=retry_header(answer.retry_after_s))
 
 

@@ -16,17 +16,15 @@ from keystead.server.actors import actor_of
 from keystead.server.requests import Told, told_of
 from keystead.server.service import Service
 from keystead.server.standing import Standing
-from keystead.server.vault.answers import DENIED, VaultRefusalError, many, refusal_of, refused, response_of
+from keystead.server.vault.answers import DENIED, NO_WRAPPING, VaultRefusalError, many, refusal_of, refused, response_of
 from keystead.server.vault.parameters import parameters
-from keystead.server.vault.request import OpenRequest, OpenWay, VaultPath, VaultRequest, Verb, Way
+from keystead.server.vault.request import ROOT, OpenRequest, OpenWay, VaultPath, VaultRequest, Verb, Way
 
 log = logging.getLogger("keystead.server")
 
 TOKEN: Final = "x-vault-token"  # noqa: S105 -- a header's name
 NAMESPACE: Final = "x-vault-namespace"
 WRAP: Final = "x-vault-wrap-ttl"
-ROOT: Final = "root"
-"""Another name of the default tenant."""
 MAX_OPEN_BODY: Final = 64 * 1024
 """What is read of somebody who has shown no token."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
@@ -141,4 +139,4 @@ def _namespace(http: Request) -> str:
 
 def _refuse_wrapping(http: Request) -> None:
     if http.headers.get(WRAP) not in (None, "", "0"):
-        raise VaultRefusalError(400, "response wrapping is not supported: leave X-Vault-Wrap-TTL out")
+        raise VaultRefusalError(400, NO_WRAPPING)

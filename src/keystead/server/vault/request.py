@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -14,6 +14,9 @@ from keystead.access.transit_scopes import TransitOperation
 from keystead.server.service import Service
 from keystead.server.standing import Standing
 from keystead.server.vault.answers import VaultAnswer
+
+ROOT: Final = "root"
+"""Another name of the default tenant."""
 
 
 class Verb(StrEnum):
@@ -37,6 +40,11 @@ class OpenRequest:
     standing: Standing
     namespace: str
     body: dict[str, Any] = field(repr=False)
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant that is named; None where none is, empty for the default one by its name."""
+        return None if not self.namespace else ("" if self.namespace == ROOT else self.namespace)
 
     @property
     def service(self) -> Service:

@@ -6,7 +6,7 @@ import uuid
 from typing import Any, Final
 
 from keystead import __version__
-from keystead.server.vault.answers import VaultAnswer, VaultRefusalError
+from keystead.server.vault.answers import NO_WRAPPING, VaultAnswer, VaultRefusalError
 from keystead.server.vault.request import OpenRequest, OpenWay, VaultPath
 
 _NAMESPACE: Final = uuid.UUID("0f6f4a30-4f3b-4c4e-9a57-3a4f7a0f5d11")
@@ -61,11 +61,17 @@ async def init(request: OpenRequest) -> VaultAnswer:
     return VaultAnswer(bare={"initialized": True})
 
 
+async def no_wrapping(request: OpenRequest) -> VaultAnswer:
+    """Refuse it."""
+    raise VaultRefusalError(400, NO_WRAPPING)
+
+
 PATHS: Final = (
     VaultPath("/sys/health", read=OpenWay(health)),
     VaultPath("/sys/seal-status", read=OpenWay(seal_status)),
     VaultPath("/sys/leader", read=OpenWay(leader)),
     VaultPath("/sys/init", read=OpenWay(init)),
+    VaultPath("/sys/wrapping/{action}", read=OpenWay(no_wrapping), write=OpenWay(no_wrapping)),
 )
 
 
