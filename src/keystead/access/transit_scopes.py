@@ -42,7 +42,8 @@ ANY: Final = "*"
 KEYLESS: Final = frozenset({TransitOperation.LIST, TransitOperation.RANDOM, TransitOperation.HASH})
 """What is asked of no key: a scope allows it if its glob is ``*``."""
 MAX_SCOPE: Final = 300
-_SEGMENT: Final = r"(?:[A-Za-z0-9_.-]|\*(?!\*))+"
+_SIGN: Final = "[A-Za-z0-9_.-]"
+_SEGMENT: Final = rf"(?:\*|\*?{_SIGN}+(?:\*{_SIGN}+)*\*?)"
 _FORM: Final = re.compile(rf"transit:([a-z]+|\*):({_SEGMENT}(?:/{_SEGMENT})*)")
 PATTERN: Final = rf"^{_FORM.pattern}$"
 """The form of a scope, for descriptions."""

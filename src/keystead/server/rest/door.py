@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from keystead.access.callers import Caller, Scope
-from keystead.errors import InvalidInputError
+from keystead.errors import ForbiddenError, InvalidInputError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.manager.manager import KeyManager
 from keystead.server.actors import actor_of
@@ -72,6 +72,17 @@ class Needs:
         if self.is_of_store:
             by.require_all_tenants()
         return Admin(service, by)
+
+
+def tenant_of(by: Admin, named: str | None) -> str | None:
+    """Return the tenant that is meant; None for all of them.
+
+    Raises:
+        ForbiddenError: another one than the caller's.
+    """
+    if by.tenant is not None and named not in (None, by.tenant):
+        raise ForbiddenError("this is of another tenant")
+    return by.tenant or named
 
 
 class AdminRoute(APIRoute):
