@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from keystead.access.callers import EVERY_SCOPE, Caller
 from keystead.access.issuer_keys import PAUSE_S
-from keystead.access.issuers import MAX_TOKEN, Issuer
+from keystead.access.issuers import Issuer
+from keystead.access.jwts import MAX_TOKEN
 from keystead.errors import IssuerUnavailableError, UnauthenticatedError
 from tests.access.issuers import refused
 from tests.fakes.clock import FakeClock

@@ -189,11 +189,11 @@ async def test_the_store_holds_nothing_that_could_be_shown(world: World) -> None
 async def test_a_scope_of_a_later_release_allows_nothing(world: World) -> None:
     async with world.open() as km:
         room = await tokens(km)
-        key = room._ring.get_active()
-        row = TokenRecord("00000000000000bb", "ada", "", "devices:use of:later", "", "2030", None, key.id, b"")
+        key_id, key = room.codes.active()
+        row = TokenRecord("00000000000000bb", "ada", "", "devices:use of:later", "", "2030", None, key_id, b"")
         parts = TokenParts(row.id, bytes(32))
         async with world.store.transaction() as work:
-            await work.add_token(row.with_code(token_code(bytes(key.key), row, parts.secret)))
+            await work.add_token(row.with_code(token_code(key, row, parts.secret)))
         assert (await room.authenticate(token_text(parts))).scopes == {Scope.DEVICES_USE}
 
 

@@ -16,7 +16,7 @@ from keystead.ledger.tlog.note import Note
 from keystead.manager import admin, audit_listing
 from keystead.model import Principal
 from keystead.ports import ReencryptionRecord
-from keystead.server.rest.door import actor_of
+from keystead.server.actors import actor_of
 from tests.fakes.clock import FakeClock
 from tests.server.clients import Client, Installation, Node
 from tests.server.rest import Administrator, administrator, routes

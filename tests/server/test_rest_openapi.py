@@ -55,7 +55,7 @@ def test_what_is_sent_has_no_members_but_those_described() -> None:
         for choice in schema.get("anyOf", [schema])
         if "$ref" in choice
     }
-    assert sent == {"NewKeyring", "Rotation", "Destruction", "Rewrapping", "NewToken"}
+    assert sent == {"NewKeyring", "Rotation", "Destruction", "Rewrapping", "NewToken", "NewAppRole", "NewJwtRole"}
     assert all(schemas[name]["additionalProperties"] is False for name in sent)
 
 
@@ -64,6 +64,8 @@ def test_the_bounds_of_what_is_sent_are_in_the_document() -> None:
     for name, member, least, most in (
         ("Rotation", "minAgeSeconds", 0, 315_360_000),
         ("NewToken", "expiresInSeconds", 1, 315_360_000),
+        ("NewAppRole", "secretIdUses", 1, 1_000_000_000),
+        ("NewJwtRole", "tokenTtlSeconds", 1, 315_360_000),
         ("Destruction", "waitSeconds", 604_800, 2_592_000),
     ):
         said = schemas[name]["properties"][member]
@@ -87,9 +89,11 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 def test_nothing_of_a_key_is_among_what_is_answered() -> None:
     schemas = described()["components"]["schemas"]
     members = {member.lower() for schema in schemas.values() for member in schema.get("properties", ())}
-    assert not {each for each in members if "wrappedkey" in each or "private" in each or "secret" in each} - {"secrets"}
+    innocent = {"secrets", "secretid", "secretidttlseconds", "secretiduses"}
+    assert not {each for each in members if "wrappedkey" in each or "private" in each or "secret" in each} - innocent
     shown = [name for name, schema in schemas.items() if "token" in schema.get("properties", ())]
     assert shown == ["ShownToken"]
+    assert [name for name, schema in schemas.items() if "secretId" in schema.get("properties", ())] == ["ShownSecretId"]
 
 
 @pytest.mark.parametrize("scope", [Scope.KEYRINGS_READ, Scope.JOBS_READ, Scope.AUDIT_READ])

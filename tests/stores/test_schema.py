@@ -175,6 +175,8 @@ def test_no_column_is_named_as_if_it_held_a_key_in_clear() -> None:
         "ready_key_pairs.wrapped_private_key",
         "spent_ciphertexts.digest",
         "api_tokens.code",
+        "access_roles.code",
+        "access_secret_ids.code",
         "subjects.id",
         "erasure_state.head",
     }

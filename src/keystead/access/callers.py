@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from keystead.access.transit_scopes import (
+    NO_RIGHTS,
+    PREFIX,
+    TransitRights,
+    TransitScope,
+    transit_rights,
+    transit_scope,
+)
 from keystead.errors import ForbiddenError, InvalidInputError
 from keystead.model import Principal
 
@@ -35,7 +44,11 @@ class Scope(StrEnum):
     """Other users of its tenant, named with each call: for a back end that knows its users."""
 
 
+AnyScope = Scope | TransitScope
+"""A scope of the service, or one of the engine."""
 EVERY_SCOPE: Final = frozenset(Scope)
+EVERY_OPERATION: Final = transit_rights(frozenset({transit_scope("transit:*:*")}))
+MAX_SCOPES: Final = 100
 MAX_SUBJECT: Final = 255
 
 
@@ -45,11 +58,20 @@ class Caller:
 
     Attributes:
         origin: what showed it, as an audit entry has it: ``token <id>``, ``issuer <url>`` or ``development``.
+        transit: what it may do with keys of the engine.
+        is_audited_each: whether each of its operations on a key is an entry of its own in the audit trail, and not
+            only counted there.
     """
 
     principal: Principal
     scopes: frozenset[Scope]
     origin: str
+    transit: TransitRights = field(default=NO_RIGHTS)
+    is_audited_each: bool = False
+
+    def may_transit(self, operation: str, key: str = "") -> bool:
+        """Whether the caller may do an operation of the engine, on a key where it is about one."""
+        return self.transit.allow(operation, key)
 
     def require(self, *scopes: Scope) -> None:
         """Raise ``ForbiddenError`` unless one of the scopes is held."""
@@ -86,13 +108,30 @@ def checked_subject(text: str, *, may_be_empty: bool = False) -> str:
     raise InvalidInputError(f"a user or tenant is a text of 1 to {MAX_SUBJECT} printable characters")
 
 
-def scopes_of(names: Collection[str]) -> frozenset[Scope]:
+def scopes_of(names: Collection[str]) -> frozenset[AnyScope]:
     """Return scopes by their names.
 
     Raises:
-        InvalidInputError: there is none of a name; the message lists those there are.
+        InvalidInputError: there is none of a name, the message lists those there are; one of the engine is malformed.
     """
-    unknown = sorted(set(names) - {scope.value for scope in Scope})
+    ours = {scope.value for scope in Scope}
+    unknown = sorted(name for name in set(names) - ours if not name.startswith(PREFIX))
     if unknown:
-        raise InvalidInputError(f"no scope {unknown[0]!r}; there are: {', '.join(sorted(Scope))}")
-    return frozenset(map(Scope, names))
+        known = ", ".join((*sorted(Scope), "transit:<operation>:<key glob>"))
+        raise InvalidInputError(f"no scope {unknown[0]!r}; there are: {known}")
+    if len(set(names)) > MAX_SCOPES:
+        raise InvalidInputError(
+            f"up to {MAX_SCOPES} scopes go together; a `*` in a scope of the engine has it cover more"
+        )
+    return frozenset(Scope(name) if name in ours else transit_scope(name) for name in names)
+
+
+def allowed_by(names: Collection[str]) -> tuple[frozenset[Scope], TransitRights]:
+    """Return what scopes allow that were given before, maybe to a later release: what is not known allows nothing."""
+    of_service = frozenset(scope for scope in Scope if scope.value in names)
+    of_engine: set[TransitScope] = set()
+    for name in names:
+        if name.startswith(PREFIX):
+            with contextlib.suppress(InvalidInputError):
+                of_engine.add(transit_scope(name))
+    return of_service, transit_rights(frozenset(of_engine))

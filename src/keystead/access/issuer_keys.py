@@ -5,10 +5,12 @@ How old they may be is said here, in one place: see the constants.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -55,10 +57,15 @@ class IssuerAddress:
 
 
 class KnownKeys:
-    """The keys of one issuer, as this process knows them."""
+    """The keys of one issuer, as this process knows them.
 
-    def __init__(self, address: IssuerAddress, clock: Clock) -> None:
+    Args:
+        is_kept: whether ``keep`` runs; else keys are read anew when one is asked for and they were read long ago.
+    """
+
+    def __init__(self, address: IssuerAddress, clock: Clock, *, is_kept: bool = True) -> None:
         self._address = address
+        self._is_kept = is_kept
         self._clock = clock
         self._flights: SingleFlight[None] = SingleFlight()
         self._keys = IssuerKeys()
@@ -76,9 +83,17 @@ class KnownKeys:
         """
         if not self._is_young() or not self._keys.knows(kid):
             await self._look_again()
+        elif not self._is_kept and not self._is_young(REFRESH_S):
+            with contextlib.suppress(IssuerUnavailableError):
+                await self._look_again()
         if not self._is_young():
             raise IssuerUnavailableError("the issuer's keys have not been read")
         return self._keys.find(kid, algorithm)
+
+    async def fitting(self, kid: str | None, algorithm: str) -> Sequence[PyJWK]:
+        """Return what ``find`` does, as one of several; ``keystead.access.jwts.FindsKeys``."""
+        found = await self.find(kid, algorithm)
+        return () if found is None else (found,)
 
     async def keep(self) -> None:
         """Keep the keys young, until the task is cancelled."""
@@ -94,8 +109,8 @@ class KnownKeys:
                 log.exception("reading the issuer's keys failed")
             await self._clock.sleep(wait_s)
 
-    def _is_young(self) -> bool:
-        return self._asked_at is not None and self._clock.monotonic() - self._asked_at < MAX_AGE_S
+    def _is_young(self, most_s: float = MAX_AGE_S) -> bool:
+        return self._asked_at is not None and self._clock.monotonic() - self._asked_at < most_s
 
     async def _look_again(self) -> None:
         """Read the keys anew, with everybody who wants that now; but soon after a reading only recall how it went."""

@@ -1,4 +1,7 @@
-"""What a token is, as text and as the code that the store keeps of it. Spec: docs/spec/api-token-v1.md."""
+"""What tokens and secret ids are, as text and as the code that the store keeps of each.
+
+Spec: docs/spec/api-token-v1.md and docs/spec/access-role-v1.md.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +11,57 @@ import re
 from typing import Final, NamedTuple
 
 from keystead.crypto.framing import framed
-from keystead.ports import TokenRecord
+from keystead.ports import RoleRecord, SecretIdRecord, TokenRecord
 
 ID_SIZE: Final = 8
 SECRET_SIZE: Final = 32
 PREFIX: Final = "kst1_"
-_TEXT: Final = re.compile(PREFIX + r"([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+SECRET_ID_PREFIX: Final = "kss1_"  # noqa: S105 -- what is in front of one
+_TEXT: Final = re.compile(r"([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 class TokenParts(NamedTuple):
-    """Id and secret of a token."""
+    """Id and secret of a token, or of a secret id."""
 
     id: str
     secret: bytes
 
 
-def token_text(parts: TokenParts) -> str:
+def token_text(parts: TokenParts, prefix: str = PREFIX) -> str:
     """Return the text that is shown once."""
-    return f"{PREFIX}{parts.id}_{base64.urlsafe_b64encode(parts.secret).decode().rstrip('=')}"
+    return f"{prefix}{parts.id}_{base64.urlsafe_b64encode(parts.secret).decode().rstrip('=')}"
 
 
-def parse_token(text: str) -> TokenParts | None:
+def parse_token(text: str, prefix: str = PREFIX) -> TokenParts | None:
     """Return the parts of a text; None if it is no token."""
-    found = _TEXT.fullmatch(text)
+    found = _TEXT.fullmatch(text.removeprefix(prefix)) if text.startswith(prefix) else None
     if found is None:
         return None
     parts = TokenParts(found[1], base64.urlsafe_b64decode(found[2] + "="))
-    return parts if token_text(parts) == text else None
+    return parts if token_text(parts, prefix) == text else None
 
 
 def token_code(key: bytes, row: TokenRecord, secret: bytes) -> bytes:
     """Return the code of a token under its row's key."""
-    values = (row.id, row.subject, row.tenant, row.scopes, row.created_at, row.expires_at or "", secret)
-    return hmac.digest(key, framed("keystead api token v1", *values), "sha256")
+    values = (row.id, row.subject, row.tenant, row.scopes, row.created_at, row.expires_at or "")
+    if row.role_id is None:
+        return hmac.digest(key, framed("keystead api token v1", *values, secret), "sha256")
+    lease = (row.role_id, _number(row.ttl_s), row.ends_by or "", _number(row.uses))
+    mode = "each" if row.is_audited_each else "counted"
+    return hmac.digest(key, framed("keystead api token v2", *values, *lease, mode, secret), "sha256")
+
+
+def role_code(key: bytes, row: RoleRecord) -> bytes:
+    """Return the code of a role under its row's key."""
+    values = (row.id, row.kind.value, row.tenant, row.name, row.scopes, row.rules, row.created_at)
+    return hmac.digest(key, framed("keystead access role v1", *values), "sha256")
+
+
+def secret_id_code(key: bytes, row: SecretIdRecord, secret: bytes) -> bytes:
+    """Return the code of a secret id under its row's key."""
+    values = (row.id, row.role_id, row.created_at, row.expires_at, _number(row.uses), secret)
+    return hmac.digest(key, framed("keystead secret id v1", *values), "sha256")
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
-import logging
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 
-from keystead.access.callers import Caller, Scope, checked_subject
+from keystead.access.callers import AnyScope, Caller, allowed_by, checked_subject
+from keystead.access.codes import Codes, LoadsKeys
 from keystead.access.token_text import ID_SIZE, SECRET_SIZE, TokenParts, parse_token, token_code, token_text
 from keystead.crypto.keyring import Keyring
-from keystead.errors import (
-    DataKeyNotLoadedError,
-    DecryptionError,
-    InvalidInputError,
-    KeyNotFoundError,
-    KeyStateError,
-    UnauthenticatedError,
-)
+from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, UnauthenticatedError
 from keystead.model import Principal, SecretText, utc_text
 from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, TokenRecord, UnitOfWork
-
-log = logging.getLogger("keystead.access")
 
 KEYRING: Final = "keystead.tokens"
 REMEMBERED_S: Final = 4.0
@@ -35,11 +25,22 @@ LONGEST: Final = timedelta(days=3650)
 MAX_LABEL: Final = 255
 
 
-class LoadsKeys(Protocol):
-    """What loads data keys that other processes made."""
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a token has that was got by a role.
 
-    async def load_keys(self, key_ids: Collection[int]) -> Mapping[int, Keyring]:
-        """Return the keyrings that data keys are of, loaded; ids that no row has are left out."""
+    Attributes:
+        ttl_s: seconds that it is good for, and is renewed for.
+        max_ttl_s: seconds after its making that renewals may reach; one that is not longer cannot be renewed.
+        uses: how often it can be shown; None for any number.
+        is_audited_each: whether each of its operations on a key is audited by itself.
+    """
+
+    role_id: str
+    ttl_s: int
+    max_ttl_s: int
+    uses: int | None = None
+    is_audited_each: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,20 @@ class NewToken:
 
     text: SecretText
     row: TokenRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What became of a token that was to be renewed.
+
+    Attributes:
+        ttl_s: seconds until it ends.
+        asked_s: seconds that were asked for, where the longest life of the token cut them; else None.
+    """
+
+    row: TokenRecord
+    ttl_s: int
+    asked_s: int | None
 
 
 class Tokens:
@@ -61,8 +76,7 @@ class Tokens:
         self, store: KeyStore, ring: Keyring, keys: LoadsKeys, *, audit: AuditTrail, clock: Clock, random: Random
     ) -> None:
         self._store = store
-        self._ring = ring
-        self._keys = keys
+        self.codes: Final = Codes(ring, keys)
         self._audit = audit
         self._clock = clock
         self._random = random
@@ -71,7 +85,7 @@ class Tokens:
     async def create(
         self,
         subject: str,
-        scopes: Collection[Scope],
+        scopes: Collection[AnyScope],
         *,
         tenant: str = "",
         label: str = "",
@@ -87,14 +101,35 @@ class Tokens:
             InvalidInputError: a name or time that cannot be one, or no scope.
             StoreRestoredError: the store must be recovered first.
         """
+        made = self.new(subject, scopes, tenant=tenant, label=label, lifetime=lifetime)
+        row = made.row
+        details = {"token": row.id, "user": row.subject, "tenant": row.tenant, "scopes": row.scopes}
+        async with self._store.transaction() as work:
+            await self._audit.record(work, AuditEvent("token.create", details=details))
+            await work.add_token(row)
+        return made
+
+    def new(
+        self,
+        subject: str,
+        scopes: Collection[AnyScope],
+        *,
+        tenant: str = "",
+        label: str = "",
+        lifetime: timedelta | None = None,
+        lease: Lease | None = None,
+    ) -> NewToken:
+        """Return a token that is not in the store yet; errors as ``create``. A lease's time stands for ``lifetime``."""
         if not scopes:
             raise InvalidInputError("a token without a scope could do nothing; name at least one")
+        if lease is not None:
+            lifetime = timedelta(seconds=lease.ttl_s)
         if lifetime is not None and not timedelta(0) < lifetime <= LONGEST:
             raise InvalidInputError("a token lives for more than nothing, and up to ten years")
         if len(label) > MAX_LABEL or not label.isprintable():
             raise InvalidInputError(f"a label is a text of up to {MAX_LABEL} printable characters")
         now = self._clock.now()
-        key = self._ring.get_active()
+        key_id, key = self.codes.active()
         parts = TokenParts(self._random(ID_SIZE).hex(), self._random(SECRET_SIZE))
         row = TokenRecord(
             id=parts.id,
@@ -104,15 +139,20 @@ class Tokens:
             label=label,
             created_at=utc_text(now),
             expires_at=None if lifetime is None else utc_text(now + lifetime),
-            key_id=key.id,
+            key_id=key_id,
             code=b"",
         )
-        row = row.with_code(token_code(bytes(key.key), row, parts.secret))
-        details = {"token": row.id, "user": row.subject, "tenant": row.tenant, "scopes": row.scopes}
-        async with self._store.transaction() as work:
-            await self._audit.record(work, AuditEvent("token.create", details=details))
-            await work.add_token(row)
-        return NewToken(SecretText(token_text(parts)), row)
+        if lease is not None:
+            can_be_renewed = lease.max_ttl_s > lease.ttl_s
+            row = replace(
+                row,
+                role_id=lease.role_id,
+                ttl_s=lease.ttl_s,
+                ends_by=utc_text(now + timedelta(seconds=lease.max_ttl_s)) if can_be_renewed else None,
+                uses=lease.uses,
+                is_audited_each=lease.is_audited_each,
+            )
+        return NewToken(SecretText(token_text(parts)), row.with_code(token_code(key, row, parts.secret)))
 
     async def authenticate(self, text: str) -> Caller:
         """Return who shows a token.
@@ -121,28 +161,52 @@ class Tokens:
             UnauthenticatedError: it is not good; why is not told.
             KMSError: it could not be found out.
         """
-        digest, now = sha256(text.encode("utf-8", "surrogatepass")).digest(), utc_text(self._clock.now())
+        digest, now = _digest(text), utc_text(self._clock.now())
         known = self._good.get(digest)
         if known is not None and self._clock.monotonic() < known[0] and (known[2] is None or now < known[2]):
             return known[1]
         self._good.pop(digest, None)
-        parts = parse_token(text)
-        if parts is None:
-            raise UnauthenticatedError
-        async with self._store.reading(once=True) as work:
-            row = await work.find_token(parts.id)
-        if row is None or row.revoked_at is not None:
-            raise UnauthenticatedError
-        has_ended = row.expires_at is not None and row.expires_at <= now
-        if has_ended or not await self._is_its(row, parts):
-            raise UnauthenticatedError
-        # A scope that this release does not know is one of a later release, and allows nothing here.
-        scopes = frozenset(scope for scope in Scope if scope.value in row.scopes.split(" "))
-        caller = Caller(Principal(row.subject, row.tenant), scopes, f"token {row.id}")
-        self._good[digest] = self._clock.monotonic() + REMEMBERED_S, caller, row.expires_at
-        if len(self._good) > REMEMBERED:
-            self._good.popitem(last=False)
+        row = await self._shown(text, now)
+        if row.uses is not None:
+            async with self._store.transaction() as work:
+                if not await work.use_token(row.id, row.uses):
+                    raise UnauthenticatedError
+        scopes, transit = allowed_by(row.scopes.split(" "))
+        caller = Caller(Principal(row.subject, row.tenant), scopes, f"token {row.id}", transit, row.is_audited_each)
+        if row.uses is None:
+            self._good[digest] = self._clock.monotonic() + REMEMBERED_S, caller, row.expires_at
+            if len(self._good) > REMEMBERED:
+                self._good.popitem(last=False)
         return caller
+
+    async def renew(self, text: str, increment_s: int | None = None) -> Renewal:
+        """Have the token that is shown end later, or sooner: as long from now as is asked for, or as it was made for.
+
+        Raises:
+            UnauthenticatedError: it is not good.
+            InvalidInputError: it cannot be renewed.
+            ConflictError: it was renewed by somebody else at the same time.
+        """
+        parts, now = parse_token(text), self._clock.now()
+        row = await self._shown(text, utc_text(now))
+        if parts is None or row.ends_by is None or row.ttl_s is None or row.expires_at is None:
+            raise InvalidInputError("lease is not renewable")
+        asked = timedelta(seconds=min(increment_s or row.ttl_s, LONGEST.total_seconds()))
+        latest = datetime.fromisoformat(row.ends_by)
+        ends = min(now + asked, latest)
+        key = await self.codes.key(row)
+        if key is None:
+            raise UnauthenticatedError
+        renewed = replace(row, expires_at=utc_text(ends))
+        renewed = renewed.with_code(token_code(key, renewed, parts.secret))
+        async with self._store.transaction() as work:
+            details = {"token": row.id, "user": row.subject, "ends": utc_text(ends)}
+            await self._audit.record(work, AuditEvent("token.renew", details=details))
+            if not await work.renew_token(renewed, was=row.expires_at):
+                raise ConflictError("the token was renewed or revoked by somebody else meanwhile; ask again")
+        self._good.pop(_digest(text), None)
+        asked_s = round(asked.total_seconds()) if now + asked > latest else None
+        return Renewal(renewed, round((ends - now).total_seconds()), asked_s)
 
     async def all(
         self, *, tenant: str | None = None, after: tuple[str, str] | None = None, limit: int | None = None
@@ -178,15 +242,24 @@ class Tokens:
         self._good.clear()
         return row
 
-    async def _is_its(self, row: TokenRecord, parts: TokenParts) -> bool:
-        if row.key_id not in self._ring.snapshot.keys:
-            await self._keys.load_keys([row.key_id])
-        try:
-            key = bytes(self._ring.get(row.key_id).key)
-        except (DataKeyNotLoadedError, DecryptionError, KeyStateError):
-            log.warning("a token's key is not to be had, and so it is refused", extra={"token": row.id})
-            return False
-        return hmac.compare_digest(token_code(key, row, parts.secret), row.code)
+    async def _shown(self, text: str, now: str) -> TokenRecord:
+        """Return the row of a token that is good."""
+        parts = parse_token(text)
+        if parts is None:
+            raise UnauthenticatedError
+        async with self._store.reading(once=True) as work:
+            row = await work.find_token(parts.id)
+        if row is None or row.revoked_at is not None:
+            raise UnauthenticatedError
+        has_ended = row.expires_at is not None and row.expires_at <= now
+        is_plain = row.role_id is not None or (row.uses is None and row.ends_by is None and not row.is_audited_each)
+        if has_ended or not is_plain or not await self.codes.fit(row, lambda key: token_code(key, row, parts.secret)):
+            raise UnauthenticatedError
+        return row
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 async def _get(work: UnitOfWork, token_id: str, tenant: str | None) -> TokenRecord:

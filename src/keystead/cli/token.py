@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from keystead.access.callers import Scope, scopes_of
+from keystead.cli import token_role
 from keystead.cli.frame import Call, command, duration_option, group, say
 from keystead.cli.render import Outcome, moment, pairs, table
 from keystead.manager import access
 from keystead.manager.manager import KeyManager
 from keystead.ports import TokenRecord
 
-_SCOPES = ", ".join(sorted(Scope))
+_SCOPES = ", ".join((*sorted(Scope), "transit:<operation>:<key glob>"))
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     command(noun, "create")(create)
     command(noun, "list")(list_tokens)
     command(noun, "revoke")(revoke)
+    token_role.register(noun)
 
 
 def create(

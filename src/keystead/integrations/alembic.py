@@ -28,6 +28,8 @@ from keystead.errors import InvalidInputError
 
 TABLES: Final = frozenset(
     {
+        "access_roles",
+        "access_secret_ids",
         "api_tokens",
         "audit_entries",
         "audit_log",

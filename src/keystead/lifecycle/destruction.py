@@ -230,7 +230,11 @@ class Destruction:
             raise KeyInUseError(
                 f"data key {key.id} is that of {tokens} API token(s), which are refused without it; revoke them first"
             )
-
+        if roles := await work.count_roles(key.id):
+            raise KeyInUseError(
+                f"data key {key.id} is that of {roles} role(s) and secret id(s), by which nobody logs in without it; "
+                "delete them first"
+            )
         if key.keyring == ERASURES_KEYRING and await work.erasure_mark() is not None:
             raise KeyInUseError(
                 f"data key {key.id} vouches for lines of the log of erasures, without which no key of a subject is used"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keystead.access.callers import scopes_of
+from keystead.access.logins import Logins
+from keystead.access.roles import Roles
 from keystead.access.tokens import KEYRING, Tokens
 from keystead.errors import ConfigurationError, InvalidInputError, MissingDependencyError
 from keystead.manager.manager import KeyManager
@@ -22,6 +25,23 @@ async def tokens(km: KeyManager) -> Tokens:
     s = session.surroundings
     ring = await own_ring(session.live, KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
     return Tokens(s.store, ring, session.live, audit=s.audit, clock=s.clock, random=s.random)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call, and how programs get there."""
+
+    tokens: Tokens
+    roles: Roles
+    logins: Logins
+
+
+async def access(km: KeyManager) -> Access:
+    """Return the tokens, the roles, and the logins to these; as ``tokens``."""
+    s = (await km.session()).surroundings
+    room = await tokens(km)
+    found = Roles(s.store, room.codes, audit=s.audit, clock=s.clock, random=s.random)
+    return Access(room, found, Logins(s.store, room, found, audit=s.audit, clock=s.clock))
 
 
 async def issuer(km: KeyManager, settings: Settings) -> Issuer | None:

@@ -4,7 +4,7 @@ A provider needs only ``provider_name``, ``encrypt`` and ``decrypt``; everything
 ``isinstance``. A store gives transactions; what a transaction can do is ``UnitOfWork``.
 """
 
-from keystead.ports.access import TokenRecord, TokenRows
+from keystead.ports.access import RoleKind, RoleRecord, RoleRows, SecretIdRecord, TokenRecord, TokenRows
 from keystead.ports.audit import (
     MAX_ENTRY_BYTES,
     AuditBatch,
@@ -160,8 +160,12 @@ __all__ = [
     "ReportsRotationPolicy",
     "RetiresKeyVersions",
     "RewrapsCiphertexts",
+    "RoleKind",
+    "RoleRecord",
+    "RoleRows",
     "RotatesKeys",
     "RowFailure",
+    "SecretIdRecord",
     "SecretKind",
     "SecretWrites",
     "SeenState",

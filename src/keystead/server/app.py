@@ -29,6 +29,7 @@ from keystead.server.rest.router import add_rest
 from keystead.server.service import Service, opened
 from keystead.server.standby import Standby
 from keystead.server.standing import Standing, end_process
+from keystead.server.vault.router import VaultRoutes
 
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Keystead</title>
@@ -87,6 +88,7 @@ def create_app(
     )
     app.state.standing = standing
     app.add_middleware(GraphQLRoute, door=door, standing=standing)
+    app.add_middleware(VaultRoutes, standing=standing)
     app.add_middleware(Standby, standing=standing)
     collected = registry(worker)
     origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]

@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from keystead.access.callers import EVERY_SCOPE, Caller
+from keystead.access.callers import EVERY_OPERATION, EVERY_SCOPE, Caller
 from keystead.access.token_text import PREFIX
 from keystead.access.tokens import Tokens
 from keystead.config.settings import Settings
@@ -21,7 +22,7 @@ from keystead.devices.policy import SecretPolicy
 from keystead.devices.secrets import SecretRules
 from keystead.errors import KMSError, StoreUnavailableError, UnauthenticatedError
 from keystead.jobs.runner import Job
-from keystead.manager.access import issuer, tokens
+from keystead.manager.access import Access, access, issuer
 from keystead.manager.devices import devices, identity, maintain, policy_of
 from keystead.manager.manager import KeyManager
 from keystead.model import Principal
@@ -40,7 +41,7 @@ LAST_FLUSH_S: Final = 10.0
 UPKEEP_S: Final = 3600.0
 CHECK_S: Final = 2.0
 """How long the database may take to answer whether it is there."""
-DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development")
+DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development", EVERY_OPERATION)
 """Who everybody is under ``--dev``."""
 
 
@@ -53,8 +54,13 @@ class Service:
     manager: KeyManager
     devices: Devices
     identity: Identity
-    tokens: Tokens
+    access: Access
     issuer: Issuer | None
+
+    @property
+    def tokens(self) -> Tokens:
+        """The API tokens."""
+        return self.access.tokens
 
     async def caller(self, authorization: str | None, user: str | None) -> Caller:
         """Return who calls, by the headers ``Authorization`` and ``X-Keystead-User``.
@@ -73,6 +79,10 @@ class Service:
         room: Tokens | Issuer = self.tokens if self.issuer is None or shown.startswith(PREFIX) else self.issuer
         caller = await room.authenticate(shown)
         return caller if user is None else caller.acting_as(user)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.manager.require_session().surroundings.clock.now()
 
     def reading(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a reading transaction of the store."""
@@ -123,8 +133,8 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     """Open the service over a manager that is initialised; at the end everything that was counted is written."""
     rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development), hashes=settings.server.hashes)
     room = await devices(km, policy=policy_of(settings), rules=rules, max_size=settings.client_keys.max_size)
-    of_tokens = await tokens(km), await issuer(km, settings)
-    service = Service(settings, is_development, km, room, await identity(km), *of_tokens)
+    who_may = await access(km), await issuer(km, settings)
+    service = Service(settings, is_development, km, room, await identity(km), *who_may)
     # Due at once: what was to be done while no node ran is done now.
     (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
     ending = asyncio.Event()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead.server.errors import RETRY_S, Answer, answer_headers, graphql_error
 from keystead.server.rest.problems import problem
 from keystead.server.standing import Standing
+from keystead.server.vault.answers import ROOMS, SEALED, refused
 
 GRAPHQL: Final = "/graphql"
-ANSWERED: Final = frozenset({"/livez", "/readyz"})
+ANSWERED: Final = frozenset({"/livez", "/readyz", *(f"/v1/sys/{each}" for each in ("health", "seal-status"))})
+"""What is asked again and again, of a service that is not open too."""
 _ANSWER: Final = Answer("UNAVAILABLE", 503, "the service is not open yet; try again, or see /readyz", RETRY_S)
 
 
@@ -35,7 +37,9 @@ class Standby:
             await self._app(scope, receive, send)
 
 
-def _refusal(path: str) -> JSONResponse:
+def _refusal(path: str) -> Response:
+    if path.startswith(ROOMS):
+        return refused(_ANSWER.status, SEALED, headers=answer_headers(_ANSWER))
     if path != GRAPHQL:
         return problem(_ANSWER)
     told = {"data": None, "errors": [graphql_error(_ANSWER)]}

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Final
 
 from keystead.errors import KMSError
@@ -62,6 +63,10 @@ class Standing:
         self.service: Service | None = None
         self.failure: Exception | None = None
         self.is_stopping = False
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._clock.now()
 
     async def causes(self) -> list[Cause]:
         """Return what stands in the way of serving, now: nothing where it serves."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, func, literal, or_, select, update
+from sqlalchemy import Select, Table, and_, bindparam, func, literal, or_, select, update
 
 from keystead.ports import TokenRecord
 from keystead.stores.prepared import Prepared
@@ -34,15 +34,21 @@ class TokenRows(Statements):
         self, *, tenant: str | None = None, after: tuple[str, str] | None = None, limit: int | None = None
     ) -> list[TokenRecord]:
         """Return the tokens of a tenant or of all, the newest first; those ``after`` a time of making and an id."""
-        query = select(_tokens).order_by(_tokens.c.created_at.desc(), _tokens.c.id)
+        query = newest_first(_tokens, after, limit)
         if tenant is not None:
             query = query.where(_tokens.c.tenant == tenant)
-        if after is not None:
-            made, token_id = after
-            is_as_old = and_(_tokens.c.created_at == made, _tokens.c.id > token_id)
-            query = query.where(or_(_tokens.c.created_at < made, is_as_old))
-        rows = await self._all(query if limit is None else query.limit(limit))
-        return [as_record(TokenRecord, _tokens, row) for row in rows]
+        return [as_record(TokenRecord, _tokens, row) for row in await self._all(query)]
+
+    async def use_token(self, token_id: str, uses: int) -> bool:
+        """Count a use; False, and nothing is counted, if it was used so often already, was revoked or is absent."""
+        is_good = and_(_tokens.c.id == token_id, _tokens.c.used < uses, _tokens.c.revoked_at.is_(None))
+        return await self._count(update(_tokens).where(is_good).values(used=_tokens.c.used + 1)) == 1
+
+    async def renew_token(self, renewed: TokenRecord, *, was: str) -> bool:
+        """Give a token another end and code; False if it does not end when it ``was`` to any more, or was revoked."""
+        is_it = and_(_tokens.c.id == renewed.id, _tokens.c.expires_at == was, _tokens.c.revoked_at.is_(None))
+        change = update(_tokens).where(is_it)
+        return await self._count(change.values(expires_at=renewed.expires_at, code=renewed.code)) == 1
 
     async def revoke_token(self, token_id: str, at: datetime) -> TokenRecord | None:
         """Revoke a token unless it was, and return it as it is then; None when absent."""
@@ -55,3 +61,13 @@ class TokenRows(Statements):
     async def count_tokens(self, key_id: int) -> int:
         """Return how many tokens that were not revoked have their code under a data key."""
         return await self._number(_tokens, and_(_tokens.c.key_id == key_id, _tokens.c.revoked_at.is_(None)))
+
+
+def newest_first(table: Table, after: tuple[str, str] | None, limit: int | None) -> Select[Any]:
+    """Return the query of a page of rows, the newest first; those ``after`` a time of making and an id."""
+    query = select(table).order_by(table.c.created_at.desc(), table.c.id)
+    if after is not None:
+        made, row_id = after
+        is_as_old = and_(table.c.created_at == made, table.c.id > row_id)
+        query = query.where(or_(table.c.created_at < made, is_as_old))
+    return query if limit is None else query.limit(limit)

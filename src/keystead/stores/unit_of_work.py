@@ -11,6 +11,7 @@ from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.key_uses import KeyUseRows
 from keystead.stores.leases import LeaseRows
 from keystead.stores.metric_rows import MetricRows
+from keystead.stores.role_rows import RoleRows
 from keystead.stores.secret_writes import SecretWrites
 from keystead.stores.subject_rows import SubjectRows
 from keystead.stores.token_rows import TokenRows
@@ -26,6 +27,7 @@ class SqlUnitOfWork(
     ClientKeyRows,
     SecretWrites,
     TokenRows,
+    RoleRows,
     SubjectRows,
     TransitRows,
     MetricRows,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Final
 
 from fastapi import Request
@@ -13,9 +12,10 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from keystead.access.callers import Caller, Scope
-from keystead.errors import InvalidInputError
-from keystead.ledger.audit.actor import LONGEST, audit_actor
+from keystead.errors import ForbiddenError, InvalidInputError
+from keystead.ledger.audit.actor import audit_actor
 from keystead.manager.manager import KeyManager
+from keystead.server.actors import actor_of
 from keystead.server.body import read_body
 from keystead.server.headers import named_user
 from keystead.server.requests import told_of
@@ -74,6 +74,17 @@ class Needs:
         return Admin(service, by)
 
 
+def tenant_of(by: Admin, named: str | None) -> str | None:
+    """Return the tenant that is meant; None for all of them.
+
+    Raises:
+        ForbiddenError: another one than the caller's.
+    """
+    if by.tenant is not None and named not in (None, by.tenant):
+        raise ForbiddenError("this is of another tenant")
+    return by.tenant or named
+
+
 class AdminRoute(APIRoute):
     """A route of the administration: what it does is done on behalf of the caller, as the audit trail says."""
 
@@ -109,16 +120,6 @@ class AdminRoute(APIRoute):
             return response
 
         return answer
-
-
-def actor_of(by: Caller) -> str:
-    """Return how an audit entry names a caller: what showed it, and the user."""
-    who = by.principal
-    text = f"{by.origin}, user {who.user}" + (f" of {who.tenant}" if who.tenant else "")
-    if len(text) <= LONGEST:
-        return text
-    digest = sha256(text.encode()).hexdigest()
-    return f"{text[: LONGEST - len(digest) - 1]}~{digest}"
 
 
 async def _check(request: Request, most: int, names: set[str], *, takes_body: bool) -> None:

@@ -9,13 +9,24 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BeforeValidator, Field
 
-from keystead.access.callers import Scope
+from keystead.access.callers import Scope, scopes_of
 from keystead.access.tokens import LONGEST, MAX_LABEL
-from keystead.errors import ForbiddenError
 from keystead.ports import TokenRecord
 from keystead.server.rest.answers import ABSENT, answers
-from keystead.server.rest.door import Admin, Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Given, Limit, Page, Subject, Told, page_of, place_of, whole
+from keystead.server.rest.door import Admin, Needs, tenant_of
+from keystead.server.rest.scopes import Scopes
+from keystead.server.rest.shapes import (
+    LIMIT,
+    Cursor,
+    Given,
+    Limit,
+    Page,
+    Subject,
+    Told,
+    page_of,
+    place_of,
+    whole,
+)
 
 _TAGS: Final[list[str | Enum]] = ["tokens"]
 _LONGEST_S: Final = int(LONGEST.total_seconds())
@@ -30,7 +41,7 @@ class NewToken(Given):
     """A token to make."""
 
     user: Subject = Field(description="Whom the token is for: a user or a program.", examples=["billing-backend"])
-    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), description="What it may do.")
+    scopes: Scopes
     tenant: Subject | None = Field(
         default=None, description="The user's tenant, where there are tenants; a caller of a tenant names no other."
     )
@@ -98,7 +109,7 @@ async def list_tokens(
     """List tokens, the newest first, those that were revoked or have ended among them; none is shown."""
     after = place_of(cursor, str, str)
     rows = await by.service.tokens.all(
-        tenant=_tenant(by, tenant), after=None if after is None else (after[0], after[1]), limit=limit + 1
+        tenant=tenant_of(by, tenant), after=None if after is None else (after[0], after[1]), limit=limit + 1
     )
     shown, behind = page_of(rows, limit, lambda each: (each.created_at, each.id))
     return Page(items=[Token.of(row) for row in shown], next_cursor=behind)
@@ -113,8 +124,8 @@ async def create(by: Writes, given: NewToken, response: Response) -> ShownToken:
     lifetime = None if given.expires_in_seconds is None else timedelta(seconds=given.expires_in_seconds)
     made = await by.service.tokens.create(
         given.user,
-        given.scopes,
-        tenant=_tenant(by, given.tenant) or "",
+        scopes_of(given.scopes),
+        tenant=tenant_of(by, given.tenant) or "",
         label=given.label,
         lifetime=lifetime,
     )
@@ -130,14 +141,3 @@ async def show(by: Writes, token_id: TokenId) -> Token:
 async def revoke(by: Writes, token_id: TokenId) -> Token:
     """Have a token be refused, on every node within five seconds. Of one that was revoked the answer is the same."""
     return Token.of(await by.service.tokens.revoke(token_id, tenant=by.tenant))
-
-
-def _tenant(by: Admin, named: str | None) -> str | None:
-    """Return the tenant that is meant; None for all of them.
-
-    Raises:
-        ForbiddenError: another one than the caller's.
-    """
-    if by.tenant is not None and named not in (None, by.tenant):
-        raise ForbiddenError("these are tokens of another tenant")
-    return by.tenant or named

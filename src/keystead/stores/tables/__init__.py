@@ -1,6 +1,6 @@
 """The one schema, for SQLite and PostgreSQL. The migrations must give exactly these tables; a test compares them."""
 
-from keystead.stores.tables.access import api_tokens
+from keystead.stores.tables.access import access_roles, access_secret_ids, api_tokens
 from keystead.stores.tables.audit import audit_entries, audit_log, audit_sessions, audit_state
 from keystead.stores.tables.columns import MIN_WRAPPED_BYTES, VERSION_TABLE, metadata
 from keystead.stores.tables.devices import (
@@ -36,6 +36,8 @@ __all__ = [
     "IMMUTABLE_KEY_COLUMNS",
     "MIN_WRAPPED_BYTES",
     "VERSION_TABLE",
+    "access_roles",
+    "access_secret_ids",
     "api_tokens",
     "audit_entries",
     "audit_log",

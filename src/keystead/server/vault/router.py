@@ -1,0 +1,36 @@
+"""The paths of the wire protocol, and what gives them their requests."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from keystead.server.standing import Standing
+from keystead.server.vault import auth, sys
+from keystead.server.vault.answers import ROOMS, VERSION
+from keystead.server.vault.door import Door
+from keystead.server.vault.request import VaultPath
+
+PATHS: Final = (*auth.PATHS, *sys.PATHS)
+"""Every path. Routes are tried in this order: what is asked most stands first."""
+UNKNOWN: Final = VaultPath("/{path:path}")
+"""Any other path: whoever shows a good token is told that it is none."""
+
+
+class VaultRoutes:
+    """Gives what comes to the protocol's rooms to its doors at once; it stands behind ``Standby``."""
+
+    def __init__(self, app: ASGIApp, standing: Standing) -> None:
+        self._app = app
+        self._router = Router(
+            [Route(VERSION + path.template, Door(path, standing)) for path in (*PATHS, UNKNOWN)], redirect_slashes=False
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http" or not scope["path"].startswith(ROOMS):
+            await self._app(scope, receive, send)
+            return
+        await self._router(scope, receive, send)
