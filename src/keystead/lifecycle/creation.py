@@ -52,11 +52,11 @@ async def create_keyring(s: Surroundings, store_id: str, keyring: KeyringRecord,
     """Make ``keyring`` with an active version unless it has one already."""
     key = await s.new_key(keyring)
     async with s.store.transaction() as work:
-        await create_within(s, work, store_id, keyring, wrap_ring, NewKey(key))
+        await create_within(s, work, keyring, store_id=store_id, wrap_ring=wrap_ring, key=NewKey(key))
 
 
 async def create_within(
-    s: Surroundings, work: UnitOfWork, store_id: str, keyring: KeyringRecord, wrap_ring: Keyring, key: NewKey
+    s: Surroundings, work: UnitOfWork, keyring: KeyringRecord, *, store_id: str, wrap_ring: Keyring, key: NewKey
 ) -> KeyRecord:
     """Return the active version of ``keyring`` in a transaction that has begun, made of ``key`` if there is none."""
     if (active := await _claim(s, work, keyring)) is not None:

@@ -106,7 +106,14 @@ class Rotation:
             try:
                 if winner is None:
                     key = await self._new_key(before.keyring)
-                    row = await self._add_version(before, key, promote == "now", skip_versions, during_recovery, guard)
+                    row = await self._add_version(
+                        before,
+                        key,
+                        now=promote == "now",
+                        skip=skip_versions,
+                        during_recovery=during_recovery,
+                        guard=guard,
+                    )
                 elif winner.state is DataKeyState.PRE_ACTIVE:
                     promoted = await self.promote(name, force=promote == "now")
                     if promoted is not None:
@@ -134,7 +141,7 @@ class Rotation:
             before = await self._look(name)
             if before.restored:
                 raise StoreRestoredError
-            return await self._add_version(before, key, True, 0, False, guard)
+            return await self._add_version(before, key, now=True, guard=guard)
 
         row = await retry_conflicts(added)
         await self._live.refresh()
@@ -185,10 +192,11 @@ class Rotation:
         self,
         before: _Before,
         key: NewKey | None,
+        *,
         now: bool,
-        skip: int,
-        during_recovery: bool,
-        guard: Guard | None,
+        skip: int = 0,
+        during_recovery: bool = False,
+        guard: Guard | None = None,
     ) -> KeyRecord:
         """Insert the next version, wrapped before the transaction; ``ConflictError`` when somebody was faster.
 

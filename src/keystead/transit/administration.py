@@ -96,7 +96,7 @@ class Administration:
                 while await work.find_keyring(keyring_name(tenant, name, generation)) is not None:
                     generation += 1
                 keyring = replace(first, name=keyring_name(tenant, name, generation))
-                await create_within(self._s, work, self._live.store_id, keyring, ring, key)
+                await create_within(self._s, work, keyring, store_id=self._live.store_id, wrap_ring=ring, key=key)
                 options = {each: getattr(wanted, each) for each in NewTransitKey.__slots__}
                 record = TransitKeyRecord(keyring.name, tenant, name, created_at=self._s.clock.now(), **options)
                 await self._note(work, "transit.create", record, type=wanted.type.value)
