@@ -320,10 +320,10 @@ async def test_closing_while_a_rotation_runs_ends_both(world: World, monkeypatch
     reached, let_go = asyncio.Event(), asyncio.Event()
     add = rotation._add_version
 
-    async def slowly(*arguments: object) -> object:
+    async def slowly(*arguments: object, **options: object) -> object:
         reached.set()
         await let_go.wait()
-        return await add(*arguments)  # type: ignore[arg-type]
+        return await add(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rotation, "_add_version", slowly)
     rotating = asyncio.create_task(km.rotate_data_key())

@@ -1,0 +1,103 @@
+"""``batch_input``: many items in one request, each answered for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from keystead.errors import DecryptionError, InvalidInputError
+from keystead.server.vault.answers import VaultAnswer
+from keystead.server.vault.fields import Fields, kind_of
+
+EMPTY: Final = "missing batch input to process"
+_UNREADABLE: Final = "failed to parse batch input: "
+_OVERRIDE: Final = "partial_failure_response_code"
+
+
+def batch_of(fields: Fields) -> list[Mapping[str, Any]] | None:
+    """Return the items of a request; None where it has none.
+
+    Raises:
+        InvalidInputError: an empty list, or something else than a list of objects.
+    """
+    given = fields.raw("batch_input")
+    if given is None:
+        return None
+    if not isinstance(given, list):
+        raise InvalidInputError(f"{_UNREADABLE}source data must be an array or slice, got {kind_of(given)}")
+    if not given:
+        raise InvalidInputError(EMPTY)
+    for place, item in enumerate(given):
+        if not isinstance(item, dict):
+            raise InvalidInputError(f"{_UNREADABLE}[{place}] expected a map, got '{kind_of(item)}'")
+    return given
+
+
+def require_members(
+    items: Sequence[Mapping[str, Any]],
+    texts: Sequence[str],
+    numbers: Sequence[str] = (),
+    *,
+    needed: Mapping[str, str] | None = None,
+    nullable: Sequence[str] = (),
+) -> None:
+    """Raise unless the members of items are of their types.
+
+    Args:
+        texts: names of members that are text.
+        numbers: of those that are whole numbers.
+        needed: of those that each item has, and what is said where one is missing.
+        nullable: of texts that may be null.
+
+    Raises:
+        InvalidInputError: the message tells everything that is wrong, a line for each.
+    """
+    wrong = []
+    for place, item in enumerate(items):
+        for name in texts:
+            value = item.get(name)
+            if value.__class__ is str:
+                continue
+            if name not in item:
+                if needed and name in needed:
+                    wrong.append(f"'[{place}].{name}' {needed[name]}")
+            elif value is not None or name not in nullable:
+                wrong.append(f"'[{place}].{name}' expected type 'string', got unconvertible type '{kind_of(value)}'")
+        for name in numbers:
+            value = item.get(name)
+            if isinstance(value, float):
+                told = f'strconv.ParseInt: parsing "{value}": invalid syntax'
+                wrong.append(f"error decoding json.Number into [{place}].{name}: {told}")
+            elif value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                wrong.append(f"'[{place}].{name}' expected type 'int', got unconvertible type '{kind_of(value)}'")
+    if wrong:
+        raise InvalidInputError(_UNREADABLE + "\n".join(wrong))
+
+
+def each(items: Sequence[Mapping[str, Any]], answer: Callable[[int, Mapping[str, Any]], dict[str, Any]]) -> list[Any]:
+    """Return what is answered to each item, with its reference where it has one; a refusal is told in its place."""
+    results = []
+    for place, item in enumerate(items):
+        try:
+            told = answer(place, item)
+        except (InvalidInputError, DecryptionError) as exc:
+            told = {"error": str(exc)}
+        if reference := item.get("reference"):
+            told["reference"] = reference
+        results.append(told)
+    return results
+
+
+def answered(results: list[Any], fields: Fields) -> VaultAnswer:
+    """Return the answer to a batch that fails as a whole where an item fails: 400, or the code that was asked for."""
+    failed = sum("error" in result for result in results)
+    if not failed:
+        return VaultAnswer({"batch_results": results})
+    status, warnings = 400, []
+    if fields.raw(_OVERRIDE) is not None or fields.number(_OVERRIDE):
+        wanted = fields.number(_OVERRIDE)
+        if not 0 < wanted < 600:
+            warnings.append(f"invalid HTTP response code override from {_OVERRIDE}, reverting to 400")
+        elif failed < len(results):
+            status = wanted
+    return VaultAnswer({"batch_results": results}, status=status, warnings=warnings)
