@@ -15,7 +15,16 @@ CHECKED: Final = "Field validation failed: "
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
 _LARGEST: Final = 2**63 - 1
-_UNIT_S: Final = {"ns": "1e-9", "us": "1e-6", "µs": "1e-6", "μs": "1e-6", "ms": "1e-3", "s": "1", "m": "60", "h": "3600"}
+_UNIT_S: Final = {
+    "ns": "1e-9",
+    "us": "1e-6",
+    "µs": "1e-6",
+    "μs": "1e-6",
+    "ms": "1e-3",
+    "s": "1",
+    "m": "60",
+    "h": "3600",
+}
 _DURATION_PART: Final = re.compile(r"([0-9]*\.?[0-9]*)([^0-9.]*)")
 _SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _DAYS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
