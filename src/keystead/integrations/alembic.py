@@ -57,6 +57,7 @@ TABLES: Final = frozenset(
         "store_state",
         "subjects",
         "transit_keys",
+        "transit_settings",
         "user_credentials",
     }
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from keystead.manager.manager import KeyManager
 from keystead.transit.administration import Administration
 from keystead.transit.room import Transit
+from keystead.transit.uses import Uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +16,12 @@ class TransitEngine:
 
     keys: Transit
     administration: Administration
+    uses: Uses
 
 
 async def transit(km: KeyManager) -> TransitEngine:
     """Return the engine; nothing is made in the store before the first key is."""
     session = await km.session()
     keys = Transit(session.live, random=session.surroundings.random)
-    return TransitEngine(keys, Administration(keys, session.lifecycle.rotation))
+    administration = Administration(keys, session.lifecycle.rotation)
+    return TransitEngine(keys, administration, Uses(session.surroundings))

@@ -65,6 +65,12 @@ class TransitRows(Protocol):
     async def transit_keys(self, tenant: str, *, after: str = "", limit: int = 1000) -> list[TransitKeyRecord]:
         """Return a page of a tenant's keys by name."""
 
+    async def is_upsert_disabled(self, tenant: str) -> bool:
+        """Return whether encrypting under a name that is no key's makes no key, for a tenant."""
+
+    async def disable_upsert(self, tenant: str, disabled: bool) -> None:
+        """Set it."""
+
     async def all_transit_keys(
         self, *, after: str = "", limit: int = 1000, rotating: bool = False
     ) -> list[TransitKeyRecord]:

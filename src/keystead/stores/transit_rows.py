@@ -11,7 +11,7 @@ from keystead.ports import TransitKeyRecord
 from keystead.stores.keys import KeyWriteRows
 from keystead.stores.prepared import Prepared
 from keystead.stores.records import as_record
-from keystead.stores.tables import transit_keys
+from keystead.stores.tables import transit_keys, transit_settings
 
 FIRST_REVISION: Final = "0010"
 """An older release would rotate Transit keys by the store's policy, and export the store without them."""
@@ -50,6 +50,16 @@ class TransitRows(KeyWriteRows):
         of_tenant = select(transit_keys).where(transit_keys.c.tenant == tenant, transit_keys.c.name > after)
         rows = await self._all(of_tenant.order_by(transit_keys.c.name).limit(limit))
         return [as_record(TransitKeyRecord, transit_keys, row) for row in rows]
+
+    async def is_upsert_disabled(self, tenant: str) -> bool:
+        """Return whether encrypting under a name that is no key's makes no key, for a tenant."""
+        row = await self._first(select(transit_settings).where(transit_settings.c.tenant == tenant))
+        return row is not None and bool(row["disable_upsert"])
+
+    async def disable_upsert(self, tenant: str, disabled: bool) -> None:
+        """Set it."""
+        insert = self._insert(transit_settings).values(tenant=tenant, disable_upsert=disabled)
+        await self._write(insert.on_conflict_do_update(index_elements=["tenant"], set_={"disable_upsert": disabled}))
 
     async def all_transit_keys(
         self, *, after: str = "", limit: int = 1000, rotating: bool = False

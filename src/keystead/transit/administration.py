@@ -200,6 +200,13 @@ class Administration:
         # The destroyed versions go out of use here, and into the journal outside the database.
         await self._live.refresh()
 
+    async def disable_upsert(self, tenant: str, disabled: bool) -> None:
+        """Set whether encrypting under a name that is no key's makes no key."""
+        async with self._s.store.transaction() as work:
+            event = AuditEvent("transit.settings", details={"tenant": tenant, "disable_upsert": disabled})
+            await self._s.audit.record(work, event)
+            await work.disable_upsert(tenant, disabled)
+
     async def rotate_due(self) -> int:
         """Rotate every key whose latest version is as old as its period; return how many.
 
@@ -336,10 +343,10 @@ def _changed(record: TransitKeyRecord, changes: KeyChanges, latest: int) -> Tran
 
 
 def _require_trimmable(record: TransitKeyRecord, min_available: int) -> None:
-    if min_available < 1:
-        raise InvalidInputError("minimum available version should be positive")
     if min_available < record.min_available:
         raise InvalidInputError("minimum available version cannot be decremented")
+    if min_available < 1:
+        raise InvalidInputError("minimum available version should be positive")
     if record.min_encryption == 0:
         raise InvalidInputError("minimum available version cannot be set when minimum encryption version is not set")
     if min_available > record.min_encryption:

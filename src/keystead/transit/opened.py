@@ -14,6 +14,7 @@ from keystead.ports import Random, TransitKeyRecord
 from keystead.transit.ciphers import Ciphers
 
 TOO_OLD: Final = "ciphertext or signature version is disallowed by policy (too old)"
+TOO_NEW: Final = "version is too new"
 SOFT_DELETED: Final = "refusing to use soft-deleted key"
 
 
@@ -84,7 +85,7 @@ class OpenKey:
             InvalidInputError: it is too new, or before ``min_decryption``.
         """
         if version > self.latest and version not in self.versions:
-            raise TooNewError(f"invalid {what}: version is too new")
+            raise TooNewError(f"invalid {what}: {TOO_NEW}")
         if version < self.record.min_decryption:
             raise InvalidInputError(TOO_OLD)
         return self._found(version)

@@ -82,8 +82,7 @@ def each(items: Sequence[Mapping[str, Any]], answer: Callable[[int, Mapping[str,
             told = answer(place, item)
         except (InvalidInputError, DecryptionError) as exc:
             told = {"error": str(exc)}
-        if reference := item.get("reference"):
-            told["reference"] = reference
+        told["reference"] = item.get("reference") or ""
         results.append(told)
     return results
 
@@ -94,7 +93,7 @@ def answered(results: list[Any], fields: Fields) -> VaultAnswer:
     if not failed:
         return VaultAnswer({"batch_results": results})
     status, warnings = 400, []
-    if fields.raw(_OVERRIDE) is not None or fields.number(_OVERRIDE):
+    if fields.names(_OVERRIDE):
         wanted = fields.number(_OVERRIDE)
         if not 0 < wanted < 600:
             warnings.append(f"invalid HTTP response code override from {_OVERRIDE}, reverting to 400")

@@ -62,6 +62,10 @@ class Fields:
         """Whether a parameter was given and is not null."""
         return self._body.get(name) is not None
 
+    def names(self, name: str) -> bool:
+        """Whether a parameter was given, null or not."""
+        return name in self._body
+
     def raw(self, name: str) -> Any:
         """Return what was given as it is."""
         return self._body.get(name)

@@ -29,7 +29,7 @@ from keystead.stores.tables.metrics import (
     metric_counts,
 )
 from keystead.stores.tables.subjects import erasure_state, subjects
-from keystead.stores.tables.transit import transit_keys
+from keystead.stores.tables.transit import transit_keys, transit_settings
 
 __all__ = [
     "IMMUTABLE_KEYRING_COLUMNS",
@@ -65,5 +65,6 @@ __all__ = [
     "store_state",
     "subjects",
     "transit_keys",
+    "transit_settings",
     "user_credentials",
 ]

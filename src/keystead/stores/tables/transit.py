@@ -19,6 +19,13 @@ from sqlalchemy import (
 from keystead.stores.tables.columns import UtcText, metadata
 from keystead.stores.tables.keys import keyrings
 
+transit_settings: Final = Table(
+    "transit_settings",
+    metadata,
+    Column("tenant", String(255), primary_key=True),
+    Column("disable_upsert", Boolean, nullable=False),
+)
+
 transit_keys: Final = Table(
     "transit_keys",
     metadata,

@@ -13,7 +13,7 @@ _VERSIONS = ("min_available", "min_decryption", "min_encryption")
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the tables."""
     schema = context.config.attributes.get("schema")
     keyrings = "keyrings.name" if schema is None else f"{schema}.keyrings.name"
     op.create_table(
@@ -40,5 +40,12 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "min_encryption = 0 OR min_encryption >= min_decryption", name="ck_transit_keys_min_encryption_decrypts"
         ),
+        schema=schema,
+    )
+    op.create_table(
+        "transit_settings",
+        sa.Column("tenant", sa.String(255), nullable=False),
+        sa.Column("disable_upsert", sa.Boolean, nullable=False),
+        sa.PrimaryKeyConstraint("tenant", name="pk_transit_settings"),
         schema=schema,
     )

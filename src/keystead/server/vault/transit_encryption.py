@@ -1,0 +1,298 @@
+"""``/v1/transit`` where data is encrypted, decrypted and rewrapped, and data keys are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from keystead.access.transit_scopes import TransitOperation as Op
+from keystead.errors import InvalidInputError
+from keystead.model import TransitType
+from keystead.runtime.off_loop import OFF_LOOP_BYTES, in_thread
+from keystead.server.vault.answers import DENIED, VaultAnswer, VaultRefusalError, many
+from keystead.server.vault.batches import answered, batch_of, each, require_members
+from keystead.server.vault.fields import Fields, decoded
+from keystead.server.vault.request import VaultPath, VaultRequest, Way
+from keystead.transit import base64_text, encrypting
+from keystead.transit.administration import NewTransitKey
+from keystead.transit.opened import TOO_NEW, OpenKey, TooNewError
+from keystead.transit.room import NOT_FOUND
+
+T = TypeVar("T")
+
+_AAD: Final = "unable to get associated_data/additional_data from factory[{}]: "
+_SAME_CONTEXT: Final = "context should be set either in all the request blocks or in none"
+_NO_PLAINTEXT: Final = "missing plaintext to encrypt"
+_NO_CIPHERTEXT: Final = "missing ciphertext to decrypt"
+_ENCRYPTED: Final = frozenset(
+    {
+        "plaintext",
+        "context",
+        "key_version",
+        "associated_data",
+        "batch_input",
+        "type",
+        "convergent_encryption",
+        "partial_failure_response_code",
+    }
+)
+_DECRYPTED: Final = frozenset(
+    {"ciphertext", "context", "associated_data", "batch_input", "partial_failure_response_code"}
+)
+_REWRAPPED: Final = frozenset({"ciphertext", "context", "key_version", "associated_data", "batch_input"})
+_DATA_KEY: Final = frozenset({"context", "bits", "associated_data", "key_version"})
+_UPSERTED: Final = frozenset({TransitType.AES_128, TransitType.AES_256, TransitType.CHACHA20})
+
+
+async def encrypt(request: VaultRequest) -> VaultAnswer:
+    """Encrypt one plaintext or many; under a name that is no key's, make the key first."""
+    key = await request.service.transit.keys.find(request.tenant, request.name)
+    right = Op.CREATE if key is None else Op.ENCRYPT
+    if not request.caller.may_transit(right, request.name):
+        raise VaultRefusalError(403, many(DENIED))
+    fields = Fields(request.body, "")
+    items = batch_of(fields)
+    if items is None:
+        if not fields.names("plaintext"):
+            raise InvalidInputError(_NO_PLAINTEXT)
+        if fields.raw("plaintext") is None:
+            raise InvalidInputError("plaintext is null: an empty one is the empty string")
+        item = {
+            "plaintext": fields.text("plaintext"),
+            "context": fields.text("context"),
+            "associated_data": fields.text("associated_data"),
+            "key_version": fields.number("key_version"),
+        }
+        key = key or await _made(request, fields, has_context=bool(item["context"]))
+        usable = key
+        ciphertext, version = await _run(usable, len(item["plaintext"]), lambda: _encrypted(usable, item, 0))
+        await request.used(usable, Op.ENCRYPT)
+        return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
+    require_members(
+        items,
+        ("plaintext", "context", "associated_data", "reference"),
+        ("key_version",),
+        needed={"plaintext": _NO_PLAINTEXT},
+        nullable=("context", "associated_data", "reference"),
+    )
+    has_context = _with_context(items)
+    fields.number("partial_failure_response_code")
+    opened = key or await _made(request, fields, has_context=has_context)
+    size = sum(len(item["plaintext"]) for item in items)
+    results = await _run(opened, size, lambda: _encrypted_all(opened, items))
+    await request.used(opened, Op.ENCRYPT, len(items))
+    return answered(results, fields)
+
+
+async def decrypt(request: VaultRequest) -> VaultAnswer:
+    """Decrypt one ciphertext or many."""
+    fields = Fields(request.body)
+    items = batch_of(fields)
+    if items is None:
+        text = fields.text("ciphertext")
+        if not text:
+            raise InvalidInputError(_NO_CIPHERTEXT)
+        item = {
+            "ciphertext": text,
+            "context": fields.text("context"),
+            "associated_data": fields.text("associated_data"),
+        }
+        key = await _found(request)
+        plaintext = await _looking_twice(request, key, len(text), lambda opened: _decrypted(opened, item, None))
+        await request.used(key, Op.DECRYPT)
+        return VaultAnswer({"plaintext": plaintext})
+    require_members(
+        items,
+        ("ciphertext", "context", "associated_data", "reference"),
+        needed={"ciphertext": _NO_CIPHERTEXT},
+        nullable=("ciphertext", "context", "associated_data", "reference"),
+    )
+    _with_context(items)
+    key = await _found(request)
+    size = sum(len(item["ciphertext"] or "") for item in items)
+    results = await _looking_twice(request, key, size, lambda opened: _decrypted_all(opened, items))
+    await request.used(key, Op.DECRYPT, len(items))
+    return answered(results, fields)
+
+
+async def rewrap(request: VaultRequest) -> VaultAnswer:
+    """Bring one ciphertext or many under another version."""
+    fields = Fields(request.body)
+    items = batch_of(fields)
+    if items is None:
+        item = {
+            "ciphertext": fields.text("ciphertext"),
+            "context": fields.text("context"),
+            "associated_data": fields.text("associated_data"),
+            "key_version": fields.number("key_version"),
+        }
+        if not item["ciphertext"]:
+            raise InvalidInputError(_NO_CIPHERTEXT)
+        key = await _found(request)
+        size = len(str(item["ciphertext"]))
+        ciphertext, version = await _looking_twice(request, key, size, lambda opened: _rewrapped(opened, item, None))
+        await request.used(key, Op.REWRAP)
+        return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
+    require_members(
+        items,
+        ("ciphertext", "context", "associated_data", "reference"),
+        ("key_version",),
+        nullable=("ciphertext", "context", "associated_data", "reference"),
+    )
+    _with_context(items)
+    key = await _found(request)
+
+    def all_of(opened: OpenKey) -> list[Any]:
+        opened.require_usable()
+        return each(items, lambda place, item: _pair(_rewrapped(opened, item, place)))
+
+    size = sum(len(item.get("ciphertext") or "") for item in items)
+    results = await _looking_twice(request, key, size, all_of)
+    await request.used(key, Op.REWRAP, len(items))
+    return VaultAnswer({"batch_results": results})
+
+
+async def data_key(request: VaultRequest) -> VaultAnswer:
+    """Draw a data key, and tell it encrypted; in clear too, where the path asks for that."""
+    fields, kind = Fields(request.body), request.params["kind"]
+    bits = fields.number("bits", 256)
+    if kind not in ("plaintext", "wrapped"):
+        raise InvalidInputError("Invalid path, must be 'plaintext' or 'wrapped'")
+    key = await _found(request)
+    key.require_usable()
+    context, aad = _context_of(fields.text("context")), _aad_of(key, fields.text("associated_data"), 0)
+    drawn, ciphertext, version = encrypting.data_key(
+        key, bits, context=context, aad=aad, version=fields.number("key_version")
+    )
+    await request.used(key, Op.DATAKEY)
+    data = {"ciphertext": ciphertext, "key_version": version}
+    return VaultAnswer(data | {"plaintext": base64_text.encode(drawn)} if kind == "plaintext" else data)
+
+
+async def _found(request: VaultRequest) -> OpenKey:
+    return await request.service.transit.keys.open(request.tenant, request.name)
+
+
+async def _made(request: VaultRequest, fields: Fields, *, has_context: bool) -> OpenKey:
+    """Return a new key, as what is to be encrypted needs it."""
+    async with request.service.reading() as work:
+        if await work.is_upsert_disabled(request.tenant):
+            raise InvalidInputError(NOT_FOUND)
+    kind, convergent = fields.text("type", TransitType.AES_256.value), fields.flag("convergent_encryption")
+    if convergent and not has_context:
+        raise InvalidInputError("convergent encryption requires derivation to be enabled, so context is required")
+    if kind in (TransitType.ECDSA_P256, TransitType.ECDSA_P384, TransitType.ECDSA_P521):
+        raise InvalidInputError(f"key type {kind} not supported for this operation")
+    if kind not in _UPSERTED:
+        raise InvalidInputError(f"unknown key type {kind}")
+    wanted = NewTransitKey(TransitType(kind), derived=has_context, convergent=convergent)
+    return await request.service.transit.administration.create(request.tenant, request.name, wanted)
+
+
+def _with_context(items: list[Mapping[str, Any]]) -> bool:
+    """Return whether items have a context: all of them, or none."""
+    having = sum(bool(item.get("context")) for item in items)
+    if having not in (0, len(items)):
+        raise InvalidInputError(_SAME_CONTEXT)
+    return bool(having)
+
+
+def _context_of(text: str | None) -> bytes | None:
+    return decoded(text) if text else None
+
+
+def _aad_of(key: OpenKey, text: str | None, place: int | None) -> bytes:
+    if not text:
+        return b""
+    if not key.record.type.is_symmetric and key.record.type.encrypts:
+        name = "associated_data" if place is None else f"[{place}].associated_data"
+        raise InvalidInputError(f"'{name}' provided for non-AEAD cipher suite {key.record.type}")
+    return decoded(text, _AAD.format(place or 0))
+
+
+def _encrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, int]:
+    key.require_usable()
+    context = _context_of(item.get("context"))
+    version = item.get("key_version") or 0
+    if version:
+        key.to_protect(version)
+    aad = _aad_of(key, item.get("associated_data"), place)
+    return encrypting.encrypt(key, decoded(item["plaintext"]), context=context, aad=aad, version=version)
+
+
+def _encrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> list[Any]:
+    if encrypting.takes_many(key) and not key.record.soft_deleted:
+        try:
+            messages = [
+                (base64_text.decode(item["plaintext"]), b"")
+                for item in items
+                if not item.get("associated_data") and not item.get("key_version") and not item.get("context")
+            ]
+        except InvalidInputError:
+            messages = []  # told item by item
+        if len(messages) == len(items):
+            ciphertexts, version = encrypting.encrypt_many(key, messages)
+            return [
+                {"ciphertext": text, "key_version": version, "reference": item.get("reference") or ""}
+                for text, item in zip(ciphertexts, items, strict=True)
+            ]
+    return each(items, lambda place, item: _pair(_encrypted(key, item, place)))
+
+
+def _decrypted(key: OpenKey, item: Mapping[str, Any], place: int | None) -> str:
+    if not item["ciphertext"]:
+        raise InvalidInputError(_NO_CIPHERTEXT)
+    key.require_usable()
+    context = _context_of(item.get("context"))
+    aad = _aad_of(key, item.get("associated_data"), place)
+    return base64_text.encode(encrypting.decrypt(key, item["ciphertext"], context=context, aad=aad))
+
+
+def _decrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> list[Any]:
+    results = each(items, lambda place, item: {"plaintext": _decrypted(key, item, place)})
+    for result in results:
+        result.setdefault("plaintext", "")
+    return results
+
+
+def _rewrapped(key: OpenKey, item: Mapping[str, Any], place: int | None) -> tuple[str, int]:
+    if not item.get("ciphertext"):
+        raise InvalidInputError(_NO_CIPHERTEXT)
+    key.require_usable()
+    context = _context_of(item.get("context"))
+    aad = _aad_of(key, item.get("associated_data"), place)
+    version = item.get("key_version") or 0
+    return encrypting.rewrap(key, item["ciphertext"], context=context, aad=aad, version=version)
+
+
+def _pair(made: tuple[str, int]) -> dict[str, Any]:
+    return {"ciphertext": made[0], "key_version": made[1]}
+
+
+async def _run(key: OpenKey, size: int, call: Callable[[], T]) -> T:
+    """Compute here what takes microseconds, and elsewhere what takes longer."""
+    return await in_thread(call) if key.record.type.is_rsa or size > OFF_LOOP_BYTES else call()
+
+
+async def _looking_twice(request: VaultRequest, key: OpenKey, size: int, call: Callable[[OpenKey], T]) -> T:
+    """Compute; where a version is named that is not known here, look at the key again: another node may have it."""
+    try:
+        result = await _run(key, size, lambda: call(key))
+        if not _has_too_new(result):
+            return result
+    except TooNewError:
+        pass
+    again = await request.service.transit.keys.look_again(request.tenant, request.name)
+    return await _run(again, size, lambda: call(again))
+
+
+def _has_too_new(result: object) -> bool:
+    return isinstance(result, list) and any(item.get("error", "").endswith(TOO_NEW) for item in result)
+
+
+PATHS: Final = (
+    VaultPath("/transit/encrypt/{name:key}", write=Way(encrypt, None, _ENCRYPTED)),
+    VaultPath("/transit/decrypt/{name:key}", write=Way(decrypt, Op.DECRYPT, _DECRYPTED)),
+    VaultPath("/transit/rewrap/{name:key}", write=Way(rewrap, Op.REWRAP, _REWRAPPED)),
+    VaultPath("/transit/datakey/{kind}/{name:key}", write=Way(data_key, Op.DATAKEY, _DATA_KEY)),
+)
