@@ -25,6 +25,7 @@ from keystead.jobs.runner import Job
 from keystead.manager.access import Access, access, issuer
 from keystead.manager.devices import devices, identity, maintain, policy_of
 from keystead.manager.manager import KeyManager
+from keystead.manager.transit import TransitEngine, transit
 from keystead.model import Principal
 from keystead.ports import UnitOfWork
 from keystead.server.causes import Cause, cause_of
@@ -56,6 +57,7 @@ class Service:
     identity: Identity
     access: Access
     issuer: Issuer | None
+    transit: TransitEngine
 
     @property
     def tokens(self) -> Tokens:
@@ -116,7 +118,8 @@ class Service:
         while not ending.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ending.wait(), FLUSH_S)
-            for step in (self.devices.uses.flush, self.devices.metrics.flush):
+            of_transit = partial(self.transit.uses.flush, everything=ending.is_set())
+            for step in (self.devices.uses.flush, self.devices.metrics.flush, of_transit):
                 await _tried(step)
 
 
@@ -134,9 +137,12 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development), hashes=settings.server.hashes)
     room = await devices(km, policy=policy_of(settings), rules=rules, max_size=settings.client_keys.max_size)
     who_may = await access(km), await issuer(km, settings)
-    service = Service(settings, is_development, km, room, await identity(km), *who_may)
+    engine = await transit(km)
+    service = Service(settings, is_development, km, room, await identity(km), *who_may, engine)
     # Due at once: what was to be done while no node ran is done now.
-    (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
+    jobs = (await km.session()).jobs
+    jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
+    jobs.add(Job("keystead.transit", UPKEEP_S, lambda lease: engine.administration.rotate_due()))
     ending = asyncio.Event()
     filling = asyncio.create_task(service._fill(), name="keystead-fill")
     flushing = asyncio.create_task(service._flush(ending), name="keystead-flush")

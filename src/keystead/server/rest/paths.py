@@ -6,6 +6,8 @@ from typing import ClassVar, Final
 
 from starlette.convertors import Convertor, register_url_convertor
 
+from keystead.transit.names import NAME
+
 KEYRING_WORDS: Final = ("rotate", "rotate-index", "abandon-index-rotation")
 """What is done to a keyring: the last part of a path."""
 
@@ -38,8 +40,15 @@ class _Key(_Text):
     regex: ClassVar[str] = r"(?s:(?:[0-9]+|.*/[0-9]+)(?!\n))"
 
 
+class _TransitKey(_Text):
+    """The name of a Transit key."""
+
+    regex: ClassVar[str] = rf"{NAME}(?!\n)"
+
+
 def register_names() -> None:
-    """Make ``{name:name}``, ``{name:keyring}`` and ``{name:key}`` known to paths; again, it changes nothing."""
+    """Make ``{name:name}``, ``keyring``, ``key`` and ``transit`` known to paths; again, it changes nothing."""
     register_url_convertor("name", _Name())
     register_url_convertor("keyring", _Keyring())
     register_url_convertor("key", _Key())
+    register_url_convertor("transit", _TransitKey())

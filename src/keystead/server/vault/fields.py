@@ -40,7 +40,7 @@ def kind_of(value: object) -> str:
         (list, "[]interface {}"),
         (dict, "map[string]interface {}"),
     ):
-        if isinstance(value, kind):  # type: ignore[arg-type]
+        if isinstance(value, kind):
             return name
     return "<nil>"
 

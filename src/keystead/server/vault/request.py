@@ -11,9 +11,11 @@ from starlette.requests import Request
 
 from keystead.access.callers import Caller
 from keystead.access.transit_scopes import TransitOperation
+from keystead.server.actors import actor_of
 from keystead.server.service import Service
 from keystead.server.standing import Standing
 from keystead.server.vault.answers import VaultAnswer
+from keystead.transit.opened import OpenKey
 
 ROOT: Final = "root"
 """Another name of the default tenant."""
@@ -71,6 +73,20 @@ class VaultRequest:
     name: str
     body: dict[str, Any] = field(repr=False)
     token: str = field(repr=False, default="")
+
+    async def used(self, key: OpenKey, operation: TransitOperation, count: int = 1) -> None:
+        """Tell the audit trail of a use of a key, before its result is answered.
+
+        Raises:
+            KMSError: the caller's uses are written one by one, and this one cannot be.
+        """
+        uses, actor = self.service.transit.uses, actor_of(self.caller)
+        if self.caller.is_audited_each:
+            await uses.record(key.record, operation, actor, count)
+        else:
+            uses.note(key.record, operation, actor, count)
+            if uses.is_full:
+                await uses.flush()
 
     @property
     def tenant(self) -> str:

@@ -7,13 +7,14 @@ from typing import Final
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from keystead.server.rest.paths import register_names
 from keystead.server.standing import Standing
-from keystead.server.vault import auth, sys
+from keystead.server.vault import auth, sys, transit_encryption, transit_keys
 from keystead.server.vault.answers import ROOMS, VERSION
 from keystead.server.vault.door import Door
 from keystead.server.vault.request import VaultPath
 
-PATHS: Final = (*auth.PATHS, *sys.PATHS)
+PATHS: Final = (*transit_encryption.PATHS, *transit_keys.PATHS, *auth.PATHS, *sys.PATHS)
 """Every path. Routes are tried in this order: what is asked most stands first."""
 UNKNOWN: Final = VaultPath("/{path:path}")
 """Any other path: whoever shows a good token is told that it is none."""
@@ -23,6 +24,7 @@ class VaultRoutes:
     """Gives what comes to the protocol's rooms to its doors at once; it stands behind ``Standby``."""
 
     def __init__(self, app: ASGIApp, standing: Standing) -> None:
+        register_names()
         self._app = app
         self._router = Router(
             [Route(VERSION + path.template, Door(path, standing)) for path in (*PATHS, UNKNOWN)], redirect_slashes=False

@@ -65,7 +65,7 @@ async def encrypt(request: VaultRequest) -> VaultAnswer:
         }
         key = key or await _made(request, fields, has_context=bool(item["context"]))
         usable = key
-        ciphertext, version = await _run(usable, len(item["plaintext"]), lambda: _encrypted(usable, item, 0))
+        ciphertext, version = await _run(usable, len(str(item["plaintext"])), lambda: _encrypted(usable, item, 0))
         await request.used(usable, Op.ENCRYPT)
         return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
     require_members(
@@ -291,8 +291,8 @@ def _has_too_new(result: object) -> bool:
 
 
 PATHS: Final = (
-    VaultPath("/transit/encrypt/{name:key}", write=Way(encrypt, None, _ENCRYPTED)),
-    VaultPath("/transit/decrypt/{name:key}", write=Way(decrypt, Op.DECRYPT, _DECRYPTED)),
-    VaultPath("/transit/rewrap/{name:key}", write=Way(rewrap, Op.REWRAP, _REWRAPPED)),
-    VaultPath("/transit/datakey/{kind}/{name:key}", write=Way(data_key, Op.DATAKEY, _DATA_KEY)),
+    VaultPath("/transit/encrypt/{name:transit}", write=Way(encrypt, None, _ENCRYPTED)),
+    VaultPath("/transit/decrypt/{name:transit}", write=Way(decrypt, Op.DECRYPT, _DECRYPTED)),
+    VaultPath("/transit/rewrap/{name:transit}", write=Way(rewrap, Op.REWRAP, _REWRAPPED)),
+    VaultPath("/transit/datakey/{kind}/{name:transit}", write=Way(data_key, Op.DATAKEY, _DATA_KEY)),
 )

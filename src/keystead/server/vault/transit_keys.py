@@ -67,6 +67,11 @@ async def create(request: VaultRequest) -> VaultAnswer:
     return VaultAnswer(await told(request, key))
 
 
+async def create_nameless(request: VaultRequest) -> VaultAnswer:
+    """Refuse to make a key without a name."""
+    raise InvalidInputError("cannot write to a path ending in '/'")
+
+
 async def read(request: VaultRequest) -> VaultAnswer:
     """Tell a key: never what is secret of it."""
     key = await request.service.transit.keys.find(request.tenant, request.name)
@@ -162,7 +167,7 @@ async def told(request: VaultRequest, key: OpenKey, context: bytes = b"") -> dic
 def described(key: OpenKey, rows: Mapping[int, KeyRecord], context: bytes = b"") -> dict[str, Any]:
     """Return a key as Vault tells one, with the rows of its versions."""
     record, kind = key.record, key.record.type
-    data = {
+    data: dict[str, Any] = {
         "name": record.name,
         "type": kind.value,
         "derived": record.derived,
@@ -224,17 +229,17 @@ async def _soft_deleted(request: VaultRequest, *, deleted: bool, warning: str) -
 
 PATHS: Final = (
     VaultPath("/transit/keys", list=Way(list_keys, Op.LIST)),
-    VaultPath("/transit/keys/", list=Way(list_keys, Op.LIST)),
+    VaultPath("/transit/keys/", list=Way(list_keys, Op.LIST), write=Way(create_nameless)),
     VaultPath(
-        "/transit/keys/{name:key}",
+        "/transit/keys/{name:transit}",
         read=Way(read, Op.READ),
         write=Way(create, Op.CREATE, _CREATED),
         delete=Way(delete, Op.DELETE),
     ),
-    VaultPath("/transit/keys/{name:key}/config", write=Way(configure, Op.CONFIG, _CONFIGURED)),
-    VaultPath("/transit/keys/{name:key}/rotate", write=Way(rotate, Op.ROTATE, frozenset())),
-    VaultPath("/transit/keys/{name:key}/trim", write=Way(trim, Op.TRIM, frozenset({"min_available_version"}))),
-    VaultPath("/transit/keys/{name:key}/soft-delete", delete=Way(soft_delete, Op.DELETE)),
-    VaultPath("/transit/keys/{name:key}/soft-delete-restore", write=Way(soft_restore, Op.DELETE)),
+    VaultPath("/transit/keys/{name:transit}/config", write=Way(configure, Op.CONFIG, _CONFIGURED)),
+    VaultPath("/transit/keys/{name:transit}/rotate", write=Way(rotate, Op.ROTATE, frozenset())),
+    VaultPath("/transit/keys/{name:transit}/trim", write=Way(trim, Op.TRIM, frozenset({"min_available_version"}))),
+    VaultPath("/transit/keys/{name:transit}/soft-delete", delete=Way(soft_delete, Op.DELETE)),
+    VaultPath("/transit/keys/{name:transit}/soft-delete-restore", write=Way(soft_restore, Op.DELETE)),
     VaultPath("/transit/config/keys", read=Way(read_settings, Op.LIST), write=Way(change_settings, Op.CONFIG)),
 )
