@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.transit.targets.keystead import KeysteadTarget, keystead_target
 from tests.transit.targets.openbao import OpenBaoTarget, openbao_target
 
 
@@ -14,4 +15,12 @@ from tests.transit.targets.openbao import OpenBaoTarget, openbao_target
 def fresh_openbao(tmp_path: Path) -> Iterator[OpenBaoTarget]:
     """An OpenBao for one test."""
     with openbao_target(tmp_path) as target:
+        yield target
+
+
+@pytest.fixture
+def fresh_keystead(tmp_path: Path) -> Iterator[KeysteadTarget]:
+    """A key service for one test."""
+    pytest.importorskip("keystead.server.transit")
+    with keystead_target(tmp_path) as target:
         yield target

@@ -87,6 +87,7 @@ class _Player:
         row = self._allowed.row(self._scenario.name, exchange, request)
         if row is not None and not row.is_sent:
             self.played.deviated[exchange.index] = row.reason
+            self._note_key(exchange, request, None)
             return
         translated = self._target.translated(request)
         answer = self.line.send(request) if translated is None else translated
@@ -173,12 +174,12 @@ class _Player:
                     return []
         return [Difference(self._scenario.name, exchange.index, *each) for each in related(exchange, answer, values)]
 
-    def _note_key(self, exchange: Exchange, request: Request, answer: Answer) -> None:
+    def _note_key(self, exchange: Exchange, request: Request, answer: Answer | None) -> None:
         """Remember a key that was to be made here, and was not since a row says so."""
         named = _NAMED_KEY.fullmatch(request.path)
         if named is None or request.method not in ("POST", "PUT"):
             return
-        if answer.status is not None and answer.status < 300:
+        if answer is not None and answer.status is not None and answer.status < 300:
             self._known_keys.add(named[1])
         elif (reason := self.played.deviated.get(exchange.index)) and named[1] not in self._known_keys:
             self._refused_keys[named[1]] = reason
