@@ -49,7 +49,16 @@ class Deviation:
         return (
             self.scenario in ("", scenario)
             and (not self.indexes or exchange.index in self.indexes)
-            and re.fullmatch(self.method, request.method) is not None
+            and self._matches(request)
+        )
+
+    def speaks_of(self, request: Request) -> bool:
+        """Whether the row speaks of a request that is in no scenario."""
+        return not self.scenario and self._matches(request)
+
+    def _matches(self, request: Request) -> bool:
+        return (
+            re.fullmatch(self.method, request.method) is not None
             and re.fullmatch(self.path, request.path) is not None
             and self.when(request)
         )
