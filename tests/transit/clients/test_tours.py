@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.vault_clients import CLIENTS
-from tests.transit.clients.tours import STEPS, tour
+from tests.transit.clients.tours import STEPS, admit
 from tests.transit.targets.keystead import keystead_target
 from tests.transit.targets.openbao import openbao_target
 from tests.transit.targets.target import AppRole, Grant, Operation, Target
@@ -36,7 +36,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.soak
 @pytest.mark.parametrize("client", TOURED)
 def test_a_client_of_vault_makes_its_tour(client: str, target: Target) -> None:
-    toured = tour(client, target)
+    toured = admit(client, target).tour()
     assert toured.is_good, toured
 
 
@@ -56,7 +56,7 @@ class WithoutHmac:
 def test_a_tour_that_is_refused_a_step_says_so_and_fails(client: str, tmp_path: Path) -> None:
     with openbao_target(tmp_path) as target:
         target.mount()
-        toured = tour(client, WithoutHmac(target))  # type: ignore[arg-type]
+        toured = admit(client, WithoutHmac(target)).tour()  # type: ignore[arg-type]
     assert toured.steps == STEPS[: STEPS.index("hmac")]
     assert "exit code 1" in toured.trouble
     assert "permission denied" in toured.trouble

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.services.vault_clients import CLIENTS
 from tests.transit.replay.wire import Line, Request
-from tests.transit.targets.target import Grant, Operation, Target
+from tests.transit.targets.target import AppRole, Grant, Operation, Target
 
 STEPS: Final = (
     "log in",
@@ -59,18 +58,33 @@ class Toured:
         object.__setattr__(self, "is_good", is_good)
 
 
-def tour(client: str, target: Target, *, prefix: str | None = None) -> Toured:
-    """Let a client make its tour on a server with Transit, as a role of its own."""
-    name = prefix or f"{client}-{secrets.token_hex(4)}"
-    role = target.new_app_role(name, [Grant(operation, f"{name}-*") for operation in USED])
-    done = CLIENTS[client].tour(_variables(target.url, role.role_id, role.secret_id, name))
-    trouble = f"exit code {done.returncode}: {done.stderr}" if done.returncode else ""
-    steps = tuple(line.removeprefix("ok: ") for line in done.stdout.splitlines() if line.startswith("ok: "))
-    return Toured(steps, trouble, _versions(target, f"{name}-data"))
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A client that a server lets in, as a role of its own."""
+
+    client: str
+    target: Target = field(repr=False)
+    role: AppRole = field(repr=False)
+    prefix: str
+
+    def tour(self) -> Toured:
+        """Make the tour, which can be made once."""
+        variables = {
+            "VAULT_ADDR": self.target.url,
+            "VAULT_ROLE_ID": self.role.role_id,
+            "VAULT_SECRET_ID": self.role.secret_id,
+            "KEY_PREFIX": self.prefix,
+        }
+        done = CLIENTS[self.client].tour(variables)
+        trouble = f"exit code {done.returncode}: {done.stderr}" if done.returncode else ""
+        steps = tuple(line.removeprefix("ok: ") for line in done.stdout.splitlines() if line.startswith("ok: "))
+        return Toured(steps, trouble, _versions(self.target, f"{self.prefix}-data"))
 
 
-def _variables(url: str, role_id: str, secret_id: str, prefix: str) -> Mapping[str, str]:
-    return {"VAULT_ADDR": url, "VAULT_ROLE_ID": role_id, "VAULT_SECRET_ID": secret_id, "KEY_PREFIX": prefix}
+def admit(client: str, target: Target) -> Visitor:
+    """Make the role of a client on a server that has Transit."""
+    prefix = f"{client}-{secrets.token_hex(4)}"
+    return Visitor(client, target, target.new_app_role(prefix, [Grant(each, f"{prefix}-*") for each in USED]), prefix)
 
 
 def _versions(target: Target, key: str) -> Any:
