@@ -110,6 +110,8 @@ def test_an_error_in_a_list_is_taken_out_of_it() -> None:
         "invalid request",
     ]
     assert unwrapped("no such key") == ["no such key"]
+    several_lines = "failed to parse batch input: decoding failed due to the following error(s):\n\n'[0].x' is wrong"
+    assert unwrapped(f"1 error occurred:\n\t* {several_lines}\n\n") == [several_lines]
 
 
 def test_an_error_of_the_user_is_expected_with_400_and_its_text() -> None:
@@ -119,6 +121,19 @@ def test_an_error_of_the_user_is_expected_with_400_and_its_text() -> None:
     (text,) = expected.recorded.body["errors"]
     assert text in exchange.recorded.body["errors"][0]
     assert Allowed().expected(exchange) is exchange
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_recorded_answer_with_400_for_500_and_plain_texts_is_as_expected(name: str) -> None:
+    allowed = Allowed(answers_user_errors_400=True)
+    for each, exchange in ALL:
+        if each == name:
+            answer = answer_to(exchange)
+            if answer.errors:
+                plain = [text for error in answer.errors for text in unwrapped(error)]
+                answer = replace(answer, body={**answer.body, "errors": plain})
+            answer = replace(answer, status=400 if answer.status == 500 else answer.status)
+            assert differences(name, allowed.expected(exchange), answer) == []
 
 
 def test_a_row_accounts_for_what_it_names_and_nothing_else() -> None:

@@ -13,7 +13,7 @@ from tests.transit.replay.compare import leaves
 from tests.transit.replay.deviations import NOTHING, Allowed, unwrapped
 from tests.transit.replay.edits import edited
 from tests.transit.replay.wire import Answer, Line, Request
-from tests.transit.targets.target import Target
+from tests.transit.targets.target import Server
 
 PLACEHOLDER: Final = "vault:v1:AAAA"
 """What stands for an earlier value where there is none."""
@@ -41,8 +41,8 @@ class Pair:
         allowed: what the second may answer otherwise; a request of which a row speaks is not sent to either.
     """
 
-    first: Target
-    second: Target
+    first: Server
+    second: Server
     allowed: Allowed = NOTHING
     _values: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     _names: list[str] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,7 +13,6 @@ from tests.transit.differential.pair import FollowUp, Pair, Told, follow_ups, sa
 from tests.transit.differential.stories import Earlier, Step
 from tests.transit.replay.deviations import NOTHING
 from tests.transit.replay.wire import Answer, Request
-from tests.transit.targets.target import Target
 
 
 @dataclass
@@ -27,7 +26,7 @@ class Nobody:
 @pytest.fixture(params=["alike", "keystead"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """Two servers, and a story that has begun."""
-    made = Pair(cast(Target, Nobody()), cast(Target, Nobody()), NOTHING if request.param == "alike" else OF_KEYSTEAD)
+    made = Pair(Nobody(), Nobody(), NOTHING if request.param == "alike" else OF_KEYSTEAD)
     made.begin()
     yield made
     made.close()
@@ -92,7 +91,7 @@ def test_a_plaintext_that_somebody_sent_has_to_come_back(pair: Pair) -> None:
 def test_only_keystead_answers_400_for_500() -> None:
     answers = told(error(500, WRAPPED), error(400, "no"))
     for allowed, is_alike in ((NOTHING, False), (OF_KEYSTEAD, True)):
-        pair = Pair(cast(Target, Nobody()), cast(Target, Nobody()), allowed)
+        pair = Pair(Nobody(), Nobody(), allowed)
         assert (pair.unlike(answers) == []) is is_alike
         pair.close()
 

@@ -12,7 +12,7 @@ from tests.transit.replay.compare import Difference
 from tests.transit.replay.recordings import Exchange
 from tests.transit.replay.wire import Answer, Request
 
-_LISTED: Final = re.compile(r"\A\d+ errors? occurred:\n((?:\t\* .*\n)+)\n*\Z")
+_LISTED: Final = re.compile(r"\d+ errors? occurred:\n\t\* (.*?)\n*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Allowed:
 def unwrapped(text: str) -> list[str]:
     """Return the texts in an error that lists several, or one, with bullets."""
     listed = _LISTED.fullmatch(text)
-    return [text] if listed is None else [line.removeprefix("\t* ") for line in listed[1].splitlines()]
+    return [text] if listed is None else str(listed[1]).split("\n\t* ")
 
 
 NOTHING: Final = Allowed()

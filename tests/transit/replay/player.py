@@ -13,7 +13,7 @@ from tests.transit.replay.deviations import NOTHING, Allowed, Deviation
 from tests.transit.replay.recordings import Exchange, Scenario
 from tests.transit.replay.values import NoValueError, at, resolved
 from tests.transit.replay.wire import Answer, Line, Request
-from tests.transit.targets.target import Target
+from tests.transit.targets.target import Stage
 
 INVALID_TOKEN: Final = "no-server-issued-this-token"
 _NAMED_KEY: Final = re.compile(r"/v1/transit/(?:keys|encrypt|restore)/([^/]+)(?:/import)?")
@@ -47,7 +47,7 @@ class Played:
 
 def play(
     scenario: Scenario,
-    target: Target,
+    target: Stage,
     allowed: Allowed = NOTHING,
     *,
     sleep: Callable[[float], object] = time.sleep,
@@ -63,7 +63,7 @@ def play(
 
 
 class _Player:
-    def __init__(self, scenario: Scenario, target: Target, allowed: Allowed, sleep: Callable[[float], object]) -> None:
+    def __init__(self, scenario: Scenario, target: Stage, allowed: Allowed, sleep: Callable[[float], object]) -> None:
         self.played = Played()
         self.line = Line(target.url)
         self._scenario, self._target, self._allowed, self._sleep = scenario, target, allowed, sleep

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 TIMEOUT_S: Final = 120
+IDLE_S: Final = 1.0
 _DOTS: Final = re.compile(r"/[^/]+/\.\./")
 
 
@@ -62,25 +64,36 @@ class Answer:
 
 
 class Line:
-    """A connection to a server, opened again when it was closed."""
+    """A connection to a server, opened again when it was closed, or has not been used for a while."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        self._used_at = time.monotonic()
 
     def send(self, request: Request) -> Answer:
         """Return the answer to a request."""
-        path = _DOTS.sub("/", request.path) + (f"?{request.query}" if request.query else "")
-        kind = {} if request.content is None else {"Content-Type": "application/json"}
+        # A server may close what nobody uses at the moment when it is used again.
+        if time.monotonic() - self._used_at > IDLE_S:
+            self._connection.close()
         try:
-            self._connection.request(request.method, path, request.content, {**kind, **request.headers})
-            response = self._connection.getresponse()
+            response = self._sent(request)
             content = response.read()
         except (HTTPException, ConnectionError):
             self._connection.close()
             return Answer(None)
+        finally:
+            self._used_at = time.monotonic()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, _value(content))
+
+    def _sent(self, request: Request) -> HTTPResponse:
+        path = _DOTS.sub("/", request.path) + (f"?{request.query}" if request.query else "")
+        kind = {} if request.content is None else {"Content-Type": "application/json"}
+        # A server that refuses a body without reading it answers all the same.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.request(request.method, path, request.content, {**kind, **request.headers})
+        return self._connection.getresponse()
 
     def close(self) -> None:
         """Close the connection."""

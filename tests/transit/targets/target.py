@@ -47,12 +47,8 @@ class AppRole:
     secret_id: str
 
 
-class Target(Protocol):
-    """A server for one test, in which nothing is there yet."""
-
-    @property
-    def name(self) -> str:
-        """What it is."""
+class Server(Protocol):
+    """A server that speaks Transit, and whoever may do everything there."""
 
     @property
     def url(self) -> str:
@@ -62,11 +58,23 @@ class Target(Protocol):
     def root_token(self) -> str:
         """A token that may do everything."""
 
+
+class Stage(Server, Protocol):
+    """A server that scenarios are played on."""
+
     def translated(self, request: Request) -> Answer | None:
         """Do what a recorded request of an administrator is for, where this server has another way to do it.
 
         Return the answer as the recorded server's would be; None where the request is to be sent as it stands.
         """
+
+
+class Target(Stage, Protocol):
+    """A server for one test, in which nothing is there yet, with an administrator."""
+
+    @property
+    def name(self) -> str:
+        """What it is."""
 
     def mount(self) -> None:
         """See that Transit is at ``transit/``."""

@@ -134,7 +134,7 @@ class Administration:
         return Answer(204)
 
     def _create_token(self, _: str, body: Mapping[str, Any]) -> Answer:
-        options = {"expires_in_seconds": seconds_of(body["ttl"])} if "ttl" in body else {}
+        options = {"expiresInSeconds": seconds_of(body["ttl"])} if "ttl" in body else {}
         token = self.new_token(self._scopes(body.get("policies", [])), **options)
         return Answer(200, body={"auth": {"client_token": token}})
 
