@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := .venv-services/.installed
+CLIENTS := $(shell find examples/vault-clients -type f -not -path '*/node_modules/*' -not -path '*/target/*')
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -69,9 +70,10 @@ $(VENV)/.installed-check: pyproject.toml | $(BIN)/python
 	$(PIP) install --editable '.[cli,postgres]' --group dev
 	@touch $@
 
-# The KMS services that tests run against, as far as the package index has them.
-$(SERVICES): $(wildcard tests/services/requirements/*.txt) | $(BIN)/python
+# The KMS services that tests run against, as far as the package index has them, and clients of the machine API.
+$(SERVICES): $(wildcard tests/services/requirements/*.txt) $(CLIENTS) | $(VENV)/.installed-test
 	$(BIN)/python -m tests.services.install
+	$(BIN)/python -m tests.services.vault_clients
 	@touch $@
 
 .venv-bench/.installed: pyproject.toml benchmarks/install.py benchmarks/apollo/package-lock.json | .venv-bench/bin/python

@@ -25,6 +25,7 @@ from soak.scale import Scale
 from soak.service import COST, FAULTS, FUZZ, GUESSES, NODES, SOAK
 from soak.start import Start
 from soak.tamper import Tamper
+from soak.transit_clients import TransitClients
 
 _ALL: Final[tuple[Scenario, ...]] = (
     Rotation(),
@@ -54,6 +55,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     SOAK,
     FUZZ,
     COST,
+    TransitClients(),
 )
 
 SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in _ALL}

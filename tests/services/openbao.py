@@ -277,7 +277,7 @@ def free_port(*, pairs: bool = False) -> int:
 
 
 @contextlib.contextmanager
-def dev_server(folder: Path) -> Iterator[OpenBao]:
+def dev_server(folder: Path, *, has_transit: bool = True) -> Iterator[OpenBao]:
     """Run a server in development mode: unsealed, in memory, without TLS."""
     port = free_port(pairs=True)
     server = OpenBao(f"http://127.0.0.1:{port}", ROOT_TOKEN)
@@ -286,7 +286,8 @@ def dev_server(folder: Path) -> Iterator[OpenBao]:
     process = _spawn([program(), "server", *arguments, "-dev-no-store-token"], log)
     try:
         _wait_for(server, process, log, ready={200})
-        server.do("POST", "sys/mounts/transit", {"type": "transit"})
+        if has_transit:
+            server.do("POST", "sys/mounts/transit", {"type": "transit"})
         yield server
     finally:
         server.close()
