@@ -15,6 +15,7 @@ from keystead.transit.ciphers import Ciphers
 
 TOO_OLD: Final = "ciphertext or signature version is disallowed by policy (too old)"
 TOO_NEW: Final = "version is too new"
+_NO_VERSION: Final = "no such key version"
 SOFT_DELETED: Final = "refusing to use soft-deleted key"
 
 
@@ -76,6 +77,8 @@ class OpenKey:
             raise InvalidInputError(f"requested version for {action} is higher than the latest key version")
         elif version < self.record.min_encryption or version < self.record.min_available:
             raise InvalidInputError(f"requested version for {action} is less than the minimum encryption key version")
+        elif version < self.record.min_decryption:
+            raise InvalidInputError(_NO_VERSION)
         return self._found(version)
 
     def to_open(self, version: int, what: str = "ciphertext") -> LoadedKey:
@@ -100,7 +103,7 @@ class OpenKey:
     def _found(self, version: int) -> LoadedKey:
         key = self.versions.get(version)
         if key is None:
-            raise InvalidInputError("no such key version")
+            raise InvalidInputError(_NO_VERSION)
         return key
 
 
