@@ -16,7 +16,7 @@ from tests.transit.targets.openbao import OpenBaoTarget, openbao_target
 
 IS_FULL = os.environ.get("KEYSTEAD_SOAK") == "1"
 TOLD = settings(
-    max_examples=2_500 if IS_FULL else 100,
+    max_examples=2_500 if IS_FULL else 60,
     deadline=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
