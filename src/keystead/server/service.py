@@ -137,6 +137,7 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     service = Service(settings, is_development, km, room, await identity(km), *who_may)
     # Due at once: what was to be done while no node ran is done now.
     (await km.session()).jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
+    (await km.session()).jobs.add(Job("keystead.access", UPKEEP_S, lambda lease: service.access.roles.upkeep()))
     ending = asyncio.Event()
     filling = asyncio.create_task(service._fill(), name="keystead-fill")
     flushing = asyncio.create_task(service._flush(ending), name="keystead-flush")

@@ -11,6 +11,7 @@ from keystead.server.standing import Standing
 from keystead.server.vault import auth, sys
 from keystead.server.vault.answers import ROOMS, VERSION
 from keystead.server.vault.door import Door
+from keystead.server.vault.limits import Limits
 from keystead.server.vault.request import VaultPath
 
 PATHS: Final = (*auth.PATHS, *sys.PATHS)
@@ -24,9 +25,9 @@ class VaultRoutes:
 
     def __init__(self, app: ASGIApp, standing: Standing) -> None:
         self._app = app
-        self._router = Router(
-            [Route(VERSION + path.template, Door(path, standing)) for path in (*PATHS, UNKNOWN)], redirect_slashes=False
-        )
+        limits = Limits()
+        doors = [Route(VERSION + path.template, Door(path, standing, limits)) for path in (*PATHS, UNKNOWN)]
+        self._router = Router(doors, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
