@@ -33,6 +33,42 @@ def batch_of(fields: Fields) -> list[Mapping[str, Any]] | None:
     return given
 
 
+def texts_of(fields: Fields, kind: str) -> list[dict[str, str]] | None:
+    """Return the items of a request whose members are all text, or numbers read as such; None where it has none.
+
+    Args:
+        kind: what Vault calls such an item.
+
+    Raises:
+        InvalidInputError: an empty list, or something else than a list of such objects.
+    """
+    given = fields.raw("batch_input")
+    if given is None:
+        return None
+    if not isinstance(given, list):
+        kinds = {bool: "bool", dict: "map"}
+        raise InvalidInputError(
+            f"{_UNREADABLE}'' source data must be an array or slice, got {kinds.get(type(given), 'string')}"
+        )
+    if not given:
+        raise InvalidInputError(EMPTY)
+    items, wrong = list[dict[str, str]](), list[str]()
+    for place, item in enumerate(given):
+        if item is not None and not isinstance(item, dict):
+            wrong.append(f"'[{place}]' {_expected(f'transit.{kind}', item)}")
+            continue
+        texts: dict[str, str] = {}
+        for name, value in (item or {}).items():
+            if isinstance(value, list | dict | bool):
+                wrong.append(f"'[{place}][{name}]' {_expected('string', value)}")
+            else:
+                texts[name] = "" if value is None else str(value)
+        items.append(texts)
+    if wrong:
+        raise InvalidInputError(_UNREADABLE + "decoding failed due to the following error(s):\n\n" + "\n".join(wrong))
+    return items
+
+
 def require_members(
     items: Sequence[Mapping[str, Any]],
     texts: Sequence[str],
@@ -62,14 +98,14 @@ def require_members(
                 if needed and name in needed:
                     wrong.append(f"'[{place}].{name}' {needed[name]}")
             elif value is not None or name not in nullable:
-                wrong.append(f"'[{place}].{name}' expected type 'string', got unconvertible type '{kind_of(value)}'")
+                wrong.append(f"'[{place}].{name}' {_expected('string', value)}")
         for name in numbers:
             value = item.get(name)
             if isinstance(value, float):
                 told = f'strconv.ParseInt: parsing "{value}": invalid syntax'
                 wrong.append(f"error decoding json.Number into [{place}].{name}: {told}")
             elif value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                wrong.append(f"'[{place}].{name}' expected type 'int', got unconvertible type '{kind_of(value)}'")
+                wrong.append(f"'[{place}].{name}' {_expected('int', value)}")
     if wrong:
         raise InvalidInputError(_UNREADABLE + "\n".join(wrong))
 
@@ -100,3 +136,7 @@ def answered(results: list[Any], fields: Fields) -> VaultAnswer:
         elif failed < len(results):
             status = wanted
     return VaultAnswer({"batch_results": results}, status=status, warnings=warnings)
+
+
+def _expected(kind: str, value: object) -> str:
+    return f"expected type '{kind}', got unconvertible type '{kind_of(value)}'"
