@@ -1,13 +1,18 @@
-"""Base64 as clients of Vault know it: standard alphabet, padded, line breaks ignored, errors told by their place."""
+"""Base64 as clients of Vault know it: standard alphabet, padded, line breaks ignored, errors told by their place.
+
+And that of URLs (RFC 4648, 5) without padding, for signatures in the form of JSON Web Signatures.
+"""
 
 from __future__ import annotations
 
+import base64
 import binascii
 from typing import Final
 
 from keystead.errors import InvalidInputError
 
 _ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_OF_URLS: Final = frozenset(_ALPHABET - {0x2B, 0x2F} | {0x2D, 0x5F})
 _BREAKS: Final = b"\r\n"
 
 
@@ -31,6 +36,23 @@ def decode(text: str) -> bytes:
     if broken is not None:
         raise InvalidInputError(f"illegal base64 data at input byte {broken}")
     return binascii.a2b_base64(raw.translate(None, _BREAKS))
+
+
+def encode_url(data: bytes) -> str:
+    """Return the text of ``data`` in the alphabet of URLs, without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_url(text: str) -> bytes:
+    """Return the bytes of such a text.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
+    raw = text.encode("utf-8", "surrogatepass").translate(None, _BREAKS)
+    if not _OF_URLS.issuperset(raw) or len(raw) % 4 == 1:
+        raise InvalidInputError("illegal base64 data of URLs")
+    return base64.urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
 
 
 def _first_wrong(raw: bytes) -> int | None:

@@ -15,6 +15,7 @@ from keystead.transit.ciphers import Ciphers
 
 TOO_OLD: Final = "ciphertext or signature version is disallowed by policy (too old)"
 TOO_NEW: Final = "version is too new"
+NOT_YET: Final = "is higher than the latest key version"
 _NO_VERSION: Final = "no such key version"
 SOFT_DELETED: Final = "refusing to use soft-deleted key"
 
@@ -67,14 +68,14 @@ class OpenKey:
         """Return the version that encrypts, signs or computes: the named one, 0 for the latest.
 
         Raises:
-            InvalidInputError: it is negative, too new, or before ``min_encryption``.
+            InvalidInputError: it is negative, too new, or before ``min_encryption`` or ``min_decryption``.
         """
         if version == 0:
             version = self.latest
         elif version < 0:
             raise InvalidInputError(f"requested version for {action} is negative")
         elif version > self.latest:
-            raise InvalidInputError(f"requested version for {action} is higher than the latest key version")
+            raise TooNewError(f"requested version for {action} {NOT_YET}")
         elif version < self.record.min_encryption or version < self.record.min_available:
             raise InvalidInputError(f"requested version for {action} is less than the minimum encryption key version")
         elif version < self.record.min_decryption:
@@ -94,10 +95,12 @@ class OpenKey:
         return self._found(version)
 
     def pair(self, version: LoadedKey) -> KeyPair:
-        """Return the key pair of a version; errors as ``read_pair``."""
+        """Return the key pair of a version; errors as ``Keyring.get`` and ``read_pair``."""
+        # Asked each time: what was read before must not be used any longer than the keyring may be.
+        loaded = self.ring.get(version.id)
         pair = self.made.pairs.get(version.id)
         if pair is None:
-            pair = self.made.pairs[version.id] = read_pair(bytes(self.ring.get(version.id).key))
+            pair = self.made.pairs[version.id] = read_pair(bytes(loaded.key))
         return pair
 
     def _found(self, version: int) -> LoadedKey:

@@ -12,9 +12,9 @@ PREFIX: Final = "vault:v"
 _VERSION: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
-def written(version: int, data: bytes) -> str:
-    """Return the text of what a version made."""
-    return f"{PREFIX}{version}:{base64_text.encode(data)}"
+def written(version: int, data: bytes, *, is_url: bool = False) -> str:
+    """Return the text of what a version made; with ``is_url`` in the base64 of URLs."""
+    return f"{PREFIX}{version}:{base64_text.encode_url(data) if is_url else base64_text.encode(data)}"
 
 
 def parted(text: str, what: str) -> tuple[int, str]:

@@ -56,13 +56,13 @@ def response_of(answer: VaultAnswer, request_id: str, warnings: Sequence[str] = 
     """Return an answer as it is sent.
 
     Args:
-        warnings: beside those of the answer, and before them.
+        warnings: beside those of the answer, and after them.
     """
     if answer.status == NOTHING.status:
         return Response(None, answer.status, _HEADERS, JSON)
     content = answer.bare
     if content is None:
-        told = [*warnings, *answer.warnings]
+        told = [*answer.warnings, *warnings]
         content = {
             "request_id": request_id,
             **_ENVELOPE,

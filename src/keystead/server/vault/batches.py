@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from keystead.errors import DecryptionError, InvalidInputError
@@ -32,6 +31,42 @@ def batch_of(fields: Fields) -> list[Mapping[str, Any]] | None:
         if not isinstance(item, dict):
             raise InvalidInputError(f"{_UNREADABLE}[{place}] expected a map, got '{kind_of(item)}'")
     return given
+
+
+def texts_of(fields: Fields, kind: str) -> list[dict[str, str]] | None:
+    """Return the items of a request whose members are all text, or numbers read as such; None where it has none.
+
+    Args:
+        kind: what Vault calls such an item.
+
+    Raises:
+        InvalidInputError: an empty list, or something else than a list of such objects.
+    """
+    given = fields.raw("batch_input")
+    if given is None:
+        return None
+    if not isinstance(given, list):
+        kinds = {bool: "bool", dict: "map"}
+        raise InvalidInputError(
+            f"{_UNREADABLE}'' source data must be an array or slice, got {kinds.get(type(given), 'string')}"
+        )
+    if not given:
+        raise InvalidInputError(EMPTY)
+    items, wrong = list[dict[str, str]](), list[str]()
+    for place, item in enumerate(given):
+        if item is not None and not isinstance(item, dict):
+            wrong.append(f"'[{place}]' {_expected(f'transit.{kind}', item)}")
+            continue
+        texts: dict[str, str] = {}
+        for name, value in (item or {}).items():
+            if isinstance(value, list | dict | bool):
+                wrong.append(f"'[{place}][{name}]' {_expected('string', value)}")
+            else:
+                texts[name] = "" if value is None else str(value)
+        items.append(texts)
+    if wrong:
+        raise InvalidInputError(_UNREADABLE + "decoding failed due to the following error(s):\n\n" + "\n".join(wrong))
+    return items
 
 
 def require_members(
@@ -63,28 +98,26 @@ def require_members(
                 if needed and name in needed:
                     wrong.append(f"'[{place}].{name}' {needed[name]}")
             elif value is not None or name not in nullable:
-                wrong.append(f"'[{place}].{name}' expected type 'string', got unconvertible type '{kind_of(value)}'")
+                wrong.append(f"'[{place}].{name}' {_expected('string', value)}")
         for name in numbers:
             value = item.get(name)
             if isinstance(value, float):
                 told = f'strconv.ParseInt: parsing "{value}": invalid syntax'
                 wrong.append(f"error decoding json.Number into [{place}].{name}: {told}")
             elif value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                wrong.append(f"'[{place}].{name}' expected type 'int', got unconvertible type '{kind_of(value)}'")
+                wrong.append(f"'[{place}].{name}' {_expected('int', value)}")
     if wrong:
         raise InvalidInputError(_UNREADABLE + "\n".join(wrong))
 
 
-@dataclass(slots=True)
-class Results:
+class Results(list[dict[str, Any]]):
     """What is answered to the items of a batch, in their order.
 
     Attributes:
         failed: how many of them make the whole answer a failure.
     """
 
-    items: list[dict[str, Any]]
-    failed: int = 0
+    failed = 0
 
 
 class QuietRefusalError(InvalidInputError):
@@ -93,7 +126,7 @@ class QuietRefusalError(InvalidInputError):
 
 def each(items: Sequence[Mapping[str, Any]], answer: Callable[[int, Mapping[str, Any]], dict[str, Any]]) -> Results:
     """Return what is answered to each item, with its reference; a refusal is told in its place."""
-    results = Results([])
+    results = Results()
     for place, item in enumerate(items):
         try:
             told = answer(place, item)
@@ -101,13 +134,13 @@ def each(items: Sequence[Mapping[str, Any]], answer: Callable[[int, Mapping[str,
             told = {"error": str(exc)}
             results.failed += not isinstance(exc, QuietRefusalError)
         told["reference"] = item.get("reference") or ""
-        results.items.append(told)
+        results.append(told)
     return results
 
 
 def answered(results: Results, fields: Fields) -> VaultAnswer:
     """Return the answer to a batch that fails as a whole where an item fails: 400, or the code that was asked for."""
-    data = {"batch_results": results.items}
+    data = {"batch_results": results}
     if not results.failed:
         return VaultAnswer(data)
     status, warnings = 400, []
@@ -115,6 +148,10 @@ def answered(results: Results, fields: Fields) -> VaultAnswer:
         wanted = fields.number(_OVERRIDE)
         if not 0 < wanted < 600:
             warnings.append(f"invalid HTTP response code override from {_OVERRIDE}, reverting to 400")
-        elif results.failed < len(results.items):
+        elif results.failed < len(results):
             status = wanted
     return VaultAnswer(data, status=status, warnings=warnings)
+
+
+def _expected(kind: str, value: object) -> str:
+    return f"expected type '{kind}', got unconvertible type '{kind_of(value)}'"

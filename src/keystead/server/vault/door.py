@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +29,7 @@ TOKEN: Final = "x-vault-token"  # noqa: S105 -- a header's name
 NAMESPACE: Final = "x-vault-namespace"
 WRAP: Final = "x-vault-wrap-ttl"
 LOGINS: Final = "logins"
+_REPLACED: Final = "Endpoint replaced the value of these parameters with the values captured from the endpoint's path"
 MAX_OPEN_BODY: Final = 64 * 1024
 """What is read of somebody who has shown no token."""
 METHODS: Final = frozenset({"token", "approle", "jwt", "kubernetes"})
@@ -122,9 +124,17 @@ class Door:
 async def _done(way: Way, request: VaultRequest, request_id: str) -> Response:
     with audit_actor(actor_of(request.caller)):
         answer = await way.answer(request)
-    unread = () if way.fields is None else sorted(request.body.keys() - way.fields)
-    warnings = [f"Endpoint ignored these unrecognized parameters: [{' '.join(unread)}]"] if unread else []
-    return response_of(answer, request_id, warnings)
+    return response_of(answer, request_id, _unread(way, request.body))
+
+
+def _unread(way: Way, body: Mapping[str, Any]) -> list[str]:
+    """Return warnings of parameters that counted for nothing."""
+    if way.fields is None or not body or body.keys() <= way.fields:
+        return []
+    unknown = sorted(body.keys() - way.fields - way.captured)
+    replaced = sorted(name for name in body.keys() & way.captured if body[name] is not None)
+    warnings = [f"Endpoint ignored these unrecognized parameters: [{' '.join(unknown)}]"] if unknown else []
+    return [*warnings, f"{_REPLACED}: [{' '.join(replaced)}]"] if replaced else warnings
 
 
 def _no_path(path: str, verb: Verb | None) -> Response:

@@ -25,6 +25,8 @@ _UNIT_S: Final = {
     "m": "60",
     "h": "3600",
 }
+_WHOLE: Final = re.compile(r"[+-]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*)")
+"""Whole numbers as in Go's source: one that begins with 0 and has no letter is octal."""
 _DURATION_PART: Final = re.compile(r"([0-9]*\.?[0-9]*)([^0-9.]*)")
 _SECONDS: Final = re.compile(r"[0-9]{1,18}")
 _DAYS: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -81,8 +83,6 @@ class Fields:
             return "1" if value else "0"
         if isinstance(value, int | float):
             return str(value)
-        if value == []:
-            return ""
         raise self._refusal(name, f"'' expected type 'string', got unconvertible type '{kind_of(value)}'")
 
     def number(self, name: str, default: int = 0) -> int:
@@ -93,10 +93,9 @@ class Fields:
         if isinstance(value, bool | int):
             found = int(value)
         elif isinstance(value, str):
-            try:
-                found = int(value or "0", 0) if not value.startswith("0") or not value.isdigit() else int(value, 8)
-            except ValueError:
-                raise self._no_number(name) from None
+            if not _WHOLE.fullmatch(value or "0"):
+                raise self._no_number(name)
+            found = _whole(value or "0")
         elif isinstance(value, float):
             raise self._no_number(name)
         else:
@@ -106,16 +105,16 @@ class Fields:
         return found
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """Return a truth value; of a number whether it is not zero, of a text what it spells."""
+        """Return a truth value; of a text or a number what it spells."""
         value = self._body.get(name)
         if value is None:
             return default if name not in self._body else False
-        if isinstance(value, bool | int | float):
-            return bool(value)
-        if isinstance(value, str):
-            if value in _TRUE:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str | int | float):
+            if str(value) in _TRUE:
                 return True
-            if value in _FALSE:
+            if str(value) in _FALSE:
                 return False
             raise self._refusal(name, "'' cannot parse value as 'bool': strconv.ParseBool: invalid syntax")
         raise self._refusal(name, f"'' expected type 'bool', got unconvertible type '{kind_of(value)}'")
@@ -169,6 +168,13 @@ class Fields:
 
     def _refusal(self, name: str, why: str) -> InvalidInputError:
         return InvalidInputError(f'{self._prefix}error converting input for field "{name}": {why}')
+
+
+def _whole(text: str) -> int:
+    digits = text.lstrip("+-").replace("_", "").lower()
+    is_octal = digits.startswith("0") and digits.isdigit()
+    found = int(digits, 8 if is_octal else 0)
+    return -found if text.startswith("-") else found
 
 
 def decoded(text: str, told: str = "") -> bytes:

@@ -111,11 +111,13 @@ class Way:
     Attributes:
         operation: the operation of the engine that a scope must allow on the key of the path; None: any token will do.
         fields: names of parameters that it reads; others are told in a warning. None: nothing is told.
+        captured: names of parameters that the path has: what else is said for one counts for nothing, and is told too.
     """
 
     answer: Callable[[VaultRequest], Awaitable[VaultAnswer]]
     operation: TransitOperation | None = None
     fields: frozenset[str] | None = None
+    captured: frozenset[str] = frozenset({"name"})
 
 
 @dataclass(frozen=True, slots=True)

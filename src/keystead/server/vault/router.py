@@ -9,13 +9,31 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead.server.rest.paths import register_names
 from keystead.server.standing import Standing
-from keystead.server.vault import auth, sys, transit_encryption, transit_import, transit_keys
+from keystead.server.vault import (
+    auth,
+    sys,
+    transit_encryption,
+    transit_import,
+    transit_keys,
+    transit_macs,
+    transit_signing,
+    transit_tools,
+)
 from keystead.server.vault.answers import ROOMS, VERSION
 from keystead.server.vault.door import Door
 from keystead.server.vault.limits import Limits
 from keystead.server.vault.request import VaultPath
 
-PATHS: Final = (*transit_encryption.PATHS, *transit_keys.PATHS, *transit_import.PATHS, *auth.PATHS, *sys.PATHS)
+PATHS: Final = (
+    *transit_encryption.PATHS,
+    *transit_signing.PATHS,
+    *transit_macs.PATHS,
+    *transit_keys.PATHS,
+    *transit_tools.PATHS,
+    *transit_import.PATHS,
+    *auth.PATHS,
+    *sys.PATHS,
+)
 """Every path. Routes are tried in this order: what is asked most stands first."""
 UNKNOWN: Final = VaultPath("/{path:path}")
 """Any other path: whoever shows a good token is told that it is none."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from keystead.access.transit_scopes import TransitOperation as Op
 from keystead.errors import InvalidInputError
 from keystead.model import TransitType
-from keystead.runtime.off_loop import OFF_LOOP_BYTES, in_thread
 from keystead.server.vault.answers import DENIED, VaultAnswer, VaultRefusalError, many
 from keystead.server.vault.batches import QuietRefusalError, Results, answered, batch_of, each, require_members
+from keystead.server.vault.computing import looking_twice
 from keystead.server.vault.fields import Fields, decoded
 from keystead.server.vault.request import VaultPath, VaultRequest, Way
 from keystead.transit import base64_text, encrypting
 from keystead.transit.administration import NewTransitKey
-from keystead.transit.opened import TOO_NEW, OpenKey, TooNewError
+from keystead.transit.opened import OpenKey
 from keystead.transit.room import NOT_FOUND
-
-T = TypeVar("T")
 
 _AAD: Final = "unable to get associated_data/additional_data from factory[{}]: "
 _NO_AEAD: Final = "'{}' provided for non-AEAD cipher suite {}"
@@ -64,9 +62,9 @@ async def encrypt(request: VaultRequest) -> VaultAnswer:
             "associated_data": fields.text("associated_data"),
             "key_version": fields.number("key_version"),
         }
-        key = key or await _made(request, fields, has_context=bool(item["context"]))
-        usable = key
-        ciphertext, version = await _run(usable, len(str(item["plaintext"])), lambda: _encrypted(usable, item, 0))
+        usable = key or await _made(request, fields, has_context=bool(item["context"]))
+        size = len(str(item["plaintext"]))
+        ciphertext, version = await looking_twice(request, usable, size, lambda opened: _encrypted(opened, item, 0))
         await request.used(usable, Op.ENCRYPT)
         return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
     require_members(
@@ -78,10 +76,10 @@ async def encrypt(request: VaultRequest) -> VaultAnswer:
     )
     has_context = _with_context(items)
     fields.number("partial_failure_response_code")
-    opened = key or await _made(request, fields, has_context=has_context)
+    usable = key or await _made(request, fields, has_context=has_context)
     size = sum(len(item["plaintext"]) for item in items)
-    results = await _run(opened, size, lambda: _encrypted_all(opened, items))
-    await request.used(opened, Op.ENCRYPT, len(items))
+    results = await looking_twice(request, usable, size, lambda opened: _encrypted_all(opened, items))
+    await request.used(usable, Op.ENCRYPT, len(items))
     return answered(results, fields)
 
 
@@ -99,7 +97,7 @@ async def decrypt(request: VaultRequest) -> VaultAnswer:
             "associated_data": fields.text("associated_data"),
         }
         key = await _found(request)
-        plaintext = await _looking_twice(request, key, len(text), lambda opened: _decrypted(opened, item, 0))
+        plaintext = await looking_twice(request, key, len(text), lambda opened: _decrypted(opened, item, 0))
         await request.used(key, Op.DECRYPT)
         return VaultAnswer({"plaintext": plaintext})
     require_members(
@@ -111,7 +109,7 @@ async def decrypt(request: VaultRequest) -> VaultAnswer:
     _with_context(items)
     key = await _found(request)
     size = sum(len(item["ciphertext"] or "") for item in items)
-    results = await _looking_twice(request, key, size, lambda opened: _decrypted_all(opened, items))
+    results = await looking_twice(request, key, size, lambda opened: _decrypted_all(opened, items))
     await request.used(key, Op.DECRYPT, len(items))
     return answered(results, fields)
 
@@ -131,7 +129,7 @@ async def rewrap(request: VaultRequest) -> VaultAnswer:
             raise InvalidInputError(_NO_CIPHERTEXT)
         key = await _found(request)
         size = len(str(item["ciphertext"]))
-        ciphertext, version = await _looking_twice(request, key, size, lambda opened: _rewrapped(opened, item, 0))
+        ciphertext, version = await looking_twice(request, key, size, lambda opened: _rewrapped(opened, item, 0))
         await request.used(key, Op.REWRAP)
         return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
     require_members(
@@ -148,9 +146,9 @@ async def rewrap(request: VaultRequest) -> VaultAnswer:
         return each(items, lambda place, item: _pair(_rewrapped(opened, item, place)))
 
     size = sum(len(item.get("ciphertext") or "") for item in items)
-    results = await _looking_twice(request, key, size, all_of)
+    results = await looking_twice(request, key, size, all_of)
     await request.used(key, Op.REWRAP, len(items))
-    return VaultAnswer({"batch_results": results.items})
+    return VaultAnswer({"batch_results": results})
 
 
 async def data_key(request: VaultRequest) -> VaultAnswer:
@@ -254,7 +252,7 @@ def _decrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> str:
 
 def _decrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> Results:
     results = each(items, lambda place, item: {"plaintext": _decrypted(key, item, place)})
-    for result in results.items:
+    for result in results:
         result.setdefault("plaintext", "")
     return results
 
@@ -271,27 +269,6 @@ def _rewrapped(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, 
 
 def _pair(made: tuple[str, int]) -> dict[str, Any]:
     return {"ciphertext": made[0], "key_version": made[1]}
-
-
-async def _run(key: OpenKey, size: int, call: Callable[[], T]) -> T:
-    """Compute here what takes microseconds, and elsewhere what takes longer."""
-    return await in_thread(call) if key.record.type.is_rsa or size > OFF_LOOP_BYTES else call()
-
-
-async def _looking_twice(request: VaultRequest, key: OpenKey, size: int, call: Callable[[OpenKey], T]) -> T:
-    """Compute; where a version is named that is not known here, look at the key again: another node may have it."""
-    try:
-        result = await _run(key, size, lambda: call(key))
-        if not _has_too_new(result):
-            return result
-    except TooNewError:
-        pass
-    again = await request.service.transit.keys.look_again(request.tenant, request.name)
-    return await _run(again, size, lambda: call(again))
-
-
-def _has_too_new(result: object) -> bool:
-    return isinstance(result, Results) and any(item.get("error", "").endswith(TOO_NEW) for item in result.items)
 
 
 PATHS: Final = (

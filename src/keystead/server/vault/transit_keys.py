@@ -77,7 +77,7 @@ async def read(request: VaultRequest) -> VaultAnswer:
     key = await request.service.transit.keys.find(request.tenant, request.name)
     if key is None:
         raise VaultRefusalError(404)
-    context = Fields(request.query).base64("context", "failed to base64-decode context: ")
+    context = _context_of(request)
     return VaultAnswer(await told(request, key, context))
 
 
@@ -216,6 +216,13 @@ def _version(key: OpenKey, row: KeyRecord, context: bytes) -> Any:
         "creation_time": row.created,
         "certificate_chain": "",
     }
+
+
+def _context_of(request: VaultRequest) -> bytes:
+    try:
+        return Fields(request.query).base64("context")
+    except InvalidInputError:
+        raise InvalidInputError("failed to base64-decode context") from None
 
 
 async def _soft_deleted(request: VaultRequest, *, deleted: bool, warning: str) -> VaultAnswer:
