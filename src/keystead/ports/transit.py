@@ -71,6 +71,9 @@ class TransitRows(Protocol):
     async def disable_upsert(self, tenant: str, disabled: bool) -> None:
         """Set it."""
 
+    async def tenants_without_upsert(self) -> list[str]:
+        """Return every tenant for whom it makes none."""
+
     async def all_transit_keys(
         self, *, after: str = "", limit: int = 1000, rotating: bool = False
     ) -> list[TransitKeyRecord]:
