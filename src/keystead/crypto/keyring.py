@@ -250,10 +250,12 @@ class Keyring:
             raise KeyStateError(f"data key {key_id} of keyring {self.name!r} is {state}; {cure_of(state)}")
         raise DataKeyNotLoadedError(key_id)
 
-    def new_header(self, weight: int) -> tuple[bytes, LoadedKey]:
-        """Return the header of a stream under a fresh salt, and the active key; counts ``weight`` messages."""
+    def new_header(self, weight: int, key_id: int | None = None) -> tuple[bytes, LoadedKey]:
+        """Return a header under a fresh salt, and its key, the active one or ``key_id``; counts ``weight`` messages."""
         with self._lock:
             key = self._active_key()
+            if key_id is not None:
+                key = self.get(key_id)
             self._reserved[key.id] = self._reserved.get(key.id, 0) + weight
             return Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes(), key
 
