@@ -98,6 +98,18 @@ async def test_a_plugin_that_was_killed_is_followed_by_one_that_reads_what_it_wr
         assert process.poll() is None, log.read_text()
 
 
+async def test_a_plugin_is_checked_by_what_an_api_server_asks(folder: Path) -> None:
+    with plugin(folder) as (path, process, _):
+        checked = run_process(folder, "kms-plugin", "--socket", f"unix://{path}", "--check", "--json")
+        told = json.loads(checked.stdout)
+        assert (checked.returncode, told["healthz"]) == (0, "ok")
+        assert told["key_id"].startswith("keystead/1/cluster/1/")
+        process.kill()
+        process.wait()
+        gone = run_process(folder, "kms-plugin", "--socket", str(path), "--check")
+        assert (gone.returncode, b"nobody listens there" in gone.stderr) == (4, True)
+
+
 async def test_metrics_are_shown_to_this_machine(folder: Path) -> None:
     import socket
 
@@ -117,6 +129,7 @@ async def test_metrics_are_shown_to_this_machine(folder: Path) -> None:
     ("args", "why"),
     [
         (["--socket", "kms.sock", "--key", "cluster"], "absolute"),
+        (["--socket", "{run}/kms.sock", "--key", ""], "a key's name"),
         (["--socket", "{run}/kms.sock", "--key", "a/b"], "a key's name"),
         (["--socket", "{run}/kms.sock", "--key", "cluster", "--store", "memory:"], "a store in memory forgets"),
         (["--socket", "{run}/kms.sock", "--key", "cluster", "--store", "sqlite:///{run}/absent.db"], "keystead init"),
@@ -130,6 +143,11 @@ def test_what_cannot_work_ends_it_with_the_reason(folder: Path, args: list[str],
     assert why in ended.stderr.decode()
     assert "Traceback" not in ended.stderr.decode()
     assert list((folder / "run").iterdir()) == []
+
+
+def test_the_key_is_named(folder: Path) -> None:
+    ended = run_process(folder, "kms-plugin", "--socket", str(folder / "run" / "kms.sock"))
+    assert (ended.returncode, b"--key NAME" in ended.stderr) == (2, True)
 
 
 def test_without_its_packages_it_names_the_extra(folder: Path) -> None:

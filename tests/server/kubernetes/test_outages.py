@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from keystead.errors import KMSError, ProviderAuthError, ProviderConnectionError
+from keystead.errors import CouldNotVerifyError, KMSError, ProviderAuthError, ProviderConnectionError
+from keystead.server.kubernetes.checking import Checked, check
 from tests.fakes.postgres import PostgresServer
 from tests.server.kubernetes.plugins import SECRET, Installation, Plugin, healthy, named, until
 
@@ -134,3 +135,15 @@ async def _says(client: object, text: str) -> bool:
 
 async def _has(plugin: Plugin, data_key_id: int) -> bool:
     return data_key_id in plugin.ring().snapshot.keys
+
+
+async def test_a_check_tells_what_is_wrong_and_that_something_answers_as_no_plugin_does(cluster: Installation) -> None:
+    async with cluster.plugin(kek_recheck_s=0.3, grace_s=3600.0) as plugin:
+        assert await check(plugin.path) == Checked("ok", (await plugin.status())["key_id"])
+        cluster.kms.fail_always(ProviderAuthError(SECRET_TEXT))
+        await until(lambda: _is_unhealthy(plugin))
+        checked = await check(plugin.path)
+        assert checked.healthz.startswith("provider_auth: ")
+        assert not checked.is_healthy
+    with pytest.raises(CouldNotVerifyError, match="nobody listens there"):
+        await check(plugin.path)

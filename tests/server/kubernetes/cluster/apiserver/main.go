@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"os"
 
+	core "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/server/options/encryptionconfig"
 	"k8s.io/apiserver/pkg/storage/value"
+	"sigs.k8s.io/yaml"
 )
 
 type request struct {
@@ -41,6 +43,8 @@ func main() {
 		var made answer
 		var err error
 		switch asked.Call {
+		case "pod":
+			err = yaml.UnmarshalStrict(asked.Data, &core.Pod{})
 		case "load":
 			// As at a restart: nothing is known of the plugin any more.
 			stop()
