@@ -16,6 +16,7 @@ from keystead.config.service import load_service
 from keystead.errors import ProviderConnectionError
 from keystead.manager.manager import KeyManager
 from keystead.model import EncryptedData
+from keystead.server.kubernetes.names import keyring_of
 from soak.figures import Figure, Figures, Setting
 from soak.harness import Child, fork, in_child, wait_for
 from soak.kubernetes_load import KEY, Seen, load
@@ -98,9 +99,11 @@ def _drill(figures: Figures, place: Place, seconds: float) -> None:
 
 
 def _begin(place: Place) -> None:
+    """Make the store."""
+
     async def main() -> None:
-        async with place.manager() as km:
-            await km.keyring(KEY)
+        async with place.manager():
+            pass
 
     asyncio.run(main())
 
@@ -127,7 +130,7 @@ def _plugin(place: Place, path: Path) -> None:
 def _rotate(place: Place) -> None:
     async def main() -> None:
         async with place.manager() as km:
-            await (await km.keyring(KEY)).rotate()
+            await km.require_session().lifecycle.rotation.rotate(keyring_of(KEY))
 
     asyncio.run(main())
 

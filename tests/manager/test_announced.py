@@ -91,6 +91,19 @@ async def test_the_version_told_is_not_written_under_for_ever_after_it_was_repla
         assert keyring.seal(b"x", CONTEXT)[0] == first
 
 
+async def test_who_asks_in_vain_has_asked(clock: FakeClock) -> None:
+    world = World(clock)
+    async with world.open() as km:
+        keyring = await announced(km)
+        first = keyring.tell()
+        await km.rotate_data_key()
+        for _ in range(4):
+            clock.advance(ASKED_WITHIN_S / 2)
+            with pytest.raises(StoreUnavailableError):
+                keyring.tell()
+            assert keyring.seal(b"x", CONTEXT)[0] == first
+
+
 async def test_who_has_not_read_the_store_for_too_long_tells_nothing_and_encrypts_on(clock: FakeClock) -> None:
     world = World(clock)
     async with world.open() as km:

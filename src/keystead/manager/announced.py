@@ -64,11 +64,11 @@ class AnnouncedKeyring:
         Raises:
             KMSError: why nothing can be encrypted now, or this process cannot know whether it may.
         """
+        self._asked = self._s.clock.monotonic()
         self._require_usable()
         if not self._session.has_current_view:
             # The others wait for this process no more: what they have changed since is not known here.
             raise StoreUnavailableError("the store has not been read for too long to know what others have changed")
-        self._asked = self._s.clock.monotonic()
         active = self._ring.snapshot.active
         if self._told is None or self._told not in self._ring.snapshot.keys or self._everywhere == active:
             self._told = active

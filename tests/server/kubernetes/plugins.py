@@ -15,6 +15,7 @@ import pytest
 from keystead.config.service import load_service
 from keystead.crypto.keyring import Keyring
 from keystead.manager.manager import KeyManager
+from keystead.server.kubernetes.names import keyring_of
 from keystead.server.kubernetes.plugin import serve
 from keystead.testing import FakeKMS
 from tests.services.cluster import Program, built, running
@@ -48,7 +49,7 @@ class Plugin:
 
     def ring(self) -> Keyring:
         """Return the keyring in its memory."""
-        ring = self.manager.require_session().live.find(KEY)
+        ring = self.manager.require_session().live.find(keyring_of(KEY))
         assert ring is not None
         return ring
 
@@ -104,8 +105,8 @@ class Installation:
     async def rotate(self, *, promote: str = "auto") -> int:
         """Rotate the key, as a command of another process does; return the new version's data key id."""
         async with self.manager(background=False) as km:
-            ring = await km.keyring(KEY)
-            return (await ring.rotate(promote=promote)).id
+            rotation = km.require_session().lifecycle.rotation
+            return (await rotation.rotate(keyring_of(KEY), promote=promote)).id
 
 
 async def _true(value: bool) -> bool:

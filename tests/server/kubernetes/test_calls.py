@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 from typing import Any
 
+import grpc
 import pytest
 
+from keystead.server.kubernetes.calls import SERVICE
+from keystead.server.kubernetes.kms_v2_pb2 import DecryptRequest, DecryptResponse
 from keystead.server.kubernetes.service import KeyService
 from tests.server.kubernetes.plugins import KEY, SECRET, Installation, Plugin, healthy, named, until
 
@@ -115,7 +120,48 @@ async def test_a_disabled_version_is_a_failed_precondition_and_is_read_again_whe
     await until(lambda: _opens(plugin, made))
 
 
+async def test_of_more_calls_at_once_than_are_taken_the_others_are_refused_and_none_is_lost(
+    cluster: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keystead.server.kubernetes.plugin.MOST_AT_ONCE", 4)
+    begun, go_on = list[bytes](), asyncio.Event()
+
+    async def slowly(service: KeyService, ciphertext: bytes, *given: Any) -> bytes:
+        begun.append(ciphertext)
+        await go_on.wait()
+        return ciphertext
+
+    async with cluster.plugin() as plugin, grpc.aio.insecure_channel(f"unix:{plugin.path}") as channel:
+        monkeypatch.setattr(KeyService, "decrypt", slowly)
+        decrypt = channel.unary_unary(
+            f"/{SERVICE}/Decrypt",
+            request_serializer=DecryptRequest.SerializeToString,
+            response_deserializer=DecryptResponse.FromString,
+        )
+        calls = [decrypt(DecryptRequest(ciphertext=bytes([number])), timeout=20) for number in range(10)]
+        refused = 0
+        for call in asyncio.as_completed([asyncio.ensure_future(_code(each)) for each in calls]):
+            if (code := await call) == "RESOURCE_EXHAUSTED":
+                refused += 1
+                if refused == 6:
+                    go_on.set()
+            else:
+                assert code == "OK"
+        assert (refused, len(begun)) == (6, 4)
+        monkeypatch.undo()
+
+
+async def _code(call: Any) -> str:
+    return str((await call.code()).name)
+
+
 async def test_what_is_no_request_of_the_interface_changes_nothing(plugin: Plugin) -> None:
+    for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 5000, os.urandom(5000)):
+        _, writer = await asyncio.open_unix_connection(plugin.path)
+        writer.write(sent)
+        with contextlib.suppress(OSError):
+            await writer.drain()
+        writer.close()
     refused = await plugin.client.ask("encrypt", plaintext=b"x" * 70_000)
     assert refused["code"] == "ResourceExhausted"
     assert await healthy(plugin.client)

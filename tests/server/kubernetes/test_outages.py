@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from keystead.errors import CouldNotVerifyError, KMSError, ProviderAuthError, ProviderConnectionError
 from keystead.server.kubernetes.checking import Checked, check
 from tests.fakes.postgres import PostgresServer
-from tests.server.kubernetes.plugins import SECRET, Installation, Plugin, healthy, named, until
+from tests.server.kubernetes.plugins import POLL_S, SECRET, Installation, Plugin, healthy, named, until
 
 SECRET_TEXT = "https://ada:canary-password@canary-host/"
 
@@ -98,6 +100,27 @@ async def test_a_database_that_is_away_is_told_of_while_keys_in_memory_go_on(
         postgres_server.start()
         await until(lambda: healthy(plugin.client))
         assert (await other.decrypt(later))["plaintext"] == SECRET
+
+
+@ON_POSTGRESQL
+async def test_a_database_that_says_nothing_holds_up_no_status_and_no_key_in_memory(
+    cluster: Installation, postgres_server: PostgresServer
+) -> None:
+    async with cluster.plugin() as plugin:
+        made = await plugin.encrypt()
+        with postgres_server.silent():
+            for _ in range(3):
+                await asyncio.sleep(2 * POLL_S)
+                told = await plugin.client.ask("status", timeout_ms=200)
+                answers = [
+                    told,
+                    await plugin.client.ask("encrypt", plaintext=SECRET, timeout_ms=200),
+                    await plugin.decrypt(made, timeout_ms=200),
+                ]
+                assert [each["code"] for each in answers] == [""] * 3
+                assert answers[1]["key_id"] == told["key_id"]
+            await until(lambda: _is_unhealthy(plugin))
+        await until(lambda: healthy(plugin.client))
 
 
 @ON_POSTGRESQL
