@@ -85,6 +85,27 @@ async def test_a_key_id_or_annotations_of_another_ciphertext_are_refused(cluster
         assert (refused["code"], "annotation" in refused["message"]) == ("InvalidArgument", True)
 
 
+async def test_a_ciphertext_of_another_store_is_refused_by_an_answer_that_names_this_one(plugin: Plugin) -> None:
+    made = await plugin.encrypt()
+    own = made["annotations"]["store.keystead.org"].decode()
+    refused = await plugin.decrypt(made, annotations=made["annotations"] | {"store.keystead.org": b"0" * 32})
+    assert (refused["code"], own in refused["message"]) == ("InvalidArgument", True)
+
+
+async def test_a_fault_of_ours_is_told_without_its_text_and_the_next_call_is_answered(
+    plugin: Plugin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*given: Any) -> Any:
+        raise RuntimeError("canary")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyService, "encrypt", fails)
+        refused = await plugin.encrypt()
+    assert (refused["code"], "canary" in refused["message"]) == ("Internal", False)
+    assert "a call failed" in [record.message for record in caplog.records]
+    assert (await plugin.encrypt())["code"] == ""
+
+
 async def test_a_ciphertext_of_another_use_of_the_key_is_refused(plugin: Plugin) -> None:
     made = await plugin.encrypt()
     for context in (None, {"keystead-use": "kubernetes-kms-v2"}):
