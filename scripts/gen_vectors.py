@@ -25,6 +25,7 @@ from scripts.gen_vectors_fields import field_file
 from scripts.gen_vectors_imported import imported_file
 from scripts.gen_vectors_key_material import key_material_file
 from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
+from scripts.gen_vectors_kubernetes import kubernetes_file
 from scripts.gen_vectors_local_kek import local_kek_file
 from scripts.gen_vectors_log import log_file
 from scripts.gen_vectors_multi import multi_kek_file
@@ -316,6 +317,7 @@ def build() -> dict[str, str]:
         "secret-hash-v1.json": secret_hash_file(),
         "api-token-v1.json": token_file(),
         "access-role-v1.json": role_file(),
+        "kubernetes-v1.json": kubernetes_file(envelope_case),
         "erasure-v1.json": erasure_file(),
         "imported-forms.json": imported_file(),
         "legacy.json": legacy_file(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,7 +21,7 @@ _ANSWER: Final = Answer("UNAVAILABLE", 503, "the service is not open yet; try ag
 class Standby:
     """Lets requests through to an open service, and counts those that run."""
 
-    def __init__(self, app: ASGIApp, standing: Standing) -> None:
+    def __init__(self, app: ASGIApp, standing: Standing[Any]) -> None:
         self._app = app
         self._standing = standing
 
