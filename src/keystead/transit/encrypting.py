@@ -8,12 +8,13 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from keystead.crypto.batch import open_one, seal_all
+from keystead.crypto.batch import open_all, open_one, seal_all
 from keystead.crypto.envelope import NONCE_SIZE, OVERHEAD
 from keystead.crypto.hot_path import FAILED
 from keystead.crypto.snapshot import LoadedKey
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
 from keystead.model import TransitType
+from keystead.transit import base64_text
 from keystead.transit.ciphers import open_sealed, seal, seal_convergent
 from keystead.transit.opened import OpenKey
 from keystead.transit.texts import sealed_bytes, written
@@ -56,7 +57,33 @@ def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> tuple
     Of a key that ``takes_many``; errors as ``encrypt``.
     """
     chosen = key.to_protect(0).version
-    return [written(chosen, blob) for blob in seal_all(key.ring, messages)], chosen
+    head, encode = written(chosen, b""), base64_text.encode
+    return [head + encode(blob) for blob in seal_all(key.ring, messages)], chosen
+
+
+def decrypt_many(key: OpenKey, texts: Sequence[str]) -> list[bytes] | None:
+    """Return the plaintexts of ciphertexts, all by the latest version and without associated data.
+
+    Of a key that ``takes_many``. None where one of them is not of that kind, or does not open: which one and why,
+    ``decrypt`` tells of each.
+
+    Raises:
+        KMSError: as ``Keyring.open``.
+    """
+    chosen = key.versions.get(key.latest)
+    if chosen is None or chosen.outside:
+        return None
+    head, own = written(chosen.version, b""), chosen.id.to_bytes(8, "big")
+    size, decode, messages = len(head), base64_text.decode, []
+    try:
+        for text in texts:
+            blob = decode(text[size:])
+            if not text.startswith(head) or blob[2:10] != own or len(blob) < OVERHEAD:
+                return None
+            messages.append((blob, b""))
+        return open_all(key.ring, messages)
+    except (InvalidInputError, DecryptionError):
+        return None
 
 
 def takes_many(key: OpenKey) -> bool:
