@@ -13,7 +13,9 @@ from keystead.server.standing import Standing
 from keystead.server.vault.answers import ROOMS, SEALED, refused
 
 GRAPHQL: Final = "/graphql"
-ANSWERED: Final = frozenset({"/livez", "/readyz", *(f"/v1/sys/{each}" for each in ("health", "seal-status"))})
+ANSWERED: Final = frozenset(
+    {"/livez", "/readyz", *(f"/v1/sys/{each}" for each in ("health", "seal-status", "leader", "init"))}
+)
 """What is asked again and again, of a service that is not open too."""
 _ANSWER: Final = Answer("UNAVAILABLE", 503, "the service is not open yet; try again, or see /readyz", RETRY_S)
 
