@@ -52,7 +52,7 @@ def _key(context: bytes) -> bytes:
     return hkdf_sha256(data_key, b"keystead transit" + context, 32) if context else data_key
 
 
-def _envelope(suite: int, key: bytes, salt: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+def _envelope(suite: int, key: bytes, salt: bytes, nonce: bytes, plaintext: bytes, *, aad: bytes) -> bytes:
     header = header_bytes(suite, KEY_ID, salt)
     cipher_key = hkdf_sha256(key, b"keystead v1" + bytes([suite]) + salt, 16 if suite in (0x04, 0x07) else 32)
     cipher = ChaCha20Poly1305(cipher_key) if suite in _CHACHA else AESGCM(cipher_key)
@@ -62,7 +62,7 @@ def _envelope(suite: int, key: bytes, salt: bytes, nonce: bytes, plaintext: byte
 def _random(suite: int, name: str, context: bytes, aad: bytes) -> Case:
     case, plaintext = _case("random", suite, name, context, aad), b"the quick brown fox"
     salt, nonce = known_bytes(f"salt {case['comment']}", 16), known_bytes(case["comment"], 12)
-    blob = _envelope(suite, _key(context), salt, nonce, plaintext, aad)
+    blob = _envelope(suite, _key(context), salt, nonce, plaintext, aad=aad)
     return {**case, "convergent": False, "plaintext": plaintext.hex(), "text": _text(blob)}
 
 
@@ -71,7 +71,7 @@ def _convergent(suite: int, name: str, context: bytes, aad: bytes) -> Case:
     plaintext, key = b"the quick brown fox", _key(context)
     message = len(aad).to_bytes(8, "big") + aad + plaintext
     drawn = hmac.digest(hkdf_sha256(key, b"keystead convergent", 32), message, hashlib.sha256)
-    blob = _envelope(convergent, key, drawn[:16], drawn[16:28], plaintext, aad)
+    blob = _envelope(convergent, key, drawn[:16], drawn[16:28], plaintext, aad=aad)
     case = _case("convergent", convergent, name, context, aad)
     return {**case, "convergent": True, "plaintext": plaintext.hex(), "text": _text(blob)}
 
