@@ -13,6 +13,7 @@ from soak.faults import Faults
 from soak.fields import Fields
 from soak.figures import Scenario
 from soak.fuzz import Fuzz
+from soak.kubernetes import Kubernetes
 from soak.limits import Limits
 from soak.log import LOG_EDITS, LOG_KILLS, LOG_SCALE
 from soak.metrics import Metrics
@@ -41,6 +42,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     Providers(),
     Fields(),
     Bulk(),
+    Kubernetes(),
     LOG_EDITS,
     LOG_KILLS,
     LOG_SCALE,

@@ -24,6 +24,7 @@ MODULES: Final = (
     "keystead.cli.token",
     "keystead.cli.transit",
     "keystead.cli.serve",
+    "keystead.cli.kms_plugin",
     "keystead.cli.store",
     "keystead.cli.migrate",
     "keystead.cli.status",
