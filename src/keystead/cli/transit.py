@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from keystead.cli import transit_import, transit_try
+from keystead.cli import transit_import, transit_move, transit_try
 from keystead.cli.frame import Call, ask_for, command, duration_option, group, say, wrong_usage
 from keystead.cli.render import Outcome, moment, pairs, table
 from keystead.config.durations import age_text
@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     command(noun, "upsert")(upsert)
     transit_import.register(noun)
     transit_try.register(noun)
+    transit_move.register(noun)
 
 
 def create(

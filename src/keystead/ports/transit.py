@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from keystead.errors import KMSError
 from keystead.model.transit import TransitType
 
 
@@ -45,6 +47,33 @@ class TransitKeyRecord:
     allow_rotation: bool = False
     key_size: int = 0
     soft_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TransitItem:
+    """A plaintext or a ciphertext of a Transit key, and what goes with it; all before base64.
+
+    Attributes:
+        value: the plaintext, or the ``vault:vN:`` text.
+        context: what a derived key is derived by.
+    """
+
+    value: bytes = field(repr=False)
+    context: bytes = field(default=b"", repr=False)
+    associated_data: bytes = field(default=b"", repr=False)
+
+
+class TransitEnd(Protocol):
+    """A key of some Transit engine, as one end of a move of ciphertexts from key to key. Blocks; thread-safe."""
+
+    def is_done(self, text: str) -> bool:
+        """Return whether a ciphertext is known to be of this key's latest version; no key is used."""
+
+    def decrypt(self, items: Sequence[TransitItem]) -> list[bytes | KMSError]:
+        """Return for each ciphertext its plaintext or the error that is its own; what concerns all is raised."""
+
+    def encrypt(self, items: Sequence[TransitItem]) -> list[str | KMSError]:
+        """Return for each plaintext its ciphertext or the error that is its own; what concerns all is raised."""
 
 
 class TransitRows(Protocol):

@@ -1,5 +1,4 @@
-"""What users test with: a KMS in memory whose failures are switches, a proxy that puts faults before a real one, and a
-server that speaks Vault's Transit.
+"""What users test with: a KMS whose failures are switches, a proxy that makes faults, a server that speaks Transit.
 
 >>> from keystead.testing import FakeKMS, FaultProxy, transit_server
 """

@@ -24,10 +24,11 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         with transit_server(port) as server:
-            print(f"{_TOLD}\nexport VAULT_ADDR={server.url}\nexport VAULT_TOKEN={server.token}", flush=True)
+            sys.stdout.write(f"{_TOLD}\nexport VAULT_ADDR={server.url}\nexport VAULT_TOKEN={server.token}\n")
+            sys.stdout.flush()
             signal.sigwait(ends)
     except KMSError as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        sys.stderr.write(f"error: {exc}\n")
         return 1
     return 0
 
