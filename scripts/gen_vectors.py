@@ -29,6 +29,7 @@ from scripts.gen_vectors_local_kek import local_kek_file
 from scripts.gen_vectors_log import log_file
 from scripts.gen_vectors_multi import multi_kek_file
 from scripts.gen_vectors_pkcs11 import pkcs11_file
+from scripts.gen_vectors_roles import role_file
 from scripts.gen_vectors_secret_hash import secret_hash_file
 from scripts.gen_vectors_signatures import signatures_file
 from scripts.gen_vectors_tokens import token_file
@@ -314,6 +315,7 @@ def build() -> dict[str, str]:
         "client-keys-v1.json": client_keys_file(envelope_case),
         "secret-hash-v1.json": secret_hash_file(),
         "api-token-v1.json": token_file(),
+        "access-role-v1.json": role_file(),
         "erasure-v1.json": erasure_file(),
         "imported-forms.json": imported_file(),
         "legacy.json": legacy_file(),

@@ -40,7 +40,7 @@ class TransitClients:
 
 
 def _servers() -> list[str]:
-    is_there = find_spec("keystead.server.transit") is not None
+    is_there = find_spec("keystead.server.vault") is not None
     return ["OpenBao", *(["Keystead"] if is_there else [])]
 
 

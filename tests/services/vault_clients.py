@@ -31,7 +31,7 @@ class VaultClient:
 
     Attributes:
         tools: the programs that it takes, of which the first builds it.
-        build: the arguments of the first tool; nothing is built where there are none.
+        build: the arguments of the first tool.
         run: the command that runs it, in which ``{tool}`` stands for the last tool.
     """
 
@@ -58,9 +58,8 @@ class VaultClient:
             return absent
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(SOURCES / self.name, self.folder, ignore=shutil.ignore_patterns("node_modules", "target"))
-        if self.build:
-            command = [str(_tool(self.tools[0])), *self.build]
-            subprocess.run(command, cwd=self.folder, check=True, env=os.environ | {"GOTOOLCHAIN": "local"})
+        command = [str(_tool(self.tools[0])), *self.build]
+        subprocess.run(command, cwd=self.folder, check=True, env=os.environ | {"GOTOOLCHAIN": "local"})
         (self.folder / "installed").write_text(_digest(SOURCES / self.name))
         return None
 
@@ -73,7 +72,7 @@ class VaultClient:
         return subprocess.run(
             command,
             cwd=self.folder,
-            env={**environ, **variables},
+            env={**environ, "PYTHONPATH": "lib", **variables},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
@@ -81,11 +80,15 @@ class VaultClient:
         )
 
 
+_QUIET_PIP: Final = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+_LOCKED: Final = ("--no-deps", "-r", "requirements.txt")
 _QUIET_NPM: Final = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 CLIENTS: Final[Mapping[str, VaultClient]] = {
     client.name: client
     for client in (
-        VaultClient("python", ("python",), (), ("{tool}", "tour.py")),
+        VaultClient(
+            "python", ("python",), (*_QUIET_PIP, "install", "--target", "lib", *_LOCKED), ("{tool}", "tour.py")
+        ),
         VaultClient("go", ("go",), ("build", "-mod=readonly", "-o", "tour", "."), ("./tour",)),
         VaultClient("node", ("npm", "node"), _QUIET_NPM, ("{tool}", "tour.mjs")),
         VaultClient(

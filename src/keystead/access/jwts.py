@@ -15,6 +15,7 @@ from jwt.exceptions import (
     InvalidAudienceError,
     InvalidIssuerError,
     InvalidSignatureError,
+    InvalidSubjectError,
     MissingRequiredClaimError,
     PyJWTError,
 )
@@ -114,7 +115,7 @@ class JwtVerifier:
 
     async def _verified(self, text: str) -> dict[str, Any]:
         if len(text) > MAX_TOKEN or not _FORM.fullmatch(text):
-            raise RefusedJwtError("it is no JWT in the compact form")
+            raise RefusedJwtError("it is no JWT in the compact form", _SIGNATURE)
         header = get_unverified_header(text)
         algorithm, kind, kid = header.get("alg"), header.get("typ", "JWT"), header.get("kid")
         if algorithm not in self._bounds.algorithms:
@@ -169,6 +170,8 @@ def _told(error: PyJWTError) -> str:
         return _AUDIENCE
     if isinstance(error, InvalidIssuerError):
         return _ISSUER
+    if isinstance(error, InvalidSubjectError):
+        return "invalid subject (sub) claim"
     if isinstance(error, MissingRequiredClaimError):
         return _ISSUER if error.claim == "iss" else _AUDIENCE
     return "error verifying token signature: it is no JWT that can be read"

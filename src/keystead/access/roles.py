@@ -34,6 +34,10 @@ from keystead.ports import (
     SecretIdRecord,
 )
 
+KEPT: Final = timedelta(days=1)
+"""How long tokens that have ended are in the list."""
+AT_ONCE: Final = 1000
+"""Rows that one transaction removes."""
 KINDS: Final = {AppRoleRules: RoleKind.APPROLE, JwtRules: RoleKind.JWT}
 
 
@@ -184,6 +188,18 @@ class Roles:
             if row is None or row.role_id != role.id or not await work.remove_secret_id(secret_id):
                 raise KeyNotFoundError("no secret id of this id; `keystead token role secret-id list` shows them")
             await self._audit.record(work, AuditEvent("secret_id.delete", details=_told(role) | {"secret_id": row.id}))
+
+    async def upkeep(self) -> int:
+        """Remove secret ids that have ended, and tokens of roles that ended a day ago: return how many of both."""
+        now = self._clock.now()
+        async with self._store.transaction() as work:
+            removed = await work.remove_ended_secret_ids(utc_text(now))
+        while True:
+            async with self._store.transaction() as work:
+                found = await work.remove_ended_tokens(utc_text(now - KEPT), AT_ONCE)
+            removed += found
+            if found < AT_ONCE:
+                return removed
 
     async def find(self, role_id: str) -> RoleRecord | None:
         """Return a role by its id; None where there is none."""

@@ -63,11 +63,14 @@ def serve(
         wrong_usage("--dev serves with one process")
     if dev:
         say(_DEVELOPMENT)
+    from keystead.server.listing import PROTOCOL
+
     options: dict[str, Any] = {
         "host": server.host,
         "port": server.port,
         "log_config": log_config(server.log_format),
         "access_log": False,
+        "http": PROTOCOL,
         **tls_options(loaded),
         "server_header": False,
         "proxy_headers": False,

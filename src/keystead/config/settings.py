@@ -138,6 +138,13 @@ class KeygenSettings(Section):
     max_per_minute: int = Field(default=600, gt=0, description="new pairs of anybody in a minute")
 
 
+class MachineSettings(Section):
+    """How much programs may ask for by Vault's protocol; a node counts what comes to it."""
+
+    max_requests: int = Field(default=0, ge=0, description="of a token in a second; 0 for any number")
+    max_logins: int = Field(default=0, ge=0, description="of anybody in a second; 0 for any number")
+
+
 class OidcSettings(Section):
     """The identity provider whose tokens are taken beside our own; none without ``issuer``."""
 
@@ -257,6 +264,7 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     client_keys: ClientKeySettings = ClientKeySettings()
     keygen: KeygenSettings = KeygenSettings()
+    machine: MachineSettings = MachineSettings()
     oidc: OidcSettings = OidcSettings()
     initialization_timeout: Duration = Field(
         default=timedelta(seconds=10), description="for the store and the KMS together, at start"

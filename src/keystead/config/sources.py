@@ -27,6 +27,7 @@ try:
         ClientKeySettings,
         KekSetSettings,
         KeygenSettings,
+        MachineSettings,
         MultiSettings,
         OidcSettings,
         RootKeySettings,
@@ -51,6 +52,7 @@ SECTIONS: Final[Mapping[str, type[Section]]] = {
     "server": ServerSettings,
     "client_keys": ClientKeySettings,
     "keygen": KeygenSettings,
+    "machine": MachineSettings,
     "oidc": OidcSettings,
 }
 _PAIRED: Final[Mapping[tuple[str, ...], str]] = {

@@ -291,6 +291,15 @@ class LiveKeyrings(HeldKeyrings):
         await self.uses.loaded(ring.name, [row.version for _ in fresh])
         await self._take(ring, [row], fresh)
 
+    async def load_again(self, ring: Keyring, key_id: int) -> None:
+        """Unwrap a data key anew, whose row has another key in it by now. Errors as ``unwrap``."""
+        async with self.surroundings.store.reading() as work:
+            row = await work.find_key(key_id)
+        if row is None or not row.state.can_decrypt or key_id not in ring.snapshot.keys:
+            return
+        key = await self.unwrap(self._records[ring], row)
+        ring.load(replace(ring.snapshot, keys={**ring.snapshot.keys, key_id: key}))
+
     async def load_keys(self, key_ids: Iterable[int], *, skip_damaged: bool = False) -> dict[int, Keyring]:
         """Return the keyrings that data keys are of, loaded; ids that no row has are left out.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from keystead.manager.manager import KeyManager
 from keystead.transit.administration import Administration
+from keystead.transit.imports import Imports
 from keystead.transit.room import Transit
 from keystead.transit.uses import Uses
 
@@ -16,6 +17,7 @@ class TransitEngine:
 
     keys: Transit
     administration: Administration
+    imports: Imports
     uses: Uses
 
 
@@ -24,4 +26,4 @@ async def transit(km: KeyManager) -> TransitEngine:
     session = await km.session()
     keys = Transit(session.live, random=session.surroundings.random)
     administration = Administration(keys, session.lifecycle.rotation)
-    return TransitEngine(keys, administration, Uses(session.surroundings))
+    return TransitEngine(keys, administration, Imports(session.live), Uses(session.surroundings))

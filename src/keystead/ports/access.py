@@ -172,5 +172,8 @@ class TokenRows(Protocol):
     async def renew_token(self, renewed: TokenRecord, *, was: str) -> bool:
         """Give a token another end and code; False if it does not end when it ``was`` to any more, or was revoked."""
 
+    async def remove_ended_tokens(self, before: str, limit: int) -> int:
+        """Delete up to ``limit`` tokens that were got by roles and ended before a time, and return how many."""
+
     async def count_tokens(self, key_id: int) -> int:
         """Return how many tokens that were not revoked have their code under a data key."""

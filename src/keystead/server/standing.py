@@ -68,6 +68,10 @@ class Standing:
         """Return the time."""
         return self._clock.now()
 
+    def monotonic(self) -> float:
+        """Return the time that only runs forward, in seconds."""
+        return self._clock.monotonic()
+
     async def causes(self) -> list[Cause]:
         """Return what stands in the way of serving, now: nothing where it serves."""
         if self.is_stopping:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, Table, and_, bindparam, func, literal, or_, select, update
+from sqlalchemy import Select, Table, and_, bindparam, delete, func, literal, or_, select, update
 
 from keystead.ports import TokenRecord
 from keystead.stores.prepared import Prepared
@@ -57,6 +57,12 @@ class TokenRows(Statements):
         change = change.values(revoked_at=func.coalesce(_tokens.c.revoked_at, now))
         row = await self._write(change.returning(_tokens))
         return None if row is None else as_record(TokenRecord, _tokens, row)
+
+    async def remove_ended_tokens(self, before: str, limit: int) -> int:
+        """Delete up to ``limit`` tokens that were got by roles and ended before a time, and return how many."""
+        have_ended = and_(_tokens.c.role_id.is_not(None), _tokens.c.expires_at < before)
+        first = select(_tokens.c.id).where(have_ended).order_by(_tokens.c.expires_at).limit(limit)
+        return await self._count(delete(_tokens).where(_tokens.c.id.in_(first)))
 
     async def count_tokens(self, key_id: int) -> int:
         """Return how many tokens that were not revoked have their code under a data key."""

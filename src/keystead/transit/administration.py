@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from keystead.errors import InvalidInputError, KeyRotationError, KMSError
+from keystead.errors import ConflictError, InvalidInputError, KeyRotationError, KMSError
 from keystead.lifecycle.creation import NewKey, create_within, require_writable
 from keystead.lifecycle.destruction import destroy_within
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
+from keystead.lifecycle.wrapping import open_key, seal_key
 from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, TransitType
 from keystead.ports import AuditEvent, Detail, TransitKeyRecord, UnitOfWork
+from keystead.transit.importing import completed
 from keystead.transit.kinds import algorithm_name, purpose_of, require_possible
 from keystead.transit.names import keyring_name, require_name
 from keystead.transit.opened import SOFT_DELETED, OpenKey
@@ -22,6 +24,9 @@ from keystead.transit.room import Transit
 
 SHORTEST_PERIOD_S: Final = 3600
 KEY_NOT_FOUND: Final = "key not found"
+_EXISTS: Final = (
+    "the import path cannot be used with an existing key; use import-version to rotate an existing imported key"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,7 @@ class Administration:
                 if await work.find_transit_key(tenant, name) is not None:
                     if material is None:
                         return
-                    raise InvalidInputError(
-                        "the import path cannot be used with an existing key; use import-version to rotate an "
-                        "existing imported key"
-                    )
+                    raise InvalidInputError(_EXISTS)
                 generation = 1
                 while await work.find_keyring(keyring_name(tenant, name, generation)) is not None:
                     generation += 1
@@ -133,10 +135,44 @@ class Administration:
         record = await self._find(tenant, name)
 
         async def guard(work: UnitOfWork) -> None:
-            if not (await self._locked(work, tenant, name, record.keyring)).imported:
-                raise InvalidInputError("the import_version endpoint can only be used with an imported key")
+            self.require_imported(await self._locked(work, tenant, name, record.keyring))
 
         await self._rotation.add(record.keyring, material, guard)
+        return await self._again(tenant, name)
+
+    async def require_no_key(self, tenant: str, name: str) -> None:
+        """Raise ``InvalidInputError`` if there is a key of a name: material from outside never becomes part of it."""
+        if await self._room.find(tenant, name) is not None:
+            raise InvalidInputError(_EXISTS)
+
+    def require_imported(self, record: TransitKeyRecord) -> None:
+        """Raise ``InvalidInputError`` unless a key is made of material from outside, and of nothing else."""
+        if not record.imported:
+            raise InvalidInputError("the import_version endpoint can only be used with an imported key")
+
+    async def complete(self, tenant: str, name: str, version: int, data: bytes) -> OpenKey:
+        """Add the private half, PKCS #8 in DER, to a version that has its public half alone.
+
+        Raises:
+            InvalidInputError: it belongs to another public half.
+        """
+        record = await self._find(tenant, name)
+        ring = await self._live.sealing_ring(WRAP_KEYRING)
+        async with self._s.store.transaction() as work:
+            epoch = await work.bump_epoch()
+            self.require_imported(await self._locked(work, tenant, name, record.keyring))
+            row = await work.find_active(record.keyring)
+            if row is None or row.version != version:
+                raise ConflictError("the key was rotated meanwhile; try again")
+            await self._live.ensure_wrap_key(ring, row)
+            held = open_key(ring, self._live.store_id, row)
+            sealed = seal_key(ring, self._live.store_id, row, completed(record.type, held, data))
+            await self._note(work, "transit.complete", record, version=version)
+            await work.change_key(
+                row.id, row.state, wrapped_key=sealed.wrapped_key, wrapped_by=sealed.wrapped_by, published_epoch=epoch
+            )
+        await self._live.refresh()
+        await self._room.load_again(await self._again(tenant, name), version)
         return await self._again(tenant, name)
 
     async def configure(self, tenant: str, name: str, changes: KeyChanges) -> OpenKey:

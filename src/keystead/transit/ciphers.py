@@ -26,7 +26,6 @@ from keystead.crypto.envelope import (
     OVERHEAD,
     SALT_SIZE,
     SUITE_CHACHA20_POLY1305,
-    TAG_SIZE,
     Header,
     cipher_of,
 )
@@ -95,11 +94,10 @@ class Ciphers:
         if not blob.startswith(named):
             if version.outside:
                 return self._open_foreign(version, blob, aad, context)
-            if len(blob) < OVERHEAD:
-                raise InvalidCiphertextError("invalid ciphertext length")
+            _require_nonce(blob)
             raise DecryptionError(FAILED)
         if len(blob) < OVERHEAD:
-            raise InvalidCiphertextError("invalid ciphertext length")
+            raise DecryptionError(FAILED)
         header = blob[:HEADER_SIZE]
         cipher = self._cipher(version, header, context, remembers=False)
         try:
@@ -156,8 +154,7 @@ class Ciphers:
 
     def _open_foreign(self, version: LoadedKey, blob: bytes, aad: bytes, context: bytes | None) -> bytes:
         """Open nonce, ciphertext and tag as Vault and OpenBao write them."""
-        if len(blob) < NONCE_SIZE + TAG_SIZE:
-            raise InvalidCiphertextError("invalid ciphertext length")
+        _require_nonce(blob)
         key = bytes(version.outside)
         if context is not None:
             key = _counter_kdf(key, context)[: len(key)]
@@ -165,12 +162,17 @@ class Ciphers:
         cipher = ChaCha20Poly1305(key) if is_chacha else AESGCM(key)
         try:
             return cipher.decrypt(blob[:NONCE_SIZE], blob[NONCE_SIZE:], aad)
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise DecryptionError(FAILED) from None
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
         self._salts = {}
+
+
+def _require_nonce(blob: bytes) -> None:
+    if len(blob) < NONCE_SIZE:
+        raise InvalidCiphertextError("invalid ciphertext length")
 
 
 def _derived(version: LoadedKey, context: bytes | None) -> bytes:

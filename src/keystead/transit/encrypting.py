@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from keystead.crypto.batch import open_one, seal_all
-from keystead.crypto.envelope import OVERHEAD
+from keystead.crypto.envelope import NONCE_SIZE, OVERHEAD
 from keystead.crypto.hot_path import FAILED
 from keystead.crypto.snapshot import LoadedKey
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
@@ -75,9 +75,9 @@ def decrypt(key: OpenKey, text: str, *, context: bytes | None = None, aad: bytes
     try:
         if derived is not None or chosen.outside:
             return key.made.ciphers.open(chosen, blob, aad, derived)
-        if len(blob) < OVERHEAD:
+        if len(blob) < NONCE_SIZE:
             raise InvalidCiphertextError("invalid ciphertext length")
-        if blob[2:10] != chosen.id.to_bytes(8, "big"):
+        if len(blob) < OVERHEAD or blob[2:10] != chosen.id.to_bytes(8, "big"):
             raise DecryptionError(FAILED)
         return open_one(key.ring, blob, aad)
     except InvalidCiphertextError as exc:

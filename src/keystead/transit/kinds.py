@@ -55,12 +55,10 @@ def require_possible(kind: TransitType, *, derived: bool, convergent: bool, key_
     Raises:
         InvalidInputError: there may not.
     """
-    if kind is TransitType.HMAC:
-        if key_size == 0:
-            raise InvalidInputError("invalid key size for HMAC key, must be between 32 and 512 bytes")
-        if not SMALLEST_HMAC_KEY <= key_size <= LARGEST_HMAC_KEY:
-            raise InvalidInputError(f"invalid key_size {key_size}")
-    elif key_size != 0:
+    is_sized = kind is TransitType.HMAC
+    if is_sized and key_size != 0 and not SMALLEST_HMAC_KEY <= key_size <= LARGEST_HMAC_KEY:
+        raise InvalidInputError(f"invalid key_size {key_size}")
+    if not is_sized and key_size != 0:
         raise InvalidInputError(f"key_size is not valid for algorithm {kind}")
     if convergent and not derived:
         raise InvalidInputError("convergent encryption requires derivation to be enabled")
@@ -68,3 +66,5 @@ def require_possible(kind: TransitType, *, derived: bool, convergent: bool, key_
         raise InvalidInputError(f"key derivation and convergent encryption not supported for keys of type {kind}")
     if convergent and not kind.is_symmetric:
         raise InvalidInputError(f"convergent encryption not supported for keys of type {kind}")
+    if is_sized and key_size == 0:
+        raise InvalidInputError("invalid key size for HMAC key, must be between 32 and 512 bytes")

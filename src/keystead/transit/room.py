@@ -64,6 +64,12 @@ class Transit:
         self.forget(tenant, name)
         return await self.open(tenant, name)
 
+    async def load_again(self, key: OpenKey, version: int) -> None:
+        """Load a version anew, to which another process may have added the private half."""
+        loaded = key.versions[version]
+        await self.live.load_again(key.ring, loaded.id)
+        key.made.pairs.pop(loaded.id, None)
+
     def forget(self, tenant: str, name: str) -> None:
         """Have the next one who asks for a key look at its row again."""
         held = self._held.get((tenant, name))

@@ -22,6 +22,7 @@ _ALIKE_IN_LENGTH: Final = frozenset({"ciphertext", "hmac", "random_bytes"})
 _OF_ONE_SERVER: Final = frozenset({"signature", "request_id", "public_key", "publickey", "creation_time", "name_hash"})
 _VERSION_TIME: Final = re.compile(r"data\.keys\.\d+")
 _UNREADABLE: Final = re.compile(r'(?:Field validation failed: )?error converting input for field "(\w+)"')
+_UNUSUAL: Final = re.compile(r"[^A-Za-z0-9]")
 _PREFIX: Final = re.compile(r"vault:v\d+:")
 
 
@@ -78,6 +79,8 @@ class Pair:
         first, second = told.answer
         expected = self._status(first)
         where = f"{told.request[0].method} {told.request[0].path} {told.request[0].body!r}"
+        if "/verify/" in told.request[0].path and not spelt_alike(told.request) and _valid(first) == _valid(second):
+            return []
         if second.status != expected:
             return [f"{where}: {first.status} {first.body!r} and {second.status} {second.body!r}"]
         ours, theirs = leaves(_normal(first)), leaves(_normal(second))
@@ -204,6 +207,19 @@ def follow_ups(step: Step) -> Iterable[FollowUp]:
         yield FollowUp("signature", "verify", same)
 
 
+def spelt_alike(requests: tuple[Request, Request]) -> bool:
+    """Whether the signatures in two requests have the same length, and the same signs among letters and digits.
+
+    One that is read in the other of the two alphabets of base64 is broken there, or merely wrong, by chance.
+    """
+    ours, theirs = (leaves(request.body) for request in requests)
+    return all(
+        len(text) == len(theirs[path]) and set(_UNUSUAL.findall(text)) == set(_UNUSUAL.findall(theirs[path]))
+        for path, text in ours.items()
+        if path.endswith("signature") and isinstance(text, str)
+    )
+
+
 def same_error(ours: str, theirs: str) -> bool:
     """Whether two errors are the same.
 
@@ -226,6 +242,11 @@ def _normal(answer: Answer) -> Any:
     if isinstance(body, dict) and isinstance(body.get("errors"), list):
         return {**body, "errors": [text for each in body["errors"] for text in unwrapped(str(each))]}
     return body
+
+
+def _valid(answer: Answer) -> list[str]:
+    """Return where an answer says that something is valid."""
+    return [path for path, value in leaves(answer.body).items() if path.endswith("valid") and value is True]
 
 
 def _version(value: Any) -> str:

@@ -67,8 +67,8 @@ def stories() -> st.SearchStrategy[list[Step]]:
         _made("{1}", _of_type((*AEADS, "ed25519"), derived=st.just(True)) | _convergent()),
         _made("{2}", _of_type(SIGNERS) | st.just({"type": "hmac", "key_size": 32})),
     )
-    later = st.lists(_steps(), min_size=10, max_size=30)
-    return st.tuples(opening, later).map(lambda parts: [*parts[0], *parts[1]])
+    later = st.lists(mostly(_steps().map(lambda step: [step]), _chapters()), min_size=10, max_size=30)
+    return st.tuples(opening, later).map(lambda parts: [*parts[0], *(step for each in parts[1] for step in each)])
 
 
 _EDITS: Final = st.sampled_from(
@@ -137,6 +137,28 @@ def _steps() -> st.SearchStrategy[Step]:
     return st.one_of(*_administration(), *_encryption(), *_macs(), *_signatures(), *_keyless())
 
 
+def _chapters() -> st.SearchStrategy[list[Step]]:
+    """Return steps that come to something in their order alone: a version that is trimmed, a key that is deleted."""
+    made = [{"plaintext": "YQ=="}, {"plaintext": "Yg==", "reference": "b"}]
+    opened = [{"ciphertext": Earlier("ciphertext", 1)}, {"ciphertext": Earlier("ciphertext", 0), "reference": "b"}]
+    trimmed = [
+        Step("encrypt/{0}", {"plaintext": "YQ=="}),
+        Step("keys/{0}/rotate"),
+        Step("keys/{0}/config", {"min_decryption_version": 2, "min_encryption_version": 2}),
+        Step("keys/{0}/trim", {"min_available_version": 2}),
+        Step("decrypt/{0}", {"ciphertext": Earlier("ciphertext", 0)}),
+        Step("keys/{0}", None, "GET"),
+    ]
+    deleted = [
+        Step("keys/{2}/config", {"deletion_allowed": True}),
+        Step("keys/{2}", None, "DELETE"),
+        Step("keys/{2}", None, "GET"),
+        Step("keys/{2}", {"type": "ed25519"}),
+    ]
+    batch = [Step("encrypt/{0}", {"batch_input": made}), Step("decrypt/{0}", {"batch_input": opened})]
+    return st.sampled_from([trimmed, deleted, batch, batch])
+
+
 def _administration() -> list[st.SearchStrategy[Step]]:
     limits = some(min_decryption_version=versions, min_encryption_version=versions)
     return [
@@ -146,9 +168,7 @@ def _administration() -> list[st.SearchStrategy[Step]]:
         _at("keys/{}/rotate", st.just({})),
         _at("keys/{}/rotate", st.just({})),
         _at("keys/{}/rotate", st.just({})),
-        _at("keys/{}/config", st.just({"min_decryption_version": 2, "min_encryption_version": 2})),
         _at("keys/{}/trim", usually({"min_available_version": versions})),
-        _at("keys/{}/trim", st.just({"min_available_version": 2})),
         _at("keys/{}", st.none(), "GET"),
         _at("keys/{}", st.none(), "DELETE"),
     ]

@@ -103,6 +103,17 @@ def test_of_two_fields_that_cannot_be_read_either_may_be_named() -> None:
     assert not same_error(text.format("derived"), "encryption key not found")
 
 
+def test_signatures_of_other_letters_may_be_broken_or_wrong_and_never_valid_on_one_server(pair: Pair) -> None:
+    def verified(ours: str, theirs: str, first: Answer, second: Answer) -> list[str]:
+        sent = [Request("POST", "/v1/transit/verify/k", body={"signature": text}) for text in (ours, theirs)]
+        return pair.unlike(Told((sent[0], sent[1]), (first, second)))
+
+    broken = error(400, "invalid base64 signature value")
+    assert verified("vault:v1:AA+A", "vault:v1:AAAA", broken, data(valid=False)) == []
+    assert verified("vault:v1:AAAA", "vault:v1:BBBB", broken, data(valid=False))
+    assert verified("vault:v1:AA+A", "vault:v1:AAAA", broken, data(valid=True))
+
+
 def test_an_encryption_is_decrypted_with_what_it_was_bound_to() -> None:
     body = {"plaintext": "YQ==", "context": "Yg==", "key_version": 1}
     (follow,) = follow_ups(Step("encrypt/{0}", body))

@@ -16,7 +16,7 @@ from tests.transit.targets.openbao import OpenBaoTarget, openbao_target
 
 IS_FULL = os.environ.get("KEYSTEAD_SOAK") == "1"
 TOLD = settings(
-    max_examples=2_500 if IS_FULL else 100,
+    max_examples=2_500 if IS_FULL else 60,
     deadline=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
@@ -44,7 +44,7 @@ def alike(reference: OpenBaoTarget, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def mixed(reference: OpenBaoTarget, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """OpenBao, and Keystead."""
-    pytest.importorskip("keystead.server.transit")
+    pytest.importorskip("keystead.server.vault")
     with keystead_target(tmp_path_factory.mktemp("keystead")) as keystead:
         pair = Pair(reference, keystead, OF_KEYSTEAD)
         yield pair

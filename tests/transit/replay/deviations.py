@@ -79,7 +79,7 @@ class Allowed:
     Attributes:
         rows: the first that covers an exchange speaks for it.
         answers_user_errors_400: whether what the recorded server answers 500 to, with a text that blames the request,
-            is answered 400 with the same text; and the texts of errors are not wrapped in a list of one.
+            is answered 400 with the same text, which is not wrapped in a list of one.
     """
 
     rows: tuple[Deviation, ...] = ()
@@ -92,13 +92,12 @@ class Allowed:
     def expected(self, exchange: Exchange) -> Exchange:
         """Return an exchange with the answer that is expected instead of the recorded one."""
         recorded = exchange.recorded
-        if not self.answers_user_errors_400 or recorded.status is None or recorded.status < 400:
+        if not self.answers_user_errors_400 or recorded.status != 500:
             return exchange
-        status = 400 if recorded.status == 500 else recorded.status
         body = recorded.body
         if isinstance(body, dict) and isinstance(body.get("errors"), list):
             body = {**body, "errors": [text for each in body["errors"] for text in unwrapped(each)]}
-        return replace(exchange, recorded=replace(recorded, status=status, body=body))
+        return replace(exchange, recorded=replace(recorded, status=400, body=body))
 
 
 def unwrapped(text: str) -> list[str]:

@@ -110,32 +110,47 @@ def require_members(
         raise InvalidInputError(_UNREADABLE + "\n".join(wrong))
 
 
-def each(items: Sequence[Mapping[str, Any]], answer: Callable[[int, Mapping[str, Any]], dict[str, Any]]) -> list[Any]:
-    """Return what is answered to each item, with its reference where it has one; a refusal is told in its place."""
-    results = []
+class Results(list[dict[str, Any]]):
+    """What is answered to the items of a batch, in their order.
+
+    Attributes:
+        failed: how many of them make the whole answer a failure.
+    """
+
+    failed = 0
+
+
+class QuietRefusalError(InvalidInputError):
+    """What an item is refused for, while the answer as a whole is no failure."""
+
+
+def each(items: Sequence[Mapping[str, Any]], answer: Callable[[int, Mapping[str, Any]], dict[str, Any]]) -> Results:
+    """Return what is answered to each item, with its reference; a refusal is told in its place."""
+    results = Results()
     for place, item in enumerate(items):
         try:
             told = answer(place, item)
         except (InvalidInputError, DecryptionError) as exc:
             told = {"error": str(exc)}
+            results.failed += not isinstance(exc, QuietRefusalError)
         told["reference"] = item.get("reference") or ""
         results.append(told)
     return results
 
 
-def answered(results: list[Any], fields: Fields) -> VaultAnswer:
+def answered(results: Results, fields: Fields) -> VaultAnswer:
     """Return the answer to a batch that fails as a whole where an item fails: 400, or the code that was asked for."""
-    failed = sum("error" in result for result in results)
-    if not failed:
-        return VaultAnswer({"batch_results": results})
+    data = {"batch_results": results}
+    if not results.failed:
+        return VaultAnswer(data)
     status, warnings = 400, []
     if fields.names(_OVERRIDE):
         wanted = fields.number(_OVERRIDE)
         if not 0 < wanted < 600:
             warnings.append(f"invalid HTTP response code override from {_OVERRIDE}, reverting to 400")
-        elif failed < len(results):
+        elif results.failed < len(results):
             status = wanted
-    return VaultAnswer({"batch_results": results}, status=status, warnings=warnings)
+    return VaultAnswer(data, status=status, warnings=warnings)
 
 
 def _expected(kind: str, value: object) -> str:

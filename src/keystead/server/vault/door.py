@@ -11,13 +11,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from keystead.access.callers import Caller
-from keystead.errors import UnauthenticatedError
+from keystead.errors import RateLimitedError, UnauthenticatedError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.server.actors import actor_of
+from keystead.server.errors import retry_header
 from keystead.server.requests import Told, told_of
 from keystead.server.service import Service
 from keystead.server.standing import Standing
 from keystead.server.vault.answers import DENIED, NO_WRAPPING, VaultRefusalError, many, refusal_of, refused, response_of
+from keystead.server.vault.limits import Limits
 from keystead.server.vault.parameters import parameters
 from keystead.server.vault.request import ROOT, OpenRequest, OpenWay, VaultPath, VaultRequest, Verb, Way
 
@@ -26,9 +28,12 @@ log = logging.getLogger("keystead.server")
 TOKEN: Final = "x-vault-token"  # noqa: S105 -- a header's name
 NAMESPACE: Final = "x-vault-namespace"
 WRAP: Final = "x-vault-wrap-ttl"
+LOGINS: Final = "logins"
 _REPLACED: Final = "Endpoint replaced the value of these parameters with the values captured from the endpoint's path"
 MAX_OPEN_BODY: Final = 64 * 1024
 """What is read of somebody who has shown no token."""
+METHODS: Final = frozenset({"token", "approle", "jwt", "kubernetes"})
+"""What ``auth`` has something of."""
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _VERBS: Final = {
     "GET": Verb.READ,
@@ -44,9 +49,10 @@ _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 class Door:
     """Answers requests to one path."""
 
-    def __init__(self, path: VaultPath, standing: Standing) -> None:
+    def __init__(self, path: VaultPath, standing: Standing, limits: Limits) -> None:
         self._path = path
         self._standing = standing
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -70,6 +76,8 @@ class Door:
         way = None if verb is None else self._path.way(verb)
         if isinstance(way, OpenWay):
             _refuse_wrapping(http)
+            if verb is Verb.WRITE and (service := self._standing.service) is not None:
+                self._limit(http, LOGINS, service.settings.machine.max_logins)
             body = await parameters(http, MAX_OPEN_BODY) if verb is Verb.WRITE else {}
             return response_of(await way.answer(OpenRequest(http, self._standing, _namespace(http), body)), told.id)
         service = self._standing.service
@@ -78,6 +86,7 @@ class Door:
         token = shown_token(http)
         caller = await authenticated(service, token)
         require_namespace(_namespace(http), caller)
+        self._limit(http, caller.origin, service.settings.machine.max_requests)
         if verb is None or way is None or method == "HEAD":
             return self._no_way(http, verb)
         name = http.path_params.get("name", "")
@@ -86,6 +95,15 @@ class Door:
         _refuse_wrapping(http)
         body = await parameters(http) if verb is Verb.WRITE else {}
         return await _done(way, VaultRequest(http, service, caller, verb, name, body, token), told.id)
+
+    def _limit(self, http: Request, name: str, rate: int) -> None:
+        try:
+            self._limits.take(name, rate, self._standing.monotonic())
+        except RateLimitedError as exc:
+            path = http.url.path.removeprefix("/v1/")
+            raise VaultRefusalError(
+                429, f'request path "{path}": {exc}', headers=retry_header(exc.retry_after_s)
+            ) from None
 
     def _no_way(self, http: Request, verb: Verb | None) -> Response:
         if http.method == "OPTIONS":
@@ -96,7 +114,9 @@ class Door:
                 return refused(415, f"PATCH requires Content-Type of {_MERGE_PATCH}, provided {kind[:100]}")
         elif verb is None:
             return refused(405)
-        if verb is Verb.LIST or not any(self._path.way(each) for each in Verb):
+        if not any(self._path.way(each) for each in Verb):
+            return _no_path(http.url.path.removeprefix("/v1/"), verb)
+        if verb is Verb.LIST:
             return refused(404, many("unsupported path"))
         return refused(405, many("unsupported operation"))
 
@@ -115,6 +135,15 @@ def _unread(way: Way, body: Mapping[str, Any]) -> list[str]:
     replaced = sorted(name for name in body.keys() & way.captured if body[name] is not None)
     warnings = [f"Endpoint ignored these unrecognized parameters: [{' '.join(unknown)}]"] if unknown else []
     return [*warnings, f"{_REPLACED}: [{' '.join(replaced)}]"] if replaced else warnings
+
+
+def _no_path(path: str, verb: Verb | None) -> Response:
+    if verb is Verb.WRITE and path.endswith("/"):
+        return refused(400, "cannot write to a path ending in '/'")
+    room, _, method = path.partition("/")
+    if room == "auth" and method.partition("/")[0] not in METHODS:
+        return refused(404, f'no handler for route "{path}". route entry not found.')
+    return refused(404, many("unsupported path"))
 
 
 def shown_token(http: Request) -> str:

@@ -13,6 +13,7 @@ from keystead.server.vault import (
     auth,
     sys,
     transit_encryption,
+    transit_import,
     transit_keys,
     transit_macs,
     transit_signing,
@@ -20,6 +21,7 @@ from keystead.server.vault import (
 )
 from keystead.server.vault.answers import ROOMS, VERSION
 from keystead.server.vault.door import Door
+from keystead.server.vault.limits import Limits
 from keystead.server.vault.request import VaultPath
 
 PATHS: Final = (
@@ -28,6 +30,7 @@ PATHS: Final = (
     *transit_macs.PATHS,
     *transit_keys.PATHS,
     *transit_tools.PATHS,
+    *transit_import.PATHS,
     *auth.PATHS,
     *sys.PATHS,
 )
@@ -42,9 +45,9 @@ class VaultRoutes:
     def __init__(self, app: ASGIApp, standing: Standing) -> None:
         register_names()
         self._app = app
-        self._router = Router(
-            [Route(VERSION + path.template, Door(path, standing)) for path in (*PATHS, UNKNOWN)], redirect_slashes=False
-        )
+        limits = Limits()
+        doors = [Route(VERSION + path.template, Door(path, standing, limits)) for path in (*PATHS, UNKNOWN)]
+        self._router = Router(doors, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""

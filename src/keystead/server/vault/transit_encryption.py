@@ -9,7 +9,7 @@ from keystead.access.transit_scopes import TransitOperation as Op
 from keystead.errors import InvalidInputError
 from keystead.model import TransitType
 from keystead.server.vault.answers import DENIED, VaultAnswer, VaultRefusalError, many
-from keystead.server.vault.batches import answered, batch_of, each, require_members
+from keystead.server.vault.batches import QuietRefusalError, Results, answered, batch_of, each, require_members
 from keystead.server.vault.computing import looking_twice
 from keystead.server.vault.fields import Fields, decoded
 from keystead.server.vault.request import VaultPath, VaultRequest, Way
@@ -19,6 +19,7 @@ from keystead.transit.opened import OpenKey
 from keystead.transit.room import NOT_FOUND
 
 _AAD: Final = "unable to get associated_data/additional_data from factory[{}]: "
+_NO_AEAD: Final = "'{}' provided for non-AEAD cipher suite {}"
 _SAME_CONTEXT: Final = "context should be set either in all the request blocks or in none"
 _NO_PLAINTEXT: Final = "missing plaintext to encrypt"
 _NO_CIPHERTEXT: Final = "missing ciphertext to decrypt"
@@ -96,7 +97,7 @@ async def decrypt(request: VaultRequest) -> VaultAnswer:
             "associated_data": fields.text("associated_data"),
         }
         key = await _found(request)
-        plaintext = await looking_twice(request, key, len(text), lambda opened: _decrypted(opened, item, None))
+        plaintext = await looking_twice(request, key, len(text), lambda opened: _decrypted(opened, item, 0))
         await request.used(key, Op.DECRYPT)
         return VaultAnswer({"plaintext": plaintext})
     require_members(
@@ -128,7 +129,7 @@ async def rewrap(request: VaultRequest) -> VaultAnswer:
             raise InvalidInputError(_NO_CIPHERTEXT)
         key = await _found(request)
         size = len(str(item["ciphertext"]))
-        ciphertext, version = await looking_twice(request, key, size, lambda opened: _rewrapped(opened, item, None))
+        ciphertext, version = await looking_twice(request, key, size, lambda opened: _rewrapped(opened, item, 0))
         await request.used(key, Op.REWRAP)
         return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
     require_members(
@@ -140,7 +141,7 @@ async def rewrap(request: VaultRequest) -> VaultAnswer:
     _with_context(items)
     key = await _found(request)
 
-    def all_of(opened: OpenKey) -> list[Any]:
+    def all_of(opened: OpenKey) -> Results:
         opened.require_usable()
         return each(items, lambda place, item: _pair(_rewrapped(opened, item, place)))
 
@@ -158,6 +159,8 @@ async def data_key(request: VaultRequest) -> VaultAnswer:
         raise InvalidInputError("Invalid path, must be 'plaintext' or 'wrapped'")
     key = await _found(request)
     key.require_usable()
+    if fields.text("associated_data") and key.record.type.is_rsa:
+        raise InvalidInputError(_NO_AEAD.format("associated_data", key.record.type))
     context, aad = _context_of(fields.text("context")), _aad_of(key, fields.text("associated_data"), 0)
     drawn, ciphertext, version = encrypting.data_key(
         key, bits, context=context, aad=aad, version=fields.number("key_version")
@@ -199,13 +202,12 @@ def _context_of(text: str | None) -> bytes | None:
     return decoded(text) if text else None
 
 
-def _aad_of(key: OpenKey, text: str | None, place: int | None) -> bytes:
+def _aad_of(key: OpenKey, text: str | None, place: int) -> bytes:
     if not text:
         return b""
-    if not key.record.type.is_symmetric and key.record.type.encrypts:
-        name = "associated_data" if place is None else f"[{place}].associated_data"
-        raise InvalidInputError(f"'{name}' provided for non-AEAD cipher suite {key.record.type}")
-    return decoded(text, _AAD.format(place or 0))
+    if key.record.type.is_rsa:
+        raise QuietRefusalError(_NO_AEAD.format(f"[{place}].associated_data", key.record.type))
+    return decoded(text, _AAD.format(place))
 
 
 def _encrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, int]:
@@ -218,7 +220,7 @@ def _encrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, 
     return encrypting.encrypt(key, decoded(item["plaintext"]), context=context, aad=aad, version=version)
 
 
-def _encrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> list[Any]:
+def _encrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> Results:
     if encrypting.takes_many(key) and not key.record.soft_deleted:
         try:
             messages = [
@@ -230,14 +232,16 @@ def _encrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> list[Any]:
             messages = []  # told item by item
         if len(messages) == len(items):
             ciphertexts, version = encrypting.encrypt_many(key, messages)
-            return [
-                {"ciphertext": text, "key_version": version, "reference": item.get("reference") or ""}
-                for text, item in zip(ciphertexts, items, strict=True)
-            ]
+            return Results(
+                [
+                    {"ciphertext": text, "key_version": version, "reference": item.get("reference") or ""}
+                    for text, item in zip(ciphertexts, items, strict=True)
+                ]
+            )
     return each(items, lambda place, item: _pair(_encrypted(key, item, place)))
 
 
-def _decrypted(key: OpenKey, item: Mapping[str, Any], place: int | None) -> str:
+def _decrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> str:
     if not item["ciphertext"]:
         raise InvalidInputError(_NO_CIPHERTEXT)
     key.require_usable()
@@ -246,14 +250,14 @@ def _decrypted(key: OpenKey, item: Mapping[str, Any], place: int | None) -> str:
     return base64_text.encode(encrypting.decrypt(key, item["ciphertext"], context=context, aad=aad))
 
 
-def _decrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> list[Any]:
+def _decrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> Results:
     results = each(items, lambda place, item: {"plaintext": _decrypted(key, item, place)})
     for result in results:
         result.setdefault("plaintext", "")
     return results
 
 
-def _rewrapped(key: OpenKey, item: Mapping[str, Any], place: int | None) -> tuple[str, int]:
+def _rewrapped(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, int]:
     if not item.get("ciphertext"):
         raise InvalidInputError(_NO_CIPHERTEXT)
     key.require_usable()
