@@ -65,6 +65,11 @@ _ROWS: Final = (
         status=400,
     ),
     Deviation(
+        "A number of random bytes that is none is refused in a path, too, where OpenBao reads past it.",
+        path="/v1/transit/random/-.*",
+        status=400,
+    ),
+    Deviation(
         "Key material does not leave: export, backup and restore are refused, and `keystead` has its own backups.",
         path="/v1/transit/(export|byok-export|backup|restore)(/.*)?",
         status=400,

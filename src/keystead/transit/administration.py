@@ -381,10 +381,10 @@ def _changed(record: TransitKeyRecord, changes: KeyChanges, latest: int) -> Tran
 def _require_trimmable(record: TransitKeyRecord, min_available: int) -> None:
     if min_available < record.min_available:
         raise InvalidInputError("minimum available version cannot be decremented")
-    if min_available < 1:
-        raise InvalidInputError("minimum available version should be positive")
     if record.min_encryption == 0:
         raise InvalidInputError("minimum available version cannot be set when minimum encryption version is not set")
+    if min_available < 1:
+        raise InvalidInputError("minimum available version should be positive")
     if min_available > record.min_encryption:
         raise InvalidInputError("minimum available version cannot be greater than minmum encryption version")
     if min_available > record.min_decryption:

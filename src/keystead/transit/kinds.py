@@ -55,13 +55,13 @@ def require_possible(kind: TransitType, *, derived: bool, convergent: bool, key_
     Raises:
         InvalidInputError: there may not.
     """
+    if convergent and not derived:
+        raise InvalidInputError("convergent encryption requires derivation to be enabled")
     is_sized = kind is TransitType.HMAC
     if is_sized and key_size != 0 and not SMALLEST_HMAC_KEY <= key_size <= LARGEST_HMAC_KEY:
         raise InvalidInputError(f"invalid key_size {key_size}")
     if not is_sized and key_size != 0:
         raise InvalidInputError(f"key_size is not valid for algorithm {kind}")
-    if convergent and not derived:
-        raise InvalidInputError("convergent encryption requires derivation to be enabled")
     if derived and not kind.derives:
         raise InvalidInputError(f"key derivation and convergent encryption not supported for keys of type {kind}")
     if convergent and not kind.is_symmetric:
