@@ -11,7 +11,6 @@ import hmac
 import json
 import sys
 from pathlib import Path
-from struct import pack
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA512
@@ -24,7 +23,18 @@ from scripts.gen_vectors_erasure import erasure_file
 from scripts.gen_vectors_fields import field_file
 from scripts.gen_vectors_imported import imported_file
 from scripts.gen_vectors_key_material import key_material_file
-from scripts.gen_vectors_kms import Case, encrypted_data_file, known_bytes, legacy_file, root_key_file, text_form, u32
+from scripts.gen_vectors_kms import (
+    Case,
+    encrypted_data_file,
+    header_bytes,
+    hkdf_sha256,
+    known_bytes,
+    legacy_file,
+    root_key_file,
+    text_form,
+    u32,
+)
+from scripts.gen_vectors_kubernetes import kubernetes_file
 from scripts.gen_vectors_local_kek import local_kek_file
 from scripts.gen_vectors_log import log_file
 from scripts.gen_vectors_multi import multi_kek_file
@@ -33,25 +43,15 @@ from scripts.gen_vectors_roles import role_file
 from scripts.gen_vectors_secret_hash import secret_hash_file
 from scripts.gen_vectors_signatures import signatures_file
 from scripts.gen_vectors_tokens import token_file
+from scripts.gen_vectors_transit import transit_file
 
 FOLDER = Path(__file__).resolve().parent.parent / "testvectors"
-
-
-def hkdf_sha256(key: bytes, info: bytes, size: int) -> bytes:
-    """HKDF (RFC 5869) without salt, for up to 32 bytes of output."""
-    pseudorandom = hmac.digest(bytes(32), key, "sha256")
-    return hmac.digest(pseudorandom, info + b"\x01", "sha256")[:size]
 
 
 def encode_context(pairs: list[list[str]]) -> bytes:
     """Context v1."""
     raw = sorted((key.encode(), value.encode()) for key, value in pairs)
     return b"".join(u32(key) + u32(value) for key, value in raw)
-
-
-def header_bytes(suite: int, key_id: int, salt: bytes) -> bytes:
-    """Return the 26 header bytes of an envelope."""
-    return pack(">BBQ", 0xAE, suite, key_id) + salt
 
 
 CONTEXTS: list[tuple[str, list[list[str]]]] = [
@@ -316,6 +316,8 @@ def build() -> dict[str, str]:
         "secret-hash-v1.json": secret_hash_file(),
         "api-token-v1.json": token_file(),
         "access-role-v1.json": role_file(),
+        "kubernetes-v1.json": kubernetes_file(envelope_case),
+        "transit-v1.json": transit_file(),
         "erasure-v1.json": erasure_file(),
         "imported-forms.json": imported_file(),
         "legacy.json": legacy_file(),

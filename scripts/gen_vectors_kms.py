@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 from struct import pack
 from typing import Any
@@ -23,6 +24,17 @@ def known_bytes(label: str, size: int = 32) -> bytes:
 def u32(data: bytes) -> bytes:
     """Return ``data`` behind its length in four bytes."""
     return pack(">I", len(data)) + data
+
+
+def hkdf_sha256(key: bytes, info: bytes, size: int) -> bytes:
+    """HKDF (RFC 5869) without salt, for up to 32 bytes of output."""
+    pseudorandom = hmac.digest(bytes(32), key, "sha256")
+    return hmac.digest(pseudorandom, info + b"\x01", "sha256")[:size]
+
+
+def header_bytes(suite: int, key_id: int, salt: bytes) -> bytes:
+    """Return the 26 header bytes of an envelope."""
+    return pack(">BBQ", 0xAE, suite, key_id) + salt
 
 
 def text_form(prefix: str, blob: bytes) -> str:

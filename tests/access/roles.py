@@ -20,7 +20,7 @@ def approle(**given: Any) -> AppRoleRules:
 
 def jwt_role(**given: Any) -> JwtRules:
     """Return the rules of a role that JWTs show, some of them changed."""
-    rules = {"token_ttl_s": 3600, "audiences": ("keystead",), "bound_claims": {}}
+    rules = {"token_ttl_s": 3600, "audiences": ("keystead",)}
     return JwtRules(**{**rules, **given})
 
 

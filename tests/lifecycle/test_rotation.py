@@ -17,8 +17,8 @@ from keystead.errors import (
     ProviderConnectionError,
     StoreUnavailableError,
 )
-from keystead.lifecycle.rotation import ATTEMPTS
 from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
+from keystead.lifecycle.rotation import ATTEMPTS
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState, RotationPolicy
 from tests.fakes.clock import FakeClock

@@ -17,10 +17,12 @@ from keystead.manager import admin, audit_listing
 from keystead.model import Principal
 from keystead.ports import ReencryptionRecord
 from keystead.server.actors import actor_of
+from tests.access.roles import SCOPES, approle
 from tests.fakes.clock import FakeClock
 from tests.server.clients import Client, Installation, Node
-from tests.server.rest import Administrator, administrator, routes
+from tests.server.rest import OPERATIONS, Administrator, administrator, routes
 
+_APPROLES, _JWT_ROLES = (OPERATIONS[name].path for name in ("createAppRole", "createJwtRole"))
 CHANGES: dict[str, tuple[str, Any, str]] = {
     "createKeyring": ("/v1/keyrings", {"name": "orders"}, "key.create"),
     "rotateKeyring": ("/v1/keyrings/orders/rotate", None, "key.rotate"),
@@ -34,6 +36,12 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "removeKeyUse": ("/v1/key-uses?keyring=orders&name=people", None, "use.drop"),
     "createToken": ("/v1/tokens", {"user": "a", "scopes": ["devices:use"]}, "token.create"),
     "revokeToken": ("/v1/tokens/{token}/revoke", None, "token.revoke"),
+    "createAppRole": (_APPROLES, OPERATIONS["createAppRole"].body, "role.create"),
+    "createSecretId": (f"{_APPROLES}/orders/secret-ids", None, "secret_id.create"),
+    "deleteSecretId": (f"{_APPROLES}/billing/secret-ids/{{secret}}", None, "secret_id.delete"),
+    "deleteAppRole": (f"{_APPROLES}/orders", None, "role.delete"),
+    "createJwtRole": (_JWT_ROLES, OPERATIONS["createJwtRole"].body, "role.create"),
+    "deleteJwtRole": (f"{_JWT_ROLES}/orders", None, "role.delete"),
     "revokeDevice": ("/v1/devices/device-123/revoke", None, "device.revoke"),
     "releaseDevice": ("/v1/devices/device-123/release", None, "device.release"),
     "forgetUser": ("/v1/users/ada/forget", None, "user.forget"),
@@ -59,22 +67,25 @@ async def root(node: Node) -> Administrator:
     return await administrator(node)
 
 
-async def make_ready(node: Node, ada: Client) -> str:
-    """Make what is to be changed, and return the id of a token."""
+async def make_ready(node: Node, ada: Client) -> dict[str, str]:
+    """Make what is to be changed, and return the ids of a token and of a secret id."""
     km = node.service.manager
     await ada.key()
     await ada.key("phone")
     field = Field("people", "email", indexes=(Exact(),))
     await km.load_fields(field)
     await km.register_field(field, "app:people")
-    return (await node.service.tokens.create("bob", [Scope.DEVICES_USE])).row.id
+    token = await node.service.tokens.create("bob", [Scope.DEVICES_USE])
+    await node.service.access.roles.create("billing", SCOPES, approle())
+    secret = await node.service.access.roles.create_secret_id("billing")
+    return {"token": token.row.id, "secret": secret.row.id}
 
 
 async def test_every_change_is_recorded_with_who_made_it(node: Node, ada: Client, clock: FakeClock) -> None:
     changing = {str(route.operation_id) for route in routes() if route.methods != {"GET"}}
     assert changing == set(CHANGES)
     km, session = node.service.manager, await node.service.manager.session()
-    token = await make_ready(node, ada)
+    ids = await make_ready(node, ada)
     verbs = {str(route.operation_id): next(iter(route.methods or ())) for route in routes()}
     actors = {}
     for name, (path, body, _) in CHANGES.items():
@@ -89,7 +100,7 @@ async def test_every_change_is_recorded_with_who_made_it(node: Node, ada: Client
             clock.set(clock.now() + timedelta(days=80))
         made = await node.service.tokens.create(f"root of {name}", list(Scope))
         root = Administrator(node.app, "".join(made.text))
-        answer = await root.send(verbs[name], path.replace("{token}", token), body)
+        answer = await root.send(verbs[name], path.format(**ids), body)
         assert answer.status_code < 300, f"{name}: {answer.text}"
         actors[name] = f"token {made.row.id}, user root of {name}"
     await km.audit.sequenced()

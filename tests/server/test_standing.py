@@ -126,7 +126,7 @@ async def test_a_store_without_a_schema_is_waited_for(postgres_url: str, clock: 
     installation = Installation(tmp_path, postgres_url, clock, is_migrated=False)
     async with installation.starting() as app:
         client = Client(app)
-        await until(clock, lambda: app.state.standing._cause.code == "schema_version")
+        await until(clock, lambda: app.state.standing.cause.code == "schema_version")
         assert (await client.get("/livez")).json() == {"status": "ok"}
         status, told = await ready(client)
         assert (status, told["status"]) == (503, "not ready")
@@ -172,7 +172,7 @@ async def test_a_kms_that_is_away_is_waited_for(
     monkeypatch.setattr(KeyManager, "from_config", manager)
     async with installation.starting() as app:
         client = Client(app)
-        await until(clock, lambda: app.state.standing._cause.component == "kms")
+        await until(clock, lambda: app.state.standing.cause.component == "kms")
         status, told = await ready(client)
         assert (status, [cause["code"] for cause in told["causes"]]) == (503, ["provider_auth"])
         assert "canary" not in str(told)
@@ -201,7 +201,7 @@ async def test_a_database_that_goes_away_and_comes_back_needs_no_restart(
         # A service that starts meanwhile waits as well.
         postgres_server.stop()
         async with installation.starting() as app:
-            await until(clock, lambda: app.state.standing._cause.code == "store_unavailable")
+            await until(clock, lambda: app.state.standing.cause.code == "store_unavailable")
             postgres_server.start()
             await until(clock, lambda: app.state.standing.service is not None)
 

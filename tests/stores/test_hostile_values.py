@@ -17,6 +17,7 @@ from keystead.model import KeyringPurpose
 from keystead.ports import ErasureMark, KeyStore, KeyUse, ReencryptionRecord, SubjectRecord
 from keystead.stores import open_store
 from keystead.stores.tables import (
+    access_secret_ids,
     audit_entries,
     audit_log,
     audit_sessions,
@@ -41,6 +42,7 @@ from tests.stores.records import data_key, fill, keyring
 from tests.stores.test_credential_rows import ADA
 from tests.stores.test_device_rows import DEVICE, KEY, NOW, READY
 from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
+from tests.stores.test_role_rows import ROLE, SECRET
 from tests.stores.test_token_rows import TOKEN
 
 _METRICS: Final = {encryption_metrics, metric_counts, key_metric_counts, key_failure_counts, device_metric_counts}
@@ -62,6 +64,8 @@ LOOKED_FOR: Final = frozenset(
         spent_ciphertexts.c.digest,
         spent_ciphertexts.c.until,
         subjects.c.id,
+        access_secret_ids.c.id,
+        access_secret_ids.c.role_id,
     }
 )
 """A row with another value is not found."""
@@ -99,6 +103,8 @@ async def store(path: Path) -> KeyStore:
         await work.spend(KEY.id, bytes(32), until=NOW)
         await work.add_token(TOKEN)
         await work.revoke_token(TOKEN.id, NOW)
+        await work.add_role(ROLE)
+        await work.add_secret_id(SECRET)
         await work.add_subjects([SubjectRecord(bytes(32), "keystead.subject.a", NOW)])
         await work.put_erasure_mark(ErasureMark(1, bytes(32)))
     await made.aclose()
@@ -138,6 +144,9 @@ async def read(store: KeyStore) -> None:
         await work.find_credential(**ADA)
         await work.find_client_key_for(KEY.id, bytes(32))
         await work.tokens()
+        await work.roles()
+        await work.find_secret_id(SECRET.id)
+        await work.secret_ids(ROLE.id)
         await work.subjects()
         await work.erasure_mark()
     async with store.transaction() as work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -105,7 +105,7 @@ class JwtRules(TokenRules):
     jwks_uri: str | None = None
     public_keys: tuple[str, ...] = ()
     bound_subject: str | None = None
-    bound_claims: Mapping[str, tuple[Claim, ...]]
+    bound_claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     user_claim: str = "sub"
     leeway_s: int = LEEWAY_S
 

@@ -78,17 +78,22 @@ class Call:
         Raises:
             ConfigurationError: also for a store in memory, which would forget the keys at once.
         """
-        return KeyManager.from_config(self._lasting(), background=False, create_store=creates)
+        return KeyManager.from_config(self.lasting_settings(), background=False, create_store=creates)
 
     @contextmanager
     def blocking(self) -> Iterator[blocking.KeyManager]:
         """Open the manager these settings describe, for what is not async; errors as ``manager``."""
         from keystead import blocking
 
-        with blocking.KeyManager.from_config(self._lasting(), background=False, create_store=False) as km:
+        with blocking.KeyManager.from_config(self.lasting_settings(), background=False, create_store=False) as km:
             yield km
 
-    def _lasting(self) -> LoadedSettings:
+    def lasting_settings(self) -> LoadedSettings:
+        """Return the settings in force, of a store that outlives the command.
+
+        Raises:
+            ConfigurationError: also for a store in memory, which would forget the keys at once.
+        """
         loaded = self.settings()
         if store_url(loaded).startswith("memory:"):
             raise ConfigurationError(

@@ -23,6 +23,7 @@ MODULES: Final = (
     "keystead.cli.subject",
     "keystead.cli.token",
     "keystead.cli.serve",
+    "keystead.cli.kms_plugin",
     "keystead.cli.store",
     "keystead.cli.migrate",
     "keystead.cli.status",

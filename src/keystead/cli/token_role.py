@@ -60,10 +60,7 @@ def create(
 ) -> Outcome:
     """Make an AppRole: programs log in by its role id and a secret id."""
     rules = AppRoleRules(
-        token_ttl_s=_seconds("--token-ttl", token_ttl),
-        token_max_ttl_s=None if token_max_ttl is None else _seconds("--token-max-ttl", token_max_ttl),
-        token_uses=token_uses,
-        audit=audit,
+        **_of_tokens(token_ttl, token_max_ttl, token_uses, audit),
         secret_id_ttl_s=_seconds("--secret-id-ttl", secret_id_ttl),
         secret_id_uses=secret_id_uses,
     )
@@ -101,10 +98,7 @@ def create_jwt(
 ) -> Outcome:
     """Make a role that JWTs show, which somebody else signs."""
     rules = JwtRules(
-        token_ttl_s=_seconds("--token-ttl", token_ttl),
-        token_max_ttl_s=None if token_max_ttl is None else _seconds("--token-max-ttl", token_max_ttl),
-        token_uses=token_uses,
-        audit=audit,
+        **_of_tokens(token_ttl, token_max_ttl, token_uses, audit),
         audiences=tuple(audience),
         issuer=issuer,
         jwks_uri=jwks_uri,
@@ -187,6 +181,16 @@ def delete_secret_id(
 
     call.run(act)
     return Outcome({"name": name, "deleted": secret_id}, pairs([("deleted", secret_id), ("role", name)]))
+
+
+def _of_tokens(ttl: str, max_ttl: str | None, uses: int | None, audit: AuditMode) -> dict[str, Any]:
+    longest_s = None if max_ttl is None else _seconds("--token-max-ttl", max_ttl)
+    return {
+        "token_ttl_s": _seconds("--token-ttl", ttl),
+        "token_max_ttl_s": longest_s,
+        "token_uses": uses,
+        "audit": audit,
+    }
 
 
 def _made(call: Call, name: str, scope: list[str], rules: AppRoleRules | JwtRules, tenant: str) -> RoleRecord:

@@ -249,18 +249,13 @@ class Keyring:
             raise KeyStateError(f"data key {key_id} of keyring {self.name!r} is {state}; {cure_of(state)}")
         raise DataKeyNotLoadedError(key_id)
 
-    def new_header(self, weight: int) -> tuple[bytes, LoadedKey]:
-        """Return the header of a stream under a fresh salt, and the active key; counts ``weight`` messages."""
+    def new_header(self, weight: int, key_id: int | None = None) -> tuple[bytes, LoadedKey]:
+        """Return a header under a fresh salt, and its key, the active one or ``key_id``; counts ``weight`` messages."""
         with self._lock:
-            key = self._active_key()
+            active = self._active_key()
+            key = active if key_id is None else self.get(key_id)
             self._reserved[key.id] = self._reserved.get(key.id, 0) + weight
             return Header(self.suite, key.id, self._random(SALT_SIZE)).to_bytes(), key
-
-    def add_uses(self, key_id: int, messages: int, size: int) -> None:
-        """Count messages and bytes that were sealed under a version by other means than this keyring's."""
-        with self._lock:
-            self._reserved[key_id] = self._reserved.get(key_id, 0) + messages
-            self._bytes[key_id] = self._bytes.get(key_id, 0) + size
 
     def get_active(self) -> LoadedKey:
         """Return the version that keys what is new, where keys are no cipher's; errors as ``seal``."""

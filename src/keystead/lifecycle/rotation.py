@@ -167,7 +167,7 @@ class Rotation:
                 return None
             newest = max(waiting, key=lambda row: row.version)
             active = await work.find_active(name)
-            if not (force or await self._may_promote(work, newest, active)):
+            if not (force or await self.may_replace(work, newest, active)):
                 return newest
             await self._make_room(work, [*waiting, *([active] if active else [])], newest.id)
             row = await make_active(self._s, work, keyring, newest)
@@ -222,7 +222,7 @@ class Rotation:
             if guard is not None:
                 await guard(work)
             await self._s.audit.record(work, AuditEvent("key.rotate", keyring.name, row.id, {"version": row.version}))
-            if now or await self._may_promote(work, row, active):
+            if now or await self.may_replace(work, row, active):
                 waiting = await work.keys(keyring=keyring.name, states=WAITING)
                 await self._make_room(work, [*waiting, *([active] if active else [])], row.id)
                 row = self._s.activation(keyring).of(row)
@@ -246,8 +246,12 @@ class Rotation:
                 f"keyring {keyring.name!r} was not rotated, the old version stays active: {exc}"
             ) from exc
 
-    async def _may_promote(self, work: UnitOfWork, row: KeyRecord, active: KeyRecord | None) -> bool:
-        """Whether no other live node would meet ``row``'s id unprepared, or nothing could encrypt otherwise."""
+    async def may_replace(self, work: UnitOfWork, row: KeyRecord, active: KeyRecord | None) -> bool:
+        """Whether no other live node would meet ``row``'s id unprepared, or nothing could encrypt otherwise.
+
+        Args:
+            active: what encrypts until then.
+        """
         if active is None or (active.expires_at is not None and active.expires_at <= self._s.clock.now()):
             return True
         return all(node.seen_epoch >= row.published_epoch for node in await self._s.other_nodes(work))

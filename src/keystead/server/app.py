@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -14,8 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
-from keystead.errors import ConfigurationError, KMSError, StoreUnavailableError
-from keystead.manager.manager import KeyManager
+from keystead.errors import ConfigurationError, KMSError
 from keystead.ports import Clock
 from keystead.runtime.clock import SystemClock
 from keystead.server.development import ORIGINS, DevelopmentGuard
@@ -23,6 +22,7 @@ from keystead.server.draining import draining
 from keystead.server.errors import RETRY_S, retry_header
 from keystead.server.graphql.door import GraphQLDoor, GraphQLRoute
 from keystead.server.metrics import NONE_HERE, metrics_text, registry
+from keystead.server.opening import opened_manager
 from keystead.server.requests import Requests
 from keystead.server.rest.problems import problem_of
 from keystead.server.rest.router import add_rest
@@ -147,26 +147,11 @@ def create_app(
 
 @asynccontextmanager
 async def _opening(settings: LoadedSettings, clock: Clock, *, is_development: bool) -> AsyncIterator[Service]:
-    """Open manager and service.
-
-    Raises:
-        KMSError: one of the store is the database's, whether or not there was an answer; then the KMS was reached for.
-    """
-    async with AsyncExitStack() as stack:
-        km = KeyManager.from_config(settings, clock=clock)
-        stack.push_async_callback(km.close)
-        await _require_database(km, settings.settings.initialization_timeout.total_seconds())
-        await km.initialize()
-        yield await stack.enter_async_context(opened(km, settings.settings, is_development=is_development))
-
-
-async def _require_database(km: KeyManager, timeout_s: float) -> None:
-    """Open the store alone, so that a database without an answer is not taken for a KMS without one."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await km.surroundings().store.open()
-    except TimeoutError:
-        raise StoreUnavailableError(f"the store did not answer within {timeout_s:g} s") from None
+    async with (
+        opened_manager(settings, clock) as km,
+        opened(km, settings.settings, is_development=is_development) as service,
+    ):
+        yield service
 
 
 def _service(request: Request) -> Service:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from keystead.server.standing import Standing
 
@@ -16,7 +16,7 @@ MOST_S: Final = 5.0
 
 
 @contextmanager
-def draining(standing: Standing, *, least_s: float = 0.0) -> Iterator[None]:
+def draining(standing: Standing[Any], *, least_s: float = 0.0) -> Iterator[None]:
     """Take SIGTERM while the block runs, and pass it on to whoever has taken it until then: later, or when it repeats.
 
     A server closes its sockets first, and whoever asks it whether it is ready finds nobody. So nobody who balances load

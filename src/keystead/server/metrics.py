@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -11,7 +12,9 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 
 from keystead.access.callers import Scope
-from keystead.server.service import Service
+
+if TYPE_CHECKING:
+    from keystead.server.service import Service
 
 NONE_HERE = (
     "the metrics of this process go where its OpenTelemetry set-up sends them; leave metrics out of that "

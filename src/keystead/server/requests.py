@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -14,15 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keystead import telemetry
+from keystead.server.request_log import OK, request_id, tell
 from keystead.server.standby import ANSWERED
-
-log = logging.getLogger("keystead.server.requests")
 
 OTHER: Final = "other"
 """The operation of what names none, or several."""
-OK: Final = "OK"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CODES: Final = {
     400: "BAD_USER_INPUT",
     401: "UNAUTHENTICATED",
@@ -47,7 +41,7 @@ class Told:
         code: how it came out; None for that of the status.
     """
 
-    id: str = field(default_factory=lambda: os.urandom(8).hex())
+    id: str = field(default_factory=request_id)
     operation: str | None = None
     code: str | None = None
 
@@ -73,8 +67,8 @@ class Requests:
             return
         headers = Headers(scope=scope)
         told, begun, status = told_of(scope), perf_counter(), 500
-        if _ID.fullmatch(given := headers.get("x-request-id", "")):
-            told.id = given
+        if given := headers.get("x-request-id"):
+            told.id = request_id(given)
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -90,21 +84,12 @@ class Requests:
                 duration_s = perf_counter() - begun
                 operation = told.operation or _route(scope)
                 code = told.code or _code(status)
-                telemetry.request(operation, code, duration_s)
-                if code != OK or scope["path"] not in ANSWERED:
-                    _log(told.id, operation, code, duration_s)
+                is_logged = code != OK or scope["path"] not in ANSWERED
+                tell(told.id, operation, code, duration_s, is_logged=is_logged)
                 if span is not None:
                     span.update_name(operation)
                     span.set_attributes({"keystead.operation": operation, "keystead.code": code})
                     span.set_attributes({"keystead.request_id": told.id, "http.response.status_code": status})
-
-
-def _log(request_id: str, operation: str, code: str, duration_s: float) -> None:
-    if not log.isEnabledFor(logging.INFO):
-        return
-    duration_ms = round(duration_s * 1000, 3)
-    fields = {"operation": operation, "code": code, "duration_ms": duration_ms, "request_id": request_id}
-    log.info("%s %s in %s ms [%s]", operation, code, duration_ms, request_id, extra={"event": "request", **fields})
 
 
 def _code(status: int) -> str:

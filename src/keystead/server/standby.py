@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,7 +13,9 @@ from keystead.server.standing import Standing
 from keystead.server.vault.answers import ROOMS, SEALED, refused
 
 GRAPHQL: Final = "/graphql"
-ANSWERED: Final = frozenset({"/livez", "/readyz", *(f"/v1/sys/{each}" for each in ("health", "seal-status"))})
+ANSWERED: Final = frozenset(
+    {"/livez", "/readyz", *(f"/v1/sys/{each}" for each in ("health", "seal-status", "leader", "init"))}
+)
 """What is asked again and again, of a service that is not open too."""
 _ANSWER: Final = Answer("UNAVAILABLE", 503, "the service is not open yet; try again, or see /readyz", RETRY_S)
 
@@ -21,7 +23,7 @@ _ANSWER: Final = Answer("UNAVAILABLE", 503, "the service is not open yet; try ag
 class Standby:
     """Lets requests through to an open service, and counts those that run."""
 
-    def __init__(self, app: ASGIApp, standing: Standing) -> None:
+    def __init__(self, app: ASGIApp, standing: Standing[Any]) -> None:
         self._app = app
         self._standing = standing
 

@@ -8,13 +8,12 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from keystead.errors import KMSError
 from keystead.ports import Clock, Random
 from keystead.providers.retry import pause_s
 from keystead.server.causes import STARTING, STOPPING, Cause, cause_of, may_pass
-from keystead.server.service import Service
 
 log = logging.getLogger("keystead.server")
 
@@ -39,28 +38,39 @@ class Running:
         self.number -= 1
 
 
-class Standing:
+class Opened(Protocol):
+    """What an open service is asked."""
+
+    async def causes(self) -> list[Cause]:
+        """Return what stands in the way of serving."""
+
+
+T = TypeVar("T", bound=Opened)
+
+
+class Standing(Generic[T]):
     """A service on its way: starting, open, stopping.
 
     Args:
         opening: opens the service, for as long as the context lasts; entered anew for each attempt.
 
     Attributes:
+        cause: why it is not open yet.
         service: the open service; None before.
         failure: why it can never open, where that is so.
         is_stopping: whether whoever sends requests here should send them elsewhere.
     """
 
     def __init__(
-        self, opening: Callable[[], AbstractAsyncContextManager[Service]], clock: Clock, random: Random = os.urandom
+        self, opening: Callable[[], AbstractAsyncContextManager[T]], clock: Clock, random: Random = os.urandom
     ) -> None:
         self._opening = opening
         self._clock = clock
         self._random = random
-        self._cause = STARTING
+        self.cause = STARTING
         self._open = AsyncExitStack()
         self._running = self._before = Running()
-        self.service: Service | None = None
+        self.service: T | None = None
         self.failure: Exception | None = None
         self.is_stopping = False
 
@@ -76,9 +86,9 @@ class Standing:
         """Return what stands in the way of serving, now: nothing where it serves."""
         if self.is_stopping:
             return [STOPPING]
-        return [self._cause] if self.service is None else await self.service.causes()
+        return [self.cause] if self.service is None else await self.service.causes()
 
-    async def open(self) -> Service:
+    async def open(self) -> T:
         """Open the service, however long that takes.
 
         Between two attempts there is a pause of two seconds at most, drawn at random: nodes that wait for the same
@@ -97,9 +107,9 @@ class Standing:
                     self.failure = exc
                     raise
                 cause = cause_of(exc)
-                if cause != self._cause:
+                if cause != self.cause:
                     log.warning("the service is not open yet, and tries again: %s", exc)
-                self._cause = cause
+                self.cause = cause
             else:
                 self._open, self.service = stack, service
                 log.info("the service is open")
@@ -124,7 +134,7 @@ class Standing:
             await self._clock.sleep(min(POLL_S, max(least_s, most_s) - waited_s))
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[asyncio.Task[Service]]:
+    async def opened(self) -> AsyncIterator[asyncio.Task[T]]:
         """Open the service beside what the caller does, and close it at the end; gives the task that opens it."""
         task = asyncio.create_task(self.open(), name="keystead-opening")
         try:
@@ -137,7 +147,7 @@ class Standing:
             await self._open.aclose()
 
 
-def end_process(task: asyncio.Task[Service]) -> None:
+def end_process(task: asyncio.Task[Any]) -> None:
     """End the process where the service can never open; for a server that has nothing else to do.
 
     Raises:

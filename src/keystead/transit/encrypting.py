@@ -8,12 +8,14 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from keystead.crypto.batch import open_one, seal_all
+from keystead.crypto.batch import open_all, open_one, seal_all
 from keystead.crypto.envelope import NONCE_SIZE, OVERHEAD
 from keystead.crypto.hot_path import FAILED
 from keystead.crypto.snapshot import LoadedKey
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
 from keystead.model import TransitType
+from keystead.transit import base64_text
+from keystead.transit.ciphers import open_sealed, seal, seal_convergent
 from keystead.transit.opened import OpenKey
 from keystead.transit.texts import sealed_bytes, written
 
@@ -40,9 +42,13 @@ def encrypt(
     derived = context_of(key, context)
     if key.record.type.is_rsa:
         return written(chosen.version, _rsa_encrypt(key, chosen, plaintext)), chosen.version
-    if derived is None and chosen.version == key.latest:
-        return written(chosen.version, seal_all(key.ring, ((plaintext, aad),))[0]), chosen.version
-    return written(chosen.version, key.made.ciphers.seal(chosen, plaintext, aad, derived)), chosen.version
+    if key.record.convergent:
+        blob = seal_convergent(key.ring, chosen, plaintext, aad=aad, context=derived)
+    elif derived is None and chosen.version == key.latest:
+        blob = seal_all(key.ring, ((plaintext, aad),))[0]
+    else:
+        blob = seal(key.ring, chosen, plaintext, aad=aad, context=derived, random=key.made.random)
+    return written(chosen.version, blob), chosen.version
 
 
 def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> tuple[list[str], int]:
@@ -51,7 +57,33 @@ def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> tuple
     Of a key that ``takes_many``; errors as ``encrypt``.
     """
     chosen = key.to_protect(0).version
-    return [written(chosen, blob) for blob in seal_all(key.ring, messages)], chosen
+    head, encode = written(chosen, b""), base64_text.encode
+    return [head + encode(blob) for blob in seal_all(key.ring, messages)], chosen
+
+
+def decrypt_many(key: OpenKey, texts: Sequence[str]) -> list[bytes] | None:
+    """Return the plaintexts of ciphertexts, all by the latest version and without associated data.
+
+    Of a key that ``takes_many``. None where one of them is not of that kind, or does not open: which one and why,
+    ``decrypt`` tells of each.
+
+    Raises:
+        KMSError: as ``Keyring.open``.
+    """
+    chosen = key.versions.get(key.latest)
+    if chosen is None or chosen.outside:
+        return None
+    head, own = written(chosen.version, b""), chosen.id.to_bytes(8, "big")
+    size, decode, messages = len(head), base64_text.decode, []
+    try:
+        for text in texts:
+            blob = decode(text[size:])
+            if not text.startswith(head) or blob[2:10] != own or len(blob) < OVERHEAD:
+                return None
+            messages.append((blob, b""))
+        return open_all(key.ring, messages)
+    except (InvalidInputError, DecryptionError):
+        return None
 
 
 def takes_many(key: OpenKey) -> bool:
@@ -74,7 +106,7 @@ def decrypt(key: OpenKey, text: str, *, context: bytes | None = None, aad: bytes
         return _rsa_decrypt(key, chosen, blob)
     try:
         if derived is not None or chosen.outside:
-            return key.made.ciphers.open(chosen, blob, aad, derived)
+            return open_sealed(key.ring, chosen, blob, aad=aad, context=derived)
         if len(blob) < NONCE_SIZE:
             raise InvalidCiphertextError("invalid ciphertext length")
         if len(blob) < OVERHEAD or blob[2:10] != chosen.id.to_bytes(8, "big"):
@@ -132,7 +164,6 @@ def _rsa_encrypt(key: OpenKey, version: LoadedKey, plaintext: bytes) -> bytes:
     assert isinstance(public, rsa.RSAPublicKey)  # noqa: S101 -- what the keyring's algorithm says
     if len(plaintext) > public.key_size // 8 - _OAEP_OVERHEAD:
         raise InvalidInputError("failed to RSA encrypt the plaintext: crypto/rsa: message too long for RSA key size")
-    key.ring.add_uses(version.id, 1, len(plaintext))
     return public.encrypt(plaintext, _OAEP)
 
 

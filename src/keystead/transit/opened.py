@@ -11,7 +11,6 @@ from keystead.crypto.private_keys import KeyPair, read_pair
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import InvalidInputError
 from keystead.ports import Random, TransitKeyRecord
-from keystead.transit.ciphers import Ciphers
 
 TOO_OLD: Final = "ciphertext or signature version is disallowed by policy (too old)"
 TOO_NEW: Final = "version is too new"
@@ -24,7 +23,6 @@ SOFT_DELETED: Final = "refusing to use soft-deleted key"
 class Made:
     """What was made of a key's versions; it stays while the key is looked at again."""
 
-    ciphers: Ciphers
     random: Random
     pairs: dict[int, KeyPair] = field(default_factory=dict, repr=False)
 
@@ -32,7 +30,6 @@ class Made:
         """Forget what was made of versions that are gone."""
         for key_id in self.pairs.keys() - key_ids.keys():
             del self.pairs[key_id]
-        self.ciphers.keep(key_ids)
 
 
 class OpenKey:

@@ -11,7 +11,6 @@ from keystead.errors import InvalidInputError
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.ports import Random, TransitKeyRecord
 from keystead.runtime.single_flight import SingleFlight
-from keystead.transit.ciphers import Ciphers
 from keystead.transit.opened import Made, OpenKey
 
 FRESH_S: Final = 2.0
@@ -91,10 +90,7 @@ class Transit:
         ring = await self.live.load(record.keyring)
         place = (record.tenant, record.name)
         held = self._held.get(place)
-        if held is None or held.key.ring is not ring:
-            made = Made(Ciphers(ring, self.random, convergent=record.convergent), self.random)
-        else:
-            made = held.made
+        made = Made(self.random) if held is None or held.key.ring is not ring else held.made
         key = OpenKey(record, ring, made)
         self._held[place] = _Held(key, made, until, epoch)
         self._held.move_to_end(place)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from keystead.ledger.audit.actor import audit_actor
+from keystead.ledger.audit.trail import Trail
 from keystead.lifecycle.surroundings import NoAudit, Surroundings
 from keystead.model import utc_text
 from keystead.ports import AuditEvent, Detail, TransitKeyRecord
@@ -35,7 +36,7 @@ class Uses:
 
     def note(self, record: TransitKeyRecord, operation: str, actor: str, count: int) -> None:
         """Count uses of a key by somebody."""
-        if isinstance(self._s.audit, NoAudit):
+        if not self._is_kept:
             return
         minute = int(self._s.clock.now().timestamp()) // _MINUTE_S
         place = _Place(minute, record.keyring, record.name, record.tenant, actor)
@@ -43,6 +44,11 @@ class Uses:
         if counts is None:
             counts = self._counts[place] = Counter()
         counts[operation] += count
+
+    @property
+    def _is_kept(self) -> bool:
+        trail = self._s.audit
+        return trail.is_on if isinstance(trail, Trail) else not isinstance(trail, NoAudit)
 
     @property
     def is_full(self) -> bool:

@@ -289,6 +289,7 @@ async def test_a_service_that_is_not_open_is_a_sealed_vault(tmp_path: Path, cloc
         assert (health.status_code, health.json()["sealed"]) == (503, True)
         assert (await nobody.send("GET", "sys/health", sealedcode="299")).status_code == 299
         assert (await nobody.send("GET", "sys/seal-status")).json()["sealed"] is True
+        assert (await nobody.send("GET", "sys/leader")).json() == {"ha_enabled": False}
 
 
 async def test_health_is_told_to_anybody(node: Node, nobody: VaultClient) -> None:

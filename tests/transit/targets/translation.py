@@ -17,7 +17,7 @@ ADMINISTRATOR: Final = ("tokens:write", "transit:*:*")
 DEFAULT_POLICY: Final = ("transit:read:-",)
 """What a token may do that has no policy but ``default``. A token has to have a scope, so it is one of no use."""
 
-TOKENS: Final = "/v1/admin/tokens"
+TOKENS: Final = "/v1/tokens"
 APP_ROLES: Final = "/v1/admin/approle/roles"
 JWT_ROLES: Final = "/v1/admin/jwt/roles"
 

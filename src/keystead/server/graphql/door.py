@@ -93,7 +93,7 @@ class GraphQLRoute:
     It stands behind ``Standby``, so that the service is open.
     """
 
-    def __init__(self, app: ASGIApp, door: GraphQLDoor, standing: Standing) -> None:
+    def __init__(self, app: ASGIApp, door: GraphQLDoor, standing: Standing[Service]) -> None:
         self._app = app
         self._door = door
         self._standing = standing

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from starlette.responses import Response
 
 from keystead.server.errors import Answer, answer_of, retry_header
@@ -100,4 +101,7 @@ def many(text: str) -> str:
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    try:
+        return orjson.dumps(content, default=dict)
+    except TypeError:  # half of a surrogate pair, which somebody sent in a reference
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

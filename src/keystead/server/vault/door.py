@@ -49,7 +49,7 @@ _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 class Door:
     """Answers requests to one path."""
 
-    def __init__(self, path: VaultPath, standing: Standing, limits: Limits) -> None:
+    def __init__(self, path: VaultPath, standing: Standing[Service], limits: Limits) -> None:
         self._path = path
         self._standing = standing
         self._limits = limits

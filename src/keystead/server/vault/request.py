@@ -39,7 +39,7 @@ class OpenRequest:
     """
 
     http: Request
-    standing: Standing
+    standing: Standing[Service]
     namespace: str
     body: dict[str, Any] = field(repr=False)
 

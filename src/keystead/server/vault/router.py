@@ -8,6 +8,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead.server.rest.paths import register_names
+from keystead.server.service import Service
 from keystead.server.standing import Standing
 from keystead.server.vault import (
     auth,
@@ -42,7 +43,7 @@ UNKNOWN: Final = VaultPath("/{path:path}")
 class VaultRoutes:
     """Gives what comes to the protocol's rooms to its doors at once; it stands behind ``Standby``."""
 
-    def __init__(self, app: ASGIApp, standing: Standing) -> None:
+    def __init__(self, app: ASGIApp, standing: Standing[Service]) -> None:
         register_names()
         self._app = app
         limits = Limits()

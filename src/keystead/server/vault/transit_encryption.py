@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -67,19 +68,21 @@ async def encrypt(request: VaultRequest) -> VaultAnswer:
         ciphertext, version = await looking_twice(request, usable, size, lambda opened: _encrypted(opened, item, 0))
         await request.used(usable, Op.ENCRYPT)
         return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
-    require_members(
-        items,
-        ("plaintext", "context", "associated_data", "reference"),
-        ("key_version",),
-        needed={"plaintext": _NO_PLAINTEXT},
-        nullable=("context", "associated_data", "reference"),
-    )
-    has_context = _with_context(items)
+    plain = _texts_of(items, "plaintext")
+    if plain is None:
+        require_members(
+            items,
+            ("plaintext", "context", "associated_data", "reference"),
+            ("key_version",),
+            needed={"plaintext": _NO_PLAINTEXT},
+            nullable=("context", "associated_data", "reference"),
+        )
+    has_context = plain is None and _with_context(items)
     fields.number("partial_failure_response_code")
-    usable = key or await _made(request, fields, has_context=has_context)
-    size = sum(len(item["plaintext"]) for item in items)
-    results = await looking_twice(request, usable, size, lambda opened: _encrypted_all(opened, items))
-    await request.used(usable, Op.ENCRYPT, len(items))
+    opened = key or await _made(request, fields, has_context=has_context)
+    size = sum(map(len, plain)) if plain is not None else sum(len(item["plaintext"]) for item in items)
+    results = await looking_twice(request, opened, size, lambda found: _encrypted_all(found, items, plain))
+    await request.used(opened, Op.ENCRYPT, len(items))
     return answered(results, fields)
 
 
@@ -100,16 +103,18 @@ async def decrypt(request: VaultRequest) -> VaultAnswer:
         plaintext = await looking_twice(request, key, len(text), lambda opened: _decrypted(opened, item, 0))
         await request.used(key, Op.DECRYPT)
         return VaultAnswer({"plaintext": plaintext})
-    require_members(
-        items,
-        ("ciphertext", "context", "associated_data", "reference"),
-        needed={"ciphertext": _NO_CIPHERTEXT},
-        nullable=("ciphertext", "context", "associated_data", "reference"),
-    )
-    _with_context(items)
+    plain = _texts_of(items, "ciphertext")
+    if plain is None:
+        require_members(
+            items,
+            ("ciphertext", "context", "associated_data", "reference"),
+            needed={"ciphertext": _NO_CIPHERTEXT},
+            nullable=("ciphertext", "context", "associated_data", "reference"),
+        )
+        _with_context(items)
     key = await _found(request)
     size = sum(len(item["ciphertext"] or "") for item in items)
-    results = await looking_twice(request, key, size, lambda opened: _decrypted_all(opened, items))
+    results = await looking_twice(request, key, size, lambda opened: _decrypted_all(opened, items, plain))
     await request.used(key, Op.DECRYPT, len(items))
     return answered(results, fields)
 
@@ -220,21 +225,25 @@ def _encrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, 
     return encrypting.encrypt(key, decoded(item["plaintext"]), context=context, aad=aad, version=version)
 
 
-def _encrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> Results:
-    if encrypting.takes_many(key) and not key.record.soft_deleted:
-        try:
-            messages = [
-                (base64_text.decode(item["plaintext"]), b"")
-                for item in items
-                if not item.get("associated_data") and not item.get("key_version") and not item.get("context")
-            ]
-        except InvalidInputError:
-            messages = []  # told item by item
-        if len(messages) == len(items):
+def _texts_of(items: list[Mapping[str, Any]], name: str) -> list[str] | None:
+    """Return a member of items that have nothing else but a reference; None where one has more, or no text."""
+    found = []
+    for item in items:
+        text, reference = item.get(name), item.get("reference", "")
+        if text.__class__ is not str or reference.__class__ is not str or len(item) > 1 + ("reference" in item):
+            return None
+        found.append(text)
+    return found
+
+
+def _encrypted_all(key: OpenKey, items: list[Mapping[str, Any]], plain: list[str] | None) -> Results:
+    if plain is not None and encrypting.takes_many(key) and not key.record.soft_deleted:
+        with contextlib.suppress(InvalidInputError):  # told item by item
+            messages = [(base64_text.decode(text), b"") for text in plain]
             ciphertexts, version = encrypting.encrypt_many(key, messages)
             return Results(
                 [
-                    {"ciphertext": text, "key_version": version, "reference": item.get("reference") or ""}
+                    {"ciphertext": text, "key_version": version, "reference": item.get("reference", "")}
                     for text, item in zip(ciphertexts, items, strict=True)
                 ]
             )
@@ -250,7 +259,16 @@ def _decrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> str:
     return base64_text.encode(encrypting.decrypt(key, item["ciphertext"], context=context, aad=aad))
 
 
-def _decrypted_all(key: OpenKey, items: list[Mapping[str, Any]]) -> Results:
+def _decrypted_all(key: OpenKey, items: list[Mapping[str, Any]], plain: list[str] | None) -> Results:
+    if plain is not None and encrypting.takes_many(key) and not key.record.soft_deleted:
+        opened = encrypting.decrypt_many(key, plain)
+        if opened is not None:
+            return Results(
+                [
+                    {"plaintext": base64_text.encode(data), "reference": item.get("reference", "")}
+                    for data, item in zip(opened, items, strict=True)
+                ]
+            )
     results = each(items, lambda place, item: {"plaintext": _decrypted(key, item, place)})
     for result in results:
         result.setdefault("plaintext", "")
