@@ -9,7 +9,6 @@ import pytest
 from keystead.errors import InvalidInputError
 from keystead.server.vault.fields import Fields
 
-
 SPELT = [
     ("7", 7),
     ("+7", 7),
