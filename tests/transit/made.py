@@ -15,7 +15,6 @@ from keystead.crypto.snapshot import LoadedKey
 from keystead.lifecycle.algorithms import algorithm_of
 from keystead.model import TransitType
 from keystead.ports import TransitKeyRecord
-from keystead.transit.ciphers import Ciphers
 from keystead.transit.kinds import algorithm_name
 from keystead.transit.opened import Made, OpenKey
 from tests.crypto.rings import SINCE, holding
@@ -32,7 +31,7 @@ def key_of(kind: TransitType, *materials: bytes, gate: Any = lambda ring, encryp
     ]
     ring.load(holding(*loaded))
     record = TransitKeyRecord(ring.name, "", "k", kind, SINCE, key_size=size, **options)
-    return OpenKey(record, ring, Made(Ciphers(ring, os.urandom, convergent=record.convergent), os.urandom))
+    return OpenKey(record, ring, Made(os.urandom))
 
 
 def changed(key: OpenKey, **options: Any) -> OpenKey:
