@@ -55,6 +55,18 @@ FUZZ: Final = Service(
     "500, none hangs, and the node does not grow.",
     "soak.service_fuzz",
 )
+TRANSIT_RACE: Final = Service(
+    "transit-race",
+    "Eight administrators rotate a Transit key and move its minimum version while eight clients encrypt and nodes are "
+    "killed: not one ciphertext is lost, no plaintext is wrong, and nobody is refused but for what is too old.",
+    "soak.transit_race",
+)
+TRANSIT_COST: Final = Service(
+    "transit-cost",
+    "An item of a large batch costs a node at most seven times the bare AES-GCM call, JSON and base64 included; "
+    "batches are as fast as OpenBao's, and single calls half as fast at least.",
+    "soak.transit_cost",
+)
 COST: Final = Service(
     "service-cost",
     "A documented verification costs a node, beside one decryption and one hash, at most five times the processor time "

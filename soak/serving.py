@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from keystead.access.callers import Scope
+from keystead.access.callers import AnyScope
 from keystead.cli import main as command
 from keystead.config.service import load_service
 from keystead.devices.hashing import Owner, SecretHash
@@ -84,7 +84,7 @@ class Site:
         """Return a manager with the settings of the nodes."""
         return KeyManager.from_config(load_service(environ=self.environ))
 
-    def token(self, user: str, *scopes: Scope) -> str:
+    def token(self, user: str, *scopes: AnyScope) -> str:
         """Make a token, in a process of its own."""
         return in_child(_token, self, user, scopes)
 
@@ -245,7 +245,7 @@ def _show_inside(clock: SystemClock | None) -> None:
     server_app.create_app = create_app
 
 
-def _token(site: Site, user: str, scopes: tuple[Scope, ...]) -> str:
+def _token(site: Site, user: str, scopes: tuple[AnyScope, ...]) -> str:
     async def main() -> str:
         async with site.manager() as km:
             return "".join((await (await tokens(km)).create(user, scopes)).text)
@@ -262,7 +262,7 @@ def _trail(site: Site, actions: tuple[str, ...]) -> tuple[AuditReport, list[dict
             for action in actions:
                 after = -1
                 while page := await km.audit.entries(action=action, after=after, limit=PAGE):
-                    found += [{"action": action, **each.details} for each in page]
+                    found += [{"action": action, "keyring": each.keyring, **each.details} for each in page]
                     after = page[-1].seq
         return report, found
 

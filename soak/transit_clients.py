@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from tests.transit.targets.target import Target
 SHORT: Final = ("python", "go")
 """The clients of a short run: those that take nothing but what the package index has."""
 FULL: Final = (*SHORT, "node", "java")
+SERVERS: Final = ("OpenBao", "Keystead")
 
 
 class TransitClients:
@@ -32,16 +32,11 @@ class TransitClients:
         """Let every client make its tour on each server, several times over."""
         clients, rounds = setting.choose(short=(SHORT, 1), full=(FULL, 20))
         rows: list[Figure] = []
-        for server in _servers():
+        for server in SERVERS:
             folder = setting.folder / server
             folder.mkdir()
             rows += in_child(_tours, server, folder, clients, rounds)
         return rows
-
-
-def _servers() -> list[str]:
-    is_there = find_spec("keystead.server.vault") is not None
-    return ["OpenBao", *(["Keystead"] if is_there else [])]
 
 
 def _started(server: str, folder: Path) -> AbstractContextManager[Target]:

@@ -10,7 +10,8 @@ from tests.transit.replay.deviations import Allowed, Deviation
 from tests.transit.replay.player import play
 from tests.transit.replay.recordings import Scenario, scenario
 from tests.transit.targets.openbao import OpenBaoTarget
-from tests.transit.targets.translation import scopes_of_policy, seconds_of
+from tests.transit.targets.roles import seconds_of
+from tests.transit.targets.scopes import scopes_of_policy
 
 NAME = "associated-data"
 

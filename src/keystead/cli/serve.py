@@ -63,7 +63,7 @@ def serve(
         wrong_usage("--dev serves with one process")
     if dev:
         say(_DEVELOPMENT)
-    from keystead.server.listing import PROTOCOL
+    from keystead.server.methods import PROTOCOL
 
     options: dict[str, Any] = {
         "host": server.host,

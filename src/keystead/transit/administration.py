@@ -78,10 +78,10 @@ class Administration:
             InvalidInputError: a name or options that cannot be.
         """
         require_name(name)
-        require_possible(wanted.type, derived=wanted.derived, convergent=wanted.convergent, key_size=wanted.key_size)
         require_period(wanted.auto_rotate_s)
         if material is None and (known := await self._room.find(tenant, name)) is not None:
             return known
+        require_possible(wanted.type, derived=wanted.derived, convergent=wanted.convergent, key_size=wanted.key_size)
         algorithm = algorithm_name(wanted.type, convergent=wanted.convergent, key_size=wanted.key_size)
         first = self._s.new_keyring(keyring_name(tenant, name, 1), purpose_of(wanted.type), algorithm)
         key = material or NewKey(await self._s.new_key(first))
@@ -381,11 +381,13 @@ def _changed(record: TransitKeyRecord, changes: KeyChanges, latest: int) -> Tran
 def _require_trimmable(record: TransitKeyRecord, min_available: int) -> None:
     if min_available < record.min_available:
         raise InvalidInputError("minimum available version cannot be decremented")
-    if min_available < 1:
-        raise InvalidInputError("minimum available version should be positive")
     if record.min_encryption == 0:
         raise InvalidInputError("minimum available version cannot be set when minimum encryption version is not set")
+    if min_available < 1:
+        raise InvalidInputError("minimum available version should be positive")
     if min_available > record.min_encryption:
         raise InvalidInputError("minimum available version cannot be greater than minmum encryption version")
     if min_available > record.min_decryption:
         raise InvalidInputError("minimum available version cannot be greater than minimum decryption version")
+    if min_available < 1:
+        raise InvalidInputError("minimum available version should be positive")

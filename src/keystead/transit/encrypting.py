@@ -17,7 +17,7 @@ from keystead.model import TransitType
 from keystead.transit import base64_text
 from keystead.transit.ciphers import open_sealed, seal, seal_convergent
 from keystead.transit.opened import OpenKey
-from keystead.transit.texts import sealed_bytes, written
+from keystead.transit.texts import parted, sealed_bytes, written
 
 CONTEXT_MISSING: Final = (
     "missing 'context' for key derivation; the key was created using a derived key, which means additional, "
@@ -98,10 +98,7 @@ def decrypt(key: OpenKey, text: str, *, context: bytes | None = None, aad: bytes
         InvalidInputError: no ciphertext, a version that must not decrypt, or no context where one is needed.
         DecryptionError: another key, context or associated data, or altered bytes.
     """
-    _require_kind(key, "decryption")
-    number, blob = sealed_bytes(text)
-    chosen = key.to_open(number)
-    derived = context_of(key, context)
+    chosen, blob, derived = opening(key, text, context)
     if key.record.type.is_rsa:
         return _rsa_decrypt(key, chosen, blob)
     try:
@@ -130,10 +127,15 @@ def data_key(
     key: OpenKey, bits: int = 256, *, context: bytes | None = None, aad: bytes = b"", version: int = 0
 ) -> tuple[bytes, str, int]:
     """Return a new random key, the same encrypted, and the version; errors as ``encrypt``."""
-    if bits not in DATA_KEY_BITS:
-        raise InvalidInputError("invalid bit length")
+    require_bits(bits)
     drawn = key.made.random(bits // 8)
     return drawn, *encrypt(key, drawn, context=context, aad=aad, version=version)
+
+
+def require_bits(bits: int) -> None:
+    """Raise ``InvalidInputError`` unless a data key may be of so many bits."""
+    if bits not in DATA_KEY_BITS:
+        raise InvalidInputError("invalid bit length")
 
 
 def context_of(key: OpenKey, context: bytes | None) -> bytes | None:
@@ -147,6 +149,25 @@ def context_of(key: OpenKey, context: bytes | None) -> bytes | None:
     if not context:
         raise InvalidInputError(CONTEXT_MISSING)
     return context
+
+
+def require_encrypts(key: OpenKey, context: bytes | None, version: int) -> None:
+    """Raise as ``encrypt`` does of anything but what is encrypted."""
+    _require_kind(key, "encryption")
+    key.to_protect(version)
+    context_of(key, context)
+
+
+def opening(key: OpenKey, text: str, context: bytes | None) -> tuple[LoadedKey, bytes, bytes | None]:
+    """Return the version that a ciphertext names, ``v0`` meaning 1, its bytes, and the context to derive the key for.
+
+    Raises:
+        InvalidInputError: as ``decrypt``.
+    """
+    _require_kind(key, "decryption")
+    number, rest = parted(text, "ciphertext")
+    chosen = key.to_open(number or 1)
+    return chosen, sealed_bytes(rest), context_of(key, context)
 
 
 def _require_kind(key: OpenKey, action: str) -> None:

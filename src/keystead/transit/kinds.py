@@ -49,22 +49,33 @@ def purpose_of(kind: TransitType) -> KeyringPurpose:
     return KeyringPurpose.MAC if kind is TransitType.HMAC else KeyringPurpose.SIGN
 
 
+def require_size(kind: TransitType, key_size: int) -> None:
+    """Raise ``InvalidInputError`` unless a key of that type may be asked for in that size; 0 where none is named."""
+    if key_size == 0:
+        return
+    if kind is not TransitType.HMAC:
+        raise InvalidInputError(f"key_size is not valid for algorithm {kind}")
+    if not SMALLEST_HMAC_KEY <= key_size <= LARGEST_HMAC_KEY:
+        raise InvalidInputError(f"invalid key_size {key_size}")
+
+
+def require_derived(*, derived: bool, convergent: bool) -> None:
+    """Raise ``InvalidInputError`` for convergent encryption without derivation."""
+    if convergent and not derived:
+        raise InvalidInputError("convergent encryption requires derivation to be enabled")
+
+
 def require_possible(kind: TransitType, *, derived: bool, convergent: bool, key_size: int) -> None:
     """Raise unless there may be a key of that type with those options.
 
     Raises:
         InvalidInputError: there may not.
     """
-    is_sized = kind is TransitType.HMAC
-    if is_sized and key_size != 0 and not SMALLEST_HMAC_KEY <= key_size <= LARGEST_HMAC_KEY:
-        raise InvalidInputError(f"invalid key_size {key_size}")
-    if not is_sized and key_size != 0:
-        raise InvalidInputError(f"key_size is not valid for algorithm {kind}")
-    if convergent and not derived:
-        raise InvalidInputError("convergent encryption requires derivation to be enabled")
+    require_derived(derived=derived, convergent=convergent)
+    require_size(kind, key_size)
     if derived and not kind.derives:
         raise InvalidInputError(f"key derivation and convergent encryption not supported for keys of type {kind}")
     if convergent and not kind.is_symmetric:
         raise InvalidInputError(f"convergent encryption not supported for keys of type {kind}")
-    if is_sized and key_size == 0:
+    if kind is TransitType.HMAC and key_size == 0:
         raise InvalidInputError("invalid key size for HMAC key, must be between 32 and 512 bytes")

@@ -36,15 +36,13 @@ def parted(text: str, what: str) -> tuple[int, str]:
     return int(version), rest
 
 
-def sealed_bytes(text: str) -> tuple[int, bytes]:
-    """Return the version that a ciphertext names, and its bytes; ``v0`` means 1.
+def sealed_bytes(text: str) -> bytes:
+    """Return the bytes of a ciphertext out of their base64.
 
     Raises:
-        InvalidInputError: it has another form.
+        InvalidInputError: it is none.
     """
-    version, rest = parted(text, "ciphertext")
     try:
-        blob = base64_text.decode(rest)
+        return base64_text.decode(text)
     except InvalidInputError:
         raise InvalidInputError("invalid ciphertext: could not decode base64") from None
-    return version or 1, blob

@@ -23,7 +23,6 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A server with Transit, which the tours share."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "keystead":
-        pytest.importorskip("keystead.server.vault")
         with keystead_target(folder) as keystead:
             yield keystead
         return

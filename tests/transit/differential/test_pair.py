@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,16 @@ def test_what_servers_cannot_have_in_common_may_differ(pair: Pair, first: Answer
 )
 def test_everything_else_has_to_be_alike(pair: Pair, first: Answer, second: Answer) -> None:
     assert pair.unlike(told(first, second))
+
+
+def test_a_ciphertext_of_keystead_is_longer_by_what_it_names_and_by_no_more() -> None:
+    pair = Pair(Nobody(), Nobody(), OF_KEYSTEAD)
+    texts = [f"vault:v1:{base64.b64encode(bytes(size)).decode()}" for size in (33, 59, 58, 60)]
+    assert pair.unlike(told(data(ciphertext=texts[0]), data(ciphertext=texts[1]))) == []
+    assert pair.unlike(told(data(ciphertext=texts[0]), data(ciphertext=texts[2])))
+    assert pair.unlike(told(data(ciphertext=texts[0]), data(ciphertext=texts[3])))
+    assert pair.unlike(told(data(hmac=texts[0]), data(hmac=texts[1])))
+    pair.close()
 
 
 def test_a_plaintext_that_somebody_sent_has_to_come_back(pair: Pair) -> None:

@@ -44,7 +44,6 @@ def alike(reference: OpenBaoTarget, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def mixed(reference: OpenBaoTarget, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """OpenBao, and Keystead."""
-    pytest.importorskip("keystead.server.vault")
     with keystead_target(tmp_path_factory.mktemp("keystead")) as keystead:
         pair = Pair(reference, keystead, OF_KEYSTEAD)
         yield pair

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -178,11 +178,8 @@ async def test_nothing_is_lost_while_many_administer_and_many_encrypt(engines: E
 
     async def administers(engine: Any, number: int) -> None:
         while not is_over:
-            try:
-                key = await engine.administration.rotate("", "k")
-                await engine.administration.configure("", "k", KeyChanges(min_decryption=max(1, key.latest - 5)))
-            except InvalidInputError as exc:
-                assert "latest key version" in str(exc)
+            key = await engine.administration.rotate("", "k")
+            await engine.administration.configure("", "k", KeyChanges(min_decryption=max(1, key.latest - 5)))
 
     async def encrypts(engine: Any, number: int) -> None:
         turn = 0
@@ -195,7 +192,7 @@ async def test_nothing_is_lost_while_many_administer_and_many_encrypt(engines: E
 
     async with engines.node() as (one, _), engines.node() as (two, _):
         await one.administration.create("", "k", NewTransitKey())
-        jobs: list[Callable[[Any, int], Awaitable[None]]] = [administers, encrypts] * 2
+        jobs: list[Callable[[Any, int], Coroutine[Any, Any, None]]] = [administers, encrypts] * 2
         running = [asyncio.create_task(job(each, at)) for at, job in enumerate(jobs) for each in (one, two)]
         await asyncio.sleep(3)
         is_over = True

@@ -24,7 +24,7 @@ class Deviation:
         scenario, indexes: of which exchanges; all scenarios and all their exchanges where none is named.
         method, path: regular expressions that the whole method and the whole path must match.
         when: what else must hold of the request.
-        status: what is answered instead, with a list of errors; None where only ``places`` differ.
+        status: what is answered instead, with errors unless it is a success; None where only ``places`` differ.
         places: patterns of the places that may differ, such as ``body.data.keys.*``.
         is_sent: whether the request is sent at all.
     """
@@ -53,8 +53,9 @@ class Deviation:
         )
 
     def speaks_of(self, request: Request) -> bool:
-        """Whether the row speaks of a request that is in no scenario."""
-        return not self.scenario and self._matches(request)
+        """Whether the row has a request that is in no scenario be answered in another way altogether."""
+        is_other = self.status is not None or "status" in self.places or not self.is_sent
+        return not self.scenario and is_other and self._matches(request)
 
     def _matches(self, request: Request) -> bool:
         return (
@@ -67,7 +68,7 @@ class Deviation:
         """Return the differences that the row does not account for."""
         if self.status is None:
             return [each for each in found if not any(fnmatchcase(each.place, place) for place in self.places)]
-        if answer.status == self.status and answer.errors:
+        if answer.status == self.status and (answer.errors or answer.status < 300):
             return []
         return list(found)
 
@@ -80,10 +81,12 @@ class Allowed:
         rows: the first that covers an exchange speaks for it.
         answers_user_errors_400: whether what the recorded server answers 500 to, with a text that blames the request,
             is answered 400 with the same text, which is not wrapped in a list of one.
+        more_bytes_of_ciphertext: by how much a ciphertext of a symmetric key is longer.
     """
 
     rows: tuple[Deviation, ...] = ()
     answers_user_errors_400: bool = False
+    more_bytes_of_ciphertext: int = 0
 
     def row(self, scenario: str, exchange: Exchange, request: Request) -> Deviation | None:
         """Return the row for an exchange, if there is one."""

@@ -80,6 +80,7 @@ class _Player:
             request = self._request(exchange)
         except _SkippedError as skipped:
             self.played.deviated[exchange.index] = str(skipped)
+            self._note_key(exchange, None)
             return
         except NoValueError as error:
             self._add(exchange, "reference", "a value", str(error))
@@ -87,15 +88,15 @@ class _Player:
         row = self._allowed.row(self._scenario.name, exchange, request)
         if row is not None and not row.is_sent:
             self.played.deviated[exchange.index] = row.reason
-            self._note_key(exchange, request, None)
+            self._note_key(exchange, None)
             return
         translated = self._target.translated(request)
-        answer = self.line.send(request) if translated is None else translated
+        answer = translated if isinstance(translated, Answer) else self.line.send(translated)
         self._answers[exchange.index] = answer
         self._keep(exchange, answer)
         if not exchange.is_fault:
             self.played.compared += 1
-            self._compare(exchange, request, answer, row, is_translated=translated is not None)
+            self._compare(exchange, request, answer, row, is_translated=translated is answer)
 
     def _request(self, exchange: Exchange) -> Request:
         headers = dict(exchange.headers)
@@ -145,7 +146,7 @@ class _Player:
         elif answer.status == expected.recorded.status:
             found += self._unrelated(exchange, answer)
         left = self._left(exchange, request, answer, row, found)
-        self._note_key(exchange, request, answer)
+        self._note_key(exchange, answer)
         if row is not None and row.is_of_one_scenario and not found:
             self._add(exchange, "table", f"a difference: {row.reason}", "none: the row is not needed")
         self.played.differences += left
@@ -174,10 +175,10 @@ class _Player:
                     return []
         return [Difference(self._scenario.name, exchange.index, *each) for each in related(exchange, answer, values)]
 
-    def _note_key(self, exchange: Exchange, request: Request, answer: Answer | None) -> None:
+    def _note_key(self, exchange: Exchange, answer: Answer | None) -> None:
         """Remember a key that was to be made here, and was not since a row says so."""
-        named = _NAMED_KEY.fullmatch(request.path)
-        if named is None or request.method not in ("POST", "PUT"):
+        named = _NAMED_KEY.fullmatch(exchange.path)
+        if named is None or exchange.method not in ("POST", "PUT"):
             return
         if answer is not None and answer.status is not None and answer.status < 300:
             self._known_keys.add(named[1])

@@ -11,8 +11,9 @@ from keystead.manager.installation import install
 from tests.cli.conftest import run_process
 from tests.cli.serving import serving
 from tests.transit.replay.wire import Answer, Request
+from tests.transit.targets.scopes import scopes_of
 from tests.transit.targets.target import AppRole, Grant
-from tests.transit.targets.translation import ADMINISTRATOR, Administration, scopes_of
+from tests.transit.targets.translation import ADMINISTRATOR, Administration
 
 
 class KeysteadTarget:
@@ -25,26 +26,27 @@ class KeysteadTarget:
         self.root_token = root_token
         self._administration = Administration(url, root_token)
 
-    def translated(self, request: Request) -> Answer | None:
+    def translated(self, request: Request) -> Request | Answer:
         """Do by Keystead's administrative API what OpenBao's does."""
         return self._administration.translated(request)
 
     def mount(self) -> None:
         """Do nothing: Transit is there."""
 
-    def new_token(self, grants: Sequence[Grant], **options: Any) -> str:
+    def new_token(self, grants: Sequence[Grant]) -> str:
         """Make a token with the scopes of the grants."""
-        return self._administration.new_token(scopes_of(grants), **options)
+        return self._administration.new_token(scopes_of(grants))
 
     def new_app_role(self, name: str, grants: Sequence[Grant], **options: Any) -> AppRole:
         """Make a role with the scopes of the grants."""
-        return self._administration.new_app_role(name, scopes_of(grants), **options)
+        return self._administration.new_app_role(name, scopes_of(grants), options)
 
     def new_jwt_role(
         self, name: str, grants: Sequence[Grant], *, issuer: str, keys: Sequence[str], bound: Mapping[str, Any]
     ) -> None:
         """Make a role with the scopes of the grants."""
-        self._administration.new_jwt_role(name, scopes_of(grants), issuer=issuer, keys=keys, bound=bound)
+        config = {"bound_issuer": issuer, "jwt_validation_pubkeys": list(keys)}
+        self._administration.new_jwt_role(name, scopes_of(grants), bound, config)
 
     def close(self) -> None:
         """Close its connection."""

@@ -62,10 +62,10 @@ class Server(Protocol):
 class Stage(Server, Protocol):
     """A server that scenarios are played on."""
 
-    def translated(self, request: Request) -> Answer | None:
+    def translated(self, request: Request) -> Request | Answer:
         """Do what a recorded request of an administrator is for, where this server has another way to do it.
 
-        Return the answer as the recorded server's would be; None where the request is to be sent as it stands.
+        Return the answer as the recorded server's would be; or the request that is to be sent, with this server's ids.
         """
 
 
@@ -79,11 +79,11 @@ class Target(Stage, Protocol):
     def mount(self) -> None:
         """See that Transit is at ``transit/``."""
 
-    def new_token(self, grants: Sequence[Grant], **options: Any) -> str:
+    def new_token(self, grants: Sequence[Grant]) -> str:
         """Return a token that may do what the grants say and nothing else."""
 
     def new_app_role(self, name: str, grants: Sequence[Grant], **options: Any) -> AppRole:
-        """Make a role of AppRole at ``auth/approle`` and return what logs in with it."""
+        """Make a role of AppRole at ``auth/approle`` and return what logs in with it; options are as OpenBao's."""
 
     def new_jwt_role(self, name: str, grants: Sequence[Grant], *, issuer: str, keys: Sequence[str],
                      bound: Mapping[str, Any]) -> None:  # fmt: skip

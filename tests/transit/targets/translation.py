@@ -1,75 +1,32 @@
-"""What OpenBao's administrators ask for, in the words of Keystead's administrative API.
+"""What OpenBao's administrators ask for, done by Keystead's administrative API.
 
-Policies become scopes, ``transit:<operation>:<pattern of key names>``. Roles of AppRole and JWT are Keystead's own.
+Policies become scopes. Roles of AppRole and JWT are Keystead's own. A token that OpenBao can renew or count is here one
+that somebody has logged in for, so such a one is made of a role of its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from tests.transit.replay.wire import Answer, Line, Request
-from tests.transit.targets.target import AppRole, Grant, Operation
+from tests.transit.targets.roles import app_role, jwt_role, seconds_of, token_options
+from tests.transit.targets.scopes import scopes_of_policy
+from tests.transit.targets.target import AppRole
 
 ADMINISTRATOR: Final = ("tokens:write", "transit:*:*")
 """The scopes of a token that may do everything here."""
 DEFAULT_POLICY: Final = ("transit:read:-",)
 """What a token may do that has no policy but ``default``. A token has to have a scope, so it is one of no use."""
-
 TOKENS: Final = "/v1/tokens"
 APP_ROLES: Final = "/v1/admin/approle/roles"
 JWT_ROLES: Final = "/v1/admin/jwt/roles"
-
-_RULE: Final = re.compile(r'path "(?:transit/)?([^"]*)" \{ capabilities = \[([^]]*)\]')
-_OPERATION_OF_PATH: Final[tuple[tuple[str, str], ...]] = (
-    (r"keys/?", Operation.LIST),
-    (r"keys/([^/]+)/config", Operation.CONFIGURE),
-    (r"keys/([^/]+)/rotate", Operation.ROTATE),
-    (r"keys/([^/]+)/trim", Operation.TRIM),
-    (r"keys/([^/]+)", Operation.READ),
-    (r"encrypt/([^/]+)", Operation.ENCRYPT),
-    (r"decrypt/([^/]+)", Operation.DECRYPT),
-    (r"rewrap/([^/]+)", Operation.REWRAP),
-    (r"datakey/wrapped/([^/]+)", "datakey-wrapped"),
-    (r"datakey/plaintext/([^/]+)", Operation.DATAKEY),
-    (r"hmac/([^/]+)(?:/.*)?", Operation.HMAC),
-    (r"sign/([^/]+)(?:/.*)?", Operation.SIGN),
-    (r"verify/([^/]+)(?:/.*)?", Operation.VERIFY),
-)
-
-
-def scopes_of(grants: Iterable[Grant]) -> list[str]:
-    """Return the scopes that grants are."""
-    return sorted({f"transit:{grant.operation}:{grant.keys}" for grant in grants})
-
-
-def scopes_of_policy(text: str) -> list[str]:
-    """Return the scopes that a policy of the recordings is."""
-    allowed: set[str] = set()
-    denied: set[str] = set()
-    for path, listed in _RULE.findall(text):
-        capabilities = set(re.findall(r'"([a-z]+)"', listed))
-        scopes = set(_scopes(path, capabilities))
-        if "deny" in capabilities:
-            denied |= {scope.split(":")[1] for scope in scopes}
-        else:
-            allowed |= scopes
-    return sorted(scope for scope in allowed if scope.split(":")[1] not in denied)
-
-
-def _scopes(path: str, capabilities: set[str]) -> Iterable[str]:
-    if path == "*":
-        yield from (f"transit:{operation}:*" for operation in Operation)
-        return
-    for pattern, operation in _OPERATION_OF_PATH:
-        if (named := re.fullmatch(pattern, path)) is not None:
-            keys = named[1] if named.re.groups else "*"
-            if operation != Operation.ENCRYPT or capabilities != {"create"}:
-                yield f"transit:{operation}:{keys}"
-            if operation == Operation.ENCRYPT and "create" in capabilities:
-                yield f"transit:{Operation.CREATE}:{keys}"
-            return
+LOGIN: Final = "/v1/auth/approle/login"
+_OF_TOKENS: Final = frozenset({"policies", "no_default_policy", "ttl", "explicit_max_ttl", "num_uses", "renewable"})
+_MOST_POLICIES: Final = 20
+_Act = Callable[[str, Mapping[str, Any]], Answer | None]
 
 
 class Administration:
@@ -81,47 +38,64 @@ class Administration:
         self._policies: dict[str, list[str]] = {"default": list(DEFAULT_POLICY), "root": list(ADMINISTRATOR)}
         self._mounted: set[str] = set()
         self._jwt: Mapping[str, Any] = {}
+        self._role_ids: dict[str, str] = {}
+        self._chosen_ids: dict[str, str] = {}
+        self._made_for_tokens = 0
 
     def close(self) -> None:
         """Close the connection."""
         self._line.close()
 
-    def new_token(self, scopes: Sequence[str], **options: Any) -> str:
+    def new_token(self, scopes: Sequence[str]) -> str:
         """Return a new token."""
-        given = {"user": "somebody", "scopes": list(scopes), **options}
-        return str(self._made(TOKENS, given)["token"])
+        return str(self._made(TOKENS, {"user": "somebody", "scopes": list(scopes)})["token"])
 
-    def new_app_role(self, name: str, scopes: Sequence[str], **options: Any) -> AppRole:
-        """Make a role and return what logs in with it."""
-        made = self._made(APP_ROLES, {"name": name, "scopes": list(scopes), **options})
-        secret = self._made(f"{APP_ROLES}/{name}/secret-ids", {})
-        return AppRole(str(made["role_id"]), str(secret["secret_id"]))
+    def new_app_role(self, name: str, scopes: Sequence[str], given: Mapping[str, Any]) -> AppRole:
+        """Make a role, as OpenBao is told of one, and return what logs in with it."""
+        body = app_role(name, scopes, given)
+        assert body is not None, f"Keystead has no such role: {given}"
+        made = self._made(APP_ROLES, body)
+        return AppRole(str(made["roleId"]), str(self._made(f"{APP_ROLES}/{name}/secret-ids", None)["secretId"]))
 
     def new_jwt_role(
-        self, name: str, scopes: Sequence[str], *, issuer: str, keys: Sequence[str], bound: Mapping[str, Any]
+        self, name: str, scopes: Sequence[str], given: Mapping[str, Any], config: Mapping[str, Any]
     ) -> None:
-        """Make a role for the tokens of an issuer."""
-        self._made(JWT_ROLES, {"name": name, "scopes": list(scopes), "issuer": issuer, "keys": list(keys), **bound})
+        """Make a role for the tokens of an issuer, as OpenBao is told of both."""
+        body = jwt_role(name, scopes, given, config)
+        assert body is not None, f"Keystead has no such role: {given}"
+        self._made(JWT_ROLES, body)
 
-    def translated(self, request: Request) -> Answer | None:
-        """Do what a request is for; None where Keystead is to be sent it as it stands."""
-        if self._headers["Authorization"] != f"Bearer {request.headers.get('X-Vault-Token')}":
-            return None
+    def translated(self, request: Request) -> Request | Answer:
+        """Do what a request is for, or return it as Keystead is to be sent it."""
+        if request.path == LOGIN and isinstance(request.body, dict):
+            chosen = request.body.get("role_id", "")
+            return (
+                replace(request, body={**request.body, "role_id": self._chosen_ids[chosen]})
+                if (chosen in self._chosen_ids)
+                else request
+            )
+        is_administrators = self._headers["Authorization"] == f"Bearer {request.headers.get('X-Vault-Token')}"
+        if not is_administrators or "X-Vault-Wrap-TTL" in request.headers:
+            return request
         body = request.body if isinstance(request.body, dict) else {}
-        if request.method in ("POST", "PUT"):
-            for pattern, act in (
-                (r"/v1/sys/(?:mounts|auth)/(transit|approle|jwt)", self._mount),
-                (r"/v1/sys/policies/acl/([^/]+)", self._write_policy),
-                (r"/v1/auth/token/(create)", self._create_token),
-                (r"/v1/auth/jwt/(config)", self._configure_jwt),
-                (r"/v1/auth/jwt/role/([^/]+)", self._write_jwt_role),
-                (r"/v1/auth/approle/role/([^/]+)", self._write_app_role),
-                (r"/v1/auth/approle/role/([^/]+)/role-id", self._set_role_id),
-                (r"/v1/auth/approle/role/([^/]+)/secret-id", self._new_secret_id),
-            ):
-                if (named := re.fullmatch(pattern, request.path)) is not None:
-                    return act(named[1], body)
-        return None
+        for method, pattern, act in self._acts():
+            if re.fullmatch(method, request.method) and (named := re.fullmatch(pattern, request.path)) is not None:
+                return act(named[1], body) or request
+        return request
+
+    def _acts(self) -> tuple[tuple[str, str, _Act], ...]:
+        write = "POST|PUT"
+        return (
+            (write, r"/v1/sys/(?:mounts|auth)/(transit|approle|jwt)", self._mount),
+            (write, r"/v1/sys/policies/acl/([^/]+)", self._write_policy),
+            (write, r"/v1/auth/token/(create)", self._create_token),
+            (write, r"/v1/auth/jwt/(config)", self._configure_jwt),
+            (write, r"/v1/auth/jwt/role/([^/]+)", self._write_jwt_role),
+            (write, r"/v1/auth/approle/role/([^/]+)", self._write_app_role),
+            (write, r"/v1/auth/approle/role/([^/]+)/role-id", self._choose_role_id),
+            (write, r"/v1/auth/approle/role/([^/]+)/secret-id", self._new_secret_id),
+            ("DELETE", r"/v1/auth/approle/role/([^/]+)", self._delete_app_role),
+        )
 
     def _mount(self, path: str, _: Mapping[str, Any]) -> Answer:
         if path in self._mounted:
@@ -129,55 +103,67 @@ class Administration:
         self._mounted.add(path)
         return Answer(204)
 
-    def _write_policy(self, name: str, body: Mapping[str, Any]) -> Answer:
+    def _write_policy(self, name: str, body: Mapping[str, Any]) -> Answer | None:
+        if "_parameters" in body["policy"]:
+            return None
         self._policies[name] = scopes_of_policy(body["policy"]) or list(DEFAULT_POLICY)
         return Answer(204)
 
-    def _create_token(self, _: str, body: Mapping[str, Any]) -> Answer:
-        options = {"expiresInSeconds": seconds_of(body["ttl"])} if "ttl" in body else {}
-        token = self.new_token(self._scopes(body.get("policies", [])), **options)
-        return Answer(200, body={"auth": {"client_token": token}})
+    def _create_token(self, _: str, body: Mapping[str, Any]) -> Answer | None:
+        policies = body.get("policies", [])
+        if not body.keys() <= _OF_TOKENS or len(policies) > _MOST_POLICIES or not set(policies) <= set(self._policies):
+            return None
+        scopes = self._scopes(policies)
+        if body.get("renewable", True):
+            self._made_for_tokens += 1
+            role = self.new_app_role(f"token-{self._made_for_tokens}", scopes, token_options(body))
+            return self._line.send(Request("POST", LOGIN, body={"role_id": role.role_id, "secret_id": role.secret_id}))
+        given = {"user": "somebody", "scopes": scopes, "expiresInSeconds": seconds_of(body["ttl"])}
+        return Answer(200, body={"auth": {"client_token": self._made(TOKENS, given)["token"]}})
 
     def _configure_jwt(self, _: str, body: Mapping[str, Any]) -> Answer:
         self._jwt = body
         return Answer(204)
 
     def _write_jwt_role(self, name: str, body: Mapping[str, Any]) -> Answer | None:
-        bound = {field: value for field, value in body.items() if field.startswith(("bound_", "user_claim"))}
-        self.new_jwt_role(
-            name,
-            self._scopes(body.get("token_policies", [])),
-            issuer=self._jwt.get("bound_issuer", ""),
-            keys=self._jwt.get("jwt_validation_pubkeys", []),
-            bound=bound,
-        )
+        given = jwt_role(name, self._scopes(body.get("token_policies", [])), body, self._jwt)
+        return None if given is None else self._done(JWT_ROLES, given)
+
+    def _write_app_role(self, name: str, body: Mapping[str, Any]) -> Answer | None:
+        given = app_role(name, self._scopes(body.get("token_policies", [])), body)
+        if given is None:
+            return None
+        self._role_ids[name] = str(self._made(APP_ROLES, given)["roleId"])
         return Answer(204)
 
-    def _write_app_role(self, name: str, body: Mapping[str, Any]) -> Answer:
-        options = {field: value for field, value in body.items() if field != "token_policies"}
-        self._made(APP_ROLES, {"name": name, "scopes": self._scopes(body.get("token_policies", [])), **options})
+    def _choose_role_id(self, name: str, body: Mapping[str, Any]) -> Answer | None:
+        if name not in self._role_ids:
+            return None
+        self._chosen_ids[body["role_id"]] = self._role_ids[name]
         return Answer(204)
 
-    def _set_role_id(self, name: str, body: Mapping[str, Any]) -> Answer:
-        self._made(f"{APP_ROLES}/{name}/role-id", body)
-        return Answer(204)
+    def _new_secret_id(self, name: str, body: Mapping[str, Any]) -> Answer | None:
+        if name not in self._role_ids or body:
+            return None
+        made = self._made(f"{APP_ROLES}/{name}/secret-ids", None)
+        return Answer(200, body={"data": {"secret_id": made["secretId"]}})
 
-    def _new_secret_id(self, name: str, body: Mapping[str, Any]) -> Answer:
-        return Answer(200, body={"data": self._made(f"{APP_ROLES}/{name}/secret-ids", body)})
+    def _delete_app_role(self, name: str, _: Mapping[str, Any]) -> Answer:
+        answer = self._line.send(Request("DELETE", f"{APP_ROLES}/{name}", headers=self._headers))
+        return Answer(204) if answer.status == 200 else answer
 
-    def _scopes(self, policies: str | Sequence[str]) -> list[str]:
-        names = policies.split(",") if isinstance(policies, str) else policies
-        return sorted({scope for name in names for scope in self._policies[name]})
+    def _scopes(self, policies: Sequence[str]) -> list[str]:
+        return sorted({scope for name in policies for scope in self._policies[name]})
 
-    def _made(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _done(self, path: str, body: Mapping[str, Any]) -> Answer:
         answer = self._line.send(Request("POST", path, headers=self._headers, body=dict(body)))
-        assert answer.status is not None, f"POST {path}: {answer}"
-        assert answer.status < 300, f"POST {path}: {answer}"
-        return answer.body if isinstance(answer.body, dict) else {}
+        if answer.status == 201:
+            return Answer(204)
+        assert isinstance(answer.body, dict)
+        return Answer(answer.status, body={"errors": [answer.body["detail"]]})
 
-
-def seconds_of(text: str | int) -> int:
-    """Return the seconds of a duration such as ``2s``, ``1h`` or ``100000h``."""
-    if isinstance(text, int):
-        return text
-    return int(text[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[text[-1]]
+    def _made(self, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        answer = self._line.send(Request("POST", path, headers=self._headers, body=None if body is None else {**body}))
+        assert answer.status == 201, f"POST {path}: {answer}"
+        assert isinstance(answer.body, dict)
+        return answer.body

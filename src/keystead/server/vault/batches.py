@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from keystead.errors import DecryptionError, InvalidInputError
 from keystead.server.vault.answers import VaultAnswer
-from keystead.server.vault.fields import Fields, kind_of
+from keystead.server.vault.fields import Fields, is_no_whole, kind_of
 
 EMPTY: Final = "missing batch input to process"
 _UNREADABLE: Final = "failed to parse batch input: "
+_SEVERAL: Final = "decoding failed due to the following error(s):\n\n"
 _OVERRIDE: Final = "partial_failure_response_code"
 
 
@@ -42,16 +43,9 @@ def texts_of(fields: Fields, kind: str) -> list[dict[str, str]] | None:
     Raises:
         InvalidInputError: an empty list, or something else than a list of such objects.
     """
-    given = fields.raw("batch_input")
+    given = _loose_list(fields)
     if given is None:
         return None
-    if not isinstance(given, list):
-        kinds = {bool: "bool", dict: "map"}
-        raise InvalidInputError(
-            f"{_UNREADABLE}'' source data must be an array or slice, got {kinds.get(type(given), 'string')}"
-        )
-    if not given:
-        raise InvalidInputError(EMPTY)
     items, wrong = list[dict[str, str]](), list[str]()
     for place, item in enumerate(given):
         if item is not None and not isinstance(item, dict):
@@ -65,7 +59,43 @@ def texts_of(fields: Fields, kind: str) -> list[dict[str, str]] | None:
                 texts[name] = "" if value is None else str(value)
         items.append(texts)
     if wrong:
-        raise InvalidInputError(_UNREADABLE + "decoding failed due to the following error(s):\n\n" + "\n".join(wrong))
+        raise InvalidInputError(_UNREADABLE + _SEVERAL + "\n".join(wrong))
+    return items
+
+
+def loose_batch_of(fields: Fields, texts: Sequence[str], numbers: Sequence[str]) -> list[Mapping[str, Any]] | None:
+    """Return the items of a request whose texts may be numbers, read as such, and which may be null; else None.
+
+    Args:
+        texts, numbers: names of members, any of which may be null.
+
+    Raises:
+        InvalidInputError: an empty list, or something else than a list of such objects.
+    """
+    given = _loose_list(fields)
+    if given is None:
+        return None
+    items, wrong = list[Mapping[str, Any]](), list[str]()
+    for place, item in enumerate(given):
+        if item is not None and not isinstance(item, dict):
+            kind = {bool: "bool", list: "slice"}.get(type(item), "string")
+            wrong.append(f"'[{place}]' expected a map or struct, got \"{kind}\"")
+            continue
+        read: dict[str, Any] = {}
+        for name, value in (item or {}).items():
+            if name in texts and isinstance(value, bool | list | dict):
+                wrong.append(f"'[{place}].{name}' {_expected('string', value)}")
+            elif name in numbers and is_no_whole(value):
+                told = "value out of range" if isinstance(value, int) else "invalid syntax"
+                told = f'strconv.ParseInt: parsing "{value}": {told}'
+                wrong.append(f"'[{place}].{name}' cannot parse value as 'int': {told}")
+            elif name in numbers and isinstance(value, bool | list | dict | str):
+                wrong.append(f"'[{place}].{name}' {_expected('int', value)}")
+            else:
+                read[name] = str(value) if name in texts and isinstance(value, int | float) else value
+        items.append(read)
+    if wrong:
+        raise InvalidInputError(_UNREADABLE + _SEVERAL + "\n".join(wrong))
     return items
 
 
@@ -101,7 +131,7 @@ def require_members(
                 wrong.append(f"'[{place}].{name}' {_expected('string', value)}")
         for name in numbers:
             value = item.get(name)
-            if isinstance(value, float):
+            if is_no_whole(value):
                 told = f'strconv.ParseInt: parsing "{value}": invalid syntax'
                 wrong.append(f"error decoding json.Number into [{place}].{name}: {told}")
             elif value is not None and (isinstance(value, bool) or not isinstance(value, int)):
@@ -151,6 +181,18 @@ def answered(results: Results, fields: Fields) -> VaultAnswer:
         elif results.failed < len(results):
             status = wanted
     return VaultAnswer(data, status=status, warnings=warnings)
+
+
+def _loose_list(fields: Fields) -> list[Any] | None:
+    given = fields.raw("batch_input")
+    if given is None:
+        return None
+    if not isinstance(given, list):
+        kind = {bool: "bool", dict: "map"}.get(type(given), "string")
+        raise InvalidInputError(f"{_UNREADABLE}'' source data must be an array or slice, got {kind}")
+    if not given:
+        raise InvalidInputError(EMPTY)
+    return given
 
 
 def _expected(kind: str, value: object) -> str:

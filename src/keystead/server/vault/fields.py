@@ -47,6 +47,11 @@ def kind_of(value: object) -> str:
     return "<nil>"
 
 
+def is_no_whole(value: object) -> bool:
+    """Whether a JSON value is a number, but none that a whole number of Go can be."""
+    return isinstance(value, float) or (isinstance(value, int) and not -_LARGEST - 1 <= value <= _LARGEST)
+
+
 class Fields:
     """The parameters of one request.
 

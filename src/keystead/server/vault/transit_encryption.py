@@ -10,7 +10,15 @@ from keystead.access.transit_scopes import TransitOperation as Op
 from keystead.errors import InvalidInputError
 from keystead.model import TransitType
 from keystead.server.vault.answers import DENIED, VaultAnswer, VaultRefusalError, many
-from keystead.server.vault.batches import QuietRefusalError, Results, answered, batch_of, each, require_members
+from keystead.server.vault.batches import (
+    QuietRefusalError,
+    Results,
+    answered,
+    batch_of,
+    each,
+    loose_batch_of,
+    require_members,
+)
 from keystead.server.vault.computing import looking_twice
 from keystead.server.vault.fields import Fields, decoded
 from keystead.server.vault.request import VaultPath, VaultRequest, Way
@@ -24,6 +32,8 @@ _NO_AEAD: Final = "'{}' provided for non-AEAD cipher suite {}"
 _SAME_CONTEXT: Final = "context should be set either in all the request blocks or in none"
 _NO_PLAINTEXT: Final = "missing plaintext to encrypt"
 _NO_CIPHERTEXT: Final = "missing ciphertext to decrypt"
+_TEXTS: Final = ("ciphertext", "context", "associated_data", "reference")
+"""Members of an item that are text, and may be null."""
 _ENCRYPTED: Final = frozenset(
     {
         "plaintext",
@@ -72,10 +82,10 @@ async def encrypt(request: VaultRequest) -> VaultAnswer:
     if plain is None:
         require_members(
             items,
-            ("plaintext", "context", "associated_data", "reference"),
+            (*_TEXTS, "plaintext"),
             ("key_version",),
             needed={"plaintext": _NO_PLAINTEXT},
-            nullable=("context", "associated_data", "reference"),
+            nullable=_TEXTS,
         )
     has_context = plain is None and _with_context(items)
     fields.number("partial_failure_response_code")
@@ -107,9 +117,10 @@ async def decrypt(request: VaultRequest) -> VaultAnswer:
     if plain is None:
         require_members(
             items,
-            ("ciphertext", "context", "associated_data", "reference"),
+            (*_TEXTS, "plaintext"),
+            ("key_version",),
             needed={"ciphertext": _NO_CIPHERTEXT},
-            nullable=("ciphertext", "context", "associated_data", "reference"),
+            nullable=_TEXTS,
         )
         _with_context(items)
     key = await _found(request)
@@ -122,7 +133,7 @@ async def decrypt(request: VaultRequest) -> VaultAnswer:
 async def rewrap(request: VaultRequest) -> VaultAnswer:
     """Bring one ciphertext or many under another version."""
     fields = Fields(request.body)
-    items = batch_of(fields)
+    items = loose_batch_of(fields, _TEXTS, ("key_version",))
     if items is None:
         item = {
             "ciphertext": fields.text("ciphertext"),
@@ -137,12 +148,6 @@ async def rewrap(request: VaultRequest) -> VaultAnswer:
         ciphertext, version = await looking_twice(request, key, size, lambda opened: _rewrapped(opened, item, 0))
         await request.used(key, Op.REWRAP)
         return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
-    require_members(
-        items,
-        ("ciphertext", "context", "associated_data", "reference"),
-        ("key_version",),
-        nullable=("ciphertext", "context", "associated_data", "reference"),
-    )
     _with_context(items)
     key = await _found(request)
 
@@ -164,12 +169,17 @@ async def data_key(request: VaultRequest) -> VaultAnswer:
         raise InvalidInputError("Invalid path, must be 'plaintext' or 'wrapped'")
     key = await _found(request)
     key.require_usable()
-    if fields.text("associated_data") and key.record.type.is_rsa:
+    version, authenticated = fields.number("key_version"), fields.text("associated_data")
+    try:
+        context = _context_of(fields.text("context"))
+    except InvalidInputError:
+        raise InvalidInputError("failed to base64-decode context") from None
+    encrypting.require_bits(bits)
+    if authenticated and not key.record.type.is_symmetric:
         raise InvalidInputError(_NO_AEAD.format("associated_data", key.record.type))
-    context, aad = _context_of(fields.text("context")), _aad_of(key, fields.text("associated_data"), 0)
-    drawn, ciphertext, version = encrypting.data_key(
-        key, bits, context=context, aad=aad, version=fields.number("key_version")
-    )
+    encrypting.require_encrypts(key, context, version)
+    aad = _decoded_aad(authenticated, 0)
+    drawn, ciphertext, version = encrypting.data_key(key, bits, context=context, aad=aad, version=version)
     await request.used(key, Op.DATAKEY)
     data = {"ciphertext": ciphertext, "key_version": version}
     return VaultAnswer(data | {"plaintext": base64_text.encode(drawn)} if kind == "plaintext" else data)
@@ -207,22 +217,23 @@ def _context_of(text: str | None) -> bytes | None:
     return decoded(text) if text else None
 
 
-def _aad_of(key: OpenKey, text: str | None, place: int) -> bytes:
-    if not text:
-        return b""
-    if key.record.type.is_rsa:
+def _require_aead(key: OpenKey, item: Mapping[str, Any], place: int) -> None:
+    if item.get("associated_data") and not key.record.type.is_symmetric:
         raise QuietRefusalError(_NO_AEAD.format(f"[{place}].associated_data", key.record.type))
-    return decoded(text, _AAD.format(place))
+
+
+def _decoded_aad(text: str | None, place: int) -> bytes:
+    return decoded(text, _AAD.format(place)) if text else b""
 
 
 def _encrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, int]:
     key.require_usable()
-    context = _context_of(item.get("context"))
+    plaintext, context = decoded(item["plaintext"]), _context_of(item.get("context"))
     version = item.get("key_version") or 0
-    if version:
-        key.to_protect(version)
-    aad = _aad_of(key, item.get("associated_data"), place)
-    return encrypting.encrypt(key, decoded(item["plaintext"]), context=context, aad=aad, version=version)
+    _require_aead(key, item, place)
+    encrypting.require_encrypts(key, context, version)
+    aad = _decoded_aad(item.get("associated_data"), place)
+    return encrypting.encrypt(key, plaintext, context=context, aad=aad, version=version)
 
 
 def _texts_of(items: list[Mapping[str, Any]], name: str) -> list[str] | None:
@@ -254,8 +265,7 @@ def _decrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> str:
     if not item["ciphertext"]:
         raise InvalidInputError(_NO_CIPHERTEXT)
     key.require_usable()
-    context = _context_of(item.get("context"))
-    aad = _aad_of(key, item.get("associated_data"), place)
+    context, aad = _to_open(key, item, place)
     return base64_text.encode(encrypting.decrypt(key, item["ciphertext"], context=context, aad=aad))
 
 
@@ -279,10 +289,18 @@ def _rewrapped(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, 
     if not item.get("ciphertext"):
         raise InvalidInputError(_NO_CIPHERTEXT)
     key.require_usable()
-    context = _context_of(item.get("context"))
-    aad = _aad_of(key, item.get("associated_data"), place)
+    context, aad = _to_open(key, item, place)
     version = item.get("key_version") or 0
     return encrypting.rewrap(key, item["ciphertext"], context=context, aad=aad, version=version)
+
+
+def _to_open(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[bytes | None, bytes]:
+    """Return the context and the associated data of a ciphertext."""
+    context, authenticated = _context_of(item.get("context")), item.get("associated_data")
+    _require_aead(key, item, place)
+    if authenticated:
+        encrypting.opening(key, item["ciphertext"], context)
+    return context, _decoded_aad(authenticated, place)
 
 
 def _pair(made: tuple[str, int]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from keystead.ports import TransitKeyRecord
 from keystead.server.vault.answers import NOTHING, VaultAnswer, VaultRefusalError
 from keystead.server.vault.fields import Fields
 from keystead.server.vault.request import VaultPath, VaultRequest, Way
-from keystead.transit.administration import KeyChanges, NewTransitKey
-from keystead.transit.kinds import type_of
+from keystead.transit.administration import KeyChanges, NewTransitKey, require_period
+from keystead.transit.kinds import require_derived, require_size, type_of
 from keystead.transit.opened import OpenKey
 from keystead.transit.public_keys import public_text
 
@@ -53,15 +53,28 @@ FIRST_IS_ONE: Final = (
 async def create(request: VaultRequest) -> VaultAnswer:
     """Make a key, unless there is one of that name."""
     fields = Fields(request.body)
-    period, convergent = fields.seconds("auto_rotate_period"), fields.flag("convergent_encryption")
+    period, convergent, derived = (
+        fields.seconds("auto_rotate_period"),
+        fields.flag("convergent_encryption"),
+        fields.flag("derived"),
+    )
+    exportable, backup, size = (
+        fields.flag("exportable"),
+        fields.flag("allow_plaintext_backup"),
+        fields.number("key_size"),
+    )
+    require_period(period)
+    require_derived(derived=derived, convergent=convergent)
+    kind = type_of(fields.text("type", TransitType.AES_256.value))
+    require_size(kind, size)
     wanted = NewTransitKey(
-        type=type_of(fields.text("type", TransitType.AES_256.value)),
-        derived=fields.flag("derived"),
+        type=kind,
+        derived=derived,
         convergent=convergent,
-        exportable=fields.flag("exportable"),
-        allow_plaintext_backup=fields.flag("allow_plaintext_backup"),
+        exportable=exportable,
+        allow_plaintext_backup=backup,
         auto_rotate_s=period,
-        key_size=fields.number("key_size"),
+        key_size=size,
     )
     key = await request.service.transit.administration.create(request.tenant, request.name, wanted)
     return VaultAnswer(await told(request, key))

@@ -52,7 +52,14 @@ class _Asked:
     signature_algorithm: str
     is_prehashed: bool
 
+    def require_known(self) -> None:
+        """Raise ``InvalidInputError`` for what is not known, whatever the key."""
+        hash_of(self.hash_algorithm)
+        marshaling_of(self.marshaling)
+        salt_length_of(self.salt_length)
+
     def options(self, kind: TransitType) -> Options:
+        """Return it looked at; errors as ``options_of``."""
         return options_of(
             kind,
             marshaling=self.marshaling,
@@ -67,6 +74,7 @@ async def sign(request: VaultRequest) -> VaultAnswer:
     """Sign one input or many."""
     fields = Fields(request.body)
     item, asked, version = given(fields, "input", "context"), _asked(request, fields), fields.number("key_version")
+    asked.require_known()
     key = await request.service.transit.keys.open(request.tenant, request.name, missing="signing key not found")
     require_signer(key, "signing")
     options, items = asked.options(key.record.type), texts_of(fields, "batchRequestSignItem")
@@ -91,8 +99,7 @@ async def verify(request: VaultRequest) -> VaultAnswer:
     items = texts_of(fields, "batchRequestVerifyItem")
     if not _are_signatures(item, items):
         return await transit_macs.verify(request, item, items, hash_of(asked.hash_algorithm))
-    marshaling_of(asked.marshaling)
-    salt_length_of(asked.salt_length)
+    asked.require_known()
     missing = "signature verification key not found"
     key = await request.service.transit.keys.open(request.tenant, request.name, missing=missing)
     require_signer(key, "verification")

@@ -1,38 +1,41 @@
-"""HTTP with the method LIST, which clients of Vault send and the parser of HTTP does not know."""
+"""HTTP with any method: clients of Vault send LIST, which the parser of HTTP does not know."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-PROTOCOL: Final = f"{__name__}:ListingProtocol"
+PROTOCOL: Final = f"{__name__}:AnyMethodProtocol"
 """What speaks HTTP, as uvicorn is told."""
-_LIST: Final = b"LIST "
+_KNOWN: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"})
+_METHOD: Final = re.compile(rb"([A-Z]{1,32}) ")
+_BEGUN: Final = re.compile(rb"[A-Z]{1,32}")
 _GET: Final = b"GET "
 
 
-class ListingProtocol(HttpToolsProtocol):
-    """One connection. A LIST is read as a GET, which has the same form, and told to the application as what it is.
+class AnyMethodProtocol(HttpToolsProtocol):
+    """One connection. A method that is not known is read as a GET, which has the same form, and told as what it is.
 
-    Of requests that are sent ahead of an answer, only the first may be one.
+    Of requests that are sent ahead of an answer, only the first may have one.
     """
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
         self._is_between = True
-        self._is_list = False
+        self._method: str | None = None
         self._begun = b""
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
         if self._is_between:
-            data = self._begun + data
-            self._begun = b""
-            if data.startswith(_LIST):
-                self._is_list = True
-                data = _GET + data[len(_LIST) :]
-            elif data and _LIST.startswith(data):
+            data, self._begun = self._begun + data, b""
+            found = _METHOD.match(data)
+            if found is not None and found[1] not in _KNOWN:
+                self._method = found[1].decode()
+                data = _GET + data[found.end() :]
+            elif found is None and _BEGUN.fullmatch(data):
                 self._begun = data
                 return
         super().data_received(data)
@@ -45,10 +48,9 @@ class ListingProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Give the request to the application."""
         super().on_headers_complete()
-        if self._is_list:
+        if self._method is not None:
             # The application runs in a task of its own, which has not begun.
-            self.scope["method"] = "LIST"
-            self._is_list = False
+            self.scope["method"], self._method = self._method, None
 
     def on_message_complete(self) -> None:
         """Note that a request is over."""
