@@ -22,7 +22,7 @@ from keystead.ports import TransitEnd, TransitItem
 from keystead.ports.rows import Row, RowChange, RowLayout
 from keystead.transit import encrypting
 from keystead.transit.opened import OpenKey, TooNewError
-from keystead.transit.texts import sealed_bytes
+from keystead.transit.texts import parted, sealed_bytes
 
 T = TypeVar("T")
 
@@ -53,14 +53,14 @@ class OwnKey:
     def is_done(self, text: str) -> bool:
         """Return whether a ciphertext is known to be of the latest version; no key is used."""
         key = self._look(False)
-        version, blob = sealed_bytes(text)
+        version, rest = parted(text, "ciphertext")
         latest = key.versions.get(key.latest)
         if latest is None or version != key.latest:
             return False
         if self._has_all:
             return True
-        is_named = key.record.type.is_symmetric and len(blob) >= OVERHEAD
-        return is_named and blob[2:10] == latest.id.to_bytes(8, "big")
+        blob = sealed_bytes(rest) if key.record.type.is_symmetric else b""
+        return len(blob) >= OVERHEAD and blob[2:10] == latest.id.to_bytes(8, "big")
 
     def decrypt(self, items: Sequence[TransitItem]) -> list[bytes | KMSError]:
         """Return for each ciphertext its plaintext or the error that is its own."""
