@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -12,6 +14,7 @@ from typing import Final, Protocol
 from keystead.errors import ConflictError, KeyNotFoundError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
+from keystead.fields.progress import total_of
 from keystead.fields.surroundings import Manager, Surroundings
 from keystead.model import DataKeyState
 from keystead.model.patterns import covers, is_pattern
@@ -128,6 +131,35 @@ async def job_for(
         )
         await s.audit.record(work, event_of("reencrypt.begin", record))
         return await work.add_reencryption(record), True
+
+
+async def begin_job(
+    s: Surroundings,
+    registered: FieldRecord,
+    target: Aim,
+    counted: Callable[[], int],
+    *,
+    batch_rows: int,
+    dry_run: bool,
+    resume: bool,
+) -> tuple[ReencryptionRecord, dict[str, int]]:
+    """Return what ``job_for`` does, a new one with its rows ``counted``, and how far it is by now."""
+    job, is_new = await job_for(s, registered, target, batch_rows=batch_rows, dry_run=dry_run, resume=resume)
+    if is_new:
+        total = await asyncio.to_thread(counted)
+        with contextlib.suppress(ConflictError):
+            async with s.store.transaction() as work:
+                job = await work.change_reencryption(job.id, ReencryptionState.RUNNING, rows_total=total)
+    async with s.store.reading() as work:
+        return job, total_of(await work.chunks(job.id))
+
+
+async def end_job(s: Surroundings, job: ReencryptionRecord, **counts: Detail) -> None:
+    """Mark a job done whose chunks all are; another process may be here too."""
+    with contextlib.suppress(ConflictError):
+        async with s.store.transaction() as work:
+            await s.audit.record(work, event_of("reencrypt.done", job, **counts))
+            await work.change_reencryption(job.id, ReencryptionState.RUNNING, state=ReencryptionState.DONE)
 
 
 def event_of(action: str, job: ReencryptionRecord, **counts: Detail) -> AuditEvent:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from keystead.crypto.keyring import Keyring
-from keystead.errors import ConflictError, DataKeyNotLoadedError, InvalidInputError, KeyStateError, KMSError
+from keystead.errors import DataKeyNotLoadedError, InvalidInputError, KeyStateError, KMSError
 from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.importing.reading import Importer
 from keystead.fields.importing.rows import ForeignValues
 from keystead.fields.indexes import hash_columns
-from keystead.fields.job_records import Target, event_of, job_for, target_of
+from keystead.fields.job_records import Target, begin_job, end_job, target_of
 from keystead.fields.passed_by import look, stale_rows
 from keystead.fields.places import locate, registration_of
 from keystead.fields.progress import ReencryptProgress, ReencryptReport, total_of
@@ -103,21 +103,14 @@ async def reencrypt(
     await _wait_for_nodes(session, cipher)
     target = target_of(cipher, registered, plaintext_column, key, None if importer is None else importer.name)
     store = session.surroundings.store
-    job, is_new = await job_for(
-        session.surroundings, registered, target, batch_rows=batch_rows, dry_run=dry_run, resume=resume
+    job, before = await begin_job(
+        session.surroundings, registered, target, place.counted, batch_rows=batch_rows, dry_run=dry_run, resume=resume
     )
-    if is_new:
-        total = await asyncio.to_thread(place.counted)
-        with contextlib.suppress(ConflictError):
-            async with store.transaction() as work:
-                job = await work.change_reencryption(job.id, ReencryptionState.RUNNING, rows_total=total)
-    async with store.reading() as work:
-        before = total_of(await work.chunks(job.id))
     loads = ManagerLoads(km, field, Bridge())
     told = {**before, "imported": 0}
     shift = Shift(
         job=job,
-        batch_rows=batch_rows if rows_per_s is None else max(1, min(batch_rows, int(rows_per_s * STEP_S / workers))),
+        batch_rows=paced(batch_rows, rows_per_s, workers),
         store=store,
         bridge=loads.bridge,
         rows=place.table,
@@ -127,6 +120,11 @@ async def reencrypt(
     )
     await work_off(shift, session, workers)
     return replace(await _ended(shift, session, target, cipher, started), imported=told["imported"])
+
+
+def paced(batch_rows: int, rows_per_s: float | None, workers: int) -> int:
+    """Return how many rows a batch has, with a limit on rows a second over all workers or without."""
+    return batch_rows if rows_per_s is None else max(1, min(batch_rows, int(rows_per_s * STEP_S / workers)))
 
 
 def sealer_of(
@@ -351,12 +349,8 @@ async def _ended(
                 indexed = target.indexes[-1]
                 await rotation.note_indexed(job.field_id, indexed)
                 finished = await rotation.finish(cipher.field.index_keyring) is not None
-        # Last: a run that ends in between comes here again. Another process may be here too.
-        with contextlib.suppress(ConflictError):
-            async with store.transaction() as work:
-                event = event_of("reencrypt.done", found, **totals, passed_by=left)
-                await session.surroundings.audit.record(work, event)
-                await work.change_reencryption(job.id, ReencryptionState.RUNNING, state=ReencryptionState.DONE)
+        # Last: a run that ends in between comes here again.
+        await end_job(session.surroundings, found, **totals, passed_by=left)
         state = ReencryptionState.DONE
     return ReencryptReport(
         job_id=job.id,

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from keystead.errors import ConflictError, InvalidInputError
+from keystead.errors import InvalidInputError
 from keystead.fields import Field, ReencryptReport
-from keystead.fields.job_records import event_of, job_for
+from keystead.fields.job_records import begin_job, end_job
 from keystead.fields.places import locate
 from keystead.fields.progress import total_of
-from keystead.fields.reencrypt import BATCH_ROWS, OnProgress, teller, work_off
+from keystead.fields.reencrypt import BATCH_ROWS, OnProgress, paced, teller, work_off
 from keystead.fields.shift import Bridge, Pace, Shift
 from keystead.manager import transit_keys
 from keystead.manager.manager import KeyManager
@@ -142,30 +142,18 @@ async def move_column(
     session, engine = await km.session(), await transit(km)
     key = await _suited(engine, wish, has_context=column.context is not None)
     columns = await asyncio.to_thread(column.check)
-    store = session.surroundings.store
     name = f"transit:{column.table}.{column.column}"
     place = FieldRecord(name, key.record.keyring, None, locate(Field(column.table, column.column), column.url))
-    job, is_new = await job_for(
-        session.surroundings,
-        place,
-        _Aim(_told(wish, column, key, columns)),
-        batch_rows=batch_rows,
-        dry_run=dry_run,
-        resume=resume,
+    aim = _Aim(_told(wish, column, key, columns))
+    job, before = await begin_job(
+        session.surroundings, place, aim, column.counted, batch_rows=batch_rows, dry_run=dry_run, resume=resume
     )
-    if is_new:
-        total = await asyncio.to_thread(column.counted)
-        with contextlib.suppress(ConflictError):
-            async with store.transaction() as work:
-                job = await work.change_reencryption(job.id, ReencryptionState.RUNNING, rows_total=total)
-    async with store.reading() as work:
-        before = total_of(await work.chunks(job.id))
     bridge = Bridge()
     own, move = _ends(engine, wish, bridge)
     shift = Shift(
         job=job,
-        batch_rows=batch_rows if rows_per_s is None else max(1, min(batch_rows, int(rows_per_s * 5 / workers))),
-        store=store,
+        batch_rows=paced(batch_rows, rows_per_s, workers),
+        store=session.surroundings.store,
         bridge=bridge,
         rows=column.rows,
         sealer=lambda table: RowMover(move, table.layout, (*column.by_row,)),
@@ -245,17 +233,12 @@ async def _note(engine: TransitEngine, key: OpenKey, own: OwnKey) -> None:
 
 async def _ended(session: Session, job: ReencryptionRecord, started: float) -> ReencryptReport:
     """Mark a job done whose chunks all are, and report."""
-    store = session.surroundings.store
-    async with store.reading() as work:
+    async with session.surroundings.store.reading() as work:
         found = await work.find_reencryption(job.id) or job
         chunks = await work.chunks(job.id)
     totals, state = total_of(chunks), found.state
     if state is ReencryptionState.RUNNING and found.exhausted and all(chunk.done for chunk in chunks):
-        # Another process may be here too.
-        with contextlib.suppress(ConflictError):
-            async with store.transaction() as work:
-                await session.surroundings.audit.record(work, event_of("reencrypt.done", found, **totals))
-                await work.change_reencryption(job.id, ReencryptionState.RUNNING, state=ReencryptionState.DONE)
+        await end_job(session.surroundings, found, **totals)
         state = ReencryptionState.DONE
     failures = [failure for chunk in chunks for failure in chunk.failures][:MAX_FAILURES]
     seconds = time.monotonic() - started
