@@ -46,19 +46,29 @@ def encrypt(
         blob = seal_convergent(key.ring, chosen, plaintext, aad=aad, context=derived)
     elif derived is None and chosen.version == key.latest:
         blob = seal_all(key.ring, ((plaintext, aad),))[0]
+        # The keyring may have been rotated since the key was looked at: the ciphertext says under which version it is.
+        chosen = key.ring.get(int.from_bytes(blob[2:10], "big"))
     else:
         blob = seal(key.ring, chosen, plaintext, aad=aad, context=derived, random=key.made.random)
     return written(chosen.version, blob), chosen.version
 
 
-def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> tuple[list[str], int]:
-    """Return the ciphertexts of plaintexts with their associated data, all by the latest version, and that version.
+def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, int]]:
+    """Return the ciphertext of each plaintext with its associated data, by the latest version, and that version.
 
     Of a key that ``takes_many``; errors as ``encrypt``.
     """
-    chosen = key.to_protect(0).version
-    head, encode = written(chosen, b""), base64_text.encode
-    return [head + encode(blob) for blob in seal_all(key.ring, messages)], chosen
+    key.to_protect(0)
+    heads: dict[bytes, tuple[str, int]] = {}
+    sealed, encode = [], base64_text.encode
+    for blob in seal_all(key.ring, messages):
+        named = heads.get(blob[2:10])
+        if named is None:
+            # Of most batches there is one: only a rotation in their midst makes two.
+            version = key.ring.get(int.from_bytes(blob[2:10], "big")).version
+            named = heads[blob[2:10]] = (written(version, b""), version)
+        sealed.append((named[0] + encode(blob), named[1]))
+    return sealed
 
 
 def decrypt_many(key: OpenKey, texts: Sequence[str]) -> list[bytes] | None:
