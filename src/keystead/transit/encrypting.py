@@ -45,30 +45,20 @@ def encrypt(
     if key.record.convergent:
         blob = seal_convergent(key.ring, chosen, plaintext, aad=aad, context=derived)
     elif derived is None and chosen.version == key.latest:
-        blob = seal_all(key.ring, ((plaintext, aad),))[0]
-        # The keyring may have been rotated since the key was looked at: the ciphertext says under which version it is.
-        chosen = key.ring.get(int.from_bytes(blob[2:10], "big"))
+        blob = _seal_all(key, chosen, ((plaintext, aad),))[0]
     else:
         blob = seal(key.ring, chosen, plaintext, aad=aad, context=derived, random=key.made.random)
     return written(chosen.version, blob), chosen.version
 
 
-def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, int]]:
-    """Return the ciphertext of each plaintext with its associated data, by the latest version, and that version.
+def encrypt_many(key: OpenKey, messages: Sequence[tuple[bytes, bytes]]) -> tuple[list[str], int]:
+    """Return the ciphertexts of plaintexts with their associated data, all by the latest version, and that version.
 
     Of a key that ``takes_many``; errors as ``encrypt``.
     """
-    key.to_protect(0)
-    heads: dict[bytes, tuple[str, int]] = {}
-    sealed, encode = [], base64_text.encode
-    for blob in seal_all(key.ring, messages):
-        named = heads.get(blob[2:10])
-        if named is None:
-            # Of most batches there is one: only a rotation in their midst makes two.
-            version = key.ring.get(int.from_bytes(blob[2:10], "big")).version
-            named = heads[blob[2:10]] = (written(version, b""), version)
-        sealed.append((named[0] + encode(blob), named[1]))
-    return sealed
+    chosen = key.to_protect(0)
+    head, encode = written(chosen.version, b""), base64_text.encode
+    return [head + encode(blob) for blob in _seal_all(key, chosen, messages)], chosen.version
 
 
 def decrypt_many(key: OpenKey, texts: Sequence[str]) -> list[bytes] | None:
@@ -178,6 +168,17 @@ def opening(key: OpenKey, text: str, context: bytes | None) -> tuple[LoadedKey, 
     number, rest = parted(text, "ciphertext")
     chosen = key.to_open(number or 1)
     return chosen, sealed_bytes(rest), context_of(key, context)
+
+
+def _seal_all(key: OpenKey, version: LoadedKey, messages: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+    """Return envelopes, all under a version that is the latest by this look at the key."""
+    blobs, own = seal_all(key.ring, messages), version.id.to_bytes(8, "big")
+    # The keyring may have a newer one by now: what it seals would not open under the version that the text names.
+    for place, blob in enumerate(blobs):
+        if blob[2:10] != own:
+            plaintext, aad = messages[place]
+            blobs[place] = seal(key.ring, version, plaintext, aad=aad, context=None, random=key.made.random)
+    return blobs
 
 
 def _require_kind(key: OpenKey, action: str) -> None:

@@ -154,21 +154,6 @@ async def test_a_node_that_has_not_polled_reads_what_another_rotated(engines: En
             (await two.keys.open("", "k")).require_usable()
 
 
-async def test_a_key_that_was_looked_at_before_a_rotation_says_under_which_version_it_encrypts(
-    engines: Engines,
-) -> None:
-    """A request holds its look at the key while another one rotates it."""
-    async with engines.node() as (engine, _):
-        looked_at = await engine.administration.create("", "k", NewTransitKey())
-        now = await engine.administration.rotate("", "k")
-        text, version = encrypting.encrypt(looked_at, PLAIN)
-        assert text.startswith(f"vault:v{version}:")
-        assert encrypting.decrypt(now, text) == PLAIN
-        for text, version in encrypting.encrypt_many(looked_at, [(PLAIN, b"")] * 3):
-            assert text.startswith(f"vault:v{version}:")
-            assert encrypting.decrypt(now, text) == PLAIN
-
-
 async def test_only_a_key_with_a_period_of_its_own_is_rotated_by_age(engines: Engines) -> None:
     clock = FakeClock()
     policy = RotationPolicy(rotation_period=timedelta(hours=2), max_messages=1)

@@ -50,7 +50,7 @@ def _scopes(path: str, capabilities: set[str]) -> Iterable[str]:
         return
     for pattern, operation in _OPERATION_OF_PATH:
         if (named := re.fullmatch(pattern, path)) is not None:
-            keys = named[1] if named.re.groups else "*"
+            keys = named[1].replace("+", "*") if named.re.groups else "*"
             if operation != Operation.ENCRYPT or capabilities != {"create"}:
                 yield f"transit:{operation}:{keys}"
             if operation == Operation.ENCRYPT and "create" in capabilities:

@@ -251,11 +251,11 @@ def _encrypted_all(key: OpenKey, items: list[Mapping[str, Any]], plain: list[str
     if plain is not None and encrypting.takes_many(key) and not key.record.soft_deleted:
         with contextlib.suppress(InvalidInputError):  # told item by item
             messages = [(base64_text.decode(text), b"") for text in plain]
-            made = encrypting.encrypt_many(key, messages)
+            ciphertexts, version = encrypting.encrypt_many(key, messages)
             return Results(
                 [
                     {"ciphertext": text, "key_version": version, "reference": item.get("reference", "")}
-                    for (text, version), item in zip(made, items, strict=True)
+                    for text, item in zip(ciphertexts, items, strict=True)
                 ]
             )
     return each(items, lambda place, item: _pair(_encrypted(key, item, place)))
