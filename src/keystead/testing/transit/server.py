@@ -121,7 +121,7 @@ def transit_server(port: int = 0) -> Iterator[TransitServer]:
         import uvicorn
 
         from keystead.server.app import create_app
-        from keystead.server.listing import PROTOCOL
+        from keystead.server.methods import PROTOCOL
     except ImportError as exc:
         if (exc.name or "").partition(".")[0] == "keystead":
             raise
