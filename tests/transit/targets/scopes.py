@@ -18,7 +18,7 @@ _OPERATION_OF_PATH: Final[tuple[tuple[str, Operation], ...]] = (
     (r"encrypt/([^/]+)", Operation.ENCRYPT),
     (r"decrypt/([^/]+)", Operation.DECRYPT),
     (r"rewrap/([^/]+)", Operation.REWRAP),
-    (r"datakey/(?:plaintext|wrapped)/([^/]+)", Operation.DATAKEY),
+    (r"datakey/(?:plaintext|wrapped|\+)/([^/]+)", Operation.DATAKEY),
     (r"hmac/([^/]+)(?:/.*)?", Operation.HMAC),
     (r"sign/([^/]+)(?:/.*)?", Operation.SIGN),
     (r"verify/([^/]+)(?:/.*)?", Operation.VERIFY),

@@ -38,7 +38,7 @@ _KNOWN: Final = (
 )
 PATHS: Final = (*_KNOWN, Capabilities(_KNOWN).path)
 """Every path. Routes are tried in this order: what is asked most stands first."""
-UNKNOWN: Final = VaultPath("/{path:path}")
+UNKNOWN: Final = VaultPath("/{path:name}")
 """Any other path: whoever shows a good token is told that it is none."""
 
 
