@@ -22,7 +22,7 @@ from keystead.ports import TransitEnd, TransitItem
 from keystead.ports.rows import Row, RowChange, RowLayout
 from keystead.transit import encrypting
 from keystead.transit.opened import OpenKey, TooNewError
-from keystead.transit.texts import sealed_bytes
+from keystead.transit.texts import parted, sealed_bytes
 
 T = TypeVar("T")
 
@@ -53,7 +53,8 @@ class OwnKey:
     def is_done(self, text: str) -> bool:
         """Return whether a ciphertext is known to be of the latest version; no key is used."""
         key = self._look(False)
-        version, blob = sealed_bytes(text)
+        version, rest = parted(text, "ciphertext")
+        blob = sealed_bytes(rest)
         latest = key.versions.get(key.latest)
         if latest is None or version != key.latest:
             return False
