@@ -23,6 +23,9 @@ ALL_TENANTS: Final = "this covers all tenants, and is not for a caller of one: u
 SUMMARY: Final = "{ getEncryptionMetricsSummary }"
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
+KUBERNETES = frozenset({"Status", "Encrypt", "Decrypt"})
+"""Calls of the plugin, which counts in the same series where one process is both."""
+
 
 class Watched:
     """The series of a process, as differences from when the test began."""

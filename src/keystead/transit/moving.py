@@ -54,14 +54,13 @@ class OwnKey:
         """Return whether a ciphertext is known to be of the latest version; no key is used."""
         key = self._look(False)
         version, rest = parted(text, "ciphertext")
-        blob = sealed_bytes(rest)
         latest = key.versions.get(key.latest)
         if latest is None or version != key.latest:
             return False
         if self._has_all:
             return True
-        is_named = key.record.type.is_symmetric and len(blob) >= OVERHEAD
-        return is_named and blob[2:10] == latest.id.to_bytes(8, "big")
+        blob = sealed_bytes(rest) if key.record.type.is_symmetric else b""
+        return len(blob) >= OVERHEAD and blob[2:10] == latest.id.to_bytes(8, "big")
 
     def decrypt(self, items: Sequence[TransitItem]) -> list[bytes | KMSError]:
         """Return for each ciphertext its plaintext or the error that is its own."""
