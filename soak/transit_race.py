@@ -58,7 +58,7 @@ class Line:
             self._open = None
             time.sleep(0.02)
             return None
-        if answer.status in (200, 204):
+        if answer.status in (200, 204) or content.get("data"):
             self.seen["answered"] += 1
             return dict(content.get("data") or {})
         text = "; ".join(content.get("errors", ())) or str(content)
@@ -208,6 +208,10 @@ def _compare(urls: list[str], token: str, folder: Path) -> dict[str, Any]:
             if found is None:
                 told["lost"] += len(part)
                 continue
-            for (plaintext, _), result in zip(part, found["batch_results"], strict=True):
-                told["wrong"] += b64decode(result["plaintext"]) != b64decode(plaintext)
+            for (plaintext, text), result in zip(part, found["batch_results"], strict=True):
+                if "error" in result:
+                    told["lost"] += 1
+                    line.seen[f"{text[:12]} {result['error']}"] += 1
+                else:
+                    told["wrong"] += b64decode(result["plaintext"]) != b64decode(plaintext)
     return told | {"refusals": ", ".join(f"{number} {what}" for what, number in line.seen.items())}

@@ -141,7 +141,7 @@ def document(**changes: Any) -> str:
 DAMAGED = {
     "not JSON": "{",
     "another format": document(format="something"),
-    "a newer version": document(version=3),
+    "a newer version": document(version=4),
     "another checksum": document(sha256="0" * 64),
     "no body": document(store=None),
     "not an object": "[]",

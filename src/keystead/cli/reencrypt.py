@@ -173,7 +173,7 @@ def reencrypt(
         say(_IN_CLEAR)
     if plaintext_column and any(failure.reason == InvalidInputError.code for failure in report.failures):
         say(_NOT_CLEAR)
-    return Outcome(report, _report_text(report), 0 if report.is_complete else FAILED)
+    return Outcome(report, report_text(report), 0 if report.is_complete else FAILED)
 
 
 async def _planned(url: str, field: Field, old: Wish, km: KeyManager, **options: Any) -> ReencryptPlan:
@@ -297,7 +297,8 @@ def _unknown(data_key_id: int) -> str:
     return f"unknown data key {data_key_id}" if data_key_id else "no ciphertext of ours"
 
 
-def _report_text(report: ReencryptReport) -> str:
+def report_text(report: ReencryptReport) -> str:
+    """Return a report for a person."""
     lines: list[tuple[str, object]] = [
         ("would rewrite" if report.dry_run else "rewritten", report.rewritten),
         *([("of them imported", report.imported)] if report.imported else []),

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from keystead.errors import ConflictError, KeyNotFoundError
 from keystead.fields.cipher import FieldCipher
@@ -26,6 +26,13 @@ _ACTIONS: Final = {
 }
 _SLACK = timedelta(minutes=5)
 """How far the clocks of nodes may be apart."""
+
+
+class Aim(Protocol):
+    """What a job brings rows to, and how."""
+
+    def to_json(self) -> str:
+        """Return the text by which aims are compared: one aim has one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ def target_of(
 
 
 async def job_for(
-    s: Surroundings, registered: FieldRecord, target: Target, *, batch_rows: int, dry_run: bool, resume: bool
+    s: Surroundings, registered: FieldRecord, target: Aim, *, batch_rows: int, dry_run: bool, resume: bool
 ) -> tuple[ReencryptionRecord, bool]:
     """Return the unfinished job to go on with, or a new one, and whether it is new. Older ones are cancelled."""
     wanted = target.to_json()

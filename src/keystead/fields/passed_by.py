@@ -12,7 +12,7 @@ from typing import Final
 
 from keystead.fields.field import Field
 from keystead.fields.indexes import version_marks
-from keystead.fields.sealing import RowSealer
+from keystead.fields.sealing import WorksOnRows
 from keystead.model import DataKeyState, KeyRecord, is_of_subject
 from keystead.model.patterns import covers
 from keystead.ports import UnitOfWork
@@ -22,7 +22,7 @@ PAGE_ROWS: Final = 2000
 
 
 def look(
-    table: ApplicationRows, sealer: RowSealer, field: Field, index_versions: Collection[int]
+    table: ApplicationRows, sealer: WorksOnRows, field: Field, index_versions: Collection[int]
 ) -> tuple[int, Mapping[bytes | None, int]]:
     """Return how many rows are in clear or lack a hash of a version, and how many are under each data key; blocks.
 

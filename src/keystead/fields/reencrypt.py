@@ -123,9 +123,9 @@ async def reencrypt(
         rows=place.table,
         sealer=lambda table: sealer_of(cipher, table, loads, importer, verify=target.verify),
         pace=Pace(rows_per_s),
-        told=_teller(job, before, told, started, on_progress),
+        told=teller(job, before, told, started, on_progress),
     )
-    await _work(shift, session, workers)
+    await work_off(shift, session, workers)
     return replace(await _ended(shift, session, target, cipher, started), imported=told["imported"])
 
 
@@ -274,7 +274,7 @@ async def _wait_for_nodes(session: Session, cipher: FieldCipher) -> None:
         await session.poll()
 
 
-async def _work(shift: Shift, session: Session, workers: int) -> None:
+async def work_off(shift: Shift, session: Session, workers: int) -> None:
     """Run the workers to their end, and keep this process known as a node meanwhile."""
     loop = asyncio.get_running_loop()
     names = [f"{session.surroundings.node.value}/{shift.job.id}/{id(shift):x}/{number}" for number in range(workers)]
@@ -304,13 +304,15 @@ async def _poll(session: Session) -> None:
             await session.poll()
 
 
-def _teller(
+def teller(
     job: ReencryptionRecord,
     before: Mapping[str, int],
     counts: dict[str, int],
     started: float,
     on_progress: OnProgress | None,
 ) -> Callable[[Mapping[str, int]], None]:
+    """Return what is called with each batch's counts: it adds them to ``counts``, and tells how far the job is."""
+
     def told(batch: Mapping[str, int]) -> None:
         for name, number in batch.items():
             counts[name] += number

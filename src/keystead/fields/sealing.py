@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Final
+from typing import Final, Protocol
 
 from keystead.crypto.batch import open_all, open_one
 from keystead.crypto.codec import ValueType, decode_value, encode_value
@@ -47,6 +47,17 @@ class Work:
     failures: list[tuple[RowKey, str]] = field(default_factory=list)
     skipped: int = 0
     erased: int = 0
+
+
+class WorksOnRows(Protocol):
+    """Decides what rows need, one thread at a time."""
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the rows have token rows, which ``work_on`` wants to see."""
+
+    def work_on(self, rows: Sequence[Row], tokens: Mapping[object, set[bytes]] | None = None) -> Work:
+        """Return what the rows need; errors are of what concerns no single row."""
 
 
 class RowSealer:

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from keystead.fields.sealing import RowSealer
+from keystead.fields.sealing import WorksOnRows
 from keystead.ports import KeyStore, ReencryptionRecord
 from keystead.ports.rows import ApplicationRows
 
@@ -63,7 +63,7 @@ class Shift:
     store: KeyStore
     bridge: Bridge
     rows: Callable[[], ApplicationRows]
-    sealer: Callable[[ApplicationRows], RowSealer]
+    sealer: Callable[[ApplicationRows], WorksOnRows]
     pace: Pace
     told: Callable[[Mapping[str, int]], None]
     stop: threading.Event = field(default_factory=threading.Event)

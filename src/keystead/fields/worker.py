@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from keystead.errors import ConflictError, ImportEndedError, KMSError, StoreUnavailableError
 from keystead.fields.progress import key_text, parse_key
-from keystead.fields.sealing import RowSealer, Work
+from keystead.fields.sealing import Work, WorksOnRows
 from keystead.fields.shift import Shift
 from keystead.ports import MAX_FAILURES, ChunkRecord, ReencryptionRecord, ReencryptionState, RowFailure
 from keystead.ports.rows import ApplicationRows, Row, RowChange, RowKey
@@ -202,7 +202,7 @@ class Worker:
         place.is_end = len(rows) < self._limit
         return _Batch(len(rows), last, place.is_end, work)
 
-    def _work_on(self, sealer: RowSealer, table: ApplicationRows, rows: Sequence[Row]) -> Work:
+    def _work_on(self, sealer: WorksOnRows, table: ApplicationRows, rows: Sequence[Row]) -> Work:
         tokens = None
         if sealer.has_tokens:
             tokens = table.read_tokens([row[table.layout.record[0]] for row in rows])

@@ -18,21 +18,29 @@ from keystead.model import (
     KeyringPurpose,
     KeyringRecord,
     StoreState,
+    TransitType,
     utc_text,
 )
-from keystead.ports import ErasureMark, FieldRecord, KeyUse, SubjectRecord
+from keystead.ports import ErasureMark, FieldRecord, KeyUse, SubjectRecord, TransitKeyRecord
 
 FORMAT: Final = "keystead-store-export"
 VERSION: Final = 1
 WITH_SUBJECTS: Final = 2
 """The version where there are subjects: who does not know of them must not take the document for a whole store."""
+WITH_TRANSIT: Final = 3
+"""The version where there are Transit keys, or settings of them; for the same reason."""
+_VERSIONS: Final = (VERSION, WITH_SUBJECTS, WITH_TRANSIT)
 _NEWER_MEMBERS: Final = ("record",)
 """What earlier releases do not know of rows, and can do without: left out where there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreExport:
-    """The contents of an export: whose it is, how far it had come, every row, the declared data sources and fields."""
+    """The contents of an export: whose it is, how far it had come, every row, the declared data sources and fields.
+
+    Attributes:
+        no_upsert: the tenants for whom encrypting under a name that is no Transit key's makes no key.
+    """
 
     state: StoreState
     exported_at: datetime
@@ -42,6 +50,8 @@ class StoreExport:
     fields: list[FieldRecord] = field(default_factory=list)
     subjects: list[SubjectRecord] = field(default_factory=list)
     erasures: ErasureMark | None = None
+    transit_keys: list[TransitKeyRecord] = field(default_factory=list)
+    no_upsert: list[str] = field(default_factory=list)
 
 
 def dump(export: StoreExport) -> str:
@@ -61,6 +71,10 @@ def dump(export: StoreExport) -> str:
         version = WITH_SUBJECTS
         body["subjects"] = [_to_json(subject) for subject in export.subjects]
         body["erasures"] = _to_json(export.erasures)
+    if export.transit_keys or export.no_upsert:
+        version = WITH_TRANSIT
+        body["transit_keys"] = [_to_json(record) for record in export.transit_keys]
+        body["transit_settings"] = [{"tenant": tenant, "disable_upsert": True} for tenant in export.no_upsert]
     return json.dumps({"format": FORMAT, "version": version, "sha256": _digest(body), "store": body}, indent=1)
 
 
@@ -74,9 +88,12 @@ def parse(text: str) -> StoreExport:
         document = json.loads(text)
         if document.get("format") != FORMAT:
             raise InvalidInputError("this file is not a Keystead store export")
-        if document.get("version") not in (VERSION, WITH_SUBJECTS):
+        version = document.get("version")
+        if version not in _VERSIONS:
             raise InvalidInputError("this export was made by a newer release; upgrade keystead to read it")
         body = document["store"]
+        has_subjects = version == WITH_SUBJECTS or (version == WITH_TRANSIT and "erasures" in body)
+        has_transit = version == WITH_TRANSIT
         if _digest(body) != document["sha256"]:
             raise InvalidInputError("this export is damaged: its checksum does not match; use another copy")
         return StoreExport(
@@ -87,7 +104,9 @@ def parse(text: str) -> StoreExport:
             [KeyUse(**{name: str(use[name]) for name in ("name", "keyring", "locator")}) for use in body["key_uses"]],
             [FieldRecord(**row) for row in body.get("fields", [])],
             [_subject(row) for row in body.get("subjects", [])],
-            _mark(body["erasures"]) if document["version"] == WITH_SUBJECTS else None,
+            _mark(body["erasures"]) if has_subjects else None,
+            [_transit_key(row) for row in body["transit_keys"]] if has_transit else [],
+            [str(row["tenant"]) for row in body["transit_settings"] if row["disable_upsert"]] if has_transit else [],
         )
     except InvalidInputError:
         raise
@@ -108,7 +127,7 @@ def _is_audited(body: Mapping[str, Any]) -> bool:
 
 
 def _to_json(
-    row: KeyRecord | KeyringRecord | KeyUse | FieldRecord | SubjectRecord | ErasureMark,
+    row: KeyRecord | KeyringRecord | KeyUse | FieldRecord | SubjectRecord | ErasureMark | TransitKeyRecord,
 ) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for column in fields(row):
@@ -135,6 +154,11 @@ def _subject(row: Mapping[str, Any]) -> SubjectRecord:
 
 def _mark(row: Mapping[str, Any]) -> ErasureMark:
     return ErasureMark(int(row["count"]), base64.b64decode(row["head"], validate=True))
+
+
+def _transit_key(row: Mapping[str, Any]) -> TransitKeyRecord:
+    made = datetime.fromisoformat(row["created_at"])
+    return TransitKeyRecord(**{**row, "type": TransitType(row["type"]), "created_at": made})
 
 
 def _keyring(row: Mapping[str, Any]) -> KeyringRecord:

@@ -15,18 +15,18 @@ from typing import Final
 from keystead.crypto.keyring import Keyring
 from keystead.crypto.snapshot import KeyringSnapshot, LoadedKey
 from keystead.errors import InvalidInputError, KMSError
-from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
 from keystead.lifecycle.creation import not_restored_error
 from keystead.lifecycle.destruction import SHORTEST_WAIT, Destruction, store_time
 from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.live_keyrings import EPOCH_LEAP, LiveKeyrings
 from keystead.lifecycle.portable import StoreExport
 from keystead.lifecycle.rewrap import Rewrap
-from keystead.lifecycle.rotation import Rotation
+from keystead.lifecycle.rotation import Guard, Rotation
+from keystead.lifecycle.succession import Succession
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.lifecycle.wrapping import open_key
 from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, utc_text
-from keystead.ports import AuditEvent, AuditStateRow, Detail, KeyStore, SubjectRecord
+from keystead.ports import AuditEvent, AuditStateRow, Detail, KeyStore, SubjectRecord, TransitKeyRecord, UnitOfWork
 
 log = logging.getLogger("keystead.lifecycle")
 
@@ -72,8 +72,12 @@ async def export_store(live: LiveKeyrings) -> StoreExport:
         while page_of_subjects := await work.subjects(after=subjects[-1].id if subjects else b"", limit=PAGE):
             subjects += page_of_subjects
         mark = await work.erasure_mark()
+        transit_keys: list[TransitKeyRecord] = []
+        while page_of_transit := await work.all_transit_keys(after=transit_keys[-1].keyring if transit_keys else ""):
+            transit_keys += page_of_transit
+        no_upsert = await work.tenants_without_upsert()
     now = live.surroundings.clock.now()
-    return StoreExport(state, now, keyrings, keys, uses, registered, subjects, mark)
+    return StoreExport(state, now, keyrings, keys, uses, registered, subjects, mark, transit_keys, no_upsert)
 
 
 async def import_store(store: KeyStore, export: StoreExport, audit_state: AuditStateRow | None = None) -> None:
@@ -101,6 +105,10 @@ async def import_store(store: KeyStore, export: StoreExport, audit_state: AuditS
         await work.add_subjects(export.subjects)
         if export.erasures is not None:
             await work.put_erasure_mark(export.erasures)
+        for record in export.transit_keys:
+            await work.add_transit_key(record)
+        for tenant in export.no_upsert:
+            await work.disable_upsert(tenant, True)
         if export.state.audited:
             await work.set_audited(True)
         if audit_state is not None:
@@ -184,11 +192,17 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
     held = {key.id for key in document.keys}
     # Before anything is rotated: the journal's view goes on growing.
     gone = [(key_id, *where) for key_id, where in sorted(seen.keys.items()) if key_id not in held]
-    rotated = 0
+    rotated, succession = 0, Succession(document, seen)
     # WRAP keyrings first: the new versions of the others are wrapped by theirs.
     for keyring in sorted(document.keyrings, key=lambda one: (one.purpose is not KeyringPurpose.WRAP, one.name)):
-        if _has_successors(keyring):
-            await rotation.rotate(keyring.name, promote="now", during_recovery=True, skip_versions=SKIPPED_VERSIONS)
+        if succession.follows(keyring):
+            await rotation.rotate(
+                keyring.name,
+                promote="now",
+                during_recovery=True,
+                skip_versions=SKIPPED_VERSIONS,
+                guard=_rotated_here(succession.transit.get(keyring.name)),
+            )
             rotated += 1
         else:
             async with s.store.transaction() as work:
@@ -196,6 +210,9 @@ async def recover_store(live: LiveKeyrings, rotation: Rotation, destruction: Des
     await _forget_indexed(s.store)
     lost = [key for key in document.keys if key.id in seen.destroyed and key.state is not DataKeyState.DESTROYED]
     destroyed_again = await _destroy_again(live, rotation, destruction, lost)
+    async with s.store.transaction() as work:
+        for record in succession.deleted:
+            await work.drop_transit_key(record.keyring)
     postponed = await _postpone(live)
     counts: dict[str, Detail] = {
         "rotated": rotated,
@@ -217,9 +234,15 @@ async def _forget_indexed(store: KeyStore) -> None:
             await work.put_field(replace(registered, indexed_version=None))
 
 
-def _has_successors(keyring: KeyringRecord) -> bool:
-    """Whether another version may take over: not for what was computed under an INDEX key, or for imported keys."""
-    return keyring.purpose is not KeyringPurpose.INDEX and keyring.algorithm != LEGACY_ALGORITHM
+def _rotated_here(record: TransitKeyRecord | None) -> Guard | None:
+    """Return what notes with a rotation that a Transit key is no longer made of imported material alone."""
+    if record is None or not record.imported:
+        return None
+
+    async def note(work: UnitOfWork) -> None:
+        await work.put_transit_key(replace(record, imported=False))
+
+    return note
 
 
 async def _destroy_again(

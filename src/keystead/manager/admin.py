@@ -23,7 +23,7 @@ from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.rewrap import RewrapReport
 from keystead.manager.handle import KeyringHandle
 from keystead.manager.manager import STREAM_ALGORITHM, KeyManager
-from keystead.model import DataKeyInfo, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord
+from keystead.model import DataKeyInfo, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, is_of_transit
 from keystead.model.patterns import is_pattern
 from keystead.ports import AuditEvent, Detail, KeyUse, UnitOfWork
 from keystead.providers.local.kek_file import create_kek_file
@@ -191,9 +191,15 @@ async def rotate_keyring(
 
     Raises:
         KeyNotFoundError: there is none of that name.
-        KeyStateError: it wraps keys, or its keys hash what is looked for; the message names the command.
+        KeyStateError: it wraps keys, its keys hash what is looked for, or it is that of a Transit key; the message
+            names the command.
     """
     record = await _keyring(km, name)
+    if is_of_transit(name):
+        raise KeyStateError(
+            f"keyring {name!r} holds the versions of a Transit key, which has rules of its own: `keystead transit "
+            "rotate` adds a version"
+        )
     if may_prove and record.purpose in _PROVING:
         session = await km.session()
         return await session.rotate(name, await session.live.load(name), promote=promote, min_age=min_age)

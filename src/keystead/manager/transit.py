@@ -26,4 +26,4 @@ async def transit(km: KeyManager) -> TransitEngine:
     session = await km.session()
     keys = Transit(session.live, random=session.surroundings.random)
     administration = Administration(keys, session.lifecycle.rotation)
-    return TransitEngine(keys, administration, Imports(session.live), Uses(session.surroundings))
+    return TransitEngine(keys, administration, Imports(keys, administration), Uses(session.surroundings))

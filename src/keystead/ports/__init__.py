@@ -91,7 +91,7 @@ from keystead.ports.store import (
     StateJournal,
     UnitOfWork,
 )
-from keystead.ports.transit import TransitKeyRecord, TransitRows
+from keystead.ports.transit import TransitEnd, TransitItem, TransitKeyRecord, TransitRows
 
 __all__ = [
     "MAX_ENTRY_BYTES",
@@ -181,6 +181,8 @@ __all__ = [
     "TellsTime",
     "TokenRecord",
     "TokenRows",
+    "TransitEnd",
+    "TransitItem",
     "TransitKeyRecord",
     "TransitRows",
     "UnitOfWork",

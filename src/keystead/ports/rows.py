@@ -19,6 +19,7 @@ class RowLayout:
     ``guard`` is the plaintext column in the form by which it is compared when the row is written. ``bound`` are those
     columns of record, tenant and subject that are not in the key. ``perhaps_uuids`` names columns of text whose type is
     what UUIDs are kept in where the database has no type for them; ``columns`` are all that the table has.
+    ``limit`` is how many characters the ciphertext's column takes, where it is one of text that has a limit.
     """
 
     key: int
@@ -33,6 +34,7 @@ class RowLayout:
     bound: tuple[int, ...] = ()
     perhaps_uuids: frozenset[str] = frozenset()
     columns: frozenset[str] = frozenset()
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,15 @@ class Unfinished:
 class RowChange(NamedTuple):
     """What becomes of one row, if its ciphertext is still ``old`` (and its plaintext column still ``guard``).
 
+    A ciphertext is bytes, or text where the column is one of text.
     ``indexes`` are the values of every index column, None to leave them; ``tokens`` the hashes of its token rows.
     ``bound`` is whose the row was, where there was no ciphertext to say so: it has to be the same one's still.
     ``is_imported``: its value was read from another system's form.
     """
 
     key: RowKey
-    old: bytes | None
-    new: bytes | None
+    old: bytes | str | None
+    new: bytes | str | None
     indexes: tuple[bytes | None, ...] | None = None
     guard: object = None
     record: object = None

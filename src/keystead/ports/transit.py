@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from keystead.errors import KMSError
 from keystead.model.transit import TransitType
 
 
@@ -47,6 +49,33 @@ class TransitKeyRecord:
     soft_deleted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TransitItem:
+    """A plaintext or a ciphertext of a Transit key, and what goes with it; all before base64.
+
+    Attributes:
+        value: the plaintext, or the ``vault:vN:`` text.
+        context: what a derived key is derived by.
+    """
+
+    value: bytes = field(repr=False)
+    context: bytes = field(default=b"", repr=False)
+    associated_data: bytes = field(default=b"", repr=False)
+
+
+class TransitEnd(Protocol):
+    """A key of some Transit engine, as one end of a move of ciphertexts from key to key. Blocks; thread-safe."""
+
+    def is_done(self, text: str) -> bool:
+        """Return whether a ciphertext is known to be of this key's latest version; no key is used."""
+
+    def decrypt(self, items: Sequence[TransitItem]) -> list[bytes | KMSError]:
+        """Return for each ciphertext its plaintext or the error that is its own; what concerns all is raised."""
+
+    def encrypt(self, items: Sequence[TransitItem]) -> list[str | KMSError]:
+        """Return for each plaintext its ciphertext or the error that is its own; what concerns all is raised."""
+
+
 class TransitRows(Protocol):
     """Transit keys."""
 
@@ -70,6 +99,9 @@ class TransitRows(Protocol):
 
     async def disable_upsert(self, tenant: str, disabled: bool) -> None:
         """Set it."""
+
+    async def tenants_without_upsert(self) -> list[str]:
+        """Return every tenant for whom it makes none."""
 
     async def all_transit_keys(
         self, *, after: str = "", limit: int = 1000, rotating: bool = False

@@ -28,6 +28,7 @@ from keystead.stores.rows_sql import (
     SqliteStatements,
     Statements,
     TableNames,
+    limit_of,
 )
 from keystead.stores.urls import StoreUrl, parse_url
 
@@ -41,7 +42,7 @@ class RowTable:
     Args:
         url: the application's database, in the form of a store URL.
         table: its name, ``schema.table`` on PostgreSQL where it is not in the search path.
-        column: holds the ciphertext, in bytes.
+        column: holds the ciphertext, in bytes or as text.
         key: columns by which rows are read in order, unique together; the primary key if none is named.
         record, tenant, subject: the columns of a field's record, tenant and subject.
         plaintext: the column that held the values in clear.
@@ -314,6 +315,7 @@ class RowTable:
             bound=tuple(columns.index(name) for name in names.bound),
             perhaps_uuids=frozenset(name for name, kind, _ in found if self._is_sqlite and _may_hold_uuids(kind)),
             columns=frozenset(nullable),
+            limit=None if self._is_sqlite else limit_of(kinds[names.column]),
         )
 
     def _columns_of(self, connection: Connection, table: str) -> list[tuple[str, object, bool]]:

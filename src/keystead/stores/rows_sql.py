@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,6 +13,8 @@ from keystead.ports.rows import RowChange, RowKey, Unfinished
 from keystead.stores.rows_arrays import bytea_array, int8_array
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
+_TEXTS: Final = ("text", "character", "citext")
+_LIMITED: Final = re.compile(r"character(?: varying)?\(([0-9]+)\)")
 _WITHIN_YEARS: Final = "CASE WHEN {0} > '0001-01-02' AND {0} < '9999-12-31' THEN {0} END"
 """A date that Python has, whatever the zone: a driver refuses the whole batch for one that it has not."""
 SQLITE_PARAMETERS: Final = 30_000
@@ -287,6 +290,7 @@ class PostgresStatements(_Common):
         self._key_kinds = [kinds[name] for name in names.key]
         self._bound_kinds = [kinds[name] for name in names.bound]
         self._record_kind = record_kind
+        self._value_kind = "text" if kinds[names.column].startswith(_TEXTS) else "bytea"
 
     def unique_columns(self) -> tuple[str, Sequence[object]]:
         table = self._table.replace("'", "''")
@@ -317,7 +321,7 @@ class PostgresStatements(_Common):
         keys = [f"k{i}" for i in range(len(self._keys))]
         values = [f"i{i}" for i in range(len(columns))]
         names = [*keys, "old", "new", *values]
-        kinds = [*self._key_kinds, "bytea", "bytea", *("bytea" for _ in columns)]
+        kinds = [*self._key_kinds, self._value_kind, self._value_kind, *("bytea" for _ in columns)]
         sets = [f"{self._column} = l.new", *(f"{name} = l.i{i}" for i, name in enumerate(columns))]
         on = [f"t.{name} = v.k{i}" for i, name in enumerate(self._keys)]
         still = [f"t.{self._column} IS NOT DISTINCT FROM v.old", *self._between()]
@@ -362,6 +366,12 @@ class PostgresStatements(_Common):
 
 
 @lru_cache(16)
+def limit_of(kind: str) -> int | None:
+    """Return how many characters a column of a type of PostgreSQL takes; None where it says nothing of that."""
+    found = _LIMITED.fullmatch(kind)
+    return None if found is None else int(found[1])
+
+
 def _values(rows: int, width: int) -> str:
     row = f"({', '.join('?' * width)})"
     return f"VALUES {', '.join([row] * rows)}"

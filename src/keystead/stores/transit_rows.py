@@ -61,6 +61,11 @@ class TransitRows(KeyWriteRows):
         insert = self._insert(transit_settings).values(tenant=tenant, disable_upsert=disabled)
         await self._write(insert.on_conflict_do_update(index_elements=["tenant"], set_={"disable_upsert": disabled}))
 
+    async def tenants_without_upsert(self) -> list[str]:
+        """Return every tenant for whom it makes none."""
+        chosen = select(transit_settings.c.tenant).where(transit_settings.c.disable_upsert)
+        return [str(row["tenant"]) for row in await self._all(chosen.order_by(transit_settings.c.tenant))]
+
     async def all_transit_keys(
         self, *, after: str = "", limit: int = 1000, rotating: bool = False
     ) -> list[TransitKeyRecord]:

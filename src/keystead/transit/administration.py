@@ -383,6 +383,8 @@ def _require_trimmable(record: TransitKeyRecord, min_available: int) -> None:
         raise InvalidInputError("minimum available version cannot be decremented")
     if record.min_encryption == 0:
         raise InvalidInputError("minimum available version cannot be set when minimum encryption version is not set")
+    if min_available < 1:
+        raise InvalidInputError("minimum available version should be positive")
     if min_available > record.min_encryption:
         raise InvalidInputError("minimum available version cannot be greater than minmum encryption version")
     if min_available > record.min_decryption:

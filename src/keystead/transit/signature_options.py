@@ -72,8 +72,8 @@ def options_of(
     """
     options = Options(
         marshaling=marshaling_of(marshaling),
-        function=hash_of(hash_algorithm),
         salt_length=salt_length_of(salt_length),
+        function=hash_of(hash_algorithm),
         scheme=signature_algorithm or PSS,
         is_prehashed=is_prehashed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -55,15 +56,18 @@ class Uses:
         """Whether so much was counted that it is to be written before its minute is over."""
         return len(self._counts) > MOST
 
-    async def record(self, record: TransitKeyRecord, operation: str, actor: str, count: int) -> None:
+    async def record(self, record: TransitKeyRecord, operation: str, actor: str | None = None, count: int = 1) -> None:
         """Write one use by itself, before its result is told.
+
+        Args:
+            actor: on whose behalf; None for whoever it is said to be already.
 
         Raises:
             KMSError: it cannot be written, and so the result must not be told.
         """
         details: dict[str, Detail] = {**_named(record.name, record.tenant), "count": count}
         async with self._s.store.transaction() as work:
-            with audit_actor(actor):
+            with nullcontext() if actor is None else audit_actor(actor):
                 event = AuditEvent(f"transit.{operation}", record.keyring, details=details)
                 await self._s.audit.record(work, event)
 

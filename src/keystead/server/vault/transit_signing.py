@@ -59,6 +59,7 @@ class _Asked:
         salt_length_of(self.salt_length)
 
     def options(self, kind: TransitType) -> Options:
+        """Return it looked at; errors as ``options_of``."""
         return options_of(
             kind,
             marshaling=self.marshaling,

@@ -1,0 +1,403 @@
+"""Coming from a real OpenBao and going there: keys, columns that are served meanwhile, and files."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keystead.transit.moving import RowMover
+from tests.cli.conftest import Cli
+from tests.fields.application import Application
+from tests.fields.importing.conftest import openbao, own_openbao
+from tests.services.openbao import OpenBao
+
+__all__ = ["openbao", "own_openbao"]
+
+ROWS = 40
+
+
+class Old:
+    """The other engine, as an application used it."""
+
+    def __init__(self, server: OpenBao) -> None:
+        self.server = server
+
+    def encrypt(self, key: str, value: str, *, context: str = "", aad: str = "") -> str:
+        """Return a ciphertext of the other engine."""
+        body = {"plaintext": _coded(value), **_bound(context, aad)}
+        return str(self.server.do("POST", f"{self.server.mount}/encrypt/{key}", body)["ciphertext"])
+
+    def decrypt(self, key: str, text: str, *, context: str = "", aad: str = "") -> str:
+        """Return what a ciphertext of the other engine holds."""
+        body = {"ciphertext": text, **_bound(context, aad)}
+        told = self.server.do("POST", f"{self.server.mount}/decrypt/{key}", body)
+        return base64.b64decode(told["plaintext"]).decode()
+
+    def texts(self, key: str, count: int = ROWS) -> list[str]:
+        """Return ciphertexts of 1, 2, 3 and so on."""
+        items = [{"plaintext": _coded(f"value {n}")} for n in range(1, count + 1)]
+        told = self.server.do("POST", f"{self.server.mount}/encrypt/{key}", {"batch_input": items})
+        return [each["ciphertext"] for each in told["batch_results"]]
+
+
+def _coded(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
+def _bound(context: str, aad: str) -> dict[str, str]:
+    return {name: _coded(value) for name, value in (("context", context), ("associated_data", aad)) if value}
+
+
+@pytest.fixture
+def old(own_openbao: OpenBao, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Old:
+    """A server whose token is in the variable that commands look at."""
+    monkeypatch.setenv("VAULT_TOKEN", own_openbao.token)
+    return Old(own_openbao)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def cards(request: pytest.FixtureRequest, folder: Path) -> Application:
+    """A table with a column of ciphertexts."""
+    if request.param == "postgresql":
+        application = Application(request.getfixturevalue("postgres_url"))
+    else:
+        (folder / "app.db").touch()
+        application = Application(f"sqlite:///{folder}/app.db")
+    application.run("CREATE TABLE cards (id BIGINT PRIMARY KEY, number TEXT, holder TEXT)")
+    return application
+
+
+def fill(cards: Application, texts: Sequence[str | None]) -> None:
+    """Insert ciphertexts."""
+    cards.fill("INSERT INTO cards (id, number, holder) VALUES (:a, :b, :c)", [
+        (number, text, f"holder {number}") for number, text in enumerate(texts, 1)
+    ])  # fmt: skip
+
+
+def numbers(cards: Application) -> list[Any]:
+    """Return the column as it is."""
+    return [row[0] for row in cards.rows("SELECT number FROM cards ORDER BY id")]
+
+
+def opened(cli: Cli, key: str, text: str, *options: str) -> str:
+    """Return what a ciphertext of the store holds."""
+    return cli.ok("transit", "decrypt", key, *options, given=text).stdout
+
+
+def command(cards: Application, old: Old, key: str, *options: str, way: str = "--from-vault") -> tuple[str, ...]:
+    """Return the command that moves the column."""
+    return ("transit", "reencrypt", cards.url, "cards.number", "--key", key, way, old.server.url, *options)
+
+
+def test_keys_are_made_alike_and_their_material_stays_there(old: Old, cli: Cli) -> None:
+    server, wanted = old.server, ["aes256-gcm96", "chacha20-poly1305", "rsa-2048", "ed25519", "ecdsa-p256"]
+    made = {server.new_key(type=kind, auto_rotate_period="48h"): kind for kind in wanted}
+    derived = server.new_key(type="aes128-gcm96", derived=True, convergent_encryption=True)
+    hmac = server.new_key(type="hmac", key_size=48)
+    chosen = [part for name in (*made, derived, hmac) for part in ("--key", name)]
+    look = ("transit", "import-from", server.url, "--mount", server.mount, *chosen)
+    assert {each["outcome"] for each in cli.json(*look, "--dry-run")["keys"]} == {"made"}
+    assert cli.json("transit", "list")["keys"] == []
+    told = cli.run(*look)
+    assert "material of their own here" in told.stderr
+    assert "keystead transit reencrypt" in told.stderr
+    found = {each["name"]: each for each in cli.json("transit", "list")["keys"]}
+    for name, kind in made.items():
+        assert (found[name]["type"], found[name]["auto_rotate_s"]) == (kind, 172_800)
+    assert (found[derived]["derived"], found[derived]["convergent"]) == (True, True)
+    assert found[hmac]["key_size"] == 48
+    assert {each["outcome"] for each in cli.json(*look)["keys"]} == {"there already"}
+    text = old.encrypt(next(iter(made)), "hello")
+    assert cli.run("transit", "decrypt", next(iter(made)), given=text).exit_code == 3
+
+
+def test_a_key_that_cannot_be_made_is_named_and_the_others_are(old: Old, cli: Cli) -> None:
+    good, other = old.server.new_key(), old.server.new_key(type="xchacha20-poly1305")
+    taken = old.server.new_key()
+    cli.ok("transit", "create", taken, "--type", "ed25519")
+    chosen = [part for name in (good, other, taken) for part in ("--key", name)]
+    told = cli.run("transit", "import-from", old.server.url, *chosen)
+    assert told.exit_code == 1
+    assert f"not made: {other}: unknown key type" in told.stderr
+    assert f"not made: {taken}: there is a key of that name here with another type" in told.stderr
+    assert cli.json("transit", "show", good)["type"] == "aes256-gcm96"
+    assert "no key 'none'" in cli.fails(1, "transit", "import-from", old.server.url, "--key", "none")
+
+
+def test_who_is_not_let_in_is_told_so(old: Old, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER", "no-token")
+    refused = cli.fails(1, "transit", "import-from", old.server.url, "--token-env", "OTHER")
+    assert "no-token" not in refused
+    assert "--token-env" in cli.fails(1, "transit", "import-from", old.server.url, "--token-env", "NOWHERE")
+    assert "http" in cli.fails(1, "transit", "import-from", "http://vault.example:8200")
+
+
+@pytest.mark.parametrize("kind", ["aes256-gcm96", "aes128-gcm96", "chacha20-poly1305", "rsa-2048"])
+def test_material_that_is_given_out_decrypts_what_was_encrypted_there_at_once(kind: str, old: Old, cli: Cli) -> None:
+    key = old.server.new_key(type=kind, exportable=True)
+    first = old.encrypt(key, "hello")
+    old.server.do("POST", f"{old.server.mount}/keys/{key}/rotate")
+    second = old.encrypt(key, "hello again")
+    bring = ("transit", "import-from", old.server.url, "--key", key, "--material")
+    [told] = cli.json(*bring)["keys"]
+    assert (told["outcome"], told["versions"], told["is_exportable"]) == ("brought", 2, True)
+    assert (opened(cli, key, first), opened(cli, key, second)) == ("hello", "hello again")
+    old.server.do("POST", f"{old.server.mount}/keys/{key}/rotate")
+    third = old.encrypt(key, "once more")
+    [told] = cli.json(*bring)["keys"]
+    assert (told["outcome"], told["versions"]) == ("brought", 3)
+    assert opened(cli, key, third) == "once more"
+    [told] = cli.json(*bring)["keys"]
+    assert told["outcome"] == "there already"
+    assert cli.json("transit", "rotate", key)["latest"] == 4
+    assert opened(cli, key, first) == "hello"
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256", "ecdsa-p521"])
+def test_brought_signing_keys_have_the_public_half_that_others_know(kind: str, old: Old, cli: Cli) -> None:
+    key = old.server.new_key(type=kind, exportable=True)
+    cli.ok("transit", "import-from", old.server.url, "--key", key, "--material")
+    theirs = old.server.key(key)["keys"]["1"]["public_key"]
+    [ours] = cli.json("transit", "show", key)["versions"]
+    assert ours["public_key"].strip() == theirs.strip()
+
+
+def test_material_that_cannot_come_along_is_refused_with_its_reason(old: Old, cli: Cli) -> None:
+    kept, derived = old.server.new_key(), old.server.new_key(derived=True, exportable=True)
+    trimmed = old.server.new_key(exportable=True)
+    old.server.do("POST", f"{old.server.mount}/keys/{trimmed}/rotate")
+    old.server.do("POST", f"{old.server.mount}/keys/{trimmed}/config", {"min_decryption_version": 2})
+    chosen = [part for name in (kept, derived, trimmed) for part in ("--key", name)]
+    told = cli.run("transit", "import-from", old.server.url, *chosen, "--material")
+    assert told.exit_code == 1
+    assert f"{kept}: the other engine does not give its material out" in told.stderr
+    assert f"{derived}: a derived key derives otherwise" in told.stderr
+    assert f"{trimmed}: its first versions are not given out" in told.stderr
+    assert cli.json("transit", "list")["keys"] == []
+
+
+def test_a_column_comes_over_and_stays_texts_of_transit(old: Old, cli: Cli, cards: Application) -> None:
+    key = old.server.new_key()
+    texts = old.texts(key)
+    fill(cards, [*texts, None])
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    dry = cli.json(*command(cards, old, key, "--dry-run"))
+    assert (dry["rewritten"], dry["failed"]) == (ROWS, 0)
+    assert numbers(cards) == [*texts, None]
+    done = cli.json(*command(cards, old, key, "--batch-rows", "7"))
+    assert (done["read"], done["rewritten"], done["skipped"], done["failed"]) == (ROWS + 1, ROWS, 1, 0)
+    moved = numbers(cards)
+    assert moved[-1] is None
+    assert all(text.startswith("vault:v1:") and text not in texts for text in moved[:-1])
+    assert [opened(cli, key, text) for text in moved[:3]] == ["value 1", "value 2", "value 3"]
+    assert cards.rows("SELECT holder FROM cards WHERE id = 7") == [("holder 7",)]
+    again = cli.json(*command(cards, old, key))
+    assert (again["rewritten"], again["skipped"], again["failed"]) == (0, ROWS + 1, 0)
+    assert numbers(cards) == moved
+    jobs = cli.json("reencryption", "list")["jobs"]
+    assert {job["field_id"] for job in jobs} == {"transit:cards.number"}
+
+
+def test_a_column_goes_back_by_the_same_command(old: Old, cli: Cli, cards: Application) -> None:
+    key, there = "cards", old.server.new_key()
+    cli.ok("transit", "create", key)
+    ours = [cli.ok("transit", "encrypt", key, given=f"value {n}".encode()).stdout.strip() for n in range(1, 6)]
+    fill(cards, ours)
+    go = command(cards, old, key, "--vault-key", there, way="--to-vault")
+    assert cli.json(*go)["rewritten"] == 5
+    assert [old.decrypt(there, text) for text in numbers(cards)] == [f"value {n}" for n in range(1, 6)]
+    moved = numbers(cards)
+    again = cli.json(*go)
+    assert (again["rewritten"], again["skipped"], again["failed"]) == (0, 5, 0)
+    assert numbers(cards) == moved
+    assert cli.json(*command(cards, old, key, "--vault-key", there))["rewritten"] == 5
+    assert [opened(cli, key, text) for text in numbers(cards)] == [f"value {n}" for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("way", ["--from-vault", "--to-vault"])
+def test_rows_of_a_key_pair_are_moved_once(way: str, old: Old, cli: Cli, cards: Application) -> None:
+    key = old.server.new_key(type="rsa-2048")
+    cli.ok("transit", "create", key, "--type", "rsa-2048")
+    if way == "--from-vault":
+        fill(cards, old.texts(key, 4))
+    else:
+        fill(cards, [cli.ok("transit", "encrypt", key, given=b"x").stdout.strip() for _ in range(4)])
+    assert cli.json(*command(cards, old, key, way=way))["rewritten"] == 4
+    moved = numbers(cards)
+    again = cli.json(*command(cards, old, key, way=way))
+    assert (again["rewritten"], again["skipped"], again["failed"]) == (0, 4, 0)
+    assert numbers(cards) == moved
+
+
+def test_what_cannot_be_moved_is_left_as_it_is_and_named(old: Old, cli: Cli, cards: Application) -> None:
+    key, another = old.server.new_key(), old.server.new_key()
+    strange = [old.encrypt(another, "x"), "in clear", "vault:v1:AAAA", "vault:v9:" + "A" * 64, ""]
+    fill(cards, [*old.texts(key, 3), *strange])
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    told = cli.run(*command(cards, old, key))
+    assert told.exit_code == 1
+    assert told.stderr.count("left as it is: row") == len(strange)
+    assert "in clear" not in told.stderr
+    assert numbers(cards)[3:] == strange
+    report = json.loads(cli.run(*command(cards, old, key, "--json")).stdout)
+    assert (report["rewritten"], report["skipped"], report["failed"]) == (0, 3, len(strange))
+
+
+def test_an_edit_of_the_application_wins(
+    old: Old, cli: Cli, cards: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = old.server.new_key()
+    fill(cards, old.texts(key, 5))
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    edited = cli.ok("transit", "encrypt", key, given=b"edited").stdout.strip()
+    works = RowMover.work_on
+    edits = iter([f"UPDATE cards SET number = '{edited}' WHERE id = 2"])
+
+    def work_on(self: RowMover, *given: Any) -> Any:
+        work = works(self, *given)
+        for edit in edits:
+            cards.run(edit)
+        return work
+
+    monkeypatch.setattr(RowMover, "work_on", work_on)
+    report = cli.json(*command(cards, old, key))
+    assert (report["rewritten"], report["contended"], report["failed"]) == (4, 1, 0)
+    assert numbers(cards)[1] == edited
+    assert [opened(cli, key, text) for text in numbers(cards)] == ["value 1", "edited", "value 3", "value 4", "value 5"]
+
+
+def test_a_move_that_was_cut_off_goes_on_where_it_stopped(
+    old: Old, cli: Cli, cards: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = old.server.new_key()
+    fill(cards, old.texts(key, 100))
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    works = RowMover.work_on
+    calls: list[int] = []
+
+    def work_on(self: RowMover, rows: Any, *given: Any) -> Any:
+        calls.append(len(rows))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return works(self, rows, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RowMover, "work_on", work_on)
+        assert cli.run(*command(cards, old, key, "--batch-rows", "10")).exit_code != 0
+    unmoved = sum(opens(cli, key, text) for text in numbers(cards))
+    assert 0 < unmoved < 100
+    report = cli.json(*command(cards, old, key, "--batch-rows", "10"))
+    assert (report["read"], report["failed"], report["state"]) == (100, 0, "done")
+    assert all(opens(cli, key, text) for text in numbers(cards)[::9])
+    assert len({job["id"] for job in cli.json("reencryption", "list")["jobs"]}) == 1
+
+
+def opens(cli: Cli, key: str, text: str) -> bool:
+    """Whether the store's key decrypts a text."""
+    return cli.run("transit", "decrypt", key, given=text).exit_code == 0
+
+
+def test_contexts_and_associated_data_may_stand_in_columns(old: Old, cli: Cli, cards: Application) -> None:
+    key = old.server.new_key(derived=True)
+    fill(cards, [old.encrypt(key, f"value {n}", context=f"holder {n}", aad="cards") for n in range(1, 6)])
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    assert "name the context" in cli.fails(1, *command(cards, old, key))
+    bound = ("--context-column", "holder", "--aad", "cards")
+    assert "not both" in cli.run(*command(cards, old, key, *bound, "--context", "x")).stderr
+    assert cli.json(*command(cards, old, key, *bound))["rewritten"] == 5
+    text = numbers(cards)[2]
+    assert opened(cli, key, text, "--context", "holder 3", "--aad", "cards") == "value 3"
+    assert cli.run("transit", "decrypt", key, "--context", "holder 2", "--aad", "cards", given=text).exit_code == 3
+
+
+def test_a_column_is_brought_to_the_latest_version_of_its_key(cli: Cli, cards: Application) -> None:
+    cli.ok("transit", "create", "cards")
+    texts = [cli.ok("transit", "encrypt", "cards", given=f"value {n}".encode()).stdout.strip() for n in range(1, 4)]
+    cli.ok("transit", "rotate", "cards")
+    fill(cards, [*texts, cli.ok("transit", "encrypt", "cards", given=b"value 4").stdout.strip()])
+    rewrap = ("transit", "reencrypt", cards.url, "cards.number", "--key", "cards")
+    report = cli.json(*rewrap)
+    assert (report["rewritten"], report["skipped"]) == (3, 1)
+    assert all(text.startswith("vault:v2:") for text in numbers(cards))
+    assert [opened(cli, "cards", text) for text in numbers(cards)] == [f"value {n}" for n in range(1, 5)]
+    cli.ok("transit", "rotate", "cards")
+    assert cli.json(*rewrap)["rewritten"] == 4
+
+
+def test_a_column_that_is_too_short_is_told(old: Old, cli: Cli, postgres_url: str) -> None:
+    key = old.server.new_key()
+    text = old.encrypt(key, "4111 1111 1111 1111")
+    cards = Application(postgres_url)
+    cards.run(f"CREATE TABLE cards (id BIGINT PRIMARY KEY, number VARCHAR({len(text)}), holder TEXT)")
+    fill(cards, [text])
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    told = cli.run(*command(cards, old, key))
+    assert told.exit_code == 1
+    assert "widen the column" in told.stderr
+    assert numbers(cards) == [text]
+    cards.run("ALTER TABLE cards ALTER COLUMN number TYPE VARCHAR(255)")
+    assert cli.json(*command(cards, old, key, "--again"))["rewritten"] == 1
+
+
+def test_texts_may_be_kept_as_bytes(old: Old, cli: Cli, cards: Application) -> None:
+    key = old.server.new_key()
+    cards.run("DROP TABLE cards", "CREATE TABLE cards (id BIGINT PRIMARY KEY, number BYTES, holder TEXT)")
+    fill(cards, [text.encode() for text in old.texts(key, 3)])  # type: ignore[misc]
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    assert cli.json(*command(cards, old, key))["rewritten"] == 3
+    assert [opened(cli, key, bytes(text).decode()) for text in numbers(cards)] == ["value 1", "value 2", "value 3"]
+
+
+def test_every_text_in_a_file_is_moved_and_nothing_else_is_touched(old: Old, cli: Cli) -> None:
+    key = old.server.new_key()
+    texts = old.texts(key, 3)
+    content = f'{{"card": "{texts[0]}", "old": "{texts[1]}"}}\n\nname,{texts[2]},\xe9\n'.encode("latin-1")
+    Path("cards.txt").write_bytes(content)
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    move = ("transit", "reencrypt-file", "cards.txt", "-o", "moved.txt", "--key", key, "--from-vault", old.server.url)
+    assert cli.json(*move) == {"output": "moved.txt", "lines": 3, "moved": 3}
+    moved = Path("moved.txt").read_bytes()
+    new = [part for part in moved.replace(b'"', b",").split(b",") if part.startswith(b"vault:")]
+    assert [opened(cli, key, text.decode()) for text in new] == ["value 1", "value 2", "value 3"]
+    back = moved
+    for before, after in zip(texts, new, strict=True):
+        back = back.replace(after, before.encode())
+    assert back == content
+    Path("cards.txt").write_bytes(moved)
+    assert cli.json(*move)["moved"] == 0
+    assert Path("moved.txt").read_bytes() == moved
+
+
+def test_a_file_with_a_text_that_cannot_be_moved_is_not_written(old: Old, cli: Cli) -> None:
+    key, another = old.server.new_key(), old.server.new_key()
+    Path("cards.txt").write_text(f"{old.encrypt(key, 'x')}\n\n{old.encrypt(another, 'x')}\n")
+    cli.ok("transit", "import-from", old.server.url, "--key", key)
+    move = ("transit", "reencrypt-file", "cards.txt", "-o", "moved.txt", "--key", key, "--from-vault", old.server.url)
+    assert "line 3" in cli.fails(1, *move)
+    assert not Path("moved.txt").exists()
+    Path("cards.txt").write_text(f"{old.encrypt(key, 'x')} vault:v1:cut\n")
+    assert "line 1" in cli.fails(1, *move)
+    assert not Path("moved.txt").exists()
+
+
+def test_what_is_wrong_is_told_before_anything_is_written(old: Old, cli: Cli, cards: Application) -> None:
+    key, signer = old.server.new_key(), old.server.new_key(type="ed25519")
+    fill(cards, old.texts(key, 1))
+    before = numbers(cards)
+    assert "keystead transit list" in cli.fails(1, *command(cards, old, key))
+    cli.ok("transit", "create", key)
+    cli.ok("transit", "create", "signer", "--type", "ed25519")
+    assert "encrypts nothing" in cli.fails(1, *command(cards, old, "signer", "--vault-key", key))
+    assert "encrypts nothing" in cli.fails(1, *command(cards, old, key, "--vault-key", signer))
+    assert "no key 'none'" in cli.fails(1, *command(cards, old, key, "--vault-key", "none"))
+    both = ("--to-vault", old.server.url)
+    assert "come --from-vault or go --to-vault" in cli.run(*command(cards, old, key, *both)).stderr
+    assert "has no column" in cli.fails(1, *command(cards, old, key, "--aad-column", "none"))
+    assert "TABLE.COLUMN" in cli.run("transit", "reencrypt", cards.url, "number", "--key", key).stderr
+    assert numbers(cards) == before
+    assert old.server.ask("GET", f"{old.server.mount}/keys/none").status == 404
