@@ -36,9 +36,9 @@ _OF_KEY: Final = re.compile(
 _ENDS_TOKEN: Final = "revoke-self"
 _TEXTS: Final = (
     "", " ", "a", "YQ==", "YQ", "!!", "vault:v1:AAAA", "vault:v99:AAAA", "vault:v1:", "vault:", "0", "-1", "1.5",
-    "1e309", "true", "null", "asn1", "jws", "pss", "pkcs1v15", "auto", "hash", "sha2-256", "sha3-256", "none",
-    "sha2-512",
-    "hex", "base64", "1h", "24h", "SHA256", "\x00", "\U0001f600", "é" * 40, "a" * 5000, "%s%n", "../../x", "-----BEGIN",
+    "1e309", "true", "null", "asn1", "jws", "pss", "pkcs1v15", "auto", "hash", "sha2-256", "sha2-512", "sha3-256",
+    "none", "hex", "base64", "1h", "24h", "SHA256", "\x00", "\U0001f600", "é" * 40, "a" * 5000, "%s%n", "../../x",
+    "-----BEGIN",
 )  # fmt: skip
 _NUMBERS: Final = (0, 1, 2, 3, -1, 32, 256, 512, 128, 1.5, 2**31, 2**63 - 1, 2**63, -(2**64), 10**30, 1e300)
 _METHODS: Final = ("POST", "POST", "POST", "PUT", "GET", "LIST", "DELETE", "PATCH", "HEAD", "OPTIONS", "FROB")
