@@ -12,12 +12,14 @@ from typing import Final
 from keystead.errors import KMSError
 from keystead.manager import backup
 from keystead.manager.manager import KeyManager
-from soak.crash_operations import OPERATIONS, Acknowledged, Operation, Stage, recover
+from soak import crash_operations, crash_transit
+from soak.crash_operations import Acknowledged, Operation, Stage, recover
 from soak.crash_points import CrashPoints
 from soak.figures import Figure, Figures, Setting
 from soak.harness import ChildFailedError, fork, in_child, results
 from soak.places import Databases, Place, rows
 
+OPERATIONS: Final = (*crash_operations.OPERATIONS, *crash_transit.OPERATIONS)
 SHORT_POINTS: Final = 10
 """Kills of an operation on one database in the short form: twenty on the two together."""
 MOST_POINTS: Final = 5000

@@ -55,6 +55,12 @@ FUZZ: Final = Service(
     "500, none hangs, and the node does not grow.",
     "soak.service_fuzz",
 )
+TRANSIT_FUZZ: Final = Service(
+    "transit-fuzz",
+    "Requests to the machine API that fit its paths, and recorded ones with anything changed in them, are answered in "
+    "its form: none is an error of 500, none hangs, and the node does not grow.",
+    "soak.transit_fuzz",
+)
 TRANSIT_RACE: Final = Service(
     "transit-race",
     "Eight administrators rotate a Transit key and move its minimum version while eight clients encrypt and nodes are "

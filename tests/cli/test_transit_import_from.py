@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.old_engine import Old, old, opened
+from tests.cli.other_transit import Old, old, opened
 from tests.fields.importing.conftest import openbao, own_openbao
 
 __all__ = ["old", "openbao", "own_openbao"]

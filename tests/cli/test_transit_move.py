@@ -11,7 +11,7 @@ import pytest
 
 from keystead.transit.moving import RowMover
 from tests.cli.conftest import Cli
-from tests.cli.old_engine import ROWS, Old, old, opened
+from tests.cli.other_transit import ROWS, Old, old, opened
 from tests.fields.application import Application
 from tests.fields.importing.conftest import openbao, own_openbao
 

@@ -143,7 +143,7 @@ async def test_who_never_gets_through_says_so(world: World, monkeypatch: pytest.
         rotation = (await session_of(km)).lifecycle.rotation
         tries = 0
 
-        async def lose(*arguments: object) -> None:
+        async def lose(*arguments: object, **options: object) -> None:
             nonlocal tries
             tries += 1
             raise ConflictError("another process was faster")

@@ -15,6 +15,7 @@ from tests.providers.subjects.subject import Harness, Subject
 from tests.services.aws import aws_environment, ministack, moto
 from tests.services.azure import azure
 from tests.services.gcp import cloud_kms
+from tests.services.keystead_server import keystead_server
 from tests.services.openbao import openbao, own_openbao, sealable_openbao
 from tests.services.softhsm import softhsm
 
@@ -22,6 +23,7 @@ __all__ = [
     "aws_environment",
     "azure",
     "cloud_kms",
+    "keystead_server",
     "ministack",
     "moto",
     "openbao",

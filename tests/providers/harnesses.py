@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.providers.subjects import aws, azure, fake, gcp, local, multi, openbao, pkcs11
+from tests.providers.subjects import aws, azure, fake, gcp, keystead_server, local, multi, openbao, pkcs11
 from tests.providers.subjects.subject import Harness
 
 HARNESSES: Final[Mapping[str, Harness]] = {
@@ -16,6 +16,7 @@ HARNESSES: Final[Mapping[str, Harness]] = {
     **local.HARNESSES,
     **fake.HARNESSES,
     **gcp.HARNESSES,
+    **keystead_server.HARNESSES,
     **multi.HARNESSES,
     **openbao.HARNESSES,
     **pkcs11.HARNESSES,

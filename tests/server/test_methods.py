@@ -16,7 +16,7 @@ from keystead.server.methods import PROTOCOL
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    body, more = b"", True
+    body, more = b"", scope["path"] != "/early"
     while more:
         message = await receive()
         body, more = body + message["body"], message["more_body"]
@@ -61,6 +61,16 @@ def test_a_body_that_begins_like_a_request_is_a_body(port: int) -> None:
         line.sendall(b"POST /a HTTP/1.1\r\nHost: here\r\nContent-Length: 22\r\n\r\n")
         line.sendall(b"LIST /keys HTTP/1.1\r\n\r")
         assert json.loads(answered(line)) == ["POST", "/a", "LIST /keys HTTP/1.1\r\n\r"]
+
+
+@pytest.mark.parametrize("method", ["LIST", "FROB", "GET"])
+def test_a_request_right_behind_a_body_that_nobody_waited_for_is_a_request(method: str, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        for sent, rest in ((b"", b"abcde"), (b"ab", b"cde")):
+            line.sendall(b"POST /early HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\n" + sent)
+            assert json.loads(answered(line)) == ["POST", "/early", ""]
+            line.sendall(rest + f"{method} /keys HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\nhi".encode())
+            assert json.loads(answered(line)) == [method, "/keys", "hi"]
 
 
 @pytest.mark.parametrize("begins", ["list /keys", "A" * 33 + " /keys", "L1ST /keys", "* /keys", "LIST  "])

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import Boolean, Column, Integer, LargeBinary, String, Table, Text
 
 from keystead.errors import StorageOperationError
-from keystead.model import KeyringPurpose
-from keystead.ports import ErasureMark, KeyStore, KeyUse, ReencryptionRecord, SubjectRecord
+from keystead.model import KeyringPurpose, TransitType
+from keystead.ports import ErasureMark, KeyStore, KeyUse, ReencryptionRecord, SubjectRecord, TransitKeyRecord
 from keystead.stores import open_store
 from keystead.stores.tables import (
     access_secret_ids,
@@ -36,6 +36,7 @@ from keystead.stores.tables import (
     spent_ciphertexts,
     store_state,
     subjects,
+    transit_settings,
     user_credentials,
 )
 from tests.stores.records import data_key, fill, keyring
@@ -66,6 +67,7 @@ LOOKED_FOR: Final = frozenset(
         subjects.c.id,
         access_secret_ids.c.id,
         access_secret_ids.c.role_id,
+        transit_settings.c.tenant,
     }
 )
 """A row with another value is not found."""
@@ -107,6 +109,8 @@ async def store(path: Path) -> KeyStore:
         await work.add_secret_id(SECRET)
         await work.add_subjects([SubjectRecord(bytes(32), "keystead.subject.a", NOW)])
         await work.put_erasure_mark(ErasureMark(1, bytes(32)))
+        await work.add_transit_key(TransitKeyRecord("people", "acme", "k", TransitType.AES_256, NOW))
+        await work.disable_upsert("acme", True)
     await made.aclose()
     return made
 
@@ -149,6 +153,8 @@ async def read(store: KeyStore) -> None:
         await work.secret_ids(ROLE.id)
         await work.subjects()
         await work.erasure_mark()
+        await work.all_transit_keys()
+        await work.is_upsert_disabled("acme")
     async with store.transaction() as work:
         await work.take_ready_pair(READY.kind)
 

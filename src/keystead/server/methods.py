@@ -26,9 +26,17 @@ class AnyMethodProtocol(HttpToolsProtocol):
         self._is_between = True
         self._method: str | None = None
         self._begun = b""
+        self._left = 0
 
     def data_received(self, data: bytes) -> None:
         """Take what came in."""
+        if 0 < self._left < len(data):
+            # Who was answered before the body was all here may have sent the next request right behind it.
+            data, behind = data[: self._left], data[self._left :]
+            super().data_received(data)
+            if self.transport.is_closing():
+                return
+            data = behind
         if self._is_between:
             data, self._begun = self._begun + data, b""
             found = _METHOD.match(data)
@@ -47,12 +55,20 @@ class AnyMethodProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Give the request to the application."""
+        # The parser has seen to it that there is one at most, and that it is a number; none is told of chunks.
+        self._left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         super().on_headers_complete()
         if self._method is not None:
             # The application runs in a task of its own, which has not begun.
             self.scope["method"], self._method = self._method, None
 
+    def on_body(self, body: bytes) -> None:
+        """Count what is left of the body."""
+        self._left -= len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Note that a request is over."""
         super().on_message_complete()
+        self._left = 0
         self._is_between = True

@@ -70,7 +70,7 @@ PASSING: Final = json.dumps({"errors": ["1 error occurred:\n\t* transaction comm
 class BaoFaults:
     """Faults between a provider and its server, and at the server itself."""
 
-    def __init__(self, server: OpenBao, proxy: FaultProxy, role: AppRole) -> None:
+    def __init__(self, server: OpenBao, proxy: FaultProxy, role: AppRole | None = None) -> None:
         self._server = server
         self._proxy = proxy
         self._role = role
@@ -92,6 +92,7 @@ class BaoFaults:
         return len(self._proxy.requests)
 
     def expire_credentials(self) -> None:
+        assert self._role is not None, "nobody has logged in by a role"
         self._role.revoke_tokens()
 
     def disable(self, key_id: str) -> None:
@@ -117,37 +118,41 @@ class SigningKeys(Mapping[SignatureAlgorithm, str]):
         return len(TYPE_OF)
 
 
-def _subject(server: OpenBao, **options: Any) -> Subject:
-    proxy = server.proxy
+def app_role_subject(server: OpenBao, **options: Any) -> Subject:
+    """Return a subject that logs in by a role of its own; options are of its keys."""
     role = server.app_role(token_ttl="1h")
     config = VaultConfig(
-        proxy.url,
+        server.proxy.url,
         mount_path=server.mount,
         auth_method="approle",
         auth_mount=role.mount,
         role_id=role.role_id,
         secret_id=role.secret_id(),
     )
+    return subject_of(server, config, role, **options)
 
+
+def subject_of(server: OpenBao, config: VaultConfig, role: AppRole | None = None, **options: Any) -> Subject:
+    """Return a subject of a configuration, whose server is behind the proxy; options are of its keys."""
     return Subject(
         VaultKMSProvider(config, environ={}),
         key_id=server.new_key(**options),
         other_key_id=server.new_key(**options),
         mac_key_id=server.new_key(type="hmac", key_size=32),
         signing_keys=SigningKeys(server),
-        faults=BaoFaults(server, proxy, role),
+        faults=BaoFaults(server, server.proxy, role),
     )
 
 
 def _plain(folder: Path, service: Any) -> Subject:
-    return _subject(service)
+    return app_role_subject(service)
 
 
 def _derived(folder: Path, service: Any) -> Subject:
-    return _subject(service, derived=True)
+    return app_role_subject(service, derived=True)
 
 
-_FAULTS: Final = frozenset({"throttle_next", "fail_next", "black_hole", "expire_credentials", "disable", "destroy"})
+FAULTS: Final = frozenset({"throttle_next", "fail_next", "black_hole", "expire_credentials", "disable", "destroy"})
 
 
 def _harness(make: Callable[[Path, Any], Subject], *algorithms: SignatureAlgorithm) -> Harness:
@@ -155,7 +160,7 @@ def _harness(make: Callable[[Path, Any], Subject], *algorithms: SignatureAlgorit
         make,
         service="openbao",
         capabilities=CAPABILITIES,
-        faults=_FAULTS,
+        faults=FAULTS,
         sizes=(0, 1, 32, 4096, 1 << 20),
         too_long=25 << 20,
         rotates=True,

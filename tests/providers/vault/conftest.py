@@ -7,16 +7,34 @@ import pytest
 from keystead.providers.vault.provider import VaultKMSProvider
 from keystead.testing import FaultProxy
 from tests.providers.vault.making import Making
+from tests.providers.vault.not_of_keystead import NOT_OF_KEYSTEAD
 from tests.services.kubernetes import ACCOUNT, NAMESPACE, TokenReviews, issuer, token_reviews
 from tests.services.openbao import OpenBao
 
 __all__ = ["issuer", "token_reviews"]
 
 
-@pytest.fixture
-def bao(own_openbao: OpenBao) -> OpenBao:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, of the tests on Keystead's own server, those of what it does not have."""
+    absent = [item for item in items if isinstance(item, pytest.Function) and is_absent(item)]
+    if absent:
+        config.hook.pytest_deselected(items=absent)
+        items[:] = [item for item in items if item not in absent]
+
+
+def is_absent(item: pytest.Function) -> bool:
+    """Whether a test is of what the server that it is for does not have."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params.get("bao") == "keystead" and (
+        item.originalname in NOT_OF_KEYSTEAD or "xchacha20-poly1305" in params.values()
+    )
+
+
+@pytest.fixture(params=["openbao", "keystead"])
+def bao(request: pytest.FixtureRequest) -> OpenBao:
     """The server."""
-    return own_openbao
+    server: OpenBao = request.getfixturevalue("own_openbao" if request.param == "openbao" else "keystead_server")
+    return server
 
 
 @pytest.fixture

@@ -322,3 +322,9 @@ async def test_what_is_not_of_the_protocol_is_the_services_own(node: Node) -> No
     for path in ("/v1/nope/keys/k", "/v2/transit/keys/k", "/v1/transit"):
         answer = await http.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_a_path_that_nobody_has_is_none_whatever_stands_in_it(node: Node) -> None:
+    caller = await client(node)
+    for path in ("transit/a%0Ab", "transit/keys/a%0A/rotate", "sys/%00", "transit/%F0%9F%98%80/x", "transit/a%2Fb%0A"):
+        assert await caller.fails(404, "GET", path) == ["1 error occurred:\n\t* unsupported path\n\n"]

@@ -27,6 +27,11 @@ def _names_xchacha(request: Request) -> bool:
     return _body(request).get("type") == "xchacha20-poly1305"
 
 
+def _asks_for_a_status_without_body(request: Request) -> bool:
+    asked = _body(request).get("partial_failure_response_code")
+    return isinstance(asked, int) and (asked in (204, 205, 304) or 0 < asked < 200)
+
+
 def _rewraps_associated_data(request: Request) -> bool:
     return any("associated_data" in each for each in [_body(request), *_items(request)])
 
@@ -82,6 +87,12 @@ ROWS: Final = (
         status=400,
     ),
     Deviation(f"{_NO_XCHACHA}.", when=_names_xchacha, status=400),
+    Deviation(
+        "A batch has a body: it is not answered with a status that has none, or is no answer.",
+        path="/v1/transit/(encrypt|decrypt)/.*",
+        when=_asks_for_a_status_without_body,
+        places=("status", "body.warnings*"),
+    ),
     Deviation(
         "A rewrap takes associated data, so that what was encrypted with it can be rewrapped.",
         path="/v1/transit/rewrap/.*",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class KeysteadTarget:
 @contextmanager
 def keystead_target(folder: Path) -> Iterator[KeysteadTarget]:
     """Start a service over a new store and end it."""
-    install(folder)
+    with ThreadPoolExecutor(1) as pool:  # a test's own loop may be running in this thread
+        pool.submit(install, folder).result()
     wanted = [part for scope in ADMINISTRATOR for part in ("--scope", scope)]
     made = run_process(folder, "token", "create", "administrator", *wanted)
     assert made.returncode == 0, made.stderr.decode()

@@ -18,7 +18,7 @@ _OPERATION_OF_PATH: Final[tuple[tuple[str, Operation], ...]] = (
     (r"encrypt/([^/]+)", Operation.ENCRYPT),
     (r"decrypt/([^/]+)", Operation.DECRYPT),
     (r"rewrap/([^/]+)", Operation.REWRAP),
-    (r"datakey/(?:plaintext|wrapped)/([^/]+)", Operation.DATAKEY),
+    (r"datakey/(?:plaintext|wrapped|\+)/([^/]+)", Operation.DATAKEY),
     (r"hmac/([^/]+)(?:/.*)?", Operation.HMAC),
     (r"sign/([^/]+)(?:/.*)?", Operation.SIGN),
     (r"verify/([^/]+)(?:/.*)?", Operation.VERIFY),
@@ -50,7 +50,7 @@ def _scopes(path: str, capabilities: set[str]) -> Iterable[str]:
         return
     for pattern, operation in _OPERATION_OF_PATH:
         if (named := re.fullmatch(pattern, path)) is not None:
-            keys = named[1] if named.re.groups else "*"
+            keys = named[1].replace("+", "*") if named.re.groups else "*"
             if operation != Operation.ENCRYPT or capabilities != {"create"}:
                 yield f"transit:{operation}:{keys}"
             if operation == Operation.ENCRYPT and "create" in capabilities:

@@ -65,6 +65,11 @@ class Administration:
         assert body is not None, f"Keystead has no such role: {given}"
         self._made(JWT_ROLES, body)
 
+    def revoke(self, token_id: str) -> None:
+        """Make a token worthless."""
+        answer = self._line.send(Request("POST", f"{TOKENS}/{token_id}/revoke", headers=self._headers))
+        assert answer.status == 200, answer
+
     def translated(self, request: Request) -> Request | Answer:
         """Do what a request is for, or return it as Keystead is to be sent it."""
         if request.path == LOGIN and isinstance(request.body, dict):
@@ -94,7 +99,9 @@ class Administration:
             (write, r"/v1/auth/approle/role/([^/]+)", self._write_app_role),
             (write, r"/v1/auth/approle/role/([^/]+)/role-id", self._choose_role_id),
             (write, r"/v1/auth/approle/role/([^/]+)/secret-id", self._new_secret_id),
+            ("GET", r"/v1/auth/approle/role/([^/]+)/role-id", self._tell_role_id),
             ("DELETE", r"/v1/auth/approle/role/([^/]+)", self._delete_app_role),
+            (write, r"/v1/sys/leases/revoke-prefix/auth/(approle)/login", self._revoke_logins),
         )
 
     def _mount(self, path: str, _: Mapping[str, Any]) -> Answer:
@@ -136,6 +143,9 @@ class Administration:
         self._role_ids[name] = str(self._made(APP_ROLES, given)["roleId"])
         return Answer(204)
 
+    def _tell_role_id(self, name: str, _: Mapping[str, Any]) -> Answer | None:
+        return Answer(200, body={"data": {"role_id": self._role_ids[name]}}) if name in self._role_ids else None
+
     def _choose_role_id(self, name: str, body: Mapping[str, Any]) -> Answer | None:
         if name not in self._role_ids:
             return None
@@ -152,8 +162,21 @@ class Administration:
         answer = self._line.send(Request("DELETE", f"{APP_ROLES}/{name}", headers=self._headers))
         return Answer(204) if answer.status == 200 else answer
 
-    def _scopes(self, policies: Sequence[str]) -> list[str]:
-        return sorted({scope for name in policies for scope in self._policies[name]})
+    def _revoke_logins(self, label: str, _: Mapping[str, Any]) -> Answer:
+        query = ""
+        while True:
+            page = self._line.send(Request("GET", TOKENS, query, headers=self._headers))
+            assert isinstance(page.body, dict), page
+            for token in page.body["items"]:
+                if token["label"] == label and token["revokedAt"] is None:
+                    self.revoke(token["id"])
+            if not page.body["nextCursor"]:
+                return Answer(204)
+            query = f"cursor={page.body['nextCursor']}"
+
+    def _scopes(self, policies: str | Sequence[str]) -> list[str]:
+        names = policies.split(",") if isinstance(policies, str) else policies
+        return sorted({scope for name in names for scope in self._policies[name]})
 
     def _done(self, path: str, body: Mapping[str, Any]) -> Answer:
         answer = self._line.send(Request("POST", path, headers=self._headers, body=dict(body)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -30,6 +30,7 @@ class VaultAnswer:
     Attributes:
         data, auth, warnings: of the envelope.
         bare: an answer without envelope, as some of ``sys`` are; the others are ignored then.
+        beside: members beside those of the envelope, which stay as they are.
     """
 
     data: Mapping[str, Any] | None = None
@@ -37,6 +38,7 @@ class VaultAnswer:
     warnings: Sequence[str] = ()
     status: int = 200
     bare: Mapping[str, Any] | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 NOTHING: Final = VaultAnswer(status=204)
@@ -65,6 +67,7 @@ def response_of(answer: VaultAnswer, request_id: str, warnings: Sequence[str] = 
     if content is None:
         told = [*answer.warnings, *warnings]
         content = {
+            **answer.beside,
             "request_id": request_id,
             **_ENVELOPE,
             "data": answer.data,

@@ -13,6 +13,8 @@ EMPTY: Final = "missing batch input to process"
 _UNREADABLE: Final = "failed to parse batch input: "
 _SEVERAL: Final = "decoding failed due to the following error(s):\n\n"
 _OVERRIDE: Final = "partial_failure_response_code"
+_ANSWERS: Final = frozenset(range(200, 600)) - {204, 205, 304}
+"""Statuses of answers that have a body."""
 
 
 def batch_of(fields: Fields) -> list[Mapping[str, Any]] | None:
@@ -176,7 +178,7 @@ def answered(results: Results, fields: Fields) -> VaultAnswer:
     status, warnings = 400, []
     if fields.names(_OVERRIDE):
         wanted = fields.number(_OVERRIDE)
-        if not 0 < wanted < 600:
+        if wanted not in _ANSWERS:
             warnings.append(f"invalid HTTP response code override from {_OVERRIDE}, reverting to 400")
         elif results.failed < len(results):
             status = wanted

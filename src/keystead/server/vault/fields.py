@@ -15,6 +15,8 @@ CHECKED: Final = "Field validation failed: "
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
 _LARGEST: Final = 2**63 - 1
+_MOST_S: Final = _LARGEST // 10**9
+"""Seconds that can be counted in nanoseconds."""
 _UNIT_S: Final = {
     "ns": "1e-9",
     "us": "1e-6",
@@ -132,6 +134,10 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise self._refusal(name, "could not parse duration from input")
         found = value if isinstance(value, int) else self._duration(name, str(value))
+        if abs(found) > _MOST_S:
+            is_plain = _SECONDS.fullmatch(str(value).removeprefix("-")) and abs(found) <= _LARGEST
+            overflow = "multiplication of durations resulted in overflow, one operand may be too large"
+            raise self._refusal(name, overflow if is_plain else f'time: invalid duration "{str(value)[:100]}"')
         if found < 0:
             raise self._refusal(name, f"cannot provide negative value '{found}'")
         return found

@@ -21,11 +21,12 @@ from keystead.server.vault import (
     transit_tools,
 )
 from keystead.server.vault.answers import ROOMS, VERSION
+from keystead.server.vault.capabilities import Capabilities
 from keystead.server.vault.door import Door
 from keystead.server.vault.limits import Limits
 from keystead.server.vault.request import VaultPath
 
-PATHS: Final = (
+_KNOWN: Final = (
     *transit_encryption.PATHS,
     *transit_signing.PATHS,
     *transit_macs.PATHS,
@@ -35,8 +36,9 @@ PATHS: Final = (
     *auth.PATHS,
     *sys.PATHS,
 )
+PATHS: Final = (*_KNOWN, Capabilities(_KNOWN).path)
 """Every path. Routes are tried in this order: what is asked most stands first."""
-UNKNOWN: Final = VaultPath("/{path:path}")
+UNKNOWN: Final = VaultPath("/{path:name}")
 """Any other path: whoever shows a good token is told that it is none."""
 
 
