@@ -56,7 +56,7 @@ def _envelope(suite: int, key: bytes, salt: bytes, nonce: bytes, plaintext: byte
     header = header_bytes(suite, KEY_ID, salt)
     cipher_key = hkdf_sha256(key, b"keystead v1" + bytes([suite]) + salt, 16 if suite in (0x04, 0x07) else 32)
     cipher = ChaCha20Poly1305(cipher_key) if suite in _CHACHA else AESGCM(cipher_key)
-    return header + nonce + cipher.encrypt(nonce, plaintext, header + aad)
+    return header + nonce + cipher.encrypt(nonce, plaintext, header + b"\xff" + aad)
 
 
 def _random(suite: int, name: str, context: bytes, aad: bytes) -> Case:

@@ -35,6 +35,8 @@ from keystead.ports import Random
 DERIVED_INFO: Final = b"keystead transit"
 HMAC_INFO: Final = b"hmac"
 CONVERGENT_INFO: Final = b"keystead convergent"
+MARK: Final = b"\xff"
+"""What stands before associated data. No encoded context begins so: nothing that was encrypted otherwise opens here."""
 _HASH: Final = SHA256()
 _KEY_SIZE: Final = 32
 
@@ -55,7 +57,7 @@ def seal(
     header, key = ring.new_header(1 + len(plaintext) // BLOCK, version.id)
     ring.byte_count.add(len(plaintext))
     nonce = random(NONCE_SIZE)
-    return header + nonce + cipher_of(_derived(key, context), header).encrypt(nonce, plaintext, header + aad)
+    return header + nonce + cipher_of(_derived(key, context), header).encrypt(nonce, plaintext, header + MARK + aad)
 
 
 def seal_convergent(ring: Keyring, version: LoadedKey, plaintext: bytes, *, aad: bytes, context: bytes | None) -> bytes:
@@ -70,7 +72,7 @@ def seal_convergent(ring: Keyring, version: LoadedKey, plaintext: bytes, *, aad:
     drawn = hmac.digest(hkdf(key, CONVERGENT_INFO), message, hashlib.sha256)
     header = Header(ring.suite, version.id, drawn[:SALT_SIZE]).to_bytes()
     nonce = drawn[SALT_SIZE : SALT_SIZE + NONCE_SIZE]
-    return header + nonce + cipher_of(key, header).encrypt(nonce, plaintext, header + aad)
+    return header + nonce + cipher_of(key, header).encrypt(nonce, plaintext, header + MARK + aad)
 
 
 def open_sealed(ring: Keyring, version: LoadedKey, blob: bytes, *, aad: bytes, context: bytes | None) -> bytes:
@@ -90,7 +92,7 @@ def open_sealed(ring: Keyring, version: LoadedKey, blob: bytes, *, aad: bytes, c
         if len(blob) < OVERHEAD or not blob.startswith(named):
             raise DecryptionError(FAILED)
         header = blob[:HEADER_SIZE]
-        return cipher_of(_derived(key, context), header).decrypt(blob[26:38], blob[38:], header + aad)
+        return cipher_of(_derived(key, context), header).decrypt(blob[26:38], blob[38:], header + MARK + aad)
     except (InvalidTag, ValueError):
         raise DecryptionError(FAILED) from None
 

@@ -15,7 +15,7 @@ from keystead.crypto.snapshot import LoadedKey
 from keystead.errors import DecryptionError, InvalidCiphertextError, InvalidInputError
 from keystead.model import TransitType
 from keystead.transit import base64_text
-from keystead.transit.ciphers import open_sealed, seal, seal_convergent
+from keystead.transit.ciphers import MARK, open_sealed, seal, seal_convergent
 from keystead.transit.opened import OpenKey
 from keystead.transit.texts import parted, sealed_bytes, written
 
@@ -80,7 +80,7 @@ def decrypt_many(key: OpenKey, texts: Sequence[str]) -> list[bytes] | None:
             blob = decode(text[size:])
             if not text.startswith(head) or blob[2:10] != own or len(blob) < OVERHEAD:
                 return None
-            messages.append((blob, b""))
+            messages.append((blob, MARK))
         return open_all(key.ring, messages)
     except (InvalidInputError, DecryptionError):
         return None
@@ -108,7 +108,7 @@ def decrypt(key: OpenKey, text: str, *, context: bytes | None = None, aad: bytes
             raise InvalidCiphertextError("invalid ciphertext length")
         if len(blob) < OVERHEAD or blob[2:10] != chosen.id.to_bytes(8, "big"):
             raise DecryptionError(FAILED)
-        return open_one(key.ring, blob, aad)
+        return open_one(key.ring, blob, MARK + aad)
     except InvalidCiphertextError as exc:
         told = str(exc)
         raise DecryptionError(told if told == "invalid ciphertext length" else _failed(key)) from None
@@ -172,7 +172,8 @@ def opening(key: OpenKey, text: str, context: bytes | None) -> tuple[LoadedKey, 
 
 def _seal_all(key: OpenKey, version: LoadedKey, messages: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     """Return envelopes, all under a version that is the latest by this look at the key."""
-    blobs, own = seal_all(key.ring, messages), version.id.to_bytes(8, "big")
+    marked = ((plaintext, MARK + aad) for plaintext, aad in messages)
+    blobs, own = seal_all(key.ring, marked), version.id.to_bytes(8, "big")
     # The keyring may have a newer one by now: what it seals would not open under the version that the text names.
     for place, blob in enumerate(blobs):
         if blob[2:10] != own:
