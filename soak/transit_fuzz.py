@@ -94,6 +94,4 @@ def problem_of(request: Request, answer: Answer) -> str | None:
     if answer.status < 300:
         return None if "errors" not in answer.body else "errors in a good answer"
     has_texts = isinstance(answer.body.get("errors"), list) and len(answer.errors) == len(answer.body["errors"])
-    return (
-        None if has_texts or "batch_results" in (answer.body.get("data") or {}) else f"no errors with {answer.status}"
-    )
+    return None if has_texts or is_asked_for else f"no errors with {answer.status}"
