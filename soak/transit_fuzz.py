@@ -82,7 +82,8 @@ def problem_of(request: Request, answer: Answer) -> str | None:
     """Return what is wrong with the answer to a request; None if nothing is."""
     if answer.status is None:
         return "the connection was closed"
-    if answer.status >= 500 and not request.path.startswith("/v1/sys/health"):
+    is_asked_for = isinstance(answer.body, dict) and "batch_results" in (answer.body.get("data") or {})
+    if answer.status >= 500 and not is_asked_for and not request.path.startswith("/v1/sys/health"):
         return f"HTTP {answer.status}"
     if request.method == "HEAD" or answer.status == 204:
         return None if answer.body is None else "a body where there is none"
@@ -93,6 +94,4 @@ def problem_of(request: Request, answer: Answer) -> str | None:
     if answer.status < 300:
         return None if "errors" not in answer.body else "errors in a good answer"
     has_texts = isinstance(answer.body.get("errors"), list) and len(answer.errors) == len(answer.body["errors"])
-    return (
-        None if has_texts or "batch_results" in (answer.body.get("data") or {}) else f"no errors with {answer.status}"
-    )
+    return None if has_texts or is_asked_for else f"no errors with {answer.status}"

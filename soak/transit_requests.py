@@ -177,7 +177,7 @@ class Maker:
                 return replace(request, method=chance.choice(_METHODS))
             case 1:
                 parts = request.path.split("/")
-                parts[chance.randrange(2, len(parts))] = quote(chance.choice((*KEYS, self._text())), safe="")
+                parts[chance.randrange(1, len(parts))] = quote(chance.choice((*KEYS, self._text())), safe="")
                 return replace(request, path="/".join(parts))
             case 2:
                 return replace(request, raw=self._broken(request.content or b"{}"), body=None)

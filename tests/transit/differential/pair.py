@@ -24,6 +24,7 @@ _VERSION_TIME: Final = re.compile(r"data\.keys\.\d+")
 _UNREADABLE: Final = re.compile(r'(?:Field validation failed: )?error converting input for field "(\w+)"')
 _BROKEN: Final = {"invalid ciphertext length", "cipher: message authentication failed"}
 """What is told of a ciphertext whose end is cut off: either, as much as is left."""
+_BATCH: Final = "failed to parse batch input: "
 _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9]")
 _PREFIX: Final = re.compile(r"vault:v\d+:")
 
@@ -232,7 +233,12 @@ def same_error(ours: str, theirs: str) -> bool:
     first, second = _UNREADABLE.match(ours), _UNREADABLE.match(theirs)
     if first is not None and second is not None and first[1] != second[1]:
         return True
-    return sorted(ours.splitlines()) == sorted(theirs.splitlines())
+    return sorted(_lines(ours)) == sorted(_lines(theirs))
+
+
+def _lines(text: str) -> list[str]:
+    """Return what is told of a batch, a line of each fault, without what stands before the first."""
+    return text.removeprefix(_BATCH).splitlines()
 
 
 def _data(answer: Answer) -> Mapping[str, Any]:

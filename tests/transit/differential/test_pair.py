@@ -114,6 +114,12 @@ def test_of_two_fields_that_cannot_be_read_either_may_be_named() -> None:
     assert not same_error(text.format("derived"), "encryption key not found")
 
 
+def test_faults_of_a_batch_may_be_told_in_any_order_and_all_have_to_be() -> None:
+    text = "failed to parse batch input: {}\n{}"
+    assert same_error(text.format("[0] is none", "[1] is none"), text.format("[1] is none", "[0] is none"))
+    assert not same_error(text.format("[0] is none", "[1] is none"), text.format("[1] is none", "[2] is none"))
+
+
 def test_signatures_of_other_letters_may_be_broken_or_wrong_and_never_valid_on_one_server(pair: Pair) -> None:
     def verified(ours: str, theirs: str, first: Answer, second: Answer) -> list[str]:
         sent = [Request("POST", "/v1/transit/verify/k", body={"signature": text}) for text in (ours, theirs)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from keystead.access.transit_scopes import TransitOperation as Op
-from keystead.errors import InvalidInputError
+from keystead.errors import DecryptionError, InvalidInputError
 from keystead.model import TransitType
 from keystead.server.vault.answers import DENIED, VaultAnswer, VaultRefusalError, many
 from keystead.server.vault.batches import (
@@ -27,7 +27,7 @@ from keystead.transit.administration import NewTransitKey
 from keystead.transit.opened import OpenKey
 from keystead.transit.room import NOT_FOUND
 
-_AAD: Final = "unable to get associated_data/additional_data from factory[{}]: "
+_AAD: Final = "unable to get associated_data/additional_data from factory[0]: "
 _NO_AEAD: Final = "'{}' provided for non-AEAD cipher suite {}"
 _SAME_CONTEXT: Final = "context should be set either in all the request blocks or in none"
 _NO_PLAINTEXT: Final = "missing plaintext to encrypt"
@@ -167,18 +167,22 @@ async def data_key(request: VaultRequest) -> VaultAnswer:
     bits = fields.number("bits", 256)
     if kind not in ("plaintext", "wrapped"):
         raise InvalidInputError("Invalid path, must be 'plaintext' or 'wrapped'")
-    key = await _found(request)
-    key.require_usable()
-    version, authenticated = fields.number("key_version"), fields.text("associated_data")
+    version, authenticated, told = (
+        fields.number("key_version"),
+        fields.text("associated_data"),
+        fields.text("context"),
+    )
     try:
-        context = _context_of(fields.text("context"))
+        context = _context_of(told)
     except InvalidInputError:
         raise InvalidInputError("failed to base64-decode context") from None
+    key = await _found(request)
+    key.require_usable()
     encrypting.require_bits(bits)
     if authenticated and not key.record.type.is_symmetric:
         raise InvalidInputError(_NO_AEAD.format("associated_data", key.record.type))
     encrypting.require_encrypts(key, context, version)
-    aad = _decoded_aad(authenticated, 0)
+    aad = _decoded_aad(authenticated)
     drawn, ciphertext, version = encrypting.data_key(key, bits, context=context, aad=aad, version=version)
     await request.used(key, Op.DATAKEY)
     data = {"ciphertext": ciphertext, "key_version": version}
@@ -222,8 +226,8 @@ def _require_aead(key: OpenKey, item: Mapping[str, Any], place: int) -> None:
         raise QuietRefusalError(_NO_AEAD.format(f"[{place}].associated_data", key.record.type))
 
 
-def _decoded_aad(text: str | None, place: int) -> bytes:
-    return decoded(text, _AAD.format(place)) if text else b""
+def _decoded_aad(text: str | None) -> bytes:
+    return decoded(text, _AAD) if text else b""
 
 
 def _encrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, int]:
@@ -232,7 +236,7 @@ def _encrypted(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, 
     version = item.get("key_version") or 0
     _require_aead(key, item, place)
     encrypting.require_encrypts(key, context, version)
-    aad = _decoded_aad(item.get("associated_data"), place)
+    aad = _decoded_aad(item.get("associated_data"))
     return encrypting.encrypt(key, plaintext, context=context, aad=aad, version=version)
 
 
@@ -291,7 +295,12 @@ def _rewrapped(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[str, 
     key.require_usable()
     context, aad = _to_open(key, item, place)
     version = item.get("key_version") or 0
-    return encrypting.rewrap(key, item["ciphertext"], context=context, aad=aad, version=version)
+    try:
+        return encrypting.rewrap(key, item["ciphertext"], context=context, aad=aad, version=version)
+    except DecryptionError as exc:
+        if key.record.type.is_rsa:
+            raise VaultRefusalError(400, str(exc)) from None  # of the whole batch, as there
+        raise
 
 
 def _to_open(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[bytes | None, bytes]:
@@ -300,7 +309,7 @@ def _to_open(key: OpenKey, item: Mapping[str, Any], place: int) -> tuple[bytes |
     _require_aead(key, item, place)
     if authenticated:
         encrypting.opening(key, item["ciphertext"], context)
-    return context, _decoded_aad(authenticated, place)
+    return context, _decoded_aad(authenticated)
 
 
 def _pair(made: tuple[str, int]) -> dict[str, Any]:

@@ -53,8 +53,7 @@ class _Asked:
     is_prehashed: bool
 
     def require_known(self) -> None:
-        """Raise ``InvalidInputError`` for what is not known, whatever the key."""
-        hash_of(self.hash_algorithm)
+        """Raise ``InvalidInputError`` for what is not known, whatever the key; of the hash, its key is asked first."""
         marshaling_of(self.marshaling)
         salt_length_of(self.salt_length)
 
