@@ -18,6 +18,7 @@ from keystead.manager.transit import transit
 from keystead.model import TransitType
 from keystead.ports import Clock
 from keystead.server.causes import Cause, cause_of
+from keystead.server.kubernetes.allowed import Allowed
 from keystead.server.kubernetes.names import (
     CONTEXT,
     annotations_of,
@@ -49,8 +50,9 @@ class Encrypted:
 class KeyService:
     """Encrypts and decrypts under one key, and tells which version it writes under."""
 
-    def __init__(self, ring: AnnouncedKeyring, store_id: str) -> None:
+    def __init__(self, ring: AnnouncedKeyring, allowed: Allowed, store_id: str) -> None:
         self._ring = ring
+        self._allowed = allowed
         self._store_id = store_id
         self._cause: Cause | None = None
 
@@ -65,7 +67,7 @@ class KeyService:
         """
         cause: Cause | None = None
         try:
-            self._ring.tell()
+            self._allowed.require_readable(self._ring.tell().number)
         except KMSError as exc:
             cause = cause_of(exc)
         if cause != self._cause:
@@ -82,18 +84,20 @@ class KeyService:
 
         Raises:
             InvalidInputError: more than that.
-            KMSError: as ``AnnouncedKeyring.seal``.
+            KMSError: as ``AnnouncedKeyring.seal``; ``KeyStateError`` for what ``decrypt`` would refuse.
         """
         if len(plaintext) > MAX_PLAINTEXT:
             raise InvalidInputError(f"a plaintext has at most {MAX_PLAINTEXT} bytes: it is a key, not the data itself")
         version, ciphertext = self._ring.seal(plaintext, CONTEXT)
+        self._allowed.require_readable(version.number)  # what is encrypted now must be read again
         return Encrypted(ciphertext, key_id_of(version), annotations_of(self._store_id))
 
     async def decrypt(self, ciphertext: bytes, key_id: str, annotations: Mapping[str, bytes]) -> bytes:
-        """Return the plaintext of what ``encrypt`` answered, of any version.
+        """Return the plaintext of what ``encrypt`` answered, of any version that the key still decrypts.
 
         Raises:
             DecryptionError: key id, annotations or ciphertext are not what was answered then.
+            KeyStateError: the key is soft-deleted, or the version older than those that it decrypts.
             KMSError: as ``AnnouncedKeyring.open``.
         """
         if len(ciphertext) > MAX_CIPHERTEXT:
@@ -103,6 +107,7 @@ class KeyService:
         version, plaintext = await self._ring.open(ciphertext, CONTEXT)
         if key_id != key_id_of(version):
             raise DecryptionError("the key id is not that of the ciphertext: they were not encrypted together")
+        self._allowed.require_readable(version.number)
         return plaintext
 
 
@@ -116,23 +121,28 @@ async def opened_service(settings: LoadedSettings, name: str, clock: Clock) -> A
     keyring_of(name)
     async with opened_manager(settings, clock, creates=False) as km:
         session = await km.session()
-        key = await (await transit(km)).administration.create("", name, NewTransitKey())
+        engine = await transit(km)
+        key = await engine.administration.create("", name, NewTransitKey())
         ring = AnnouncedKeyring(session, _ring_of(key))
-        following = asyncio.create_task(ring.follow(), name="keystead-announced")
+        allowed = Allowed(engine.keys, key, clock)
+        following = {
+            asyncio.create_task(ring.follow(), name="keystead-announced"),
+            asyncio.create_task(allowed.follow(), name="keystead-allowed"),
+        }
         try:
-            yield KeyService(ring, session.live.store_id)
+            yield KeyService(ring, allowed, session.live.store_id)
         finally:
-            following.cancel()
-            await asyncio.wait({following})
+            for task in following:
+                task.cancel()
+            await asyncio.wait(following)
 
 
 def _ring_of(key: OpenKey) -> Keyring:
     """Return the keyring of a Transit key that a cluster can be under.
 
     Raises:
-        InvalidInputError: it is another kind of key, or out of use.
+        InvalidInputError: it is another kind of key.
     """
-    key.require_usable()
     if key.record.type is not TransitType.AES_256 or key.record.derived or key.record.imported:
         raise InvalidInputError(
             f"the Transit key {key.record.name!r} is no plain aes256-gcm96 key made here, as a cluster needs one"
