@@ -83,11 +83,11 @@ def problem_of(request: Request, answer: Answer) -> str | None:
     if answer.status is None:
         return "the connection was closed"
     is_asked_for = isinstance(answer.body, dict) and "batch_results" in (answer.body.get("data") or {})
-    if answer.status >= 500 and not is_asked_for and not request.path.startswith("/v1/sys/health"):
+    if answer.status >= 500 and not is_asked_for and not request.sent_path.startswith("/v1/sys/health"):
         return f"HTTP {answer.status}"
     if request.method == "HEAD" or answer.status == 204:
         return None if answer.body is None else "a body where there is none"
-    if not request.path.startswith(ROOMS):
+    if not request.sent_path.startswith(ROOMS):
         return None
     if answer.headers.get("content-type") != "application/json" or not isinstance(answer.body, dict):
         return f"no JSON with {answer.status}"

@@ -22,7 +22,7 @@ class Request:
     """What is sent.
 
     Attributes:
-        path, query: as they stand in the request line, escapes and all, once dot segments are resolved.
+        path, query: with their escapes; dot segments of the path are resolved before it is sent.
         headers: a body is JSON where they name no ``Content-Type``.
         body: a JSON value, or None for no body; ``raw`` is sent in its place where it is given.
     """
@@ -33,6 +33,11 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     raw: bytes | None = None
+
+    @property
+    def sent_path(self) -> str:
+        """The path as it is sent."""
+        return _DOTS.sub("/", self.path)
 
     @property
     def content(self) -> bytes | None:
@@ -88,7 +93,7 @@ class Line:
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, _value(content))
 
     def _sent(self, request: Request) -> HTTPResponse:
-        path = _DOTS.sub("/", request.path) + (f"?{request.query}" if request.query else "")
+        path = request.sent_path + (f"?{request.query}" if request.query else "")
         kind = {} if request.content is None else {"Content-Type": "application/json"}
         # A server that refuses a body without reading it answers all the same.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
