@@ -103,7 +103,7 @@ async def test_a_plugin_is_checked_by_what_an_api_server_asks(folder: Path) -> N
         checked = run_process(folder, "kms-plugin", "--socket", f"unix://{path}", "--check", "--json")
         told = json.loads(checked.stdout)
         assert (checked.returncode, told["healthz"]) == (0, "ok")
-        assert told["key_id"].startswith("keystead/1/cluster/1/")
+        assert told["key_id"].startswith("keystead/1/keystead.transit/cluster/1/")
         process.kill()
         process.wait()
         gone = run_process(folder, "kms-plugin", "--socket", str(path), "--check")

@@ -25,7 +25,6 @@ from keystead.manager.transit import TransitEngine, transit
 from keystead.ports import MAX_FAILURES, FieldRecord, ReencryptionRecord, ReencryptionState
 from keystead.ports.rows import ApplicationRows
 from keystead.providers.vault.remote import RemoteKey
-from keystead.stores.rows import RowTable
 from keystead.transit.moving import Move, OwnKey, RowMover, moved_lines
 from keystead.transit.opened import OpenKey
 
@@ -82,6 +81,8 @@ class ColumnOfTexts:
 
     def rows(self) -> ApplicationRows:
         """Return the rows over a connection of their own."""
+        from keystead.stores.rows import RowTable  # a database is loaded when it is used
+
         return RowTable(self.url, self.table, self.column, key=self.key, record=tuple(self.by_row.values()))
 
     def check(self) -> tuple[str, ...]:

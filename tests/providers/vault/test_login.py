@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -256,13 +257,14 @@ async def test_jwt_logs_in_with_the_token_of_an_issuer(
     mount = bao.enable("jwt")
     bao.do("POST", f"auth/{mount}/config", {"bound_issuer": "us", "jwt_validation_pubkeys": [issuer.public_pem]})
     role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["keystead"], "token_policies": bao.user_policy}
-    bao.do("POST", f"auth/{mount}/role/app", role)
+    name = f"app-{uuid4()}"
+    bao.do("POST", f"auth/{mount}/role/{name}", role)
     file = tmp_path / "jwt"
     file.write_text(issuer.sign({"iss": "us", "sub": "app", "aud": "keystead"}))
-    provider = making.provider(auth_method="jwt", role="app", auth_mount=mount, jwt_path=file)
+    provider = making.provider(auth_method="jwt", role=name, auth_mount=mount, jwt_path=file)
     await provider.describe(bao.new_key())
     file.write_text(issuer.sign({"iss": "somebody else", "sub": "app", "aud": "keystead"}))
-    refused = making.provider(auth_method="jwt", role="app", auth_mount=mount, jwt_path=file)
+    refused = making.provider(auth_method="jwt", role=name, auth_mount=mount, jwt_path=file)
     with pytest.raises(ProviderAuthError, match="issuer, audience and claims"):
         await refused.describe("orders")
 

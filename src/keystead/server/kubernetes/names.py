@@ -23,9 +23,12 @@ def keyring_of(name: str) -> str:
     Raises:
         InvalidInputError: no name that a key id can have.
     """
+    try:
+        require_name(name)
+    except InvalidInputError:
+        raise InvalidInputError("a key's name is letters, digits and _, and within it also . and -") from None
     if len(name) > MAX_NAME:
         raise InvalidInputError(f"the name of a key for Kubernetes has at most {MAX_NAME} characters")
-    require_name(name)
     return keyring_name("", name, 1)
 
 
