@@ -13,7 +13,8 @@ from keystead.access.role_rules import AppRoleRules, JwtRules, TokenRules, rules
 from keystead.access.roles import Roles
 from keystead.access.token_text import SECRET_ID_PREFIX, parse_token, secret_id_code
 from keystead.access.tokens import NewToken, Tokens
-from keystead.errors import ForbiddenError, InvalidInputError, KMSError, MissingDependencyError
+from keystead.errors import ForbiddenError, InvalidInputError, KMSError
+from keystead.errors.extras import needing
 from keystead.model import utc_text
 from keystead.model.jws import JWS_ALGORITHMS
 from keystead.ports import (
@@ -108,12 +109,8 @@ class Logins:
         return await self._logged_in(role, rules, user, f"jwt-{user}"[:255])
 
     async def _claims(self, role: RoleRecord, rules: JwtRules, text: str) -> dict[str, Any]:
-        try:
+        with needing("server", "JWTs need PyJWT"):
             from keystead.access.jwts import RefusedJwtError
-        except ImportError as exc:
-            if (exc.name or "").partition(".")[0] == "keystead":
-                raise
-            raise MissingDependencyError("JWTs need PyJWT: pip install 'keystead[server]'") from None
         try:
             return await self._verifier(role, rules).claims(text)
         except RefusedJwtError as exc:

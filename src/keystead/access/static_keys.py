@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from keystead.errors import InvalidInputError, MissingDependencyError
+from keystead.errors import InvalidInputError
+from keystead.errors.extras import needing
 from keystead.model.jws import JWS_ALGORITHMS
 
 if TYPE_CHECKING:
@@ -33,12 +34,8 @@ class StaticKeys:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        try:
+        with needing("server", "JWTs need PyJWT"):
             from keystead.access.jwks import read_key_set
-        except ImportError as exc:
-            if (exc.name or "").partition(".")[0] == "keystead":
-                raise
-            raise MissingDependencyError("JWTs need PyJWT: pip install 'keystead[server]'") from None
 
         document = json.dumps({"keys": [_jwk(text) for text in texts]}).encode()
         keys = read_key_set(document, tuple(JWS_ALGORITHMS))

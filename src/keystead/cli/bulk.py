@@ -17,7 +17,7 @@ import typer
 from keystead.cli.bars import byte_bar
 from keystead.cli.frame import FAILED, NOT_VERIFIED, Call, command, group, say, wrong_usage
 from keystead.cli.render import Outcome, pairs, printable
-from keystead.errors import MissingDependencyError
+from keystead.errors.extras import needing
 
 if TYPE_CHECKING:
     from keystead import blocking
@@ -261,12 +261,8 @@ def _begun(call: Call, engine: BulkEngine, what: str) -> Iterator[tuple[blocking
 
 
 def _bulk() -> Any:
-    try:
+    with needing("bulk", "Parquet datasets need pyarrow"):
         from keystead import bulk
-    except ImportError as exc:
-        if (exc.name or "").partition(".")[0] == "keystead":
-            raise
-        raise MissingDependencyError("Parquet datasets need pyarrow: pip install 'keystead[bulk]'") from None
     return bulk
 
 

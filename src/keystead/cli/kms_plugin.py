@@ -11,7 +11,8 @@ import typer
 
 from keystead.cli.frame import FAILED, Call, command, wrong_usage
 from keystead.cli.render import Outcome, pairs
-from keystead.errors import ConfigurationError, MissingDependencyError
+from keystead.errors import ConfigurationError
+from keystead.errors.extras import needing
 
 
 def register(app: typer.Typer) -> None:
@@ -32,15 +33,11 @@ def kms_plugin(
     ] = False,
 ) -> Outcome | None:
     """Encrypt the secrets of a Kubernetes cluster, as a KMS v2 plugin of its API server, until it is interrupted."""
-    try:
+    with needing("kubernetes", "the plugin needs {}"):
         from keystead.server.kubernetes.checking import check
         from keystead.server.kubernetes.plugin import serve
         from keystead.server.kubernetes.socket import socket_path
         from keystead.server.logs import log_config
-    except ImportError as exc:
-        if (exc.name or "").partition(".")[0] == "keystead":
-            raise
-        raise MissingDependencyError(f"the plugin needs {exc.name}: pip install 'keystead[kubernetes]'") from None
     path = socket_path(socket)
     if is_check:
         found = asyncio.run(check(path))
@@ -57,14 +54,10 @@ def kms_plugin(
 
 
 def _show_metrics(port: int) -> None:
-    try:
+    with needing("kubernetes", "metrics need {}"):
         from prometheus_client import start_http_server
 
         from keystead.server.metrics import NONE_HERE, registry
-    except ImportError as exc:
-        if (exc.name or "").partition(".")[0] == "keystead":
-            raise
-        raise MissingDependencyError(f"metrics need {exc.name}: pip install 'keystead[kubernetes]'") from None
     collected = registry()
     if collected is None:
         raise ConfigurationError(f"--metrics-port: {NONE_HERE}")

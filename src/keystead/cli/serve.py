@@ -12,7 +12,7 @@ import typer
 
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.config.service import load_service
-from keystead.errors import MissingDependencyError
+from keystead.errors.extras import needing
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,17 +37,13 @@ def serve(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that serve.")] = 1,
 ) -> None:
     """Serve GraphQL to devices, until it is interrupted."""
-    try:
+    with needing("server", "the service needs {}"):
         import uvicorn  # noqa: F401
 
         from keystead.server.app import create_app
         from keystead.server.development import HOSTS
         from keystead.server.logs import log_config
         from keystead.server.tls import tls_options
-    except ImportError as exc:
-        if (exc.name or "").partition(".")[0] == "keystead":
-            raise
-        raise MissingDependencyError(f"the service needs {exc.name}: pip install 'keystead[server]'") from None
     flags: dict[str, Any] = {
         **call.flags,
         "server.host": host,

@@ -16,10 +16,10 @@ from keystead.errors import (
     InvalidKeyLengthError,
     InvalidSaltError,
     InvalidSeedError,
-    MissingDependencyError,
 )
+from keystead.errors.extras import needing
 
-try:
+with needing("config", "reading settings needs pydantic and PyYAML"):
     from pydantic import ValidationError
 
     from keystead.config.settings import (
@@ -38,10 +38,6 @@ try:
         keys_of,
     )
     from keystead.config.yaml_file import read_yaml
-except ImportError as missing:
-    if (missing.name or "").partition(".")[0] == "keystead":
-        raise
-    raise MissingDependencyError("reading settings needs pydantic and PyYAML: pip install 'keystead[config]'") from None
 
 CONFIG_FILE: Final = "keystead.yaml"
 CONFIG_VARIABLE: Final = "KEYSTEAD_CONFIG"

@@ -9,7 +9,8 @@ from keystead.access.callers import scopes_of
 from keystead.access.logins import Logins
 from keystead.access.roles import Roles
 from keystead.access.tokens import KEYRING, Tokens
-from keystead.errors import ConfigurationError, InvalidInputError, MissingDependencyError
+from keystead.errors import ConfigurationError, InvalidInputError
+from keystead.errors.extras import needing
 from keystead.manager.manager import KeyManager
 from keystead.manager.own_keyrings import own_ring
 from keystead.model import KeyringPurpose
@@ -53,13 +54,9 @@ async def issuer(km: KeyManager, settings: Settings) -> Issuer | None:
     given = settings.oidc
     if given.issuer is None or given.audience is None:
         return None
-    try:
+    with needing("server", "tokens of an issuer need PyJWT"):
         from keystead.access.issuer_keys import IssuerAddress
         from keystead.access.issuers import Issuer, IssuerRules
-    except ImportError as exc:
-        if (exc.name or "").partition(".")[0] == "keystead":
-            raise
-        raise MissingDependencyError("tokens of an issuer need PyJWT: pip install 'keystead[server]'") from None
     try:
         scopes = {value: scopes_of(ours.split()) for value, ours in given.scopes.items()}
     except InvalidInputError as exc:

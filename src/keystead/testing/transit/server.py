@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from keystead.access.callers import scopes_of
 from keystead.access.role_rules import AppRoleRules
 from keystead.config.service import load_service
-from keystead.errors import ConfigurationError, MissingDependencyError
+from keystead.errors import ConfigurationError
+from keystead.errors.extras import needing
 from keystead.manager.admin import create_local_kek
 
 if TYPE_CHECKING:
@@ -117,15 +118,11 @@ def transit_server(port: int = 0) -> Iterator[TransitServer]:
         MissingDependencyError: the extra ``server`` is not installed.
         ConfigurationError: the port is taken.
     """
-    try:
+    with needing("server", "the server needs {}"):
         import uvicorn
 
         from keystead.server.app import create_app
         from keystead.server.methods import PROTOCOL
-    except ImportError as exc:
-        if (exc.name or "").partition(".")[0] == "keystead":
-            raise
-        raise MissingDependencyError(f"the server needs {exc.name}: pip install 'keystead[server]'") from None
     with tempfile.TemporaryDirectory(prefix="keystead-transit-") as folder, _listening(port) as listener:
         kek = Path(folder) / "keystead.kek"
         create_local_kek(kek)
