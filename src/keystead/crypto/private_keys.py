@@ -58,19 +58,19 @@ def draw_seed(random: Random) -> bytes:
 
 def draw_ec(curve: str) -> bytes:
     """Return a new private key of the curve ``P256``, ``P384`` or ``P521``."""
-    return bytes((_DRAWN,)) + _pkcs8(ec.generate_private_key(CURVES[curve]))
+    return bytes((_DRAWN,)) + pkcs8(ec.generate_private_key(CURVES[curve]))
 
 
 def draw_rsa(bits: int) -> bytes:
     """Return a new RSA private key; takes long."""
-    return bytes((_DRAWN,)) + _pkcs8(rsa.generate_private_key(_RSA_EXPONENT, bits))
+    return bytes((_DRAWN,)) + pkcs8(rsa.generate_private_key(_RSA_EXPONENT, bits))
 
 
 def from_outside(key: PrivateKey | PublicKey, secret: bytes) -> bytes:
     """Return the bytes that keep a key made elsewhere; ``secret`` is 32 random bytes of its own."""
-    if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+    if isinstance(key, PublicKey):
         return bytes((_PUBLIC_ONLY,)) + secret + key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return bytes((_GIVEN,)) + secret + _pkcs8(key)
+    return bytes((_GIVEN,)) + secret + pkcs8(key)
 
 
 def read_pair(data: bytes) -> KeyPair:
@@ -91,7 +91,7 @@ def read_pair(data: bytes) -> KeyPair:
             return _pair(load_der_private_key(der, None), secret)
         if mark == _PUBLIC_ONLY:
             public = load_der_public_key(der)
-            if isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+            if isinstance(public, PublicKey):
                 return KeyPair(public, None, secret)
     except (ValueError, IndexError, TypeError):
         pass
@@ -99,10 +99,11 @@ def read_pair(data: bytes) -> KeyPair:
 
 
 def _pair(private: object, secret: bytes) -> KeyPair:
-    if isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
+    if isinstance(private, PrivateKey):
         return KeyPair(private.public_key(), private, secret)
     raise ValueError
 
 
-def _pkcs8(key: PrivateKey) -> bytes:
+def pkcs8(key: PrivateKey) -> bytes:
+    """Return a private key in DER."""
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())

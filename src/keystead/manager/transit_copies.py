@@ -7,16 +7,12 @@ import binascii
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from keystead.crypto.private_keys import SEED_SIZE, pkcs8
 from keystead.errors import InvalidInputError
 from keystead.lifecycle.creation import NewKey
 from keystead.manager.manager import KeyManager
@@ -28,8 +24,6 @@ from keystead.transit.administration import KeyChanges, NewTransitKey
 from keystead.transit.importing import material_of
 from keystead.transit.kinds import type_of
 from keystead.transit.opened import OpenKey
-
-_SEED: Final = 32
 
 
 class Outcome(StrEnum):
@@ -213,10 +207,9 @@ def _raw(kind: TransitType, text: str) -> bytes:
         if kind.is_rsa or kind.is_ecdsa:
             private: Any = load_pem_private_key(text.encode("ascii"), None)
         elif kind is TransitType.ED25519:
-            private = Ed25519PrivateKey.from_private_bytes(base64.b64decode(text, validate=True)[:_SEED])
+            private = Ed25519PrivateKey.from_private_bytes(base64.b64decode(text, validate=True)[:SEED_SIZE])
         else:
             return base64.b64decode(text, validate=True)
     except (ValueError, TypeError, binascii.Error):
         raise InvalidInputError("the other engine gave material in a form that is not known") from None
-    raw: bytes = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    return raw
+    return pkcs8(private)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from keystead.errors import ConflictError, InvalidInputError, KeyRotationError, KMSError
@@ -255,9 +255,7 @@ class Administration:
                 page = await work.all_transit_keys(after=after, rotating=True)
                 active = {each.keyring: await work.find_active(each.keyring) for each in page}
             for record in page:
-                if _is_due(
-                    record, active[record.keyring], self._s.clock.now() - timedelta(seconds=record.auto_rotate_s)
-                ):
+                if _is_due(record, active[record.keyring], self._s.clock.now()):
                     try:
                         await self.rotate(record.tenant, record.name)
                         rotated += 1
@@ -336,10 +334,11 @@ def _require_rotatable(record: TransitKeyRecord) -> None:
         raise InvalidInputError(f"imported key {record.name} does not allow rotation within Vault")
 
 
-def _is_due(record: TransitKeyRecord, active: KeyRecord | None, before: object) -> bool:
+def _is_due(record: TransitKeyRecord, active: KeyRecord | None, now: datetime) -> bool:
     if record.soft_deleted or (record.imported and not record.allow_rotation) or active is None:
         return False
-    return active.state is DataKeyState.ACTIVE and active.created_at <= before  # type: ignore[operator]
+    period = timedelta(seconds=record.auto_rotate_s)
+    return active.state is DataKeyState.ACTIVE and active.created_at <= now - period
 
 
 def _changed(record: TransitKeyRecord, changes: KeyChanges, latest: int) -> TransitKeyRecord:
@@ -389,5 +388,3 @@ def _require_trimmable(record: TransitKeyRecord, min_available: int) -> None:
         raise InvalidInputError("minimum available version cannot be greater than minmum encryption version")
     if min_available > record.min_decryption:
         raise InvalidInputError("minimum available version cannot be greater than minimum decryption version")
-    if min_available < 1:
-        raise InvalidInputError("minimum available version should be positive")
