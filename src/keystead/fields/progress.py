@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from keystead.errors import InvalidInputError
-from keystead.ports import ChunkRecord, ReencryptionState, RowFailure
+from keystead.ports import MAX_FAILURES, ChunkRecord, ReencryptionRecord, ReencryptionState, RowFailure
 from keystead.ports.rows import RowKey
 
 
@@ -81,6 +81,16 @@ def total_of(chunks: Sequence[ChunkRecord]) -> dict[str, int]:
     """Return the counts of a job's chunks, added up."""
     names = ("read", "rewritten", "skipped", "contended", "failed", "erased")
     return {name: sum(getattr(chunk, name) for chunk in chunks) for name in names}
+
+
+def is_worked_off(job: ReencryptionRecord, chunks: Sequence[ChunkRecord]) -> bool:
+    """Whether a job runs of which nothing is left to do."""
+    return job.state is ReencryptionState.RUNNING and job.exhausted and all(chunk.done for chunk in chunks)
+
+
+def failures_of(chunks: Sequence[ChunkRecord]) -> list[RowFailure]:
+    """Return why rows were left as they are, as many as a report tells."""
+    return [failure for chunk in chunks for failure in chunk.failures][:MAX_FAILURES]
 
 
 def key_text(key: RowKey) -> str:

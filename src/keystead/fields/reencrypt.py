@@ -26,12 +26,12 @@ from keystead.fields.indexes import hash_columns
 from keystead.fields.job_records import Target, begin_job, end_job, target_of
 from keystead.fields.passed_by import look, stale_rows
 from keystead.fields.places import locate, registration_of
-from keystead.fields.progress import ReencryptProgress, ReencryptReport, total_of
+from keystead.fields.progress import ReencryptProgress, ReencryptReport, failures_of, is_worked_off, total_of
 from keystead.fields.sealing import RowSealer
 from keystead.fields.shift import Bridge, Pace, Shift
 from keystead.fields.surroundings import Manager, Session
 from keystead.fields.worker import Worker
-from keystead.ports import MAX_FAILURES, FieldRecord, ReencryptionRecord, ReencryptionState
+from keystead.ports import FieldRecord, ReencryptionRecord, ReencryptionState
 from keystead.ports.rows import ApplicationRows
 
 BATCH_ROWS: Final = 2000
@@ -90,8 +90,7 @@ async def reencrypt(
         ImportEndedError: the importer's end has come.
         KMSError: keys that cannot be used now; so can it then.
     """
-    if batch_rows < 1 or workers < 1 or (rows_per_s is not None and rows_per_s <= 0):
-        raise InvalidInputError("batch_rows, workers and rows_per_s are above zero")
+    require_pace(batch_rows, rows_per_s, workers)
     if importer is not None:
         importer.require_open()
     started = time.monotonic()
@@ -120,6 +119,12 @@ async def reencrypt(
     )
     await work_off(shift, session, workers)
     return replace(await _ended(shift, session, target, cipher, started), imported=told["imported"])
+
+
+def require_pace(batch_rows: int, rows_per_s: float | None, workers: int) -> None:
+    """Raise ``InvalidInputError`` for a pace at which nothing would be done."""
+    if batch_rows < 1 or workers < 1 or (rows_per_s is not None and rows_per_s <= 0):
+        raise InvalidInputError("batch_rows, workers and rows_per_s are above zero")
 
 
 def paced(batch_rows: int, rows_per_s: float | None, workers: int) -> int:
@@ -342,7 +347,7 @@ async def _ended(
         chunks = await work.chunks(job.id)
     totals = total_of(chunks)
     state, indexed, finished, left = found.state, None, False, 0
-    if state is ReencryptionState.RUNNING and found.exhausted and all(chunk.done for chunk in chunks):
+    if is_worked_off(found, chunks):
         if not found.dry_run and not totals["failed"]:
             left, unfinished = await _passed_by(shift, session, target)
             if target.indexes and not unfinished:
@@ -357,7 +362,7 @@ async def _ended(
         state=state,
         dry_run=found.dry_run,
         passed_by=left,
-        failures=[failure for chunk in chunks for failure in chunk.failures][:MAX_FAILURES],
+        failures=failures_of(chunks),
         indexed_version=indexed,
         finished_rotation=finished,
         seconds=time.monotonic() - started,

@@ -15,14 +15,14 @@ from keystead.errors import InvalidInputError
 from keystead.fields import Field, ReencryptReport
 from keystead.fields.job_records import begin_job, end_job
 from keystead.fields.places import locate
-from keystead.fields.progress import total_of
-from keystead.fields.reencrypt import BATCH_ROWS, OnProgress, paced, teller, work_off
+from keystead.fields.progress import failures_of, is_worked_off, total_of
+from keystead.fields.reencrypt import BATCH_ROWS, OnProgress, paced, require_pace, teller, work_off
 from keystead.fields.shift import Bridge, Pace, Shift
 from keystead.manager import transit_keys
 from keystead.manager.manager import KeyManager
 from keystead.manager.session import Session
 from keystead.manager.transit import TransitEngine, transit
-from keystead.ports import MAX_FAILURES, FieldRecord, ReencryptionRecord, ReencryptionState
+from keystead.ports import FieldRecord, ReencryptionRecord, ReencryptionState
 from keystead.ports.rows import ApplicationRows
 from keystead.providers.vault.remote import RemoteKey
 from keystead.transit.moving import Move, OwnKey, RowMover, moved_lines
@@ -137,8 +137,7 @@ async def move_column(
         StorageOperationError: the database or the store cannot be read or written. The job can be gone on with.
         KMSError: a key or server that cannot be used now; so can it then.
     """
-    if batch_rows < 1 or workers < 1 or (rows_per_s is not None and rows_per_s <= 0):
-        raise InvalidInputError("batch_rows, workers and rows_per_s are above zero")
+    require_pace(batch_rows, rows_per_s, workers)
     started = time.monotonic()
     session, engine = await km.session(), await transit(km)
     key = await _suited(engine, wish, has_context=column.context is not None)
@@ -238,18 +237,16 @@ async def _ended(session: Session, job: ReencryptionRecord, started: float) -> R
         found = await work.find_reencryption(job.id) or job
         chunks = await work.chunks(job.id)
     totals, state = total_of(chunks), found.state
-    if state is ReencryptionState.RUNNING and found.exhausted and all(chunk.done for chunk in chunks):
+    if is_worked_off(found, chunks):
         await end_job(session.surroundings, found, **totals)
         state = ReencryptionState.DONE
-    failures = [failure for chunk in chunks for failure in chunk.failures][:MAX_FAILURES]
-    seconds = time.monotonic() - started
     return ReencryptReport(
         job_id=job.id,
         state=state,
         dry_run=found.dry_run,
-        failures=failures,
+        failures=failures_of(chunks),
         indexed_version=None,
         finished_rotation=False,
-        seconds=seconds,
+        seconds=time.monotonic() - started,
         **totals,
     )
