@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from keystead.access.callers import Scope, scopes_of
-from keystead.ports import RoleKind
+from keystead.ports import RoleKind, RoleRecord
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Admin, Needs, tenant_of
 from keystead.server.rest.role_shapes import (
@@ -22,7 +23,7 @@ from keystead.server.rest.role_shapes import (
     SecretId,
     ShownSecretId,
 )
-from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, page_of, place_of
+from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, newest_after, newest_of
 
 _TAGS: Final[list[str | Enum]] = ["roles"]
 APPROLES: Final = "/admin/approle/roles"
@@ -62,10 +63,7 @@ async def list_approles(
     cursor: Cursor = None,
 ) -> Page[AppRole]:
     """List AppRoles, the newest first; no secret id is shown."""
-    rows = await by.service.access.roles.all(
-        RoleKind.APPROLE, tenant=tenant_of(by, tenant), after=_after(cursor), limit=limit + 1
-    )
-    shown, behind = page_of(rows, limit, lambda each: (each.created_at, each.id))
+    shown, behind = await _listed(by, RoleKind.APPROLE, tenant, limit, cursor)
     return Page(items=[AppRole.of(row) for row in shown], next_cursor=behind)
 
 
@@ -75,11 +73,7 @@ async def create_approle(by: Writes, given: NewAppRole, response: Response) -> A
     Whoever holds `tokens:write` may give every scope, as with tokens. A role is not changed: it is deleted, and made
     anew.
     """
-    row = await by.service.access.roles.create(
-        given.name, scopes_of(given.scopes), given.rules(), tenant=tenant_of(by, given.tenant) or ""
-    )
-    response.headers["Location"] = f"/v1{APPROLES}/{row.name}"
-    return AppRole.of(row)
+    return AppRole.of(await _created(by, given, response, APPROLES))
 
 
 async def show_approle(by: Writes, role: Name, tenant: Tenant = None) -> AppRole:
@@ -98,9 +92,9 @@ async def list_secret_ids(
 ) -> Page[SecretId]:
     """List the secret ids of an AppRole, the newest first, those that are used up or have ended among them."""
     rows = await by.service.access.roles.secret_ids(
-        role, tenant=tenant_of(by, tenant) or "", after=_after(cursor), limit=limit + 1
+        role, tenant=tenant_of(by, tenant) or "", after=newest_after(cursor), limit=limit + 1
     )
-    shown, behind = page_of(rows, limit, lambda each: (each.created_at, each.id))
+    shown, behind = newest_of(rows, limit)
     return Page(items=[SecretId.model_validate(row) for row in shown], next_cursor=behind)
 
 
@@ -122,10 +116,7 @@ async def list_jwt_roles(
     cursor: Cursor = None,
 ) -> Page[JwtRole]:
     """List the roles that JWTs show, the newest first, with the public keys that they name."""
-    rows = await by.service.access.roles.all(
-        RoleKind.JWT, tenant=tenant_of(by, tenant), after=_after(cursor), limit=limit + 1
-    )
-    shown, behind = page_of(rows, limit, lambda each: (each.created_at, each.id))
+    shown, behind = await _listed(by, RoleKind.JWT, tenant, limit, cursor)
     return Page(items=[JwtRole.of(row) for row in shown], next_cursor=behind)
 
 
@@ -135,11 +126,7 @@ async def create_jwt_role(by: Writes, given: NewJwtRole, response: Response) -> 
     Whoever signs is `issuer`, whose keys are read, or has `publicKeys`. A role is not changed: it is deleted, and made
     anew.
     """
-    row = await by.service.access.roles.create(
-        given.name, scopes_of(given.scopes), given.rules(), tenant=tenant_of(by, given.tenant) or ""
-    )
-    response.headers["Location"] = f"/v1{JWT_ROLES}/{row.name}"
-    return JwtRole.of(row)
+    return JwtRole.of(await _created(by, given, response, JWT_ROLES))
 
 
 async def show_jwt_role(by: Writes, role: Name, tenant: Tenant = None) -> JwtRole:
@@ -153,6 +140,18 @@ async def delete_jwt_role(by: Writes, role: Name, tenant: Tenant = None) -> Dele
     return DeletedRole(revoked_tokens=revoked)
 
 
-def _after(cursor: str | None) -> tuple[str, str] | None:
-    place = place_of(cursor, str, str)
-    return None if place is None else (place[0], place[1])
+async def _listed(
+    by: Admin, kind: RoleKind, tenant: str | None, limit: int, cursor: str | None
+) -> tuple[Sequence[RoleRecord], str | None]:
+    rows = await by.service.access.roles.all(
+        kind, tenant=tenant_of(by, tenant), after=newest_after(cursor), limit=limit + 1
+    )
+    return newest_of(rows, limit)
+
+
+async def _created(by: Admin, given: NewAppRole | NewJwtRole, response: Response, path: str) -> RoleRecord:
+    row = await by.service.access.roles.create(
+        given.name, scopes_of(given.scopes), given.rules(), tenant=tenant_of(by, given.tenant) or ""
+    )
+    response.headers["Location"] = f"/v1{path}/{row.name}"
+    return row

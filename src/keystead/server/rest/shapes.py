@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -19,6 +19,21 @@ from keystead.errors import InvalidInputError
 from keystead.ledger.audit.entries import MAX_KEY_ID
 
 T = TypeVar("T")
+
+
+class _Made(Protocol):
+    """A row that a list of the newest first has."""
+
+    @property
+    def created_at(self) -> str:
+        """When it was made."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+
+M = TypeVar("M", bound=_Made)
 
 LIMIT: Final = 100
 MOST: Final = 500
@@ -140,6 +155,17 @@ def place_of(cursor: str | None, *kinds: type[str] | type[int]) -> Any:
     if not isinstance(place, list) or [type(each) for each in place] != list(kinds) or not all(map(_is_kept, place)):
         raise InvalidInputError("this is no cursor of this list; begin without one")
     return place
+
+
+def newest_after(cursor: str | None) -> tuple[str, str] | None:
+    """Return the place behind which a list goes on that is told the newest first; errors as ``place_of``."""
+    place = place_of(cursor, str, str)
+    return None if place is None else (place[0], place[1])
+
+
+def newest_of(rows: Sequence[M], limit: int) -> tuple[Sequence[M], str | None]:
+    """Return the rows of a page of such a list, and the cursor of those behind it."""
+    return page_of(rows, limit, lambda each: (each.created_at, each.id))
 
 
 def part_of(items: Sequence[T], after: int, limit: int) -> tuple[Sequence[T], str | None]:

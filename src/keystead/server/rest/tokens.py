@@ -23,8 +23,8 @@ from keystead.server.rest.shapes import (
     Page,
     Subject,
     Told,
-    page_of,
-    place_of,
+    newest_after,
+    newest_of,
     whole,
 )
 
@@ -107,11 +107,8 @@ async def list_tokens(
     cursor: Cursor = None,
 ) -> Page[Token]:
     """List tokens, the newest first, those that were revoked or have ended among them; none is shown."""
-    after = place_of(cursor, str, str)
-    rows = await by.service.tokens.all(
-        tenant=tenant_of(by, tenant), after=None if after is None else (after[0], after[1]), limit=limit + 1
-    )
-    shown, behind = page_of(rows, limit, lambda each: (each.created_at, each.id))
+    rows = await by.service.tokens.all(tenant=tenant_of(by, tenant), after=newest_after(cursor), limit=limit + 1)
+    shown, behind = newest_of(rows, limit)
     return Page(items=[Token.of(row) for row in shown], next_cursor=behind)
 
 

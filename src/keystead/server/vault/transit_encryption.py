@@ -80,13 +80,7 @@ async def encrypt(request: VaultRequest) -> VaultAnswer:
         return VaultAnswer({"ciphertext": ciphertext, "key_version": version})
     plain = _texts_of(items, "plaintext")
     if plain is None:
-        require_members(
-            items,
-            (*_TEXTS, "plaintext"),
-            ("key_version",),
-            needed={"plaintext": _NO_PLAINTEXT},
-            nullable=_TEXTS,
-        )
+        _require_items(items, needed={"plaintext": _NO_PLAINTEXT})
     has_context = plain is None and _with_context(items)
     fields.number("partial_failure_response_code")
     opened = key or await _made(request, fields, has_context=has_context)
@@ -115,13 +109,7 @@ async def decrypt(request: VaultRequest) -> VaultAnswer:
         return VaultAnswer({"plaintext": plaintext})
     plain = _texts_of(items, "ciphertext")
     if plain is None:
-        require_members(
-            items,
-            (*_TEXTS, "plaintext"),
-            ("key_version",),
-            needed={"ciphertext": _NO_CIPHERTEXT},
-            nullable=_TEXTS,
-        )
+        _require_items(items, needed={"ciphertext": _NO_CIPHERTEXT})
         _with_context(items)
     key = await _found(request)
     size = sum(len(item["ciphertext"] or "") for item in items)
@@ -207,6 +195,10 @@ async def _made(request: VaultRequest, fields: Fields, *, has_context: bool) -> 
         raise InvalidInputError(f"unknown key type {kind}")
     wanted = NewTransitKey(TransitType(kind), derived=has_context, convergent=convergent)
     return await request.service.transit.administration.create(request.tenant, request.name, wanted)
+
+
+def _require_items(items: list[Mapping[str, Any]], *, needed: Mapping[str, str]) -> None:
+    require_members(items, (*_TEXTS, "plaintext"), ("key_version",), needed=needed, nullable=_TEXTS)
 
 
 def _with_context(items: list[Mapping[str, Any]]) -> bool:
