@@ -8,13 +8,10 @@ user sends them, so that no limit of one keeps what comes next out.
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import urllib.request
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,10 +26,10 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
 from keystead.access.callers import EVERY_SCOPE
+from soak import fuzzing
 from soak.conforming import problem_of
 from soak.figures import Figures, Setting
-from soak.growth import Moment, compare, look
-from soak.harness import fork
+from soak.fuzzing import HANG_S, Found
 from soak.places import POSTGRESQL
 from soak.report import ROOT
 from soak.serving import Node, Site, running
@@ -41,9 +38,6 @@ SDL: Final = ROOT / "docs" / "reference" / "schema.graphql"
 TURN: Final = 250
 """Requests of one run of Hypothesis, which remembers what it has made up."""
 USER_EVERY: Final = 5
-MOMENTS: Final = 60
-HANG_S: Final = 30
-TIMEOUT_S: Final = 12 * 3600.0
 ENVIRON: Final = {"KEYSTEAD_KEYGEN_MAX_PER_MINUTE": "30"}
 """Most requests for a key pair are refused: those that make one take a hundred times as long."""
 IDS: Final = re.compile(r'(appVersion|deviceId|keyId|userId): "(?:[^"\\]|\\.)*"')
@@ -58,15 +52,6 @@ Case = schemathesis.Case[Any]
 Problem = Callable[[Case, schemathesis.Response], str | None]
 
 
-@dataclass
-class Found:
-    """What came out of the requests to one API."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    problems: dict[str, str] = field(default_factory=dict)
-    moments: list[Moment] = field(default_factory=list)
-
-
 def measure(setting: Setting, figures: Figures) -> None:
     """Send so many requests to each API, of a node of its own."""
     wanted, most_mib = setting.choose(short=(500, 64.0), full=(50_000, 16.0))
@@ -74,16 +59,15 @@ def measure(setting: Setting, figures: Figures) -> None:
     apis = ("GraphQL", "REST")
     with running(site, len(apis)) as nodes:
         token = site.token("fuzz", *EVERY_SCOPE)
-        seeds = [int.from_bytes(os.urandom(4), "big") for _ in apis]
-        asked = list(zip(apis, nodes, seeds, strict=True))
-        for (where, _, seed), child in zip(asked, [fork(_fuzz, *each, token, wanted) for each in asked], strict=True):
-            found = child.result(TIMEOUT_S)
-            figures.equal(where, "requests", found.answers.total(), wanted)
-            told = ", ".join(f"{number} {code}" for code, number in sorted(found.answers.items()))
-            figures.tell(where, "answers", told)
-            problems = [f"seed {seed}: {each}" for each in list(found.problems.values())[:5]]
-            figures.equal(where, "errors of 500, hangs, answers that do not fit", "; ".join(problems) or "none", "none")
-            compare(figures, where, found.moments, most_mib)
+        fuzzing.measure(
+            figures,
+            _fuzz,
+            list(zip(apis, nodes, strict=True)),
+            token,
+            wanted=wanted,
+            most_mib=most_mib,
+            problems="errors of 500, hangs, answers that do not fit",
+        )
 
 
 def _fuzz(where: str, node: Node, seed: int, token: str, wanted: int) -> Found:
@@ -99,8 +83,7 @@ def _fuzz(where: str, node: Node, seed: int, token: str, wanted: int) -> Found:
             return
         if not DOTS.isdisjoint(map(str, case.path_parameters.values())):
             return
-        if number % max(1, wanted // MOMENTS) == 0:
-            found.moments.append(look(node, number))
+        found.look(node, wanted)
         if number % 2 and isinstance(case.body, str):
             case.body = IDS.sub(r'\1: "phone"', case.body)
         user = f"user {number // USER_EVERY}"

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Final
 
 from keystead.access.transit_scopes import transit_scope
 from keystead.server.vault.answers import ROOMS
+from soak import fuzzing
 from soak.figures import Figures, Setting
-from soak.growth import Moment, compare, look
-from soak.harness import fork
+from soak.fuzzing import Found
 from soak.places import POSTGRESQL
 from soak.serving import Node, Site, running
 from soak.transit_requests import Maker, shown
 from tests.transit.replay.wire import Answer, Line, Request
 
-MOMENTS: Final = 60
-HANG_S: Final = 30.0
-TIMEOUT_S: Final = 12 * 3600.0
 WAYS: Final = ("by path", "recorded, changed")
-REFUSED: Final = frozenset({"errors", "data", "warnings"})
-
-
-@dataclass
-class Found:
-    """What came out of the requests to one node."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    problems: dict[str, str] = field(default_factory=dict)
-    moments: list[Moment] = field(default_factory=list)
-    slowest_s: float = 0.0
 
 
 def measure(setting: Setting, figures: Figures) -> None:
@@ -42,21 +25,19 @@ def measure(setting: Setting, figures: Figures) -> None:
     site = Site(setting.databases.place(POSTGRESQL, setting.folder / "transit-fuzz"))
     with running(site, len(WAYS)) as nodes:
         token = site.token("fuzz", transit_scope("transit:*:*"))
-        seeds = [int.from_bytes(os.urandom(4), "big") for _ in WAYS]
-        asked = list(zip(WAYS, nodes, seeds, strict=True))
-        for (where, _, seed), child in zip(asked, [fork(_fuzz, *each, token, wanted) for each in asked], strict=True):
-            found = child.result(TIMEOUT_S)
-            figures.equal(where, "requests", found.answers.total(), wanted)
-            told = ", ".join(f"{number} {code}" for code, number in sorted(found.answers.items()))
-            figures.tell(where, "answers", told)
-            figures.at_most(where, "seconds of the slowest", found.slowest_s, HANG_S)
-            problems = [f"seed {seed}: {each}" for each in list(found.problems.values())[:5]]
-            figures.equal(where, "errors of 500, hangs, answers of another form", "; ".join(problems) or "none", "none")
-            compare(figures, where, found.moments, most_mib)
+        fuzzing.measure(
+            figures,
+            _fuzz,
+            list(zip(WAYS, nodes, strict=True)),
+            token,
+            wanted=wanted,
+            most_mib=most_mib,
+            problems="errors of 500, hangs, answers of another form",
+        )
 
 
 def _fuzz(where: str, node: Node, seed: int, token: str, wanted: int) -> Found:
-    maker, line, found = Maker(token, random.Random(seed)), Line(node.url), Found()
+    maker, line, found, slowest_s = Maker(token, random.Random(seed)), Line(node.url), Found(), 0.0
     make = maker.by_path if where == WAYS[0] else maker.by_recording
     for request in maker.first():
         line.send(request)
@@ -64,17 +45,16 @@ def _fuzz(where: str, node: Node, seed: int, token: str, wanted: int) -> Found:
         request = make()
         if maker.is_rare(request):
             continue
-        number = found.answers.total()
-        if number % max(1, wanted // MOMENTS) == 0:
-            found.moments.append(look(node, number))
+        found.look(node, wanted)
         began = time.monotonic()
         answer = line.send(request)
-        found.slowest_s = max(found.slowest_s, time.monotonic() - began)
+        slowest_s = max(slowest_s, time.monotonic() - began)
         found.answers[str(answer.status)] += 1
         maker.keep(answer)
         if told := problem_of(request, answer):
             found.problems.setdefault(told, f"{told}: {shown(request)}")
     line.close()
+    found.slowest_s = slowest_s
     return found
 
 
