@@ -5,7 +5,6 @@ For whoever asks "which key do you write under?" first and takes what is encrypt
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,13 +14,11 @@ from keystead.crypto.keyring import Keyring
 from keystead.errors import (
     DataKeyNotLoadedError,
     KeyStateError,
-    KMSError,
     NoActiveKeyError,
     StoreUnavailableError,
 )
 from keystead.manager.session import Session
-
-log = logging.getLogger("keystead.manager")
+from keystead.runtime.repeating import look_every
 
 FOLLOW_S: Final = 1.0
 """How often it is looked whether every node has a version that this process has as the active one."""
@@ -111,12 +108,7 @@ class AnnouncedKeyring:
 
     async def follow(self) -> None:
         """Look again and again whether the active version may be told, until the task is cancelled."""
-        while True:
-            await self._s.clock.sleep(FOLLOW_S)
-            try:
-                await self.look()
-            except KMSError as exc:
-                log.debug("whether every node has a new version is not known yet: %s", exc.code)
+        await look_every(FOLLOW_S, self.look, sleep=self._s.clock.sleep, what="whether every node has a new version")
 
     async def look(self) -> None:
         """Find out whether the active version may be told, if that is another than the one told last.

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Final
-
-from keystead.errors import KeyStateError, KMSError
+from keystead.errors import KeyStateError
 from keystead.ports import Clock
+from keystead.runtime.repeating import look_every
 from keystead.transit.opened import OpenKey
 from keystead.transit.room import FRESH_S, Transit
-
-log = logging.getLogger("keystead.server.kubernetes")
-
-LOOK_S: Final = FRESH_S
-"""How often the key's row is looked at."""
 
 
 class Allowed:
@@ -41,12 +34,7 @@ class Allowed:
 
     async def follow(self) -> None:
         """Look at the key's row again and again, until the task is cancelled."""
-        while True:
-            await self._clock.sleep(LOOK_S)
-            try:
-                await self.look()
-            except KMSError as exc:
-                log.debug("what the key allows cannot be read now: %s", exc.code)
+        await look_every(FRESH_S, self.look, sleep=self._clock.sleep, what="what the key allows")
 
     async def look(self) -> None:
         """Look at the key's row; of one that is gone its versions are destroyed, which says enough.
