@@ -41,6 +41,7 @@ from scripts.gen_vectors_multi import multi_kek_file
 from scripts.gen_vectors_pkcs11 import pkcs11_file
 from scripts.gen_vectors_roles import role_file
 from scripts.gen_vectors_secret_hash import secret_hash_file
+from scripts.gen_vectors_sessions import session_file
 from scripts.gen_vectors_signatures import signatures_file
 from scripts.gen_vectors_tokens import token_file
 from scripts.gen_vectors_transit import transit_file
@@ -316,6 +317,7 @@ def build() -> dict[str, str]:
         "secret-hash-v1.json": secret_hash_file(),
         "api-token-v1.json": token_file(),
         "access-role-v1.json": role_file(),
+        "console-session-v1.json": session_file(),
         "kubernetes-v1.json": kubernetes_file(envelope_case),
         "transit-v1.json": transit_file(),
         "erasure-v1.json": erasure_file(),

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import delete
 
 from keystead.access.callers import Scope
+from keystead.access.remembered import REMEMBERED_S
 from keystead.access.role_rules import AuditMode
 from keystead.access.token_text import SECRET_ID_PREFIX, parse_token
-from keystead.access.tokens import REMEMBERED_S
 from keystead.errors import InvalidInputError, KeyNotFoundError, UnauthenticatedError
 from keystead.manager.access import access
 from keystead.ports import RoleKind

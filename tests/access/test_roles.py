@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from keystead.access.callers import Scope
+from keystead.access.remembered import REMEMBERED_S
 from keystead.access.role_rules import AppRoleRules, AuditMode, rules_of
-from keystead.access.tokens import KEYRING, REMEMBERED_S
+from keystead.access.tokens import KEYRING
 from keystead.errors import (
     ConflictError,
     ForbiddenError,

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from keystead.access.callers import EVERY_SCOPE, Scope
+from keystead.access.remembered import REMEMBERED, REMEMBERED_S
 from keystead.access.token_text import TokenParts, parse_token, token_code, token_text
-from keystead.access.tokens import KEYRING, REMEMBERED, REMEMBERED_S, NewToken
+from keystead.access.tokens import KEYRING, NewToken
 from keystead.errors import (
     InvalidInputError,
     KeyInUseError,
@@ -200,7 +201,7 @@ async def test_a_scope_of_a_later_release_allows_nothing(world: World) -> None:
 async def test_good_tokens_are_remembered_and_not_without_bound(
     world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keystead.access.tokens.REMEMBERED", 2)
+    monkeypatch.setattr("keystead.access.remembered.REMEMBERED", 2)
     assert REMEMBERED > 2
     async with world.open() as km:
         room = await tokens(km)

@@ -177,6 +177,7 @@ def test_no_column_is_named_as_if_it_held_a_key_in_clear() -> None:
         "api_tokens.code",
         "access_roles.code",
         "access_secret_ids.code",
+        "console_sessions.code",
         "subjects.id",
         "erasure_state.head",
     }

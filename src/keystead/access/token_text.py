@@ -1,6 +1,6 @@
-"""What tokens and secret ids are, as text and as the code that the store keeps of each.
+"""What tokens, secret ids and sessions are, as text and as the code that the store keeps of each.
 
-Spec: docs/spec/api-token-v1.md and docs/spec/access-role-v1.md.
+Spec: docs/spec/api-token-v1.md, docs/spec/access-role-v1.md and docs/spec/console-session-v1.md.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import re
 from typing import Final, NamedTuple
 
 from keystead.crypto.framing import framed
-from keystead.ports import RoleRecord, SecretIdRecord, TokenRecord
+from keystead.ports import RoleRecord, SecretIdRecord, SessionRecord, TokenRecord
 
 ID_SIZE: Final = 8
 SECRET_SIZE: Final = 32
 PREFIX: Final = "kst1_"
 SECRET_ID_PREFIX: Final = "kss1_"  # noqa: S105 -- what is in front of one
+SESSION_PREFIX: Final = "ksc1_"
 _TEXT: Final = re.compile(r"([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 class TokenParts(NamedTuple):
-    """Id and secret of a token, or of a secret id."""
+    """Id and secret of a token, of a secret id or of a session."""
 
     id: str
     secret: bytes
@@ -47,8 +48,7 @@ def token_code(key: bytes, row: TokenRecord, secret: bytes) -> bytes:
     if row.role_id is None:
         return hmac.digest(key, framed("keystead api token v1", *values, secret), "sha256")
     lease = (row.role_id, _number(row.ttl_s), row.ends_by or "", _number(row.uses))
-    mode = "each" if row.is_audited_each else "counted"
-    return hmac.digest(key, framed("keystead api token v2", *values, *lease, mode, secret), "sha256")
+    return hmac.digest(key, framed("keystead api token v2", *values, *lease, _mode(row), secret), "sha256")
 
 
 def role_code(key: bytes, row: RoleRecord) -> bytes:
@@ -61,6 +61,22 @@ def secret_id_code(key: bytes, row: SecretIdRecord, secret: bytes) -> bytes:
     """Return the code of a secret id under its row's key."""
     values = (row.id, row.role_id, row.created_at, row.expires_at, _number(row.uses), secret)
     return hmac.digest(key, framed("keystead secret id v1", *values), "sha256")
+
+
+def session_code(key: bytes, row: SessionRecord, secret: bytes) -> bytes:
+    """Return the code of a session under its row's key."""
+    who = (row.id, row.subject, row.tenant, row.scopes, _mode(row), row.origin, row.token_id or "")
+    values = (*who, row.created_at, row.expires_at, secret)
+    return hmac.digest(key, framed("keystead console session v1", *values), "sha256")
+
+
+def form_code(secret: bytes) -> str:
+    """Return what a form of the console shows that it is of the session: derived from the session's secret."""
+    return hmac.digest(secret, b"keystead console form v1", "sha256").hex()
+
+
+def _mode(row: TokenRecord | SessionRecord) -> str:
+    return "each" if row.is_audited_each else "counted"
 
 
 def _number(value: int | None) -> str:

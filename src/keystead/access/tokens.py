@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Final
 
 from keystead.access.callers import AnyScope, Caller, allowed_by, checked_subject
 from keystead.access.codes import Codes, LoadsKeys
+from keystead.access.remembered import Remembered
 from keystead.access.token_text import ID_SIZE, SECRET_SIZE, TokenParts, parse_token, token_code, token_text
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, UnauthenticatedError
@@ -18,9 +17,6 @@ from keystead.model import Principal, SecretText, utc_text
 from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, TokenRecord, UnitOfWork
 
 KEYRING: Final = "keystead.tokens"
-REMEMBERED_S: Final = 4.0
-"""How long a token that was good is not looked up again; so soon a revocation holds on every node."""
-REMEMBERED: Final = 4096
 LONGEST: Final = timedelta(days=3650)
 MAX_LABEL: Final = 255
 
@@ -80,7 +76,7 @@ class Tokens:
         self._audit = audit
         self._clock = clock
         self._random = random
-        self._good: OrderedDict[bytes, tuple[float, Caller, str | None]] = OrderedDict()
+        self._good: Remembered[Caller] = Remembered(clock)
 
     async def create(
         self,
@@ -161,12 +157,9 @@ class Tokens:
             UnauthenticatedError: it is not good; why is not told.
             KMSError: it could not be found out.
         """
-        digest, now = _digest(text), utc_text(self._clock.now())
-        known = self._good.get(digest)
-        if known is not None and self._clock.monotonic() < known[0] and (known[2] is None or now < known[2]):
-            return known[1]
-        self._good.pop(digest, None)
-        row = await self._shown(text, now)
+        if (known := self._good.get(text)) is not None:
+            return known
+        row = await self._shown(text, utc_text(self._clock.now()))
         if row.uses is not None:
             async with self._store.transaction() as work:
                 if not await work.use_token(row.id, row.uses):
@@ -174,9 +167,7 @@ class Tokens:
         scopes, transit = allowed_by(row.scopes.split(" "))
         caller = Caller(Principal(row.subject, row.tenant), scopes, f"token {row.id}", transit, row.is_audited_each)
         if row.uses is None:
-            self._good[digest] = self._clock.monotonic() + REMEMBERED_S, caller, row.expires_at
-            if len(self._good) > REMEMBERED:
-                self._good.popitem(last=False)
+            self._good.keep(text, caller, row.expires_at)
         return caller
 
     async def renew(self, text: str, increment_s: int | None = None) -> Renewal:
@@ -204,7 +195,7 @@ class Tokens:
             await self._audit.record(work, AuditEvent("token.renew", details=details))
             if not await work.renew_token(renewed, was=row.expires_at):
                 raise ConflictError("the token was renewed or revoked by somebody else meanwhile; ask again")
-        self._good.pop(_digest(text), None)
+        self._good.forget(text)
         asked_s = round(asked.total_seconds()) if now + asked > latest else None
         return Renewal(renewed, round((ends - now).total_seconds()), asked_s)
 
@@ -256,10 +247,6 @@ class Tokens:
         if has_ended or not is_plain or not await self.codes.fit(row, lambda key: token_code(key, row, parts.secret)):
             raise UnauthenticatedError
         return row
-
-
-def _digest(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 async def _get(work: UnitOfWork, token_id: str, tenant: str | None) -> TokenRecord:

@@ -37,6 +37,7 @@ TABLES: Final = frozenset(
         "audit_state",
         "client_devices",
         "client_encryption_keys",
+        "console_sessions",
         "data_keys",
         "encryption_device_metric_counts",
         "encryption_key_failure_counts",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from keystead.access.callers import scopes_of
 from keystead.access.logins import Logins
 from keystead.access.roles import Roles
+from keystead.access.sessions import Sessions
 from keystead.access.tokens import KEYRING, Tokens
 from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.errors.extras import needing
@@ -30,11 +31,12 @@ async def tokens(km: KeyManager) -> Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may call, and how programs get there."""
+    """Who may call, and how programs and people get there."""
 
     tokens: Tokens
     roles: Roles
     logins: Logins
+    sessions: Sessions
 
 
 async def access(km: KeyManager) -> Access:
@@ -42,7 +44,8 @@ async def access(km: KeyManager) -> Access:
     s = (await km.session()).surroundings
     room = await tokens(km)
     found = Roles(s.store, room.codes, audit=s.audit, clock=s.clock, random=s.random)
-    return Access(room, found, Logins(s.store, room, found, audit=s.audit, clock=s.clock))
+    logins = Logins(s.store, room, found, audit=s.audit, clock=s.clock)
+    return Access(room, found, logins, Sessions(s.store, room, audit=s.audit, clock=s.clock, random=s.random))
 
 
 async def issuer(km: KeyManager, settings: Settings) -> Issuer | None:

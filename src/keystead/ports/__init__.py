@@ -4,7 +4,16 @@ A provider needs only ``provider_name``, ``encrypt`` and ``decrypt``; everything
 ``isinstance``. A store gives transactions; what a transaction can do is ``UnitOfWork``.
 """
 
-from keystead.ports.access import RoleKind, RoleRecord, RoleRows, SecretIdRecord, TokenRecord, TokenRows
+from keystead.ports.access import (
+    RoleKind,
+    RoleRecord,
+    RoleRows,
+    SecretIdRecord,
+    SessionRecord,
+    SessionRows,
+    TokenRecord,
+    TokenRows,
+)
 from keystead.ports.audit import (
     MAX_ENTRY_BYTES,
     AuditBatch,
@@ -169,6 +178,8 @@ __all__ = [
     "SecretKind",
     "SecretWrites",
     "SeenState",
+    "SessionRecord",
+    "SessionRows",
     "SignsBatches",
     "SignsMessages",
     "SourceScanner",

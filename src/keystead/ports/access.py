@@ -1,4 +1,4 @@
-"""What the store keeps of API tokens, and of the roles that programs get them by."""
+"""What the store keeps of API tokens, of the roles that programs get them by, and of people's sessions."""
 
 from __future__ import annotations
 
@@ -177,3 +177,59 @@ class TokenRows(Protocol):
 
     async def count_tokens(self, key_id: int) -> int:
         """Return how many tokens that were not revoked have their code under a data key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """Somebody's session at the console, without its secret. Spec: docs/spec/console-session-v1.md.
+
+    Attributes:
+        scopes: as a token's.
+        origin: what showed who it is: ``token <id>`` or ``issuer <url>``.
+        token_id: the token that it was begun by, and ends with; None where it was the issuer.
+        created_at, expires_at: the texts that the code is over.
+        key_id, code: as a token's; the code is over all else but ``seen_at`` and ``ended_at``.
+        seen_at: when it was last used, to the minute.
+    """
+
+    id: str
+    subject: str
+    tenant: str
+    scopes: str
+    origin: str
+    token_id: str | None
+    is_audited_each: bool
+    created_at: str
+    expires_at: str
+    key_id: int
+    code: bytes
+    seen_at: datetime
+    ended_at: datetime | None = None
+
+    def with_code(self, code: bytes) -> SessionRecord:
+        """Return the record with its code."""
+        return replace(self, code=code)
+
+
+class SessionRows(Protocol):
+    """Sessions of people at the console."""
+
+    async def add_session(self, session: SessionRecord) -> None:
+        """Insert a session."""
+
+    async def find_session(self, session_id: str) -> SessionRecord | None:
+        """Return a session by its id."""
+
+    async def sessions(
+        self, *, tenant: str | None = None, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[SessionRecord]:
+        """Return the sessions of a tenant or of all, in order as tokens are."""
+
+    async def see_session(self, session_id: str, at: datetime) -> None:
+        """Note that a session is used."""
+
+    async def end_session(self, session_id: str, at: datetime) -> SessionRecord | None:
+        """End a session unless it was, and return it as it is then; None when absent."""
+
+    async def remove_ended_sessions(self, before: str, limit: int) -> int:
+        """Delete up to ``limit`` sessions whose time was over before a time, and return how many."""

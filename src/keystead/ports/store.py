@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
-from keystead.ports.access import RoleRows, TokenRows
+from keystead.ports.access import RoleRows, SessionRows, TokenRows
 from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.erasure import ErasureMark, SubjectRows
@@ -221,6 +221,7 @@ class UnitOfWork(
     SecretWrites,
     TokenRows,
     RoleRows,
+    SessionRows,
     SubjectRows,
     TransitRows,
     MetricRows,

@@ -16,7 +16,7 @@ from keystead.stores.handles import open_handles
 from keystead.stores.tables import VERSION_TABLE, metadata
 from keystead.stores.urls import StoreUrl, checked_schema, parse_url
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
 """Every revision this release knows, oldest first; the last is the one it needs."""
 
 HEAD: Final = REVISIONS[-1]
@@ -205,7 +205,7 @@ _RIGHTS: Final = (
     ("SELECT, INSERT, UPDATE", ("audit_state",)),
     ("SELECT, INSERT", ("audit_log",)),
     ("SELECT, INSERT, UPDATE, DELETE", ("client_devices",)),
-    ("SELECT, INSERT, UPDATE, DELETE", ("api_tokens", "access_roles", "access_secret_ids")),
+    ("SELECT, INSERT, UPDATE, DELETE", ("api_tokens", "access_roles", "access_secret_ids", "console_sessions")),
     ("SELECT, INSERT, DELETE", ("subjects",)),
     ("SELECT, INSERT, UPDATE", ("erasure_state",)),
     ("SELECT, INSERT, UPDATE, DELETE", ("client_encryption_keys", "ready_key_pairs", "user_credentials")),

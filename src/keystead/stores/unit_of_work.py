@@ -13,6 +13,7 @@ from keystead.stores.leases import LeaseRows
 from keystead.stores.metric_rows import MetricRows
 from keystead.stores.role_rows import RoleRows
 from keystead.stores.secret_writes import SecretWrites
+from keystead.stores.session_rows import SessionRows
 from keystead.stores.subject_rows import SubjectRows
 from keystead.stores.token_rows import TokenRows
 from keystead.stores.transit_rows import TransitRows
@@ -28,6 +29,7 @@ class SqlUnitOfWork(
     SecretWrites,
     TokenRows,
     RoleRows,
+    SessionRows,
     SubjectRows,
     TransitRows,
     MetricRows,

@@ -1,6 +1,6 @@
 """The one schema, for SQLite and PostgreSQL. The migrations must give exactly these tables; a test compares them."""
 
-from keystead.stores.tables.access import access_roles, access_secret_ids, api_tokens
+from keystead.stores.tables.access import access_roles, access_secret_ids, api_tokens, console_sessions
 from keystead.stores.tables.audit import audit_entries, audit_log, audit_sessions, audit_state
 from keystead.stores.tables.columns import MIN_WRAPPED_BYTES, VERSION_TABLE, metadata
 from keystead.stores.tables.devices import (
@@ -45,6 +45,7 @@ __all__ = [
     "audit_state",
     "client_devices",
     "client_encryption_keys",
+    "console_sessions",
     "data_keys",
     "device_metric_counts",
     "encryption_metrics",

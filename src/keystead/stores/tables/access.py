@@ -72,3 +72,22 @@ access_secret_ids: Final = Table(
     CheckConstraint("length(code) = 32", name="code_length"),
     CheckConstraint("used <= uses", name="used"),
 )
+
+console_sessions: Final = Table(
+    "console_sessions",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("subject", String(255), nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("token_id", String(16)),
+    Column("is_audited_each", Boolean(create_constraint=False), nullable=False),
+    Column("created_at", String(27), nullable=False, index=True),
+    Column("expires_at", String(27), nullable=False, index=True),
+    Column("key_id", BigInteger, nullable=False),
+    Column("code", LargeBinary(32), nullable=False),
+    Column("seen_at", UtcText, nullable=False),
+    Column("ended_at", UtcText),
+    CheckConstraint("length(code) = 32", name="code_length"),
+)
