@@ -289,21 +289,6 @@ async def test_a_restored_keyring_without_an_active_version_only_decrypts(world:
     assert len(await world.rows("default")) == 1
 
 
-async def test_a_version_that_is_gone_by_now_is_not_loaded_again(world: World) -> None:
-    async with world.open() as km:
-        first = (await km.default.versions())[0]
-        await km.rotate_data_key()
-        live, ring = await live_of(km), km.default.ring
-        before = ring.snapshot
-        async with world.store.transaction() as work:
-            row = await work.find_key(first.id)
-            assert row is not None
-            await work.change_key(row.id, row.state, state=DataKeyState.DISABLED)
-        for key_id in (row.id, row.id + 1):
-            await live.load_again(ring, key_id)
-        assert ring.snapshot is before
-
-
 async def test_an_older_row_that_does_not_unwrap_keeps_nobody_from_starting(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,15 +15,12 @@ from keystead.errors import (
     KeyStateError,
     ProviderAuthError,
     ProviderConnectionError,
-    StoreRestoredError,
     StoreUnavailableError,
 )
 from keystead.lifecycle.algorithms import LEGACY_ALGORITHM
-from keystead.lifecycle.creation import NewKey
 from keystead.lifecycle.rotation import ATTEMPTS
 from keystead.manager.manager import KeyManager
 from keystead.model import WRAP_KEYRING, DataKeyState, RotationPolicy
-from keystead.ports import UnitOfWork
 from tests.fakes.clock import FakeClock
 from tests.fakes.world import CountingStore, World, backdate, polled, session_of
 
@@ -387,17 +384,3 @@ async def test_a_start_that_cannot_replace_an_expired_version_still_decrypts(
 
 def refuse(*arguments: object) -> None:
     raise ProviderConnectionError("the KMS has not confirmed the WRAP key")
-
-
-async def test_a_given_key_becomes_no_version_of_a_store_that_was_put_back(world: World) -> None:
-    async with world.open() as km:
-        rotation = (await session_of(km)).lifecycle.rotation
-        async with world.store.transaction() as work:
-            await work.set_restored(True)
-        with pytest.raises(StoreRestoredError):
-            await rotation.add("default", NewKey(bytes(32)), _nobody_is_asked)
-    assert await states(world) == [ACTIVE]
-
-
-async def _nobody_is_asked(work: UnitOfWork) -> None:
-    raise AssertionError("the guard was asked before the store was looked at")
