@@ -17,6 +17,8 @@ from soak.transit_requests import Maker, shown
 from tests.transit.replay.wire import Answer, Line, Request
 
 WAYS: Final = ("by path", "recorded, changed")
+LONGEST_TARGET: Final = 65_535
+"""Characters of a path with its query that the HTTP server reads; it refuses a longer one before it is a request."""
 
 
 def measure(setting: Setting, figures: Figures) -> None:
@@ -67,6 +69,8 @@ def problem_of(request: Request, answer: Answer) -> str | None:
         return f"HTTP {answer.status}"
     if request.method == "HEAD" or answer.status == 204:
         return None if answer.body is None else "a body where there is none"
+    if len(request.target) > LONGEST_TARGET:
+        return None if answer.status == 400 else f"HTTP {answer.status} to a path that is too long"
     if not request.sent_path.startswith(ROOMS):
         return None
     if answer.headers.get("content-type") != "application/json" or not isinstance(answer.body, dict):

@@ -40,6 +40,11 @@ class Request:
         return _DOTS.sub("/", self.path)
 
     @property
+    def target(self) -> str:
+        """Path and query as they are sent."""
+        return self.sent_path + (f"?{self.query}" if self.query else "")
+
+    @property
     def content(self) -> bytes | None:
         """The body, as it is sent."""
         if self.raw is not None:
@@ -93,11 +98,10 @@ class Line:
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, _value(content))
 
     def _sent(self, request: Request) -> HTTPResponse:
-        path = request.sent_path + (f"?{request.query}" if request.query else "")
         kind = {} if request.content is None else {"Content-Type": "application/json"}
         # A server that refuses a body without reading it answers all the same.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._connection.request(request.method, path, request.content, {**kind, **request.headers})
+            self._connection.request(request.method, request.target, request.content, {**kind, **request.headers})
         return self._connection.getresponse()
 
     def close(self) -> None:
