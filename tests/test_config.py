@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from keystead import KeyManager
 from keystead.config import is_production
 from keystead.config.durations import duration_text, parse_duration
+from keystead.config.settings import ServerSettings
 from keystead.config.sources import LoadedSettings, load
 from keystead.errors import (
     ConfigurationError,
@@ -286,3 +287,11 @@ def test_a_text_that_is_no_duration_is_refused(text: object) -> None:
 @given(st.integers(min_value=0, max_value=10**9))
 def test_a_duration_survives_its_text_form(seconds: int) -> None:
     assert parse_duration(duration_text(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("url", ["https://keys.example.com", "https://10.0.0.7:8443", "http://localhost:3000"])
+def test_where_browsers_reach_the_service_is_an_origin(url: str) -> None:
+    assert ServerSettings(url=url).url == url
+    for wrong in (f"{url}/", f"{url}/keys", url.upper(), "http://keys.example.com", "keys.example.com", ""):
+        with pytest.raises(ValueError, match="without a path"):
+            ServerSettings(url=wrong)

@@ -5,6 +5,7 @@ Needs the extra ``config`` (pydantic, PyYAML).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Final, Literal, Self
@@ -22,10 +23,11 @@ from pydantic import (
 
 from keystead.config import names_production
 from keystead.config.durations import parse_duration
-from keystead.config.web_urls import require_web_url
+from keystead.config.web_urls import is_loopback, require_web_url
 from keystead.errors import ConfigurationError
 from keystead.model.jws import JWS_ALGORITHMS
 
+_ORIGIN: Final = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", re.ASCII)
 ALGORITHMS: Final = {"AES-256-GCM": "AES-256-GCM", "AES-GCM-256": "AES-256-GCM"}
 
 
@@ -85,6 +87,9 @@ class ServerSettings(Section):
 
     host: str = Field(default="127.0.0.1", description="address that the service listens on")
     port: int = Field(default=3000, ge=0, le=65_535, description="and its port; 0 for any that is free")
+    url: str | None = Field(
+        default=None, description="where browsers reach it, such as https://keys.example.com, if a proxy stands between"
+    )
     origins: str = Field(default="", description="web origins whose pages may ask, with commas between")
     max_body: int = Field(default=65_536, ge=1_024, description="bytes of a request that are read")
     hashes: int = Field(
@@ -96,6 +101,14 @@ class ServerSettings(Section):
     drain: Duration = Field(
         default=timedelta(0), description="how long after SIGTERM it listens on although no request runs, up to 60s"
     )
+
+    @field_validator("url")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        is_one = value is None or _ORIGIN.fullmatch(value) is not None
+        if not is_one or (value is not None and value.startswith("http:") and not is_loopback(value)):
+            raise ValueError("it should be https://host[:port], without a path; http:// is for this machine alone")
+        return value
 
     @field_validator("drain")
     @classmethod

@@ -38,6 +38,10 @@ class Access:
     logins: Logins
     sessions: Sessions
 
+    async def upkeep(self) -> int:
+        """Remove what is over for long: return how many rows."""
+        return await self.roles.upkeep() + await self.sessions.upkeep()
+
 
 async def access(km: KeyManager) -> Access:
     """Return the tokens, the roles, and the logins to these; as ``tokens``."""

@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
 from keystead.errors import ConfigurationError, KMSError
 from keystead.ports import Clock
 from keystead.runtime.clock import SystemClock
+from keystead.server.console.router import add_console
 from keystead.server.development import ORIGINS, DevelopmentGuard
 from keystead.server.draining import draining
 from keystead.server.errors import RETRY_S, retry_header
@@ -30,16 +31,6 @@ from keystead.server.service import Service, opened
 from keystead.server.standby import Standby
 from keystead.server.standing import Standing, end_process
 from keystead.server.vault.router import VaultRoutes
-
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Keystead</title>
-</head><body><main><h1>Keystead {version}</h1>
-<p>This is a key service. Clients speak GraphQL to it at <code>POST /graphql</code>.</p>
-<ul><li><a href="/schema.graphql">The GraphQL schema</a></li>
-<li><a href="/.well-known/keystead-keys">The keys that sign public keys</a></li>
-<li><a href="/livez">Whether it lives</a>, and <a href="/readyz">whether it is ready</a></li></ul>
-</main></body></html>
-"""
 
 
 def create_app(
@@ -105,6 +96,7 @@ def create_app(
     app.add_middleware(Requests)
 
     add_rest(app)
+    add_console(app)
 
     @app.get("/schema.graphql", include_in_schema=False)
     async def schema() -> Response:
@@ -137,10 +129,6 @@ def create_app(
         except KMSError as exc:
             return problem_of(exc)
         return Response(text, media_type=kind)
-
-    @app.get("/", include_in_schema=False)
-    async def front() -> Response:
-        return HTMLResponse(_PAGE.format(version=__version__))
 
     return app
 

@@ -11,6 +11,8 @@ from keystead.config.web_urls import LOOPBACK
 from keystead.errors import ForbiddenError
 from keystead.server.rest.problems import problem_of
 
+CONSOLE: Final = "/console/"
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 HOSTS: Final = LOOPBACK
 ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 """Pages of this machine, which may ask from any port."""
@@ -42,8 +44,10 @@ def _refusal(scope: Scope) -> str | None:
     if origin is not None and _host(origin) not in HOSTS:
         return "in development the service takes nothing from a page of another origin"
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and kind != "application/json":
-        return "in development the service takes application/json alone"
+    # A form of the console shows by itself that one of its pages has sent it.
+    taken = FORM_TYPE if scope["path"].startswith(CONSOLE) else "application/json"
+    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and kind != taken:
+        return f"in development the service takes {taken} alone"
     return None
 
 

@@ -142,7 +142,7 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     # Due at once: what was to be done while no node ran is done now.
     jobs = (await km.session()).jobs
     jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))
-    jobs.add(Job("keystead.access", UPKEEP_S, lambda lease: service.access.roles.upkeep()))
+    jobs.add(Job("keystead.access", UPKEEP_S, lambda lease: service.access.upkeep()))
     jobs.add(Job("keystead.transit", UPKEEP_S, lambda lease: engine.administration.rotate_due()))
     ending = asyncio.Event()
     filling = asyncio.create_task(service._fill(), name="keystead-fill")

@@ -21,8 +21,9 @@ from keystead.manager.audit_listing import newest_before
 from keystead.manager.audit_record import AuditRecord
 from keystead.model import utc_text
 from keystead.ports import AuditFilter
+from keystead.server.admin import Admin
 from keystead.server.rest.answers import CONFLICT, answers
-from keystead.server.rest.door import Admin, Needs
+from keystead.server.rest.door import Needs
 from keystead.server.rest.shapes import (
     LIMIT,
     Cursor,

@@ -12,8 +12,9 @@ from pydantic import Field
 from keystead.access.callers import Scope
 from keystead.devices.names import MAX_NAME
 from keystead.ports import ClientKeyRecord, PairKind
+from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, answers
-from keystead.server.rest.door import Admin, Needs
+from keystead.server.rest.door import Needs
 from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, Told, page_of, part_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["devices"]

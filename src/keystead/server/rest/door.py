@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from keystead.access.callers import Caller, Scope
-from keystead.errors import ForbiddenError, InvalidInputError
+from keystead.access.callers import Scope
+from keystead.errors import InvalidInputError
 from keystead.ledger.audit.actor import audit_actor
-from keystead.manager.manager import KeyManager
 from keystead.server.actors import actor_of
+from keystead.server.admin import Admin
 from keystead.server.body import read_body
 from keystead.server.headers import named_user
 from keystead.server.requests import told_of
@@ -23,24 +22,6 @@ from keystead.server.rest.problems import NO_STORE, WrongTypeError, problem_of
 from keystead.server.service import Service
 
 JSON: Final = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class Admin:
-    """Whoever administers, and what."""
-
-    service: Service
-    by: Caller
-
-    @property
-    def manager(self) -> KeyManager:
-        """The manager of the store."""
-        return self.service.manager
-
-    @property
-    def tenant(self) -> str | None:
-        """The tenant that the caller is confined to; None where it administers the whole store."""
-        return self.by.principal.tenant or None
 
 
 class Needs:
@@ -72,17 +53,6 @@ class Needs:
         if self.is_of_store:
             by.require_all_tenants()
         return Admin(service, by)
-
-
-def tenant_of(by: Admin, named: str | None) -> str | None:
-    """Return the tenant that is meant; None for all of them.
-
-    Raises:
-        ForbiddenError: another one than the caller's.
-    """
-    if by.tenant is not None and named not in (None, by.tenant):
-        raise ForbiddenError("this is of another tenant")
-    return by.tenant or named
 
 
 class AdminRoute(APIRoute):

@@ -14,8 +14,9 @@ from keystead import fields
 from keystead.access.callers import Scope
 from keystead.manager.devices import maintain_everything
 from keystead.ports import ReencryptionRecord, ReencryptionState
+from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
-from keystead.server.rest.door import Admin, Needs
+from keystead.server.rest.door import Needs
 from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Told, part_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["jobs"]

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Depends, Query, Response
 from keystead.access.callers import Scope
 from keystead.manager import admin
 from keystead.manager.key_listing import keyring_standing, keyrings_after
+from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
-from keystead.server.rest.door import Admin, Needs
+from keystead.server.rest.door import Needs
 from keystead.server.rest.key_shapes import IndexRotation, Key, Keyring, KeyringDetail, NewKeyring, Rotation, Use
 from keystead.server.rest.paths import KEYRING_WORDS
 from keystead.server.rest.shapes import LIMIT, Cursor, KeyringPath, Limit, Name, Page, page_of, part_of, place_of

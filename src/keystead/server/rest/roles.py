@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from keystead.access.callers import Scope, scopes_of
 from keystead.ports import RoleKind, RoleRecord
+from keystead.server.admin import Admin, tenant_of
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
-from keystead.server.rest.door import Admin, Needs, tenant_of
+from keystead.server.rest.door import Needs
 from keystead.server.rest.role_shapes import (
     NAME,
     SECRET_ID,

@@ -12,8 +12,9 @@ from pydantic import BeforeValidator, Field
 from keystead.access.callers import Scope, scopes_of
 from keystead.access.tokens import LONGEST, MAX_LABEL
 from keystead.ports import TokenRecord
+from keystead.server.admin import Admin, tenant_of
 from keystead.server.rest.answers import ABSENT, answers
-from keystead.server.rest.door import Admin, Needs, tenant_of
+from keystead.server.rest.door import Needs
 from keystead.server.rest.scopes import Scopes
 from keystead.server.rest.shapes import (
     LIMIT,

@@ -1,0 +1,90 @@
+"""Pages, and what is done from them: what each takes, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keystead.access.callers import Scope
+from keystead.server.console.visits import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A page as it is shown: a template, and what it is filled with."""
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Something that was done: where the visitor finds it, and what is told there once."""
+
+    then: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A field of a form.
+
+    Attributes:
+        kind: ``text``, ``number``, ``checkbox``, ``select`` or ``password``.
+        options: of a ``select``: values, and how they are called.
+    """
+
+    name: str
+    label: str
+    kind: str = "text"
+    value: str = ""
+    hint: str = ""
+    options: Sequence[tuple[str, str]] = ()
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is going to happen, before it does.
+
+    Attributes:
+        effects: a sentence each.
+        typed: what the visitor types again, where it cannot be undone.
+    """
+
+    title: str
+    effects: Sequence[str]
+    button: str
+    back: str
+    inputs: Sequence[Input] = ()
+    typed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page.
+
+    Attributes:
+        scope: what it takes; None where everybody who has signed in may see it.
+        is_of_store: what it is about belongs to no tenant, and so visitors of a tenant are refused.
+        title: as the navigation has it; None where it is not there.
+    """
+
+    path: str
+    scope: Scope | None
+    show: Callable[[Visit], Awaitable[Shown]]
+    is_of_store: bool = True
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Something that is done from a page: ``preview`` shows what it will do, ``do`` does it when the form is sent."""
+
+    path: str
+    scope: Scope | None
+    preview: Callable[[Visit], Awaitable[Preview]]
+    do: Callable[[Visit], Awaitable[Done | Shown]]
+    is_of_store: bool = True

@@ -1,0 +1,34 @@
+"""The console's pages, put together, and added to the application."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from keystead.server.console import keyrings, overview, tokens
+from keystead.server.console.answering import Room
+from keystead.server.console.sign_in import SIGN_OUT, SignIn
+from keystead.server.console.visits import SIGN_IN
+from keystead.server.rest.paths import register_names
+
+PREFIX: Final = "/console"
+PAGES: Final = [*overview.PAGES, *keyrings.PAGES, *tokens.PAGES]
+DEEDS: Final = [*keyrings.DEEDS, *tokens.DEEDS]
+
+
+def add_console(app: FastAPI) -> None:
+    """Add the pages and what is done from them."""
+    register_names()
+    room = Room(PAGES)
+    sign_in = SignIn(room)
+    app.add_route(SIGN_IN, sign_in.show, ["GET"], include_in_schema=False)
+    app.add_route(SIGN_IN, sign_in.sign_in, ["POST"], include_in_schema=False)
+    app.add_route(SIGN_OUT, sign_in.sign_out, ["POST"], include_in_schema=False)
+    for deed in DEEDS:
+        app.add_route(deed.path, room.preview(deed), ["GET"], include_in_schema=False)
+        app.add_route(deed.path, room.deed(deed), ["POST"], include_in_schema=False)
+    for page in PAGES:
+        app.add_route(page.path, room.page(page), ["GET"], include_in_schema=False)
+    app.mount(f"{PREFIX}/static", StaticFiles(packages=[("keystead.server.console", "static")]))
