@@ -1,0 +1,212 @@
+"""Every page and every deed of the console in a real Chromium: read, looked at by axe, weighed and photographed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from keystead.access.callers import EVERY_SCOPE
+from keystead.manager.installation import install
+from keystead.server.console.router import DEEDS, PAGES
+from tests.cli.serving import serving
+from tests.components import missing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+QUIET: Final = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844)}
+SEEN: Final = [("desktop", "light"), ("phone", "dark"), ("desktop", "dark"), ("phone", "light")]
+"""How it is looked at; the first two without ``KEYSTEAD_SOAK``."""
+MOST_BYTES: Final = 150_000
+SERIOUS: Final = {"serious", "critical"}
+_AXE: Final = "async () => (await axe.run()).violations.map(({id, impact, nodes}) => ({id, impact, at: nodes[0].html}))"
+
+
+@pytest.fixture(scope="module")
+def browser(console: tuple[str, str]) -> Iterator[Browser]:
+    """Debian's Chromium; begun after the service, since it has this thread's loop."""
+    program = shutil.which("chromium") or missing("chromium", "apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The URL of a service, and a token that may do everything."""
+    folder = tmp_path_factory.mktemp("console")
+    install(folder)
+    scopes = [part for scope in sorted(EVERY_SCOPE) for part in ("--scope", scope)]
+    command = [sys.executable, "-m", "keystead", "token", "create", "ada", *scopes, "--json"]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=120)
+    with serving(folder) as url:
+        yield url, json.loads(made.stdout)["token"]
+
+
+@contextmanager
+def visiting(
+    browser: Browser, url: str, token: str, size: str, scheme: Any, *, scripts: bool = True, refused: int = 0
+) -> Iterator[Page]:
+    """Sign in, and give the page; at the end nothing may have been said on the console, nor failed to load.
+
+    Args:
+        refused: how many forms are refused meanwhile, which Chromium says by itself.
+    """
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts
+    )
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("requestfailed", lambda request: said.append(request.url))
+    page.goto(f"{url}/")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    yield page
+    context.close()
+    assert [each for each in said if "status of 400" not in each] == []
+    assert len(said) == refused
+
+
+def photograph(page: Page, name: str) -> None:
+    """Keep a picture where ``KEYSTEAD_SCREENSHOTS`` says."""
+    if folder := os.environ.get("KEYSTEAD_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def examine(page: Page, name: str) -> None:
+    """Look at a page that is open as somebody would who cannot see it, or has a small screen."""
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), f"{name} is wider than the screen"
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = [each for each in page.evaluate(_AXE) if each["impact"] in SERIOUS]
+    assert found == [], name
+    photograph(page, name)
+
+
+def addresses(page: Page, url: str) -> dict[str, str]:
+    """Return an address of each page and of each preview, of what is there."""
+    page.goto(f"{url}/console/keyrings/default")
+    ids = page.locator("td[data-label=Id]").all_inner_texts()
+    page.goto(f"{url}/console/sessions")
+    session = page.locator("tbody th").first.inner_text().split()[0]
+    page.goto(f"{url}/console/tokens")
+    token = page.locator("tbody th").first.inner_text()
+    there = {"keyring": "default", "name": "default", "key": re.sub(r"\D", "", ids[-1]), "token": token}
+    there["session"] = session
+    paths = [each.path for each in (*PAGES, *DEEDS)]
+    return {path: re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: there[found[1]], path) for path in paths}
+
+
+def looks() -> list[tuple[str, str]]:
+    return SEEN if os.environ.get("KEYSTEAD_SOAK") else SEEN[:2]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("size", "scheme"), looks())
+def test_every_page_can_be_read_by_everybody_and_weighs_little(
+    console: tuple[str, str], browser: Browser, size: str, scheme: str
+) -> None:
+    url, token = console
+    with visiting(browser, url, token, size, scheme) as page:
+        for path, address in addresses(page, url).items():
+            sizes: list[int] = []
+            page.on("response", lambda response, sizes=sizes: sizes.append(len(response.body())))
+            answer = page.goto(f"{url}{address}")
+            assert answer is not None
+            assert answer.status == 200, address
+            assert sum(sizes) < MOST_BYTES, address
+            name = re.sub(r"\W+", "-", path).strip("-") or "overview"
+            examine(page, f"{name}-{size}-{scheme}")
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_keys_are_made_rotated_and_destroyed_and_tokens_made_and_revoked(
+    console: tuple[str, str], browser: Browser, *, scripts: bool
+) -> None:
+    url, token = console
+    name = f"orders-{scripts}"
+    with visiting(browser, url, token, "desktop", "light", scripts=scripts, refused=1) as page:
+
+        def told(text: str) -> None:
+            page.get_by_role("status").filter(has_text=text).wait_for()
+
+        page.get_by_role("link", name="Keyrings").click()
+        page.get_by_role("link", name="New keyring").click()
+        page.get_by_label("Name").fill(name)
+        page.get_by_role("button", name="Make the keyring").click()
+        told(f"Keyring {name} is there")
+        page.get_by_role("link", name="Rotate").click()
+        page.get_by_role("button", name="Rotate").click()
+        told(f"Version 2 of {name} encrypts.")
+        for link, button, outcome in (
+            ("Disable version 1", "Disable", "does not decrypt any more"),
+            ("Enable version 1", "Enable", "decrypts again"),
+        ):
+            page.get_by_role("link", name=link).click()
+            page.get_by_role("button", name=button).click()
+            told(outcome)
+        page.get_by_role("link", name="Destroy version 1").click()
+        page.get_by_label("I vouch").check()
+        page.get_by_label("This cannot be undone").fill(f"{name}/2")
+        page.get_by_role("button", name="Schedule the destruction").click()
+        page.get_by_role("alert").filter(has_text=f"type {name}/1 to confirm").wait_for()
+        page.get_by_label("This cannot be undone").fill(f"{name}/1")
+        page.get_by_role("button", name="Schedule the destruction").click()
+        told("Version 1 will be destroyed")
+        page.get_by_role("link", name="Keep version 1").click()
+        page.get_by_role("button", name="Call the destruction off").click()
+        told("Version 1 is kept.")
+        page.get_by_role("link", name="Tokens").click()
+        page.get_by_role("link", name="New token").click()
+        page.get_by_label("User or program").fill(f"bo-{scripts}")
+        page.get_by_label("Scopes").fill("keyrings:read")
+        page.get_by_label("Good for").select_option("one day")
+        page.get_by_role("button", name="Make the token").click()
+        shown = page.locator("code.secret").inner_text()
+        assert shown.startswith("kst1_")
+        page.get_by_role("link", name="I have it").click()
+        page.get_by_role("link", name=f"Revoke {shown[5:21]}").click()
+        page.get_by_label("This cannot be undone").fill(shown[5:21])
+        page.get_by_role("button", name="Revoke").click()
+        told("is refused from now on")
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_label("Token").wait_for()
+        page.goto(f"{url}/console/keyrings")
+        page.get_by_label("Token").wait_for()
+
+
+def test_a_keyboard_is_enough(console: tuple[str, str], browser: Browser) -> None:
+    url, token = console
+    with visiting(browser, url, token, "desktop", "light") as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert page.evaluate("getComputedStyle(document.activeElement).position") == "static"
+        page.goto(f"{url}/console/keyrings/default/rotate")
+        names = []
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            names.append(page.evaluate("document.activeElement.textContent.trim()"))
+            if names[-1] == "Rotate":
+                break
+        assert names[-1] == "Rotate"
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press("Enter")
+        page.get_by_role("status").wait_for()
