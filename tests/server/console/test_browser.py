@@ -115,7 +115,7 @@ def addresses(page: Page, url: str) -> dict[str, str]:
     token = page.locator("tbody th").first.inner_text()
     there = {"keyring": "default", "name": "default", "key": re.sub(r"\D", "", ids[-1]), "token": token}
     there["session"] = session
-    paths = [each.path for each in (*PAGES, *DEEDS)]
+    paths = [*(each.path for each in PAGES), *(each.path for each in DEEDS)]
     return {path: re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: there[found[1]], path) for path in paths}
 
 
