@@ -9,7 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from keystead.server.console import keyrings, overview, tokens
 from keystead.server.console.answering import Room
-from keystead.server.console.sign_in import SIGN_OUT, SignIn
+from keystead.server.console.sign_in import AT_PROVIDER, BACK, SIGN_OUT, SignIn
 from keystead.server.console.visits import SIGN_IN
 from keystead.server.rest.paths import register_names
 
@@ -26,6 +26,8 @@ def add_console(app: FastAPI) -> None:
     app.add_route(SIGN_IN, sign_in.show, ["GET"], include_in_schema=False)
     app.add_route(SIGN_IN, sign_in.sign_in, ["POST"], include_in_schema=False)
     app.add_route(SIGN_OUT, sign_in.sign_out, ["POST"], include_in_schema=False)
+    app.add_route(AT_PROVIDER, sign_in.to_provider, ["GET"], include_in_schema=False)
+    app.add_route(BACK, sign_in.from_provider, ["GET"], include_in_schema=False)
     for deed in DEEDS:
         app.add_route(deed.path, room.preview(deed), ["GET"], include_in_schema=False)
         app.add_route(deed.path, room.deed(deed), ["POST"], include_in_schema=False)
