@@ -38,7 +38,7 @@ async def test_a_key_is_made_rotated_and_configured(node: Node) -> None:
     at = "/console/transit/orders/config"
     sent = {"min_decryption": "2", "min_encryption": "2", "auto_rotate": "0s", "deletion_allowed": "yes"}
     page = await ada.does(at, sent)
-    assert "from version 2" in text_of(page)
+    assert "refused as one before 2" in text_of(page)
     assert "It may be deleted" in text_of(page)
     record = (await facts(node, "orders")).key
     assert (record.min_decryption, record.min_encryption, record.auto_rotate_s) == (2, 2, 0)

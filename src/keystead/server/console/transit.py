@@ -66,12 +66,22 @@ async def shown(visit: Visit) -> Shown:
         "versions": [(each, transit_keys.public_key(key, each.version)) for each in reversed(versions)],
         "first": first,
         "line": time_line(versions, visit.service.now()),
+        "does": _does(record.type),
         "acts": _acts(visit, record),
         "rotates": _rotates_by_itself(record),
         "path": PATH,
         "keyring": keyrings.address(record.keyring) if may_see_keyring else None,
     }
     return Shown("transit_key.html", values)
+
+
+def _does(kind: TransitType) -> tuple[str, str]:
+    """Return what a key of a type does, and what it does to what came of that."""
+    if kind.is_rsa:
+        return "encrypts and signs", "decrypts and verifies"
+    if kind.encrypts:
+        return "encrypts", "decrypts"
+    return ("signs", "verifies") if kind.signs else ("makes codes", "checks codes")
 
 
 def _acts(visit: Visit, record: TransitKeyRecord) -> list[tuple[str, str]]:
@@ -167,20 +177,21 @@ async def preview_config(visit: Visit) -> Preview:
     """Show what a key allows, and what changing it does."""
     key = await _key(visit)
     record = key.record
+    makes, opens = _does(record.type)
     return Preview(
         title=f"Configure {record.name}",
         effects=[
             f"What you change here is changed at once, or nothing is where one change is refused. {_WITHIN}",
-            "What versions before the oldest that decrypts have encrypted or signed is neither decrypted nor verified. "
-            "They are kept until they are trimmed: before that the number can be lowered again.",
-            "Once deletion is allowed, whoever may delete can destroy the key with everything that it has encrypted.",
+            f"What was made by a version before the oldest that {opens} is refused. Such versions are kept until they "
+            "are trimmed: before that the number can be lowered again.",
+            "Once deletion is allowed, whoever may delete can destroy the key for good.",
         ],
         button="Change",
         back=_then(visit, record.name),
         inputs=(
             Input(
                 "min_decryption",
-                "Oldest version that decrypts and verifies",
+                f"Oldest version that {opens}",
                 "number",
                 str(record.min_decryption),
                 f"1 to {key.latest}",
@@ -188,7 +199,7 @@ async def preview_config(visit: Visit) -> Preview:
             ),
             Input(
                 "min_encryption",
-                "Oldest version that encrypts and signs",
+                f"Oldest version that {makes}",
                 "number",
                 str(record.min_encryption),
                 f"0 for the latest alone, or up to {key.latest}",
