@@ -26,6 +26,9 @@ _EXAMPLES = {
     "token": "0" * 16,
     "session": "0" * 16,
     "transit": "orders",
+    "device": "phone",
+    "user": "bob",
+    "kind": "passcode",
 }
 
 

@@ -83,7 +83,7 @@ class Room:
         async def done(visit: Visit) -> Response:
             require_form(visit)
             preview = await deed.preview(visit)
-            if preview.typed is not None and visit.fields.get(_TYPED, "").strip() != preview.typed:
+            if preview.typed is not None and visit.fields.get(_TYPED, "").strip() != preview.typed.strip():
                 return self._preview(visit, preview, f"type {preview.typed} to confirm; this was another text", 400)
             try:
                 outcome = await deed.do(visit)
