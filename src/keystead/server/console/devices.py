@@ -181,7 +181,7 @@ async def preview_unlock(visit: Visit) -> Preview:
     name = NAMES[locked.kind]
     until = "" if locked.locked_until is None else f", until {moment(locked.locked_until)}"
     return Preview(
-        title=f"Release the {name} of {locked.user_id}",
+        title=f"End the lock on the {name} of {locked.user_id}",
         effects=[
             f"It is locked after {locked.failures} wrong ones{until}.",
             f"The lock ends at once, and what has failed is forgiven: {room.rule.free} may be wrong before the next "
