@@ -83,7 +83,7 @@ class Room:
         async def done(visit: Visit) -> Response:
             require_form(visit)
             preview = await deed.preview(visit)
-            if preview.typed is not None and visit.fields.get(_TYPED, "").strip() != preview.typed:
+            if preview.typed is not None and visit.fields.get(_TYPED, "").strip() != preview.typed.strip():
                 return self._preview(visit, preview, f"type {preview.typed} to confirm; this was another text", 400)
             try:
                 outcome = await deed.do(visit)
@@ -113,7 +113,7 @@ class Room:
 
     def _around(self, visit: Visit) -> dict[str, Any]:
         path = visit.request.url.path
-        pages = [page for page in self._navigation if visit.may(page.scope, is_of_store=page.is_of_store)]
+        pages = [page for page in self._navigation if _is_allowed(visit, page)]
         here = max((page.path for page in pages if _is_below(path, page.path)), key=len, default=None)
         return {
             "visit": visit,
@@ -131,10 +131,7 @@ class Room:
                 visit = await visit_of(request)
                 if request.method == "POST":
                     visit = visit.sending(await fields_of(request, visit.service.settings.server.max_body))
-                if what.scope is not None:
-                    visit.by.require(what.scope)
-                if what.is_of_store:
-                    visit.by.require_all_tenants()
+                _require_allowed(visit, what)
                 with audit_actor(actor_of(visit.by)):
                     return await answer(visit)
             except (NoSessionError, UnauthenticatedError):
@@ -165,6 +162,20 @@ def _answer(error: Exception) -> Answer:
     if isinstance(error, BodyTooLargeError):
         return Answer("TOO_LARGE", 413, str(error))
     return answer_of(error, to_administrator=True) if isinstance(error, KMSError) else INTERNAL
+
+
+def _is_allowed(visit: Visit, page: Page) -> bool:
+    is_of_engine = page.transit is None or visit.may_transit(page.transit)
+    return visit.may(page.scope, is_of_store=page.is_of_store) and is_of_engine
+
+
+def _require_allowed(visit: Visit, what: Page | Deed) -> None:
+    if what.scope is not None:
+        visit.by.require(what.scope)
+    if what.transit is not None:
+        visit.require_transit(what.transit)
+    if what.is_of_store:
+        visit.by.require_all_tenants()
 
 
 def _is_below(path: str, page: str) -> bool:

@@ -14,6 +14,7 @@ from fastapi import Request
 
 from keystead.access.callers import Scope
 from keystead.access.sessions import Session
+from keystead.access.transit_scopes import ANY, KEYLESS, PREFIX, TransitOperation
 from keystead.errors import ForbiddenError, InvalidInputError
 from keystead.server.admin import Admin
 from keystead.server.body import read_body
@@ -52,6 +53,24 @@ class Visit(Admin):
     def may(self, scope: Scope | None, *, is_of_store: bool = False) -> bool:
         """Whether the visitor may see or do what takes a scope."""
         return (scope is None or scope in self.by.scopes) and not (is_of_store and self.tenant is not None)
+
+    @property
+    def transit_key(self) -> str | None:
+        """The Transit key that the page's path names, or else the form that was sent; None where neither does."""
+        named = self.request.path_params.get("transit") or self.fields.get("name", "").strip()
+        return named or None
+
+    def may_transit(self, operation: TransitOperation, key: str | None = None) -> bool:
+        """Whether the visitor may do an operation of the engine: on a key, or on any at all where none is named."""
+        if key is None and operation not in KEYLESS:
+            return self.by.transit.allow_some(operation)
+        return self.by.may_transit(operation, key or "")
+
+    def require_transit(self, operation: TransitOperation) -> None:
+        """Raise ``ForbiddenError`` unless the visitor may do an operation on the key that the visit is about."""
+        key = self.transit_key
+        if not self.may_transit(operation, key):
+            raise ForbiddenError(f"this takes a scope such as {PREFIX}{operation}:{key or ANY}")
 
     def sending(self, fields: Mapping[str, str]) -> Visit:
         """Return the visit with a form that was sent."""
