@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
 import pytest
 
 from keystead.access.callers import EVERY_SCOPE
@@ -21,6 +22,7 @@ from keystead.manager.installation import install
 from keystead.server.console.router import DEEDS, PAGES
 from tests.cli.serving import serving
 from tests.components import missing
+from tests.server.clients import GENERATE, SET_PASSCODE, VERIFY_PASSCODE, sealed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,6 +31,7 @@ QUIET: Final = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-ba
 SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844)}
 SEEN: Final = [("desktop", "light"), ("phone", "dark"), ("desktop", "dark"), ("phone", "light")]
 """How it is looked at; the first two without ``KEYSTEAD_SOAK``."""
+EVERY_KEY: Final = ("transit:*:*", "transit:list:*")
 MOST_BYTES: Final = 150_000
 SERIOUS: Final = {"serious", "critical"}
 _WEIGHT: Final = (
@@ -55,11 +58,38 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     """The URL of a service, and a token that may do everything."""
     folder = tmp_path_factory.mktemp("console")
     install(folder)
-    scopes = [part for scope in sorted(EVERY_SCOPE) for part in ("--scope", scope)]
+    scopes = [part for scope in (*sorted(EVERY_SCOPE), *EVERY_KEY) for part in ("--scope", scope)]
     command = [sys.executable, "-m", "keystead", "token", "create", "ada", *scopes, "--json"]
     made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=120)
+    token = json.loads(made.stdout)["token"]
     with serving(folder) as url:
-        yield url, json.loads(made.stdout)["token"]
+        furnish(url, token)
+        yield url, token
+
+
+def furnish(url: str, token: str) -> None:
+    """Have something be there that each page is about: a Transit key with two versions, and a device that is locked."""
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+        for path, body in (
+            ("", {}),
+            ("/rotate", {}),
+            ("/config", {"deletion_allowed": True, "min_decryption_version": 2}),
+        ):
+            http.post(f"/v1/transit/keys/orders{path}", json=body).raise_for_status()
+
+        def done(query: str, given: dict[str, str]) -> Any:
+            answer = (
+                http.post("/graphql", json={"query": query, "variables": {"input": given}}).raise_for_status().json()
+            )
+            assert "errors" not in answer, answer
+            return next(iter(answer["data"].values()))
+
+        key = done(GENERATE, {"deviceId": "device-123", "appVersion": "1.0.0"})
+        done(SET_PASSCODE, {"encryptedPasscode": sealed(key, "correct horse"), "keyId": key["keyId"]})
+        for number in range(6):
+            wrong = {"encryptedPasscode": sealed(key, f"wrong {number}"), "keyId": key["keyId"]}
+            assert done(VERIFY_PASSCODE, {**wrong, "passwordAuthType": "PASSCODE"}) is False
 
 
 @contextmanager
@@ -114,7 +144,7 @@ def addresses(page: Page, url: str) -> dict[str, str]:
     page.goto(f"{url}/console/tokens")
     token = page.locator("tbody th").first.inner_text()
     there = {"keyring": "default", "name": "default", "key": re.sub(r"\D", "", ids[-1]), "token": token}
-    there["session"] = session
+    there |= {"session": session, "transit": "orders", "device": "device-123", "user": "ada", "kind": "passcode"}
     paths = [*(each.path for each in PAGES), *(each.path for each in DEEDS)]
     return {path: re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: there[found[1]], path) for path in paths}
 
