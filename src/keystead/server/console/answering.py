@@ -23,7 +23,8 @@ from keystead.server.console.visits import (
     Visit,
     cookie_name,
     fields_of,
-    is_encrypted,
+    forget,
+    keep,
     require_form,
     sign_in_for,
     visit_of,
@@ -102,7 +103,7 @@ class Room:
         values = {**self._around(visit), "told": told, **page.values}
         response = HTMLResponse(render(page.template, **values), page.status, PRIVATE)
         if told is not None:
-            response.delete_cookie(_TOLD)
+            forget(visit.request, response, _TOLD)
         return response
 
     def _preview(
@@ -136,7 +137,7 @@ class Room:
                     return await answer(visit)
             except (NoSessionError, UnauthenticatedError):
                 response = RedirectResponse(sign_in_for(request), 303, PRIVATE)
-                response.delete_cookie(cookie_name(request))
+                forget(request, response, cookie_name(request))
                 return response
             except Exception as exc:
                 return self.refusal(request, exc, visit)
@@ -186,14 +187,7 @@ def _moved(visit: Visit, done: Done) -> Response:
     """Return the answer to a form: another page, which says once what was done."""
     response = RedirectResponse(done.then, 303, PRIVATE)
     text = base64.urlsafe_b64encode(done.told.encode()).decode()
-    response.set_cookie(
-        _TOLD,
-        f"{_code(visit, text)}.{text}",
-        max_age=_TOLD_S,
-        secure=is_encrypted(visit.request),
-        httponly=True,
-        samesite="strict",
-    )
+    keep(visit.request, response, _TOLD, f"{_code(visit, text)}.{text}", _TOLD_S)
     return response
 
 

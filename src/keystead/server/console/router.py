@@ -7,10 +7,12 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from keystead.errors import KeyNotFoundError
 from keystead.server.console import devices, keyrings, overview, tokens, transit
 from keystead.server.console.answering import Room
+from keystead.server.console.pages import Page, Shown
 from keystead.server.console.sign_in import AT_PROVIDER, BACK, SIGN_OUT, SignIn
-from keystead.server.console.visits import SIGN_IN
+from keystead.server.console.visits import SIGN_IN, Visit
 from keystead.server.rest.paths import register_names
 
 PREFIX: Final = "/console"
@@ -34,3 +36,9 @@ def add_console(app: FastAPI) -> None:
     for page in PAGES:
         app.add_route(page.path, room.page(page), ["GET"], include_in_schema=False)
     app.mount(f"{PREFIX}/static", StaticFiles(packages=[("keystead.server.console", "static")]))
+    absent = Page(f"{PREFIX}/{{path:path}}", None, _absent, is_of_store=False)
+    app.add_route(absent.path, room.page(absent), ["GET"], include_in_schema=False)
+
+
+async def _absent(visit: Visit) -> Shown:
+    raise KeyNotFoundError("the console has no such page")

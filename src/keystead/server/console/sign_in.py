@@ -19,7 +19,8 @@ from keystead.server.console.visits import (
     NoSessionError,
     cookie_name,
     fields_of,
-    is_encrypted,
+    forget,
+    keep,
     origin_of,
     own_page,
     require_form,
@@ -79,7 +80,7 @@ class SignIn:
         except Exception as exc:
             return self._room.refusal(request, exc, None)
         response = RedirectResponse(where, 303, PRIVATE)
-        _keep(request, response, login_cookie(request), login.to_text(), LONGEST_S)
+        keep(request, response, login_cookie(request), login.to_text(), LONGEST_S)
         return response
 
     async def from_provider(self, request: Request) -> Response:
@@ -97,7 +98,7 @@ class SignIn:
             response = _form(request, HOME, _REFUSED_THERE, 401)
         except Exception as exc:
             response = self._room.refusal(request, exc, None)
-        _forget(request, response, login_cookie(request))
+        forget(request, response, login_cookie(request))
         return response
 
     async def sign_out(self, request: Request) -> Response:
@@ -114,7 +115,7 @@ class SignIn:
             pass
         except Exception as exc:
             return self._room.refusal(request, exc, None)
-        _forget(request, response, cookie_name(request))
+        forget(request, response, cookie_name(request))
         return response
 
 
@@ -132,14 +133,5 @@ def _form(request: Request, then: str, refused: str | None = None, status: int =
 
 def _begun(request: Request, made: NewSession, then: str) -> Response:
     response = RedirectResponse(then, 303, PRIVATE)
-    _keep(request, response, cookie_name(request), "".join(made.text))
+    keep(request, response, cookie_name(request), "".join(made.text))
     return response
-
-
-def _keep(request: Request, response: Response, name: str, value: str, max_age_s: int | None = None) -> None:
-    secure = is_encrypted(request)
-    response.set_cookie(name, value, max_age_s, path="/", secure=secure, httponly=True, samesite="lax")
-
-
-def _forget(request: Request, response: Response, name: str) -> None:
-    response.delete_cookie(name, path="/", secure=is_encrypted(request), httponly=True, samesite="lax")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from keystead.access.callers import Scope
 from keystead.access.sessions import Session
@@ -161,4 +161,16 @@ def sign_in_for(request: Request) -> str:
 def own_page(text: str) -> str:
     """Return a page of the console as an address that was sent names it; the first page where it names none."""
     parts = urlsplit(text)
-    return text if not parts.scheme and not parts.netloc and _PAGE.fullmatch(text) else HOME
+    is_one = not parts.scheme and not parts.netloc and _PAGE.fullmatch(text) and ".." not in parts.path.split("/")
+    return text if is_one else HOME
+
+
+def keep(request: Request, response: Response, name: str, value: str, max_age_s: int | None = None) -> None:
+    """Have the browser keep a cookie that no script reads, and that a page of another site sends by a link alone."""
+    secure = is_encrypted(request)
+    response.set_cookie(name, value, max_age_s, path="/", secure=secure, httponly=True, samesite="lax")
+
+
+def forget(request: Request, response: Response, name: str) -> None:
+    """Have the browser forget a cookie."""
+    response.delete_cookie(name, path="/", secure=is_encrypted(request), httponly=True, samesite="lax")
