@@ -33,8 +33,8 @@ class KeyNotFoundError(KMSError):
 
     code = "key_not_found"
     cure = (
-        "check the name or id, the tenant and the store; of a key in a key service also the region, project, mount or "
-        "token in which it is looked for"
+        "check its name, and where it is looked for: the store and tenant of a keyring; the region, project, mount or "
+        "token of a key in a key service"
     )
 
 
