@@ -33,8 +33,8 @@ class KeyNotFoundError(KMSError):
 
     code = "key_not_found"
     cure = (
-        "check its name, and where it is looked for: the store and tenant of a keyring; the region, project, mount or "
-        "token of a key in a key service"
+        "check the key's name, and where it is looked for: the store and tenant of a keyring; the region, project, "
+        "mount or token of a key in a key service"
     )
 
 
