@@ -19,7 +19,8 @@ _SKIP = re.compile(r"^\s*<!-- not executed:(?P<reason>.*)-->\s*$")
 class Block:
     """One fenced block. ``line`` is that of its first line of content, counted from 1.
 
-    ``options`` are the words after the language; ``skip_reason`` is what the comment above the fence gives.
+    ``options`` are the words after the language, in the braces that the site needs: ``{.exact}``. ``skip_reason`` is
+    what the comment above the fence gives.
     """
 
     line: int
@@ -56,7 +57,7 @@ def read_blocks(markdown: str) -> list[Block]:
             at += 1
         if at == len(lines):
             raise ValueError(f"line {start}: this code block never ends")
-        language, *options = fence["info"].split() or [""]
+        language, *options = [word.strip("{.}") for word in fence["info"].split()] or [""]
         text = textwrap.dedent("\n".join(lines[start:at])) + "\n"
         blocks.append(Block(start + 1, language, tuple(options), text, skip_reason))
         at += 1

@@ -31,7 +31,7 @@ def run(runner: PageRunner, text: str) -> None:
 
 
 def test_a_block_knows_its_line_language_options_and_text() -> None:
-    (block,) = read_blocks(markdown("Text.\n\n'''console exact\n$ echo 1\n1\n'''\n"))
+    (block,) = read_blocks(markdown("Text.\n\n'''console {.exact}\n$ echo 1\n1\n'''\n"))
     assert (block.line, block.language, block.options, block.text) == (4, "console", ("exact",), "$ echo 1\n1\n")
 
 
@@ -83,7 +83,7 @@ def test_commands_run_in_the_folder_of_the_page(runner: PageRunner, tmp_path: Pa
 def test_output_is_compared_only_where_the_block_says_exact(runner: PageRunner) -> None:
     run(runner, "'''console\n$ echo one\nsomething else\n'''\n")
     with pytest.raises(AssertionError, match="prints something else"):
-        run(runner, "'''console exact\n$ echo one\nsomething else\n'''\n")
+        run(runner, "'''console {.exact}\n$ echo one\nsomething else\n'''\n")
 
 
 def test_a_backslash_continues_a_command() -> None:

@@ -12,17 +12,13 @@ import pytest
 
 from keystead.errors import (
     ConfigurationError,
-    DecryptionError,
-    InvalidInputError,
-    KMSError,
     MissingDependencyError,
-    ProviderAuthError,
     ProviderConnectionError,
     SystemShutdownError,
 )
 from keystead.manager.doctor import Patient, examine
 from keystead.manager.doctor_kms import KmsUnderTest
-from keystead.manager.findings import DoctorReport, Finding, Health, cure_of
+from keystead.manager.findings import DoctorReport, Finding, Health
 from keystead.model import EncryptedData, KeyPurpose, RotationPolicy
 from keystead.ports import KmsProvider
 from keystead.providers.local.kek_file import create_kek_file
@@ -387,10 +383,3 @@ async def test_a_manager_without_a_store_has_none_to_be_examined(kms: FakeKMS) -
     assert told(report, "key", "provider other").status is Health.SKIPPED
     assert {finding.about for finding in report.findings} == {"provider cloud", "provider other"}
     await km.close()
-
-
-@pytest.mark.parametrize(
-    "error", [KMSError("x"), InvalidInputError("x"), DecryptionError("x"), ProviderAuthError("x")], ids=repr
-)
-def test_every_error_has_a_cure(error: KMSError) -> None:
-    assert cure_of(error)

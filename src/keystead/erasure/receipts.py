@@ -47,9 +47,11 @@ class ErasureReceipt:
         keyring: the keyring that was erased, by the random name that ciphertexts' keys are under.
         keys: the ids of its data keys.
         time: RFC 3339, UTC.
-        log_count, log_head: the erasure log with this erasure in it: its lines, and the SHA-256 of the last in hex.
+        log_count: how many lines the erasure log has with this erasure in it.
+        log_head: the SHA-256 of the last of them in hex.
         keks: what backups that are older stay readable under.
-        nodes_seen, nodes_unseen: processes that had acknowledged it, and that had not within 5 seconds; those refuse.
+        nodes_seen: processes that had acknowledged it.
+        nodes_unseen: processes that had not within 5 seconds; they refuse.
         remaining: the registered fields in which an index may find the subject's rows still: their tables could not be
             reached. The next re-encryption empties them, and so does asking for the receipt again.
         signature: Ed25519 over all of it.

@@ -1,7 +1,8 @@
 """The one error tree.
 
 Programs act on the class or on ``code``; texts may change between releases. ``retryable`` says whether the same
-call may succeed later without anybody changing anything. ``[2]`` marks a name of the Go KMS (kratos-boilerplate).
+call may succeed later without anybody changing anything, ``cure`` what to do. ``[2]`` marks a name of the Go KMS
+(kratos-boilerplate).
 
 ::
 

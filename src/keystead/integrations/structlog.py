@@ -1,9 +1,11 @@
 """A logger factory of structlog whose loggers write a sealed log.
 
-structlog.configure(
-processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()],
-logger_factory=SealedLoggerFactory("app.log", stream="example.org/app", kms="file:/run/kek"),
-)
+    structlog.configure(
+        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()],
+        logger_factory=SealedLoggerFactory("app.log", stream="example.org/app", kms="file:/run/kek"),
+    )
+
+The last processor renders the event: as a JSON object, which is sealed as it is, or as text.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from keystead.manager import assembly
 from keystead.manager.configured import default_provider, erasures_url, kms_settings, open_kms, state_folder, store_url
 from keystead.manager.doctor_kms import KmsExamination, KmsUnderTest
 from keystead.manager.doctor_store import StoreExamination, StoreUnderTest
-from keystead.manager.findings import DEADLINE_S, DoctorReport, Finding, Health, cure_of
+from keystead.manager.findings import DEADLINE_S, DoctorReport, Finding, Health
 from keystead.ports import Clock, Closes, KmsProvider, Random
 from keystead.providers.guard import GuardedProvider
 from keystead.providers.multi.provider import MultiKMSProvider
@@ -110,7 +110,7 @@ async def examine_settings(
         if kek in under_test and settings.default_key_id:
             under_test[kek] = replace(under_test[kek], key_id=settings.default_key_id)
     except ConfigurationError as exc:
-        found.append(Finding("settings", "default_provider", Health.FAIL, str(exc), cure_of(exc)))
+        found.append(Finding("settings", "default_provider", Health.FAIL, str(exc), exc.cure))
     async with AsyncExitStack() as closing:
         _close(closing, [one.provider for one in under_test.values()])
         store = None
@@ -118,7 +118,7 @@ async def examine_settings(
             store = _store_of(loaded, under_test, clock=clock, random=random, deadline_s=deadline_s)
             closing.push_async_callback(store.store.aclose)
         except KMSError as exc:
-            found.append(Finding("store", "settings", Health.FAIL, str(exc), cure_of(exc)))
+            found.append(Finding("store", "settings", Health.FAIL, str(exc), exc.cure))
         patient = Patient(clock=clock, random=random, providers=list(under_test.values()), store=store, findings=found)
         return await examine(patient, deadline_s=deadline_s)
 
@@ -190,7 +190,7 @@ def _require_time(deadline_s: float) -> None:
 
 def _unopened(name: str, error: KMSError) -> Finding:
     check = "sdk" if isinstance(error, MissingDependencyError) else "configuration"
-    return Finding(f"provider {name}", check, Health.FAIL, str(error), cure_of(error))
+    return Finding(f"provider {name}", check, Health.FAIL, str(error), error.cure)
 
 
 def _close(closing: AsyncExitStack, providers: Iterable[KmsProvider]) -> None:

@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from keystead.errors import (
-    ConfigurationError,
-    DecryptionError,
-    ForeignSchemaError,
-    InvalidInputError,
-    KeyNotFoundError,
-    KeyStateError,
-    KMSError,
-    MissingDependencyError,
-    ProviderAuthError,
-    ProviderConnectionError,
-    ProviderNotConfiguredError,
-    SchemaVersionError,
-    StorageOperationError,
-    StoreNotFoundError,
-    StoreUnavailableError,
-)
+from keystead.errors import KMSError
 
 DEADLINE_S: Final = 15.0
 """How long one provider, or the store, is examined; all are examined at the same time."""
-
-_CURES: Final[Mapping[type[KMSError], str]] = {
-    MissingDependencyError: "install the extra that the message names",
-    ProviderAuthError: "give the process credentials that the service takes, with the permissions on this key that the "
-    "page of this key service lists",
-    ProviderNotConfiguredError: "configure the provider under that name, or map the name with provider_aliases",
-    SchemaVersionError: "do as the message says: `keystead migrate`, or a newer release",
-    ForeignSchemaError: "give the store a database or schema of its own",
-    KeyNotFoundError: "check the key's name, and the region, project, mount or token in which it is looked for",
-    KeyStateError: "enable the key, or call its deletion off, where it is kept",
-    StoreNotFoundError: "name the store that is meant, or make one: `keystead init`",
-    StoreUnavailableError: "start the database, and check address, network, user and password",
-    ProviderConnectionError: "check address, network, proxy and TLS; a service that is merely busy recovers by itself",
-    ConfigurationError: "change the setting as the message says",
-    DecryptionError: "another key than the one that wrapped this, or altered bytes: compare the settings with those it "
-    "was made under, and the store with an export",
-    InvalidInputError: "this key or service does not take such a call: use a key that is made for encryption",
-    StorageOperationError: "check the database's state and this process's rights in it",
-}
 
 
 class Health(StrEnum):
@@ -110,12 +75,4 @@ class Notes:
     def error(self, check: str, error: KMSError, *, is_warning: bool = False) -> None:
         """Note an error, whose text is fit to be shown, with the cure of its kind."""
         note = self.warn if is_warning else self.fail
-        note(check, str(error), cure_of(error))
-
-
-def cure_of(error: KMSError) -> str:
-    """Return what to do about an error."""
-    for kind, cure in _CURES.items():
-        if isinstance(error, kind):
-            return cure
-    return f"see {error.code} on the page of errors"
+        note(check, str(error), error.cure)

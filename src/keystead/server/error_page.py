@@ -14,8 +14,8 @@ HEAD: Final = """\
 
 Everything Keystead raises is a `KMSError`. Programs act on the class or on its `code`, which never change their
 meaning; texts may change between releases. `retryable` says whether the same call may succeed later without anybody
-changing anything. No message holds key bytes, plaintext, the values of a context, a URL with credentials or the text
-of a service's response.
+changing anything; `cure` is what to do, as it stands here, and a message that knows better says so. No message holds
+key bytes, plaintext, the values of a context, a URL with credentials or the text of a service's response.
 
 This page is generated from `src/keystead/errors/` by `scripts/gen_error_docs.py`.
 """
@@ -36,10 +36,11 @@ def error_classes() -> list[type[errors.KMSError]]:
 def section(error: type[errors.KMSError]) -> str:
     """Return the section of one error."""
     parents = ", ".join(f"`{parent.__name__}`" for parent in error.__bases__)
-    text = inspect.cleandoc(error.__doc__ or "").replace("``", "`")
+    cause = inspect.cleandoc(error.__doc__ or "").replace("``", "`")
+    cure = f"{error.cure[:1].upper()}{error.cure[1:]}."
     retryable = "yes" if error.retryable else "no"
     kind = f"`{error.__name__}`, a kind of {parents}. Retryable: {retryable}."
-    return f"## {error.code} {{#{error.code}}}\n\n{kind}\n\n{text}\n"
+    return f"## {error.code} {{#{error.code}}}\n\n{kind}\n\n**Cause.** {cause}\n\n**Cure.** {cure}\n"
 
 
 def page() -> str:

@@ -1,6 +1,6 @@
 """What users test with: a KMS whose failures are switches, a proxy that makes faults, a server that speaks Transit.
 
->>> from keystead.testing import FakeKMS, FaultProxy, transit_server
+``from keystead.testing import FakeKMS, FaultProxy, transit_server``
 """
 
 from __future__ import annotations

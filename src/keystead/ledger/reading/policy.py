@@ -85,15 +85,18 @@ class TrustedSigner:
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """See the module.
+    """What a reader of a log trusts.
 
     Attributes:
         stream: the stream's name. Streams below it, of forked workers, are covered as well.
+        keys: what sessions may be sealed under. Without any, tags under a key are not checked, and only checkpoints
+            count.
+        signers: whose checkpoints count. Without any only tags do, and who has a key that opens sessions might have
+            written the log.
         algorithms: of tags: ``HMAC-SHA256``, and ``SHA-256`` where sessions without a key are accepted.
-        keys, signers: see there. Without keys, tags under a key are not checked, and only checkpoints count; without
-            signers only tags do, and who has a key that opens sessions might have written the log.
-        witnesses, quorum: so many of these must have cosigned a checkpoint for it to count; a log without one that
-            counts, its own or one that the reader has kept, is not valid.
+        witnesses: who may cosign checkpoints.
+        quorum: so many of them must have cosigned a checkpoint for it to count; a log without one that counts, its
+            own or one that the reader has kept, is not valid.
 
     Raises:
         InvalidInputError: a policy that cannot be.
