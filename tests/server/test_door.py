@@ -117,7 +117,8 @@ async def test_pages_of_an_origin_that_is_named_may_ask_and_no_others(installati
 
 async def test_pages_tell_where_things_are(node: Node) -> None:
     anonymous = await node.client()
-    assert "POST /graphql" in (await anonymous.get("/")).text
+    asked = await anonymous.get("/")
+    assert "POST /graphql" in (await anonymous.get(asked.headers["location"])).text
     assert "type Mutation" in (await anonymous.get("/schema.graphql")).text
     assert (await anonymous.get("/livez")).json() == {"status": "ok"}
     assert (await anonymous.get("/readyz")).json() == {"status": "ok"}

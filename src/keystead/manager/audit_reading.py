@@ -15,12 +15,14 @@ from keystead.ledger.audit.verifying import TrailReader
 from keystead.ledger.reading.policy import TrustedKey, TrustedSigner
 from keystead.lifecycle.key_pages import all_keys
 from keystead.manager.assembly import provider_from_uri
+from keystead.manager.either_kms import EitherKms
 from keystead.model import WRAP_KEYRING, KeyRecord
 
 if TYPE_CHECKING:
     from keystead.manager.auditing import Auditing
     from keystead.manager.core import ManagerCore
     from keystead.manager.session import Session
+    from keystead.ports import KmsProvider
 
 log = logging.getLogger("keystead.audit")
 
@@ -39,7 +41,7 @@ async def trail_reader(manager: ManagerCore, auditing: Auditing, archive: Sequen
             wrap_ids=frozenset(row.id for row in rows),
             state_keys=StateKeys(auditing.ring),
             store_id=session.live.store_id,
-            providers={**auditing.providers, **manager.named_providers()},
+            providers=_providers(auditing.providers, manager.named_providers()),
             uris=(uris := _uris(auditing)),
             keys=_keys(auditing, rows, uris),
             signers=lambda stream: tuple(TrustedSigner(key) for key in KeyringSigner(auditing.ring, stream).keys),
@@ -78,3 +80,9 @@ def _uris(auditing: Auditing) -> dict[str, str]:
             with contextlib.suppress(KMSError):
                 found.setdefault(provider_from_uri(uri, clock=clock, random=random).name, uri)
     return found
+
+
+def _providers(own: Mapping[str, KmsProvider], of_store: Mapping[str, KmsProvider]) -> dict[str, KmsProvider]:
+    """Return every KMS by its name; where the trail's own has the name of one of the store's, both under it."""
+    both = {name: EitherKms(of_store[name], own[name]) for name in own.keys() & of_store.keys()}
+    return {**own, **of_store, **both}
