@@ -20,6 +20,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that the visitor keeps."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Something that was done: where the visitor finds it, and what is told there once."""
 
@@ -74,7 +82,7 @@ class Page:
 
     path: str
     scope: Scope | None
-    show: Callable[[Visit], Awaitable[Shown]]
+    show: Callable[[Visit], Awaitable[Shown | File]]
     is_of_store: bool = True
     title: str | None = None
 
@@ -86,5 +94,5 @@ class Deed:
     path: str
     scope: Scope | None
     preview: Callable[[Visit], Awaitable[Preview]]
-    do: Callable[[Visit], Awaitable[Done | Shown]]
+    do: Callable[[Visit], Awaitable[Done | Shown | File]]
     is_of_store: bool = True

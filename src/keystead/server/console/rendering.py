@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 _STEPS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+_CODE: Final = re.compile("`([^`]+)`")
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -23,7 +26,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": moment, "far": far, "size": size, "count": count, "part": part}
+    made.filters |= {"moment": moment, "far": far, "size": size, "count": count, "part": part, "prose": prose}
     return made
 
 
@@ -67,6 +70,14 @@ def size(number: int) -> str:
 def count(number: int) -> str:
     """Return a number with its thousands apart."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence with what stands between backticks as code; all of it is text."""
+    told = Markup()
+    for index, piece in enumerate(_CODE.split(text)):
+        told += Markup("<code>{}</code>").format(piece) if index % 2 else escape(piece)
+    return told
 
 
 def part(text: str) -> str:
