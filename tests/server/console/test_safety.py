@@ -19,7 +19,7 @@ pytestmark = pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
 
 EVERYTHING: list[Page | Deed] = [*PAGES, *DEEDS]
 _EXAMPLES = {"keyring": "default", "name": "default", "key": "default/99", "token": "0" * 16, "session": "0" * 16}
-_EXAMPLES |= {"record": "0"}
+_EXAMPLES |= {"record": "0", "job": "keystead.rotate", "reencryption": "0" * 16}
 
 
 def address(path: str) -> str:

@@ -139,6 +139,9 @@ class Room:
                 with audit_actor(actor_of(visit.by)):
                     return await answer(visit)
             except (NoSessionError, UnauthenticatedError):
+                if "hx-request" in request.headers:
+                    # A part of a page that is open: the whole of it is asked for again, and leads to the sign-in.
+                    return Response(None, 200, {**PRIVATE, "HX-Refresh": "true"})
                 response = RedirectResponse(sign_in_for(request), 303, PRIVATE)
                 response.delete_cookie(cookie_name(request))
                 return response

@@ -26,7 +26,15 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": moment, "far": far, "size": size, "count": count, "part": part, "prose": prose}
+    made.filters |= {
+        "moment": moment,
+        "far": far,
+        "size": size,
+        "count": count,
+        "part": part,
+        "prose": prose,
+        "length_of": length_of,
+    }
     return made
 
 
@@ -55,6 +63,11 @@ def span(length: timedelta) -> str:
             number = seconds // unit
             return f"{number} {name}{'' if number == 1 else 's'}"
     return "a moment"
+
+
+def length_of(seconds: float) -> str:
+    """Return a length of time in seconds as ``span`` does."""
+    return span(timedelta(seconds=seconds))
 
 
 def size(number: int) -> str:

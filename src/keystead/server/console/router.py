@@ -7,15 +7,15 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from keystead.server.console import audit, keyrings, overview, tokens
+from keystead.server.console import audit, jobs, keyrings, overview, tokens
 from keystead.server.console.answering import Room
 from keystead.server.console.sign_in import SIGN_OUT, SignIn
 from keystead.server.console.visits import SIGN_IN
 from keystead.server.rest.paths import register_names
 
 PREFIX: Final = "/console"
-PAGES: Final = [*overview.PAGES, *keyrings.PAGES, *audit.PAGES, *tokens.PAGES]
-DEEDS: Final = [*keyrings.DEEDS, *audit.DEEDS, *tokens.DEEDS]
+PAGES: Final = [*overview.PAGES, *keyrings.PAGES, *jobs.PAGES, *audit.PAGES, *tokens.PAGES]
+DEEDS: Final = [*keyrings.DEEDS, *jobs.DEEDS, *audit.DEEDS, *tokens.DEEDS]
 
 
 def add_console(app: FastAPI) -> None:
