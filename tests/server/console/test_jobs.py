@@ -73,7 +73,7 @@ async def test_jobs_are_shown_and_run_at_once(node: Node) -> None:
     page = await ada.does("/console/jobs/keystead.transit/run")
     assert "keystead.transit was run." in text_of(page)
     assert re.search(r"keystead\.transit .*? done a moment ago", text_of(page))
-    assert "0 keyrings rotated" in text_of(await ada.does("/console/maintain"))
+    assert "0 keyrings rotated" in text_of(await ada.does("/console/jobs/maintain"))
     assert (await ada.get("/console/jobs/nothing/run")).status_code == 404
     async with store_of(node).transaction() as work:
         await work.claim_lease("keystead.transit", "another node", 30_000)
@@ -86,7 +86,7 @@ async def test_who_may_only_look_is_shown_no_deed(node: Node) -> None:
     ada = await visitor(node, Scope.JOBS_READ)
     for path, deed in (
         ("/console/jobs", "/run"),
-        ("/console/jobs", "/console/maintain"),
+        ("/console/jobs", "/console/jobs/maintain"),
         (AT, "/pause"),
         (AT, "/cancel"),
     ):
@@ -217,15 +217,15 @@ async def test_re_encryptions_are_listed_the_newest_first_and_by_pages(node: Nod
 
 async def test_one_is_begun_by_a_command_that_the_page_shows(node: Node) -> None:
     ada = await visitor(node)
-    assert "No field is registered." in text_of(await ada.get("/console/new-reencryption"))
+    assert "No field is registered." in text_of(await ada.get("/console/jobs/new-reencryption"))
     await node.service.manager.load_fields(FIELD)
     await node.service.manager.register_field(FIELD, "postgresql://app:secret@db.example/shop")
-    page = await ada.get("/console/new-reencryption")
+    page = await ada.get("/console/jobs/new-reencryption")
     assert "keystead reencrypt postgresql://app@db.example/shop people.email --plan" in text_of(page)
     assert "It was never re-encrypted" in text_of(page)
     assert "secret" not in page.text
     await begun(node)
-    assert f"{command_of(JOB)} --plan" in text_of(await ada.get("/console/new-reencryption"))
+    assert f"{command_of(JOB)} --plan" in text_of(await ada.get("/console/jobs/new-reencryption"))
 
 
 async def test_a_part_of_a_page_is_not_filled_with_the_sign_in(node: Node) -> None:

@@ -24,8 +24,8 @@ from keystead.server.console.verdict import verdict
 from keystead.server.console.visits import Visit
 
 PATH: Final = "/console/audit"
-VERIFY: Final = "/console/verify-audit"
-CHECKPOINT: Final = "/console/audit-checkpoint"
+VERIFY: Final = f"{PATH}/verify"
+CHECKPOINT: Final = f"{PATH}/checkpoint"
 SHOWN: Final = 50
 MOST_CHARS: Final = 20_000
 """Of one record that are shown: an entry may have a megabyte."""

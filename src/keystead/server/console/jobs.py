@@ -21,6 +21,8 @@ from keystead.server.console.visits import Visit
 
 PATH: Final = "/console/jobs"
 REENCRYPTIONS: Final = f"{PATH}/reencryptions"
+BEGIN: Final = f"{PATH}/new-reencryption"
+MAINTAIN: Final = f"{PATH}/maintain"
 SHOWN: Final = 25
 FIELDS: Final = 50
 _READS, _WRITES = Scope.JOBS_READ, Scope.JOBS_WRITE
@@ -51,6 +53,8 @@ async def listed(visit: Visit) -> Shown:
     values = {
         "jobs": [(each, _WHAT.get(each.name, ""), now + timedelta(seconds=each.due_in_s)) for each in jobs],
         "path": PATH,
+        "begin": BEGIN,
+        "maintain": MAINTAIN,
         "may_write": visit.may(_WRITES, is_of_store=True),
         **await _reencryptions(visit, now),
     }
@@ -296,12 +300,12 @@ async def _job(visit: Visit) -> JobStanding:
 PAGES: Final = (
     Page(PATH, _READS, listed, title="Jobs"),
     Page(REENCRYPTIONS, _READS, live_list),
-    Page("/console/new-reencryption", _READS, beginnings),
+    Page(BEGIN, _READS, beginnings),
     Page(f"{REENCRYPTIONS}/{{reencryption}}", _READS, shown),
     Page(f"{REENCRYPTIONS}/{{reencryption}}/progress", _READS, live),
 )
 DEEDS: Final = (
-    Deed("/console/maintain", _WRITES, preview_maintain, maintain),
+    Deed(MAINTAIN, _WRITES, preview_maintain, maintain),
     Deed(f"{PATH}/{{job}}/run", _WRITES, preview_run, run),
     Deed(f"{REENCRYPTIONS}/{{reencryption}}/pause", _WRITES, preview_pause, pause),
     Deed(f"{REENCRYPTIONS}/{{reencryption}}/resume", _WRITES, preview_resume, resume),

@@ -94,8 +94,10 @@ def _left_out(report: AuditReport) -> list[str]:
             f"The {log.first} records before number {log.first} were not looked at. `keystead audit verify` checks all "
             "that are in the database, and with --archive those that were moved away."
         )
-    if not log.vouched:
+    if not log.vouched and report.valid:
         told.append("No checkpoint vouches for it yet: one is made each minute in which there are records.")
+    elif not log.vouched:
+        told.append("No checkpoint vouches for it as it stands.")
     if report.unchecked:
         told.append(
             f"{counted(report.unchecked, 'entry is', 'entries are')} of sessions whose key is not at hand, and could "
