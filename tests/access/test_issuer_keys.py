@@ -225,9 +225,9 @@ def page(document: object, **given: object) -> Page:
 BROKEN: dict[str, tuple[dict[str, Page], str]] = {
     "no discovery": ({DISCOVERY: Page(b"", 404)}, "status 404"),
     "a failing issuer": ({KEYS: Page(b"", 500)}, "key set cannot be read: it answers with status 500"),
-    "no JSON": ({DISCOVERY: Page(b"<html>")}, "names no key set"),
-    "no object": ({DISCOVERY: page([])}, "names no key set"),
-    "deep": ({DISCOVERY: Page(b"[" * 100_000)}, "names no key set"),
+    "no JSON": ({DISCOVERY: Page(b"<html>")}, "discovery names nothing"),
+    "no object": ({DISCOVERY: page([])}, "discovery names nothing"),
+    "deep": ({DISCOVERY: Page(b"[" * 100_000)}, "discovery names nothing"),
     "no key set": ({KEYS: page({})}, "cannot be used: it has no list"),
     "endless discovery": ({DISCOVERY: Page(b" " * (MAX_ANSWER + 1))}, "more than 262144 bytes"),
     "endless keys": ({KEYS: Page(b" " * (MAX_ANSWER + 1))}, "more than 262144 bytes"),
@@ -261,7 +261,7 @@ async def test_a_discovery_of_another_issuer_is_not_taken(
 )
 async def test_a_key_set_is_read_over_https_or_from_this_machine(keys: KnownKeys, issuer: FakeIssuer, uri: str) -> None:
     issuer.pages[DISCOVERY] = page({"issuer": issuer.url, "jwks_uri": uri})
-    with pytest.raises(IssuerUnavailableError, match="a key set that is not read"):
+    with pytest.raises(IssuerUnavailableError, match="a jwks_uri that is not read"):
         await has(keys, ec_key())
 
 
@@ -271,7 +271,8 @@ async def test_an_issuer_elsewhere_does_not_have_this_machine_read_itself(
     document = {"issuer": "https://id.example.com", "jwks_uri": issuer.url + KEYS}
     monkeypatch.setattr(issuer_keys, "_document", lambda *given: json.dumps(document).encode())
     with pytest.raises(IssuerUnavailableError, match="http:// is for this machine alone"):
-        issuer_keys._discovered("https://id.example.com", time.monotonic() + 1)
+        address = issuer_keys.IssuerAddress("https://id.example.com", None, ("RS256",))
+        issuer_keys.fetch_keys(address, time.monotonic() + 1)
 
 
 async def test_an_issuer_that_answers_late_is_not_waited_for(

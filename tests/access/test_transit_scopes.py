@@ -60,6 +60,13 @@ def test_what_is_asked_of_no_key_takes_the_scope_for_it(allowed: str) -> None:
         transit_scope(f"transit:{allowed}:orders")
 
 
+def test_whether_an_operation_is_allowed_on_any_key_at_all_is_told_without_one() -> None:
+    assert rights("transit:sign:a").allow_some("sign")
+    assert rights("transit:*:a-*").allow_some("sign")
+    assert not rights("transit:sign:a").allow_some("verify")
+    assert not rights().allow_some("sign")
+
+
 def test_every_operation_may_be_named_at_once() -> None:
     held = rights("transit:*:team/*")
     assert all(held.allow(each, "team/orders") for each in KEYED)

@@ -14,8 +14,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
@@ -29,6 +31,8 @@ from keystead.ports import Clock
 AUDIENCE: Final = "keystead"
 DISCOVERY: Final = "/.well-known/openid-configuration"
 KEYS: Final = "/keys"
+AUTHORIZE: Final = "/authorize"
+TOKEN: Final = "/token"
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class FakeIssuer:
         pages: what else is answered than usual, by path.
         asked: the paths that were asked for, in order.
         is_down: it hangs up on everybody.
+        secret: of the client that asks for tokens; None where it has none.
+        user: claims of whoever logs in, as ``claims`` takes them.
         delay_s: before each answer.
     """
 
@@ -112,6 +118,9 @@ class FakeIssuer:
         self.asked: list[str] = []
         self.is_down = False
         self.delay_s = 0.0
+        self.secret: str | None = None
+        self.user: dict[str, Any] = {}
+        self._codes: dict[str, dict[str, str]] = {}
         handler = type("Handler", (_Handler,), {"issuer": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -146,8 +155,35 @@ class FakeIssuer:
         if (page := self.pages.get(path)) is not None:
             return page
         if path == DISCOVERY:
-            return Page(json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS}).encode())
+            ends = {"authorization_endpoint": self.url + AUTHORIZE, "token_endpoint": self.url + TOKEN}
+            return Page(json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS, **ends}).encode())
+        if path.startswith(f"{AUTHORIZE}?"):
+            return self._authorize(dict(parse_qsl(urlsplit(path).query)))
         return Page(json.dumps({"keys": self.published}).encode()) if path == KEYS else Page(b"", 404)
+
+    def _authorize(self, asked: dict[str, str]) -> Page:
+        """Lead the browser of whoever has logged in back with a code (OpenID Connect Core 1.0, 3.1.2)."""
+        assert asked["response_type"] == "code"
+        assert asked["code_challenge_method"] == "S256"
+        assert "openid" in asked["scope"].split()
+        code = f"code-{len(self._codes)}"
+        self._codes[code] = asked
+        back = {"code": code, "state": asked["state"], "iss": self.url}
+        return Page(b"", 302, {"Location": f"{asked['redirect_uri']}?{urlencode(back)}"})
+
+    def redeem(self, authorization: str | None, sent: dict[str, str]) -> Page:
+        """Return the ID token for a code, once, to the client that it was given to (RFC 6749, 4.1.3; RFC 7636, 4.6)."""
+        asked = self._codes.pop(sent.get("code", ""), None)
+        told = f"{sent.get('client_id')}:{self.secret}"
+        shown = None if self.secret is None else f"Basic {base64.b64encode(told.encode()).decode()}"
+        challenge = part(sha256(sent.get("code_verifier", "").encode()).digest())
+        if asked is None or shown != authorization or sent.get("grant_type") != "authorization_code":
+            return Page(b'{"error": "invalid_grant"}', 400)
+        names = ("client_id", "redirect_uri")
+        if any(asked[name] != sent.get(name) for name in names) or asked["code_challenge"] != challenge:
+            return Page(b'{"error": "invalid_grant"}', 400)
+        token = self.token(rsa_key(), **{"aud": asked["client_id"], "nonce": asked["nonce"], **self.user})
+        return Page(json.dumps({"access_token": "opaque", "token_type": "Bearer", "id_token": token}).encode())
 
 
 def signed(key: SigningKey, header: Mapping[str, Any], claims: Any) -> str:
@@ -167,7 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.issuer.asked.append(self.path)
             self.close_connection = True
             return
-        page = self.issuer.answer(self.path)
+        self._send(self.issuer.answer(self.path))
+
+    def _send(self, page: Page) -> None:
         self.send_response(page.status)
         for name, value in {"Content-Length": str(len(page.body)), **(page.headers or {})}.items():
             self.send_header(name, value)
@@ -176,6 +214,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(page.body)
         except OSError:
             return
+
+    def do_POST(self) -> None:
+        """Answer at the token endpoint."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+        self.issuer.asked.append(self.path)
+        page = Page(b"", 404)
+        if self.path == TOKEN:
+            page = self.issuer.pages.get(TOKEN) or self.issuer.redeem(
+                self.headers.get("Authorization"), dict(parse_qsl(body))
+            )
+        self._send(page)
 
     def log_message(self, *given: object) -> None:
         """Say nothing."""

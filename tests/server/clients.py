@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fastapi import FastAPI
 
-from keystead.access.callers import Scope
+from keystead.access.callers import AnyScope, Scope
 from keystead.config.service import load_service
 from keystead.manager.admin import create_local_kek
 from keystead.server.app import create_app
@@ -86,7 +86,7 @@ class Node:
         self.app = app
         self.service: Service = app.state.standing.service
 
-    async def token(self, user: str, *scopes: Scope, tenant: str = "") -> str:
+    async def token(self, user: str, *scopes: AnyScope, tenant: str = "") -> str:
         """Return a new token."""
         made = await self.service.tokens.create(user, scopes or (Scope.DEVICES_USE,), tenant=tenant)
         return "".join(made.text)

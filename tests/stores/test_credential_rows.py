@@ -177,3 +177,37 @@ async def test_who_guesses_at_a_locked_secret_waits_for_nobody(postgres_url: str
         async with asyncio.timeout(5):
             assert await count(store) is None
     await store.aclose()
+
+
+async def test_what_is_locked_now_is_listed_for_its_tenant_by_pages(store: KeyStore) -> None:
+    async def locked(tenant: str, after: tuple[datetime, str, str] | None = None) -> list[CredentialRecord]:
+        async with store.reading() as work:
+            return await work.locked_credentials(tenant, NOW, after=after, limit=2)
+
+    for tenant, user, minutes in (("", "cy", 2), ("", "bo", 2), ("", "ada", 3), ("", "over", 0), ("north", "dee", 1)):
+        secret: dict[str, Any] = {"tenant": tenant, "user_id": user, "kind": SecretKind.PASSCODE}
+        async with store.transaction() as work:
+            await work.count_attempt(**secret, now=NOW)
+            await work.lock_credential(**secret, until=NOW + minutes * MINUTE)
+    await count(store, NOW + 10 * MINUTE)
+    first = await locked("")
+    assert [each.user_id for each in first] == ["bo", "cy"]
+    assert first[1].locked_until is not None
+    second = await locked("", (first[1].locked_until, "cy", "passcode"))
+    assert [each.user_id for each in second] == ["ada"]
+    assert [each.user_id for each in await locked("north")] == ["dee"]
+
+
+async def test_a_lock_that_is_released_forgives_what_has_failed_and_leaves_the_secret(store: KeyStore) -> None:
+    async def release() -> bool:
+        async with store.transaction() as work:
+            return await work.release_credential(**ADA, now=NOW)
+
+    await keep(store, "one")
+    await count(store)
+    assert not await release()
+    async with store.transaction() as work:
+        await work.lock_credential(**ADA, until=NOW + MINUTE)
+    assert await release()
+    assert await found(store) == CredentialRecord(**ADA, hash="one", pepper_id=7, set_at=NOW, counted=1, cleared=1)
+    assert not await release()

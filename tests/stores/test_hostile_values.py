@@ -13,8 +13,16 @@ import pytest
 from sqlalchemy import Boolean, Column, Integer, LargeBinary, String, Table, Text
 
 from keystead.errors import StorageOperationError
-from keystead.model import KeyringPurpose, TransitType
-from keystead.ports import ErasureMark, KeyStore, KeyUse, ReencryptionRecord, SubjectRecord, TransitKeyRecord
+from keystead.model import KeyringPurpose, TransitType, utc_text
+from keystead.ports import (
+    ErasureMark,
+    KeyStore,
+    KeyUse,
+    ReencryptionRecord,
+    SessionRecord,
+    SubjectRecord,
+    TransitKeyRecord,
+)
 from keystead.stores import open_store
 from keystead.stores.tables import (
     access_secret_ids,
@@ -46,6 +54,9 @@ from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
 from tests.stores.test_role_rows import ROLE, SECRET
 from tests.stores.test_token_rows import TOKEN
 
+SESSION: Final = SessionRecord(
+    "f" * 16, "ada", "", "audit:read", "token 1", TOKEN.id, False, utc_text(NOW), utc_text(NOW), 7, bytes(32), NOW
+)
 _METRICS: Final = {encryption_metrics, metric_counts, key_metric_counts, key_failure_counts, device_metric_counts}
 READ_OTHERWISE: Final = frozenset({audit_entries, audit_log, audit_sessions, audit_state, *_METRICS})
 """Of the trail nothing is believed: who verifies it finds what is no record. Metrics are only ever added up."""
@@ -105,6 +116,8 @@ async def store(path: Path) -> KeyStore:
         await work.spend(KEY.id, bytes(32), until=NOW)
         await work.add_token(TOKEN)
         await work.revoke_token(TOKEN.id, NOW)
+        await work.add_session(SESSION)
+        await work.end_session(SESSION.id, NOW)
         await work.add_role(ROLE)
         await work.add_secret_id(SECRET)
         await work.add_subjects([SubjectRecord(bytes(32), "keystead.subject.a", NOW)])
@@ -148,6 +161,7 @@ async def read(store: KeyStore) -> None:
         await work.find_credential(**ADA)
         await work.find_client_key_for(KEY.id, bytes(32))
         await work.tokens()
+        await work.sessions()
         await work.roles()
         await work.find_secret_id(SECRET.id)
         await work.secret_ids(ROLE.id)

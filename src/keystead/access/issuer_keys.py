@@ -8,19 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from keystead.access.jwks import IssuerKeys, NoKeySetError, read_key_set
 from keystead.config.web_urls import is_loopback, require_web_url
 from keystead.errors import ConfigurationError, IssuerUnavailableError
 from keystead.ports import Clock
+from keystead.runtime.apart import apart
 from keystead.runtime.exchange import ExchangeError, exchange
-from keystead.runtime.handover import Handover
 from keystead.runtime.single_flight import SingleFlight
 
 if TYPE_CHECKING:
@@ -139,24 +137,20 @@ class KnownKeys:
         if self._is_reading:
             raise IssuerUnavailableError("the issuer is still being asked")
         self._is_reading = True
-        handover = Handover(partial(fetch_keys, self._address, time.monotonic() + TIMEOUT_S))
 
-        def run() -> None:
+        def read() -> IssuerKeys:
             try:
-                handover.make()
+                return fetch_keys(self._address, time.monotonic() + TIMEOUT_S)
             finally:
                 self._is_reading = False
-            handover.deliver()
 
-        # A thread of its own: one that the system's resolver holds up is not missed elsewhere, nor at the exit.
         try:
-            threading.Thread(target=run, name="keystead-issuer", daemon=True).start()
+            return await apart("keystead-issuer", read, TIMEOUT_S + 0.5)
+        except TimeoutError:
+            raise IssuerUnavailableError("the issuer does not answer") from None
         except RuntimeError:
             self._is_reading = False
             raise IssuerUnavailableError("the system gives no thread to ask the issuer from") from None
-        if not await handover.arrives(TIMEOUT_S + 0.5):
-            raise IssuerUnavailableError("the issuer does not answer")
-        return handover.result()
 
 
 def fetch_keys(address: IssuerAddress, deadline: float) -> IssuerKeys:
@@ -165,30 +159,38 @@ def fetch_keys(address: IssuerAddress, deadline: float) -> IssuerKeys:
     Raises:
         IssuerUnavailableError: they cannot be read, or the issuer's discovery is of another.
     """
-    uri = address.jwks_uri or _discovered(address.issuer, deadline)
+    uri = address.jwks_uri or discovered_url(address.issuer, discovery(address.issuer, deadline), "jwks_uri")
     try:
         return read_key_set(_document(uri, "key set", deadline), address.algorithms)
     except NoKeySetError as exc:
         raise IssuerUnavailableError(f"the issuer's key set cannot be used: {exc}") from None
 
 
-def _discovered(issuer: str, deadline: float) -> str:
+def discovery(issuer: str, deadline: float) -> dict[str, Any]:
+    """Read what an issuer says of itself (OpenID Connect Discovery 1.0); blocks. Errors as ``fetch_keys``."""
     try:
         found = json.loads(_document(issuer.rstrip("/") + _DISCOVERY, "discovery", deadline))
     except (ValueError, RecursionError):
         found = None
-    uri = found.get("jwks_uri") if isinstance(found, dict) else None
-    if not isinstance(uri, str):
-        raise IssuerUnavailableError("the issuer's discovery names no key set")
+    if not isinstance(found, dict):
+        raise IssuerUnavailableError("the issuer's discovery names nothing")
     if found.get("issuer") != issuer:
         raise IssuerUnavailableError(
             "the issuer's discovery is of another issuer; oidc.issuer is spelled as it is there"
         )
+    return found
+
+
+def discovered_url(issuer: str, found: Mapping[str, Any], name: str) -> str:
+    """Return an address that a discovery names; errors as ``fetch_keys``."""
+    url = found.get(name)
+    if not isinstance(url, str):
+        raise IssuerUnavailableError(f"the issuer's discovery names no {name}")
     try:
-        require_web_url(uri, may_have_query=True, may_be_plain=is_loopback(issuer))
+        require_web_url(url, may_have_query=True, may_be_plain=is_loopback(issuer))
     except ConfigurationError as exc:
-        raise IssuerUnavailableError(f"the issuer's discovery names a key set that is not read: {exc}") from None
-    return uri
+        raise IssuerUnavailableError(f"the issuer's discovery names a {name} that is not read: {exc}") from None
+    return url
 
 
 def _document(url: str, what: str, deadline: float) -> bytes:

@@ -51,8 +51,7 @@ class Issuer:
         self._rules = rules
         self._clock = clock
         self._keys = KnownKeys(address, clock)
-        bounds = JwtBounds((rules.audience,), address.issuer, address.algorithms, rules.leeway_s, rules.max_lifetime_s)
-        self._verifier = JwtVerifier(self._keys, bounds, clock)
+        self._verifier = self.verifier(rules.audience)
         self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -66,6 +65,12 @@ class Issuer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeping
 
+    def verifier(self, audience: str) -> JwtVerifier:
+        """Return what checks tokens of the issuer that are for an audience."""
+        address, rules = self._address, self._rules
+        bounds = JwtBounds((audience,), address.issuer, address.algorithms, rules.leeway_s, rules.max_lifetime_s)
+        return JwtVerifier(self._keys, bounds, self._clock)
+
     async def authenticate(self, text: str) -> Caller:
         """Return who shows a token.
 
@@ -74,13 +79,19 @@ class Issuer:
             IssuerUnavailableError: it could not be found out.
         """
         try:
-            return self._caller(await self._verifier.claims(text))
+            return self.caller(await self._verifier.claims(text))
         except (RefusedJwtError, InvalidInputError) as exc:
             why = str(exc) if isinstance(exc, RefusedJwtError) else type(exc).__name__
             log.info("a token of the issuer is refused: %s", why, extra={"issuer": self._address.issuer})
             raise UnauthenticatedError from None
 
-    def _caller(self, claims: Mapping[str, Any]) -> Caller:
+    def caller(self, claims: Mapping[str, Any]) -> Caller:
+        """Return whom claims name that were checked, and what they allow.
+
+        Raises:
+            RefusedJwtError: they name nobody, or their scopes are none.
+            InvalidInputError: the name cannot be one.
+        """
         rules = self._rules
         tenant = "" if rules.tenant_claim is None else _name(claims, rules.tenant_claim)
         names: set[str] = set()

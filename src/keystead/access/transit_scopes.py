@@ -116,6 +116,10 @@ class TransitRights:
         names, globs = found
         return key in names or any(glob.matches(key) for glob in globs)
 
+    def allow_some(self, operation: str) -> bool:
+        """Whether an operation is allowed on keys of any name at all."""
+        return operation in self._by_operation
+
 
 NO_RIGHTS: Final = TransitRights(frozenset())
 

@@ -67,7 +67,7 @@ def create(
         derived=derived,
         convergent=convergent,
         auto_rotate_s=_seconds(auto_rotate) or 0,
-        key_size=key_size or (32 if type is TransitType.HMAC else 0),
+        key_size=key_size,
     )
     key = call.run(lambda km: transit_keys.create(km, tenant, name, wanted), creates=True)
     return _answer(key, f"made {type} key {name!r}")

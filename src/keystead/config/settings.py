@@ -180,6 +180,13 @@ class OidcSettings(Section):
     leeway_s: int = Field(default=30, ge=0, le=300, description="seconds by which its clock may be off")
     max_lifetime: Duration = Field(default=timedelta(days=1), description="longest life of a token, up to 30 days")
     jwks_uri: str | None = Field(default=None, description="where its keys are, instead of asking its discovery")
+    client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="this service's name there, if people sign in by it",
+    )
+    client_secret: SecretStr | None = Field(default=None, description="and its secret, if it was given one")
 
     @field_validator("issuer", "jwks_uri")
     @classmethod
@@ -214,6 +221,8 @@ class OidcSettings(Section):
             raise ValueError("without an issuer nothing else of it is set; name it in oidc.issuer")
         if self.issuer is not None and self.audience is None:
             raise ValueError("an issuer makes tokens for others too: name what those for here carry in oidc.audience")
+        if self.client_secret is not None and self.client_id is None:
+            raise ValueError("a secret without a name is none: set oidc.client_id")
         return self
 
 

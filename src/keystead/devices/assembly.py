@@ -10,6 +10,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.devices.ciphertexts import MAX_SIZE
 from keystead.devices.client_keys import ClientKeys
 from keystead.devices.decrypting import Decrypting
+from keystead.devices.lockouts import Lockouts
 from keystead.devices.metrics import Metrics
 from keystead.devices.owners import Owners
 from keystead.devices.secrets import SecretRules, Secrets
@@ -29,6 +30,7 @@ class Devices:
     keys: ClientKeys
     decrypting: Decrypting
     secrets: Secrets
+    lockouts: Lockouts
     owners: Owners
     upkeep: Upkeep
     uses: UseCounts
@@ -49,7 +51,8 @@ class Devices:
         metrics = Metrics(s.store, s.clock, random=s.random)
         keys, uses = ClientKeys(s, metrics), UseCounts(s)
         decrypting = Decrypting(s, keys, uses, metrics, max_size=max_size)
-        secrets = Secrets(s, decrypting, pepper, rules)
+        rules = rules or SecretRules()
+        secrets, lockouts = Secrets(s, decrypting, pepper, rules), Lockouts(s, rules.lockout)
         # Another pepper gives the devices in summaries other names, and nothing else.
         summaries = Summaries(s.store, s.clock, hmac.digest(bytes(pepper.get_active().key), _DEVICES, "sha256"))
-        return cls(s.policy, keys, decrypting, secrets, Owners(s), Upkeep(s), uses, metrics, summaries)
+        return cls(s.policy, keys, decrypting, secrets, lockouts, Owners(s), Upkeep(s), uses, metrics, summaries)

@@ -43,11 +43,13 @@ class Owners:
         async with self._s.store.reading() as work:
             return await self._device(work, who, device_id, is_admin=True, lock=False)
 
-    async def client_keys(self, who: Principal, device_id: str, *, is_admin: bool = False) -> list[ClientKeyRecord]:
-        """Return the key pairs of a device, the newest first; errors as ``revoke``."""
+    async def client_keys(
+        self, who: Principal, device_id: str, *, is_admin: bool = False, limit: int | None = None
+    ) -> list[ClientKeyRecord]:
+        """Return the key pairs of a device, the newest first, or so many of them; errors as ``revoke``."""
         async with self._s.store.reading() as work:
             device = await self._device(work, who, device_id, is_admin=is_admin, lock=False)
-            return await work.client_keys(device.tenant, device.device_id)
+            return await work.client_keys(device.tenant, device.device_id, limit=limit)
 
     async def revoke(self, who: Principal, device_id: str, *, is_admin: bool = False) -> None:
         """Erase the private halves of a device, which gets no other pair until it is released.

@@ -19,6 +19,7 @@ from keystead.crypto.keyring import Keyring
 from keystead.devices.attempts import Lockout
 from keystead.devices.decrypting import JUNK, Decrypting, Encrypted, Opened
 from keystead.devices.hashing import Cost, Owner, SecretHash, hash_secret
+from keystead.devices.lockouts import NAMES
 from keystead.devices.payloads import Operation
 from keystead.devices.policy import SecretPolicy
 from keystead.devices.surroundings import Surroundings
@@ -32,7 +33,6 @@ PEPPER_KEYRING: Final = "keystead.pepper"
 _HASHING: Final = "keystead.argon2id"
 _SETS: Final = {SecretKind.PASSCODE: Operation.SET_PASSCODE, SecretKind.TRANSACTION_PIN: Operation.SET_PIN}
 _VERIFIES: Final = {SecretKind.PASSCODE: Operation.VERIFY_PASSCODE, SecretKind.TRANSACTION_PIN: Operation.VERIFY_PIN}
-_NAMES: Final = {SecretKind.PASSCODE: "passcode", SecretKind.TRANSACTION_PIN: "PIN"}
 
 
 class Authority(StrEnum):
@@ -150,7 +150,7 @@ class Secrets:
             given = await self._decrypting.open(who, current, _SETS[kind])
             before = await self._attempt(who, kind, given)
             if not await self._is_right(before, given.secret):
-                raise ForbiddenError(f"the current {_NAMES[kind]} is another one")
+                raise ForbiddenError(f"the current {NAMES[kind]} is another one")
             spent.append(given)
             why = "current"
         else:
@@ -170,7 +170,7 @@ class Secrets:
                 instead_of=None if before is None else before.hash,
             )
             if not kept:
-                raise ConflictError(f"the {_NAMES[kind]} was changed at the same moment; try again")
+                raise ConflictError(f"the {NAMES[kind]} was changed at the same moment; try again")
 
     async def verify(self, who: Principal, kind: SecretKind, encrypted: Encrypted) -> Verdict:
         """Return whether a secret is the one that was set.
@@ -298,7 +298,7 @@ class Secrets:
             raise _locked(before.locked_until, now)
         if before.verified_at is None or now - before.verified_at > self._rules.recent:
             raise ForbiddenError(
-                f"a change of the {_NAMES[before.kind]} takes the current one, or a verification in the last minutes"
+                f"a change of the {NAMES[before.kind]} takes the current one, or a verification in the last minutes"
             )
 
 

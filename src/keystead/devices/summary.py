@@ -37,6 +37,11 @@ class ProblematicKey:
     failures: int
     reasons: tuple[KeyFailureCount, ...]
 
+    @property
+    def failure_rate(self) -> float | None:
+        """How many of a hundred failed."""
+        return _rate(self.failures, self.total)
+
 
 class Summaries:
     """Tells what was done in the last hours, from the numbers alone: no operation is read.
@@ -105,9 +110,11 @@ class Summaries:
         return json.dumps(await self.summary(hours), separators=(",", ":"))
 
     async def find_problematic_keys(
-        self, hours: float = 24, threshold_percent: float = THRESHOLD_PERCENT
+        self, hours: float = 24, threshold_percent: float = THRESHOLD_PERCENT, *, limit: int | None = None
     ) -> list[ProblematicKey]:
         """Return keys with 5 decrypts or more of which more than so many percent failed, most failures first.
+
+        With ``limit`` no more than so many are returned.
 
         What failed for somebody who does not own the key is not among them. Nothing is done to the keys.
 
@@ -118,7 +125,7 @@ class Summaries:
         if not (_is_number(threshold_percent) and 0 <= threshold_percent <= 100):
             raise InvalidInputError("threshold_percent is a number from 0 to 100")
         async with self._store.reading() as work:
-            return await _problematic(work, since, until, threshold_percent)
+            return await _problematic(work, since, until, threshold_percent, limit)
 
     # Each sees the store in a moment of its own, so that a database does them at the same time.
 
@@ -187,14 +194,14 @@ def _of_key(key: ProblematicKey) -> dict[str, Any]:
         "keyId": key.key_id,
         "total": key.total,
         "failures": key.failures,
-        "failureRate": _rate(key.failures, key.total),
+        "failureRate": key.failure_rate,
         "reasons": [
-            {"kind": _fault(each.reason).value, "reason": each.reason, "count": each.count} for each in key.reasons
+            {"kind": fault_of(each.reason).value, "reason": each.reason, "count": each.count} for each in key.reasons
         ],
     }
 
 
-def _fault(reason: str) -> Fault:
+def fault_of(reason: str) -> Fault:
     """Return whose fault a failure is; of a reason that only a newer release has, the service's."""
     return Reason(reason).fault if reason in set(Reason) else Fault.SERVICE
 

@@ -18,6 +18,7 @@ from keystead.model import KeyringPurpose
 
 if TYPE_CHECKING:
     from keystead.access.issuers import Issuer
+    from keystead.access.provider_logins import ProviderLogins
     from keystead.config.settings import Settings
 
 
@@ -79,3 +80,15 @@ async def issuer(km: KeyManager, settings: Settings) -> Issuer | None:
     )
     address = IssuerAddress(given.issuer, given.jwks_uri, tuple(given.algorithms.split(",")))
     return Issuer(address, rules, (await km.session()).surroundings.clock)
+
+
+async def provider_logins(km: KeyManager, settings: Settings, issuer: Issuer | None) -> ProviderLogins | None:
+    """Return how people sign in at the issuer; None where the settings say no name of this service there."""
+    given = settings.oidc
+    if issuer is None or given.issuer is None or given.client_id is None:
+        return None
+    from keystead.access.provider_logins import Client, ProviderLogins
+
+    secret = None if given.client_secret is None else given.client_secret.get_secret_value()
+    s = (await km.session()).surroundings
+    return ProviderLogins(given.issuer, issuer, Client(given.client_id, secret), clock=s.clock, random=s.random)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from keystead.errors import InvalidInputError, KeyNotFoundError, KeyStateError
 from keystead.lifecycle.key_pages import all_keys
 from keystead.manager.manager import KeyManager
 from keystead.manager.transit import TransitEngine, transit
-from keystead.model import DataKeyState
+from keystead.model import DataKeyState, TransitType
 from keystead.ports import TransitKeyRecord
 from keystead.transit.administration import NewTransitKey
+from keystead.transit.kinds import SMALLEST_HMAC_KEY
 from keystead.transit.opened import OpenKey
 from keystead.transit.public_keys import public_text
+
+_PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ async def facts(km: KeyManager, tenant: str, name: str) -> KeyFacts:
         key.record,
         key.latest,
         [
-            VersionFacts(row.version, row.id, row.state, row.created_at, _public(key, row.version))
+            VersionFacts(row.version, row.id, row.state, row.created_at, public_key(key, row.version))
             for row in sorted(rows, key=lambda row: row.version)
             if row.state is not DataKeyState.DESTROYED
         ],
@@ -63,13 +67,19 @@ async def facts(km: KeyManager, tenant: str, name: str) -> KeyFacts:
 
 async def all_of(km: KeyManager, tenant: str) -> list[KeyFacts]:
     """Return a tenant's keys by name, without their versions."""
-    engine = await transit(km)
     found: list[KeyFacts] = []
-    async with engine.keys.live.surroundings.store.reading() as work:
-        while page := await work.transit_keys(tenant, after=found[-1].key.name if found else ""):
-            for record in page:
-                active = await work.find_active(record.keyring)
-                found.append(KeyFacts(record, 0 if active is None else active.version, []))
+    while page := await keys_after(km, tenant, found[-1].key.name if found else "", limit=_PAGE):
+        found += page
+    return found
+
+
+async def keys_after(km: KeyManager, tenant: str, name: str, *, limit: int) -> list[KeyFacts]:
+    """Return a page of a tenant's keys by name, without their versions."""
+    found: list[KeyFacts] = []
+    async with (await km.session()).surroundings.store.reading() as work:
+        for record in await work.transit_keys(tenant, after=name, limit=limit):
+            active = await work.find_active(record.keyring)
+            found.append(KeyFacts(record, 0 if active is None else active.version, []))
     return found
 
 
@@ -89,7 +99,7 @@ async def get(engine: TransitEngine, tenant: str, name: str) -> OpenKey:
 
 
 async def create(km: KeyManager, tenant: str, name: str, wanted: NewTransitKey) -> OpenKey:
-    """Make a key.
+    """Make a key; one of HMAC has the smallest size where none is wanted.
 
     Raises:
         KeyStateError: there is one of that name.
@@ -101,6 +111,8 @@ async def create(km: KeyManager, tenant: str, name: str, wanted: NewTransitKey) 
             f"there is a Transit key {name!r} already, and it stays as it is; `keystead transit rotate "
             f"{shlex.quote(name)}` adds a version"
         )
+    if wanted.type is TransitType.HMAC and not wanted.key_size:
+        wanted = replace(wanted, key_size=SMALLEST_HMAC_KEY)
     return await engine.administration.create(tenant, name, wanted)
 
 
@@ -115,6 +127,7 @@ def curing(refused: str, cure: str) -> Iterator[None]:
         raise KeyStateError(f"{exc}; {cure}") from None
 
 
-def _public(key: OpenKey, version: int) -> str | None:
+def public_key(key: OpenKey, version: int) -> str | None:
+    """Return the public half of a version as ``VersionFacts`` has it; None of one that is not loaded."""
     loaded = key.versions.get(version)
     return public_text(key, loaded) if loaded is not None and key.record.type.is_pair else None

@@ -67,6 +67,18 @@ class CredentialRows(Protocol):
     async def lock_credential(self, tenant: str, user_id: str, kind: SecretKind, *, until: datetime) -> None:
         """Have no attempt made until a time."""
 
+    async def locked_credentials(
+        self, tenant: str, now: datetime, *, after: tuple[datetime, str, str] | None = None, limit: int
+    ) -> list[CredentialRecord]:
+        """Return a page of a tenant's secrets that are locked now, those first whose lock is over first.
+
+        Args:
+            after: until when it is locked, user and kind of the last one before.
+        """
+
+    async def release_credential(self, tenant: str, user_id: str, kind: SecretKind, *, now: datetime) -> bool:
+        """End a lock, and forgive every attempt; False where it is not locked."""
+
     async def clear_attempts(
         self, credential: CredentialRecord, *, below: int, verified_at: datetime, renewed: tuple[str, int] | None = None
     ) -> bool:

@@ -22,7 +22,7 @@ from keystead.devices.policy import SecretPolicy
 from keystead.devices.secrets import SecretRules
 from keystead.errors import KMSError, StoreUnavailableError, UnauthenticatedError
 from keystead.jobs.runner import Job
-from keystead.manager.access import Access, access, issuer
+from keystead.manager.access import Access, access, issuer, provider_logins
 from keystead.manager.devices import devices, identity, maintain, policy_of
 from keystead.manager.manager import KeyManager
 from keystead.manager.transit import TransitEngine, transit
@@ -32,6 +32,7 @@ from keystead.server.causes import Cause, cause_of
 
 if TYPE_CHECKING:
     from keystead.access.issuers import Issuer
+    from keystead.access.provider_logins import ProviderLogins
 
 log = logging.getLogger("keystead.server")
 
@@ -57,6 +58,7 @@ class Service:
     identity: Identity
     access: Access
     issuer: Issuer | None
+    logins: ProviderLogins | None
     transit: TransitEngine
 
     @property
@@ -136,7 +138,8 @@ async def opened(km: KeyManager, settings: Settings, *, is_development: bool) ->
     """Open the service over a manager that is initialised; at the end everything that was counted is written."""
     rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development), hashes=settings.server.hashes)
     room = await devices(km, policy=policy_of(settings), rules=rules, max_size=settings.client_keys.max_size)
-    who_may = await access(km), await issuer(km, settings)
+    tokens_of = await issuer(km, settings)
+    who_may = await access(km), tokens_of, await provider_logins(km, settings, tokens_of)
     engine = await transit(km)
     service = Service(settings, is_development, km, room, await identity(km), *who_may, engine)
     # Due at once: what was to be done while no node ran is done now.

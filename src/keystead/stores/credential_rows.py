@@ -22,6 +22,7 @@ IS_SECRET: Final = and_(
     _users.c.user_id == bindparam("of_user"),
     _users.c.kind == bindparam("of_kind"),
 )
+_BY_LOCK: Final = (_users.c.locked_until, _users.c.user_id, _users.c.kind)
 _FREE: Final = or_(_users.c.locked_until.is_(None), _users.c.locked_until <= bindparam("now"))
 _CLEARED: Final = case((_users.c.cleared < bindparam("number"), bindparam("number")), else_=_users.c.cleared)
 COUNTING: Final = update(_users).where(IS_SECRET, _FREE).values(counted=_users.c.counted + 1)
@@ -89,6 +90,26 @@ class CredentialRows(Statements):
     async def lock_credential(self, tenant: str, user_id: str, kind: SecretKind, *, until: datetime) -> None:
         """Have no attempt made until a time."""
         await self._run(_LOCK, {**secret_values(tenant, user_id, kind), "until": until})
+
+    async def locked_credentials(
+        self, tenant: str, now: datetime, *, after: tuple[datetime, str, str] | None = None, limit: int
+    ) -> list[CredentialRecord]:
+        """Return a page of a tenant's secrets that are locked now, those first whose lock is over first.
+
+        Args:
+            after: until when it is locked, user and kind of the last one before.
+        """
+        query = select(_users).where(_users.c.tenant == tenant, _users.c.locked_until > now)
+        if after is not None:
+            query = query.where(tuple_(*_BY_LOCK) > after)
+        rows = await self._all(query.order_by(*_BY_LOCK).limit(limit))
+        return [as_record(CredentialRecord, _users, row) for row in rows]
+
+    async def release_credential(self, tenant: str, user_id: str, kind: SecretKind, *, now: datetime) -> bool:
+        """End a lock, and forgive every attempt; False where it is not locked."""
+        is_it = (_users.c.tenant == tenant, _users.c.user_id == user_id, _users.c.kind == kind.value)
+        released = update(_users).where(*is_it, _users.c.locked_until > now)
+        return bool(await self._count(released.values(cleared=_users.c.counted, locked_until=None)))
 
     async def clear_attempts(
         self, credential: CredentialRecord, *, below: int, verified_at: datetime, renewed: tuple[str, int] | None = None

@@ -216,10 +216,10 @@ class ClientKeyRows(KeyReadRows):
             (in_device, of_its_owner, of_all),
         )
 
-    async def client_keys(self, tenant: str, device_id: str) -> list[ClientKeyRecord]:
-        """Return the pairs of a device, the newest first."""
+    async def client_keys(self, tenant: str, device_id: str, *, limit: int | None = None) -> list[ClientKeyRecord]:
+        """Return the pairs of a device, the newest first, or so many of them."""
         query = select(_keys).where(_is_device(_keys, tenant, device_id))
-        rows = await self._all(query.order_by(_keys.c.created_at.desc(), _keys.c.id.desc()))
+        rows = await self._all(query.order_by(_keys.c.created_at.desc(), _keys.c.id.desc()).limit(limit))
         return [as_record(ClientKeyRecord, _keys, row) for row in rows]
 
     async def add_client_key(self, key: ClientKeyRecord) -> None:

@@ -10,29 +10,18 @@ from datetime import timedelta
 import pytest
 
 from keystead.access.callers import Scope
-from keystead.fields import Field
 from keystead.fields.commands import command_of
-from keystead.fields.job_records import Target
-from keystead.ports import ChunkRecord, KeyStore, ReencryptionRecord, ReencryptionState, RowFailure
+from keystead.ports import ChunkRecord, KeyStore, ReencryptionState, RowFailure
 from keystead.server.console.jobs import SHOWN
 from keystead.server.console.pace import LIVE_S
 from tests.fakes.clock import FakeClock
 from tests.server.clients import Installation, Node
 from tests.server.console.visitors import Visitor, text_of, visitor
+from tests.server.console.workers import FIELD, JOB, begun
 
 pytestmark = pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
 """Of what does not depend on the store."""
 
-FIELD = Field("people", "email")
-LOCATOR = "sql:postgresql://app@db.example/shop#people.email"
-JOB = ReencryptionRecord(
-    "0123456789abcdef",
-    FIELD.id,
-    LOCATOR,
-    500,
-    Target(1, (), False, None, ("id",), FIELD).to_json(),
-    rows_total=1000,
-)
 AT = f"/console/jobs/reencryptions/{JOB.id}"
 _POLL = re.compile(r'hx-get="([^"]*)"')
 
@@ -40,15 +29,6 @@ _POLL = re.compile(r'hx-get="([^"]*)"')
 def store_of(node: Node) -> KeyStore:
     """Return the store of a node."""
     return node.service.manager.require_session().surroundings.store
-
-
-async def begun(node: Node, job: ReencryptionRecord = JOB) -> ChunkRecord:
-    """Begin a re-encryption, as a worker elsewhere does, and return the part that it works on."""
-    async with store_of(node).transaction() as work:
-        await work.add_reencryption(job)
-        return await work.cut_chunk(
-            job.id, None, None, low=None, high=None, exhausted=True, owner="worker", ttl_ms=30_000
-        )
 
 
 async def saved(node: Node, chunk: ChunkRecord, *, ttl_ms: int = 30_000, **changes: object) -> ChunkRecord:
@@ -82,7 +62,7 @@ async def test_jobs_are_shown_and_run_at_once(node: Node) -> None:
 
 
 async def test_who_may_only_look_is_shown_no_deed(node: Node) -> None:
-    await begun(node)
+    await begun(store_of(node))
     ada = await visitor(node, Scope.JOBS_READ)
     for path, deed in (
         ("/console/jobs", "/run"),
@@ -96,7 +76,7 @@ async def test_who_may_only_look_is_shown_no_deed(node: Node) -> None:
 
 async def test_a_re_encryption_that_runs_is_followed_from_look_to_look(node: Node, clock: FakeClock) -> None:
     ada = await visitor(node)
-    chunk = await begun(node)
+    chunk = await begun(store_of(node))
     chunk = await saved(node, chunk, read=100, rewritten=90, skipped=10)
     page = await ada.get(AT)
     assert "100 of 1" in text_of(page)
@@ -130,7 +110,7 @@ async def test_a_page_of_a_running_one_goes_on_after_a_restart(installation: Ins
         token = await node.token("ada", Scope.JOBS_READ)
         ada = Visitor(node.app)
         await ada.signs_in(token)
-        chunk = await saved(node, await begun(node), read=100)
+        chunk = await saved(node, await begun(store_of(node)), read=100)
         poll = poll_of((await ada.get(AT)).text)
     async with installation.node() as node:
         ada.app = node.app
@@ -143,7 +123,7 @@ async def test_what_an_address_says_of_an_earlier_look_is_believed_only_where_it
     node: Node, clock: FakeClock
 ) -> None:
     ada = await visitor(node)
-    await saved(node, await begun(node), read=100)
+    await saved(node, await begun(store_of(node)), read=100)
     future = int(clock.now().timestamp() * 1000) + 60_000
     for query in (
         "opened=x&at=y&seen=z",
@@ -160,7 +140,7 @@ async def test_what_an_address_says_of_an_earlier_look_is_believed_only_where_it
 
 async def test_it_is_paused_goes_on_and_ends_for_good_once_its_id_was_typed(node: Node) -> None:
     ada = await visitor(node)
-    await saved(node, await begun(node), read=100, rewritten=100)
+    await saved(node, await begun(store_of(node)), read=100, rewritten=100)
     poll = poll_of((await ada.get(AT)).text)
     assert "100 of 1000 rows were looked at by now" in text_of(await ada.get(f"{AT}/pause"))
     page = await ada.does(f"{AT}/pause")
@@ -185,7 +165,7 @@ async def test_it_is_paused_goes_on_and_ends_for_good_once_its_id_was_typed(node
 async def test_rows_that_failed_are_named_and_why(node: Node) -> None:
     ada = await visitor(node)
     failures = tuple(RowFailure(json.dumps([f"<b>{number}"]), "invalid_ciphertext") for number in range(20))
-    await saved(node, await begun(node), ttl_ms=0, read=100, failed=25, failures=failures)
+    await saved(node, await begun(store_of(node)), ttl_ms=0, read=100, failed=25, failures=failures)
     page = await ada.get(AT)
     assert "<b>" not in page.text
     assert '["<b>19"]' in text_of(page)
@@ -199,7 +179,7 @@ async def test_re_encryptions_are_listed_the_newest_first_and_by_pages(node: Nod
     ada = await visitor(node)
     for number in range(SHOWN + 3):
         clock.advance(timedelta(seconds=1))
-        await begun(node, replace(JOB, id=f"{number:016}", field_id=f"people.column{number}"))
+        await begun(store_of(node), replace(JOB, id=f"{number:016}", field_id=f"people.column{number}"))
     page = await ada.get("/console/jobs")
     seen = re.findall(r"people\.column(\d+)</a>", page.text)
     assert len(page.content) < 90_000
@@ -224,11 +204,11 @@ async def test_one_is_begun_by_a_command_that_the_page_shows(node: Node) -> None
     assert "keystead reencrypt postgresql://app@db.example/shop people.email --plan" in text_of(page)
     assert "It was never re-encrypted" in text_of(page)
     assert "secret" not in page.text
-    await begun(node)
+    await begun(store_of(node))
     assert f"{command_of(JOB)} --plan" in text_of(await ada.get("/console/jobs/new-reencryption"))
 
 
 async def test_a_part_of_a_page_is_not_filled_with_the_sign_in(node: Node) -> None:
-    await begun(node)
+    await begun(store_of(node))
     answer = await Visitor(node.app).get(f"{AT}/progress", {"HX-Request": "true"})
     assert (answer.status_code, answer.headers["hx-refresh"], answer.content) == (200, "true", b"")

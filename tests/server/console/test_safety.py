@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from keystead.access.callers import EVERY_SCOPE, Scope
+from keystead.access.callers import EVERY_SCOPE, AnyScope, Scope
+from keystead.access.transit_scopes import KEYLESS, TransitOperation, TransitScope, transit_scope
 from keystead.server.console.pages import Deed, Page
 from keystead.server.console.router import DEEDS, PAGES
 from keystead.server.console.visits import own_page
@@ -18,8 +19,20 @@ pytestmark = pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
 """Of what does not depend on the store."""
 
 EVERYTHING: list[Page | Deed] = [*PAGES, *DEEDS]
-_EXAMPLES = {"keyring": "default", "name": "default", "key": "default/99", "token": "0" * 16, "session": "0" * 16}
-_EXAMPLES |= {"record": "0", "job": "keystead.rotate", "reencryption": "0" * 16}
+_EXAMPLES = {
+    "keyring": "default",
+    "name": "default",
+    "key": "default/99",
+    "token": "0" * 16,
+    "session": "0" * 16,
+    "transit": "orders",
+    "device": "phone",
+    "user": "bob",
+    "kind": "passcode",
+    "record": "0",
+    "job": "keystead.rotate",
+    "reencryption": "0" * 16,
+}
 
 
 def address(path: str) -> str:
@@ -27,16 +40,43 @@ def address(path: str) -> str:
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: _EXAMPLES[found[1]], path)
 
 
+def is_refused(each: Page | Deed, scope: AnyScope) -> bool:
+    """Whether a page or a deed takes another scope than this one alone."""
+    return each.scope not in (None, scope) or (each.transit is not None and scope != of_engine(each.transit))
+
+
+def of_engine(operation: TransitOperation) -> TransitScope:
+    return transit_scope(f"transit:{operation}:{'*' if operation in KEYLESS else _EXAMPLES['transit']}")
+
+
 async def test_each_page_and_each_deed_takes_its_scope_and_no_other(node: Node) -> None:
-    for scope in sorted(EVERY_SCOPE):
+    operations = sorted({each.transit for each in EVERYTHING if each.transit is not None})
+    scopes: list[AnyScope] = [*sorted(EVERY_SCOPE), *map(of_engine, operations)]
+    for scope in scopes:
         ada = await visitor(node, scope)
         form = form_of(await ada.get("/"))
         for page in PAGES:
-            is_refused = (await ada.get(address(page.path))).status_code == 403
-            assert is_refused == (page.scope not in (None, scope)), f"{page.path} by {scope}"
+            answer = await ada.get(address(page.path))
+            assert (answer.status_code == 403) == is_refused(page, scope), f"{page.path} by {scope}"
         for deed in DEEDS:
             for answer in (await ada.get(address(deed.path)), await ada.post(address(deed.path), {"form": form})):
-                assert (answer.status_code == 403) == (deed.scope not in (None, scope)), f"{deed.path} by {scope}"
+                assert (answer.status_code == 403) == is_refused(deed, scope), f"{deed.path} by {scope}"
+
+
+async def test_a_scope_of_the_engine_opens_the_keys_that_it_names_and_no_others(node: Node) -> None:
+    ada = await visitor(node, transit_scope("transit:*:invoices"))
+    form = form_of(await ada.get("/"))
+    of_keys = [each for each in EVERYTHING if each.transit is not None]
+    assert of_keys
+    for each in of_keys:
+        is_of_one = "{transit" in each.path
+        answer = await ada.get(address(each.path))
+        assert (answer.status_code == 403) == (is_of_one or each.transit in KEYLESS), each.path
+        assert (await ada.get(address(each.path).replace("orders", "invoices"))).status_code != 403 or not is_of_one
+    sent = {"form": form, "name": "orders", "type": "aes256-gcm96"}
+    assert (await ada.post("/console/new-transit-key", sent)).status_code == 403
+    assert (await ada.post("/console/new-transit-key", {**sent, "name": "invoices"})).status_code == 303
+    assert (await ada.post("/console/transit/orders/rotate", {**sent, "name": "invoices"})).status_code == 403
 
 
 async def test_who_is_of_a_tenant_sees_nothing_of_the_whole_store(node: Node) -> None:
@@ -90,7 +130,7 @@ async def test_nobody_is_let_in_without_a_session_and_is_led_back_afterwards(nod
     ],
 )
 async def test_signing_in_leads_to_pages_of_the_console_alone(node: Node, text: str) -> None:
-    assert own_page(text) in ("/", "/console/../../evil")
+    assert own_page(text) == "/"
     answer = await Visitor(node.app).post("/console/sign-in", {"token": await node.token("ada"), "next": text})
     assert answer.headers["location"].startswith("/")
     assert not answer.headers["location"].startswith("//")
@@ -203,6 +243,17 @@ async def test_what_was_told_once_is_told_to_its_session_alone(node: Node) -> No
     assert "keystead-told" not in ada.cookies
 
 
+async def test_a_page_that_is_not_there_is_told_of_as_a_page(node: Node) -> None:
+    ada = await visitor(node)
+    for path in ("/console/none", "/console/keyrings/default/rotate/none", "/console/"):
+        answer = await ada.get(path)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+    assert "the console has no such page" in text_of(await ada.get("/console/none"))
+    assert (await Visitor(node.app).get("/console/none")).status_code == 303
+    assert (await ada.get("/console/static/none.css")).status_code == 404
+
+
 async def test_a_fault_tells_nothing_of_itself(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> None:
         raise ValueError("a secret")
@@ -242,3 +293,7 @@ async def test_behind_a_proxy_that_ends_tls_the_console_is_where_its_setting_say
         assert answer.headers["set-cookie"].startswith("__Host-keystead=")
         assert "Secure" in answer.headers["set-cookie"]
         assert (await ada.get("/")).status_code == 200
+        ada.cookies["__Host-keystead"] += "x"
+        forgotten = (await ada.get("/")).headers["set-cookie"]
+        assert "Max-Age=0" in forgotten
+        assert "Secure" in forgotten

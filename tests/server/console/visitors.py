@@ -12,11 +12,13 @@ from typing import Final
 import httpx
 from fastapi import FastAPI
 
-from keystead.access.callers import EVERY_SCOPE, Scope
+from keystead.access.callers import EVERY_SCOPE, AnyScope
+from keystead.access.transit_scopes import transit_scope
 from keystead.server.development import FORM_TYPE
 from tests.server.clients import Node
 
 BASE: Final = "http://localhost:3000"
+EVERYTHING: Final[frozenset[AnyScope]] = EVERY_SCOPE | {transit_scope("transit:*:*")}
 _FORM: Final = re.compile(r'name="form" value="([0-9a-f]{64})"')
 
 
@@ -76,9 +78,9 @@ def text_of(page: httpx.Response) -> str:
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page.text))).strip()
 
 
-async def visitor(node: Node, *scopes: Scope, tenant: str = "", base: str = BASE) -> Visitor:
+async def visitor(node: Node, *scopes: AnyScope, tenant: str = "", base: str = BASE) -> Visitor:
     """Return somebody who has signed in, with every scope unless some are named."""
     made = Visitor(node.app, base)
-    answer = await made.signs_in(await node.token("ada", *(scopes or EVERY_SCOPE), tenant=tenant))
+    answer = await made.signs_in(await node.token("ada", *(scopes or EVERYTHING), tenant=tenant))
     assert answer.status_code == 303, answer.text
     return made

@@ -23,7 +23,8 @@ from keystead.server.console.visits import (
     Visit,
     cookie_name,
     fields_of,
-    is_encrypted,
+    forget,
+    keep,
     require_form,
     sign_in_for,
     visit_of,
@@ -83,7 +84,7 @@ class Room:
         async def done(visit: Visit) -> Response:
             require_form(visit)
             preview = await deed.preview(visit)
-            if preview.typed is not None and visit.fields.get(_TYPED, "").strip() != preview.typed:
+            if preview.typed is not None and visit.fields.get(_TYPED, "").strip() != preview.typed.strip():
                 return self._preview(visit, preview, f"type {preview.typed} to confirm; this was another text", 400)
             try:
                 outcome = await deed.do(visit)
@@ -103,7 +104,7 @@ class Room:
         values = {**self._around(visit), "told": told, **page.values}
         response = HTMLResponse(render(page.template, **values), page.status, PRIVATE)
         if told is not None:
-            response.delete_cookie(_TOLD)
+            forget(visit.request, response, _TOLD)
         return response
 
     def _preview(
@@ -114,7 +115,7 @@ class Room:
 
     def _around(self, visit: Visit) -> dict[str, Any]:
         path = visit.request.url.path
-        pages = [page for page in self._navigation if visit.may(page.scope, is_of_store=page.is_of_store)]
+        pages = [page for page in self._navigation if _is_allowed(visit, page)]
         here = max((page.path for page in pages if _is_below(path, page.path)), key=len, default=None)
         return {
             "visit": visit,
@@ -132,10 +133,7 @@ class Room:
                 visit = await visit_of(request)
                 if request.method == "POST":
                     visit = visit.sending(await fields_of(request, visit.service.settings.server.max_body))
-                if what.scope is not None:
-                    visit.by.require(what.scope)
-                if what.is_of_store:
-                    visit.by.require_all_tenants()
+                _require_allowed(visit, what)
                 with audit_actor(actor_of(visit.by)):
                     return await answer(visit)
             except (NoSessionError, UnauthenticatedError):
@@ -143,7 +141,7 @@ class Room:
                     # A part of a page that is open: the whole of it is asked for again, and leads to the sign-in.
                     return Response(None, 200, {**PRIVATE, "HX-Refresh": "true"})
                 response = RedirectResponse(sign_in_for(request), 303, PRIVATE)
-                response.delete_cookie(cookie_name(request))
+                forget(request, response, cookie_name(request))
                 return response
             except Exception as exc:
                 return self.refusal(request, exc, visit)
@@ -171,6 +169,20 @@ def _answer(error: Exception) -> Answer:
     return answer_of(error, to_administrator=True) if isinstance(error, KMSError) else INTERNAL
 
 
+def _is_allowed(visit: Visit, page: Page) -> bool:
+    is_of_engine = page.transit is None or visit.may_transit(page.transit)
+    return visit.may(page.scope, is_of_store=page.is_of_store) and is_of_engine
+
+
+def _require_allowed(visit: Visit, what: Page | Deed) -> None:
+    if what.scope is not None:
+        visit.by.require(what.scope)
+    if what.transit is not None:
+        visit.require_transit(what.transit)
+    if what.is_of_store:
+        visit.by.require_all_tenants()
+
+
 def _is_below(path: str, page: str) -> bool:
     return path == page or (page != "/" and path.startswith(f"{page}/"))
 
@@ -179,14 +191,7 @@ def _moved(visit: Visit, done: Done) -> Response:
     """Return the answer to a form: another page, which says once what was done."""
     response = RedirectResponse(done.then, 303, PRIVATE)
     text = base64.urlsafe_b64encode(done.told.encode()).decode()
-    response.set_cookie(
-        _TOLD,
-        f"{_code(visit, text)}.{text}",
-        max_age=_TOLD_S,
-        secure=is_encrypted(visit.request),
-        httponly=True,
-        samesite="strict",
-    )
+    keep(visit.request, response, _TOLD, f"{_code(visit, text)}.{text}", _TOLD_S)
     return response
 
 

@@ -207,7 +207,7 @@ def _record(visit: Visit) -> int:
 PAGES: Final = (
     Page(PATH, _READS, listed, title="Audit trail"),
     Page(f"{PATH}/{{record:int}}", _READS, shown),
-    Page(f"{PATH}/{{record:int}}/proof", _READS, proof),
+    Page(f"{PATH}/{{record:int}}/proof", _READS, proof, is_whole=False),
 )
 DEEDS: Final = (
     Deed(VERIFY, _READS, preview_verify, verify),

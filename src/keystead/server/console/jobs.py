@@ -299,10 +299,10 @@ async def _job(visit: Visit) -> JobStanding:
 
 PAGES: Final = (
     Page(PATH, _READS, listed, title="Jobs"),
-    Page(REENCRYPTIONS, _READS, live_list),
+    Page(REENCRYPTIONS, _READS, live_list, is_whole=False),
     Page(BEGIN, _READS, beginnings),
     Page(f"{REENCRYPTIONS}/{{reencryption}}", _READS, shown),
-    Page(f"{REENCRYPTIONS}/{{reencryption}}/progress", _READS, live),
+    Page(f"{REENCRYPTIONS}/{{reencryption}}/progress", _READS, live, is_whole=False),
 )
 DEEDS: Final = (
     Deed(MAINTAIN, _WRITES, preview_maintain, maintain),

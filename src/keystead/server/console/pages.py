@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keystead.access.callers import Scope
+from keystead.access.transit_scopes import TransitOperation
 from keystead.server.console.visits import Visit
 
 
@@ -41,6 +42,7 @@ class Input:
 
     Attributes:
         kind: ``text``, ``number``, ``checkbox``, ``select`` or ``password``.
+        value: what it has at first; of a ``checkbox`` that is ticked then, any text.
         options: of a ``select``: values, and how they are called.
     """
 
@@ -78,6 +80,8 @@ class Page:
         scope: what it takes; None where everybody who has signed in may see it.
         is_of_store: what it is about belongs to no tenant, and so visitors of a tenant are refused.
         title: as the navigation has it; None where it is not there.
+        transit: what a scope of the engine must allow as well, on the key that ``Visit.transit_key`` names.
+        is_whole: False of a file, and of a part that a page which is open asks for.
     """
 
     path: str
@@ -85,6 +89,8 @@ class Page:
     show: Callable[[Visit], Awaitable[Shown | File]]
     is_of_store: bool = True
     title: str | None = None
+    transit: TransitOperation | None = None
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +102,4 @@ class Deed:
     preview: Callable[[Visit], Awaitable[Preview]]
     do: Callable[[Visit], Awaitable[Done | Shown | File]]
     is_of_store: bool = True
+    transit: TransitOperation | None = None

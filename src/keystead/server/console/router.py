@@ -7,15 +7,25 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from keystead.server.console import audit, jobs, keyrings, overview, tokens
+from keystead.errors import KeyNotFoundError
+from keystead.server.console import audit, devices, jobs, keyrings, overview, tokens, transit
 from keystead.server.console.answering import Room
-from keystead.server.console.sign_in import SIGN_OUT, SignIn
-from keystead.server.console.visits import SIGN_IN
+from keystead.server.console.pages import Page, Shown
+from keystead.server.console.sign_in import AT_PROVIDER, BACK, SIGN_OUT, SignIn
+from keystead.server.console.visits import SIGN_IN, Visit
 from keystead.server.rest.paths import register_names
 
 PREFIX: Final = "/console"
-PAGES: Final = [*overview.PAGES, *keyrings.PAGES, *jobs.PAGES, *audit.PAGES, *tokens.PAGES]
-DEEDS: Final = [*keyrings.DEEDS, *jobs.DEEDS, *audit.DEEDS, *tokens.DEEDS]
+PAGES: Final = [
+    *overview.PAGES,
+    *keyrings.PAGES,
+    *transit.PAGES,
+    *devices.PAGES,
+    *jobs.PAGES,
+    *audit.PAGES,
+    *tokens.PAGES,
+]
+DEEDS: Final = [*keyrings.DEEDS, *transit.DEEDS, *devices.DEEDS, *jobs.DEEDS, *audit.DEEDS, *tokens.DEEDS]
 
 
 def add_console(app: FastAPI) -> None:
@@ -26,9 +36,17 @@ def add_console(app: FastAPI) -> None:
     app.add_route(SIGN_IN, sign_in.show, ["GET"], include_in_schema=False)
     app.add_route(SIGN_IN, sign_in.sign_in, ["POST"], include_in_schema=False)
     app.add_route(SIGN_OUT, sign_in.sign_out, ["POST"], include_in_schema=False)
+    app.add_route(AT_PROVIDER, sign_in.to_provider, ["GET"], include_in_schema=False)
+    app.add_route(BACK, sign_in.from_provider, ["GET"], include_in_schema=False)
     for deed in DEEDS:
         app.add_route(deed.path, room.preview(deed), ["GET"], include_in_schema=False)
         app.add_route(deed.path, room.deed(deed), ["POST"], include_in_schema=False)
     for page in PAGES:
         app.add_route(page.path, room.page(page), ["GET"], include_in_schema=False)
     app.mount(f"{PREFIX}/static", StaticFiles(packages=[("keystead.server.console", "static")]))
+    absent = Page(f"{PREFIX}/{{path:path}}", None, _absent, is_of_store=False)
+    app.add_route(absent.path, room.page(absent), ["GET"], include_in_schema=False)
+
+
+async def _absent(visit: Visit) -> Shown:
+    raise KeyNotFoundError("the console has no such page")

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from keystead.access.callers import Scope
 from keystead.access.sessions import Session
+from keystead.access.transit_scopes import ANY, KEYLESS, PREFIX, TransitOperation
 from keystead.errors import ForbiddenError, InvalidInputError
 from keystead.server.admin import Admin
 from keystead.server.body import read_body
@@ -52,6 +53,24 @@ class Visit(Admin):
     def may(self, scope: Scope | None, *, is_of_store: bool = False) -> bool:
         """Whether the visitor may see or do what takes a scope."""
         return (scope is None or scope in self.by.scopes) and not (is_of_store and self.tenant is not None)
+
+    @property
+    def transit_key(self) -> str | None:
+        """The Transit key that the page's path names, or else the form that was sent; None where neither does."""
+        named = self.request.path_params.get("transit") or self.fields.get("name", "").strip()
+        return named or None
+
+    def may_transit(self, operation: TransitOperation, key: str | None = None) -> bool:
+        """Whether the visitor may do an operation of the engine: on a key, or on any at all where none is named."""
+        if key is None and operation not in KEYLESS:
+            return self.by.transit.allow_some(operation)
+        return self.by.may_transit(operation, key or "")
+
+    def require_transit(self, operation: TransitOperation) -> None:
+        """Raise ``ForbiddenError`` unless the visitor may do an operation on the key that the visit is about."""
+        key = self.transit_key
+        if not self.may_transit(operation, key):
+            raise ForbiddenError(f"this takes a scope such as {PREFIX}{operation}:{key or ANY}")
 
     def sending(self, fields: Mapping[str, str]) -> Visit:
         """Return the visit with a form that was sent."""
@@ -142,4 +161,16 @@ def sign_in_for(request: Request) -> str:
 def own_page(text: str) -> str:
     """Return a page of the console as an address that was sent names it; the first page where it names none."""
     parts = urlsplit(text)
-    return text if not parts.scheme and not parts.netloc and _PAGE.fullmatch(text) else HOME
+    is_one = not parts.scheme and not parts.netloc and _PAGE.fullmatch(text) and ".." not in parts.path.split("/")
+    return text if is_one else HOME
+
+
+def keep(request: Request, response: Response, name: str, value: str, max_age_s: int | None = None) -> None:
+    """Have the browser keep a cookie that no script reads, and that a page of another site sends by a link alone."""
+    secure = is_encrypted(request)
+    response.set_cookie(name, value, max_age_s, path="/", secure=secure, httponly=True, samesite="lax")
+
+
+def forget(request: Request, response: Response, name: str) -> None:
+    """Have the browser forget a cookie."""
+    response.delete_cookie(name, path="/", secure=is_encrypted(request), httponly=True, samesite="lax")

@@ -99,6 +99,15 @@ user_credentials: Final = Table(
     CheckConstraint(f"kind IN ({_SECRETS})", name="kind_known"),
     CheckConstraint("(hash IS NULL) = (pepper_id IS NULL)", name="hash_has_pepper"),
     CheckConstraint("0 <= cleared AND cleared <= counted", name="cleared_were_counted"),
+    Index(
+        "ix_user_credentials_locked",
+        "tenant",
+        "locked_until",
+        "user_id",
+        "kind",
+        sqlite_where=text("locked_until IS NOT NULL"),
+        postgresql_where=text("locked_until IS NOT NULL"),
+    ),
 )
 
 spent_ciphertexts: Final = Table(
