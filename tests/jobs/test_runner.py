@@ -284,3 +284,17 @@ async def test_a_job_that_runs_already_is_not_begun_once_more_in_its_process(sto
     assert await first == JobReport("sweep", "done")
     assert (await jobs.run_now("sweep")).outcome == "done"
     assert len(ran) == 2
+
+
+async def test_how_a_job_ended_last_is_told_with_it(store: KeyStore, clock: FakeClock) -> None:
+    async def fails(lease: Lease) -> None:
+        raise KeyRotationError("no")
+
+    jobs = runner(store, clock)
+    jobs.add(Job("sweep", 60, fails))
+    assert [(each.last, each.ended_at) for each in await jobs.standings()] == [(None, None)]
+    await jobs.run_now("sweep")
+    at = clock.now()
+    clock.advance(5)
+    found = [(each.last, each.ended_at) for each in await jobs.standings()]
+    assert found == [(JobReport("sweep", "failed", KeyRotationError.code), at)]

@@ -14,6 +14,7 @@ from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, 
 from keystead.ports import (
     MAX_FAILURES,
     ChunkRecord,
+    ChunkTotals,
     FieldRecord,
     KeyStore,
     ReencryptionRecord,
@@ -305,3 +306,32 @@ async def test_a_release_that_knows_the_first_revision_alone_works_on(
     with engine.connect() as connection:
         assert connection.execute(text("SELECT usable_from FROM store_state")).scalar() == "0001"
     engine.dispose()
+
+
+async def test_what_the_chunks_of_a_job_come_to_is_added_up_by_the_store(store: KeyStore) -> None:
+    await begin(store)
+    first, second = await cut(store, None, "[1]"), await cut(store, "[1]", "[2]", "b")
+    await cut(store, "[2]", None, "c")
+    failure = RowFailure("[1]", "invalid_ciphertext")
+    await save(store, replace(first, done=True, read=10, rewritten=7, skipped=2, failed=1, failures=(failure,)))
+    await save(store, replace(second, read=5, rewritten=4, contended=3, erased=1), 0)
+    async with store.reading() as work:
+        found = await work.chunk_totals(["job", "none"])
+        failed = await work.failed_chunks("job", 10)
+    expected = ChunkTotals(chunks=3, done=1, held=1, read=15, rewritten=11, skipped=2, contended=3, failed=1, erased=1)
+    assert found == {"job": expected}
+    assert [(chunk.number, chunk.failures) for chunk in failed] == [(1, (failure,))]
+
+
+async def test_jobs_are_read_by_pages_the_newest_first(store: KeyStore) -> None:
+    async with store.transaction() as work:
+        for number in range(5):
+            await work.add_reencryption(replace(JOB, id=f"job{number}", field_id=f"people.{number % 2}"))
+    async with store.reading() as work:
+        everything = await work.newest_reencryptions(limit=10)
+        assert everything == (await work.reencryptions())[::-1]
+        last = everything[1]
+        rest = await work.newest_reencryptions(before=(last.created_ms, last.id), limit=2)
+        assert rest == everything[2:4]
+        of_field = await work.newest_reencryptions("people.1", limit=10)
+    assert of_field == [job for job in everything if job.field_id == "people.1"]

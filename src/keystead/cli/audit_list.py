@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
 from keystead.cli.frame import Call, moment_option, say, wrong_usage
 from keystead.cli.render import Outcome, exact_moment, plain, printable, table
 from keystead.ledger.audit.entries import MAX_KEY_ID
+from keystead.manager.audit_lines import details_text, keyrings_text
 from keystead.manager.audit_listing import BOOKKEEPING, listed
 from keystead.manager.audit_record import AuditRecord
 from keystead.model import utc_text
@@ -20,9 +19,6 @@ from keystead.model.counts import counted
 from keystead.ports import AuditFilter
 
 LIMIT: Final = 100
-NAMED: Final = 3
-"""How many keys, or keyrings, of one entry are named; of more the number is told."""
-LONGEST: Final = 120
 _OWN: Final = "entry by which the trail keeps account of itself is"
 _OWNS: Final = "entries by which the trail keeps account of itself are"
 
@@ -69,9 +65,9 @@ def _rows(records: Sequence[AuditRecord]) -> list[tuple[object, ...]]:
             each.seq,
             exact_moment(each.at),
             printable(each.action),
-            _keyrings(each),
+            printable(keyrings_text(each)) or "-",
             printable(each.actor or "-"),
-            _what(each),
+            printable(details_text(each)) or "-",
         )
         for each in records
     ]
@@ -89,49 +85,3 @@ def _data_key(text: str | None) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= MAX_KEY_ID):
         wrong_usage("--key-id is a number, as `keystead key list` shows it")
     return int(text)
-
-
-def _keyrings(record: AuditRecord) -> str:
-    """Return the keyring that an entry is about, or those of the keys that it names."""
-    if record.keyring is not None:
-        return printable(record.keyring)
-    names = sorted({str(key.get("keyring")) for key in record.keys})
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return printable(", ".join(names[:NAMED]) + more) or "-"
-
-
-def _what(record: AuditRecord) -> str:
-    if record.rejected is not None:
-        return printable(f"NOT authentic: {record.rejected}")
-    told = [_keys(record.keys)] if record.keys else []
-    # What the keys themselves say need not be said twice.
-    details = {name: value for name, value in record.details.items() if not (record.keys and _is_said(name, value))}
-    text = "; ".join([*told, *(f"{name}: {_shown(value)}" for name, value in details.items())])
-    return printable(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...") or "-"
-
-
-def _is_said(name: str, value: object) -> bool:
-    return name in ("version", "part", "total") or (name, value) == ("restored", False)
-
-
-def _keys(keys: Sequence[Mapping[str, Any]]) -> str:
-    """Return which keys an entry tells of, in which states."""
-    if len(keys) <= NAMED and len({key.get("keyring") for key in keys}) == 1:
-        return ", ".join(f"version {key.get('version')} {key.get('state')}" for key in keys)
-    states = Counter(str(key.get("state")) for key in keys)
-    if len(states) == 1:
-        return f"{counted(len(keys), 'key')} {next(iter(states))}"
-    return f"{counted(len(keys), 'key')}: {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}"
-
-
-def _shown(value: Any) -> str:
-    """Return a detail as a person reads it."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Collection) and not isinstance(value, Mapping):
-        return ", ".join(map(_shown, value)) or "-"
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, KMSError, StorageOperationError
@@ -48,12 +49,17 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """A job of this process: how often it runs, when it does again, and who runs it now, a node's name or None."""
+    """A job of this process: how often it runs, when it does again, and who runs it now, a node's name or None.
+
+    ``last`` is how it ended here last, and ``ended_at`` when; None where it has not run here yet.
+    """
 
     name: str
     every_s: float
     due_in_s: float
     held_by: str | None = None
+    last: JobReport | None = None
+    ended_at: datetime | None = None
 
 
 class JobRunner:
@@ -69,6 +75,7 @@ class JobRunner:
         self._jobs: dict[str, Job] = {}
         self._next: dict[str, float] = {}
         self._running: set[str] = set()
+        self._ended: dict[str, tuple[JobReport, datetime]] = {}
 
     def add(self, job: Job, *, wait: bool = False) -> None:
         """Add a job; it is due at once, or if ``wait`` after its interval."""
@@ -99,6 +106,7 @@ class JobRunner:
                 self._jobs[name].every_s,
                 max(0.0, self._next[name] - now),
                 lease.owner if lease is not None and lease.owner and lease.until_ms > now_ms else None,
+                *self._ended.get(name, (None, None)),
             )
             for name, lease in leases.items()
         ]
@@ -132,6 +140,11 @@ class JobRunner:
         return True
 
     async def _run(self, job: Job) -> JobReport:
+        report = await self._attempt(job)
+        self._ended[job.name] = report, self._clock.now()
+        return report
+
+    async def _attempt(self, job: Job) -> JobReport:
         if job.name in self._running:
             # This process has the lease: it would be given to it once more.
             return JobReport(job.name, "held")

@@ -11,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from keystead.errors import InvalidInputError, StoreUnavailableError
+from keystead.errors import ConflictError, InvalidInputError, StoreUnavailableError
 from keystead.ledger.audit.acknowledging import Outstanding
 from keystead.ledger.audit.beginning import settling, write_event
 from keystead.ledger.audit.chain import END
 from keystead.ledger.audit.entries import require_action, require_details, require_size, require_subject
-from keystead.ledger.audit.verifying import AuditReport, Progress
+from keystead.ledger.audit.proving import prove
+from keystead.ledger.audit.verifying import AuditReport, Progress, newest_files
 from keystead.ledger.format.records import Kind, MalformedRecordError, parse_line, parse_payload, text
 from keystead.ledger.reading.policy import TrustPolicy
+from keystead.ledger.tlog.proof import ProofBundle
 from keystead.manager import audit_files
 from keystead.manager.audit_files import ArchiveReport
 from keystead.manager.audit_listing import PAGE, records_in
@@ -43,6 +45,7 @@ class Audit:
 
     def __init__(self, manager: ManagerCore) -> None:
         self._manager = manager
+        self._is_verifying = False
 
     async def record(
         self,
@@ -197,6 +200,29 @@ class Audit:
                 expect_closed=expect_closed,
                 progress=progress,
             )
+
+    async def verify_newest(self) -> AuditReport:
+        """Check the newest files of the trail, as many as are read within seconds; errors as ``verify``.
+
+        The report's ``log.first`` is the record that it begins with: what is before was not looked at.
+
+        Raises:
+            ConflictError: this process is at it already.
+        """
+        auditing = await self._auditing()
+        if self._is_verifying:
+            raise ConflictError("the audit trail is being verified by this node; ask again in a moment")
+        self._is_verifying = True
+        try:
+            first = await newest_files(auditing.trail.store)
+            async with trail_reader(self._manager, auditing, ()) as reader:
+                return await reader.verify(first=first)
+        finally:
+            self._is_verifying = False
+
+    async def prove(self, record: int) -> ProofBundle:
+        """Return the proof that a record is in the trail, with the record; errors as ``ledger.audit.proving.prove``."""
+        return await prove((await self._auditing()).trail.store, record)
 
     async def trust_policy(self) -> TrustPolicy:
         """Return what a reader of the trail has to trust: save it where whoever writes the database cannot change it.

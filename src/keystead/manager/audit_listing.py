@@ -5,12 +5,14 @@ No key is unwrapped for it, and the KMS is not asked; what is listed is not veri
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from keystead.manager.audit_record import AuditRecord, record_of
+from keystead.errors import KeyNotFoundError
+from keystead.manager.audit_record import AuditRecord, SealedRecord, record_of, sealed_of
 from keystead.manager.audit_status import no_trail, store_of
 from keystead.ports import AuditFilter, UnitOfWork
 
@@ -23,6 +25,16 @@ PAGE: Final = 1000
 PAGE_OF_LONG: Final = 50
 MOST_AT_ONCE: Final = 1 << 20
 """Characters of what the entries of one answer tell; each has up to as many bytes."""
+MOST_LOOKED: Final = 2000
+"""Entries that one answer looks at for an actor."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Entries, the newest first, and the number before which the next page begins; None where nothing is older."""
+
+    records: list[AuditRecord]
+    behind: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +76,28 @@ async def listed(
 
 
 async def newest_before(
-    manager: ManagerCore, where: AuditFilter, *, before: int | None, limit: int
-) -> tuple[list[AuditRecord], bool]:
-    """Return entries before a number, the newest first, and whether there are older ones; errors as ``listed``.
+    manager: ManagerCore,
+    where: AuditFilter,
+    *,
+    before: int | None,
+    limit: int,
+    actor: str = "",
+    leaves_out: Collection[str] = (),
+) -> AuditPage:
+    """Return entries before a number, the newest first; errors as ``listed``.
 
     Of long entries there are fewer: together they have about a megabyte.
+
+    Args:
+        actor: a part of the actor's name, whatever its case.
+        leaves_out: actions. With either, no more than ``MOST_LOOKED`` entries are looked at: a page may have fewer, or
+            none, although there are others behind it.
     """
-    store = await store_of(manager)
+    store, wanted = await store_of(manager), actor.casefold()
+    most = MOST_LOOKED if actor or leaves_out else math.inf
     found: list[AuditRecord] = []
-    size = 0
+    size = looked = 0
+    last = -1
     async with store.reading() as work:
         if await work.audit_state() is None and not (await work.state()).audited:
             raise no_trail()
@@ -81,10 +106,28 @@ async def newest_before(
         ) as records:
             async for record in records:
                 size += len(str(record.details)) + len(str(record.keys))
-                if len(found) == limit or (found and size > MOST_AT_ONCE):
-                    return found, True
-                found.append(record)
-    return found, False
+                if len(found) == limit or (found and size > MOST_AT_ONCE) or looked == most:
+                    return AuditPage(found, last)
+                looked += 1
+                last = record.seq
+                if record.action not in leaves_out and wanted in (record.actor or "").casefold():
+                    found.append(record)
+    return AuditPage(found)
+
+
+async def sealed_at(manager: ManagerCore, number: int) -> SealedRecord:
+    """Return a record by its number, entries and records of the log's own alike; errors as ``listed``.
+
+    Raises:
+        KeyNotFoundError: there is none.
+    """
+    store = await store_of(manager)
+    async with store.reading() as work:
+        rows = await work.audit_records(after=number - 1, before=number + 1, limit=1)
+    sealed = sealed_of(rows[0]) if rows else None
+    if sealed is None:
+        raise KeyNotFoundError(f"the audit trail has no record {number} in this database")
+    return sealed
 
 
 async def records_in(

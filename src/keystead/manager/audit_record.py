@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from keystead.ledger.audit.entries import Entry, rejection_in, split_payload
-from keystead.ledger.format.records import MalformedRecordError, parse_line
+from keystead.ledger.format.records import MalformedRecordError, parse_line, parse_payload
 from keystead.ports import AuditLogRow
 
 
@@ -30,6 +31,34 @@ class AuditRecord:
     details: Mapping[str, Any] = field(default_factory=dict)
     keys: list[Mapping[str, Any]] = field(default_factory=list)
     rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRecord:
+    """A record as it stands in the log, nothing of it verified.
+
+    ``kind`` is that of the log's own records, None for an entry; ``text`` is what it says, as JSON with each member on
+    a line of its own; ``entry`` is that as people read it, None where it is none.
+    """
+
+    seq: int
+    sealed_at: datetime
+    kind: str | None
+    text: str
+    entry: AuditRecord | None
+
+
+def sealed_of(row: AuditLogRow) -> SealedRecord | None:
+    """Return a row whole; None for what is no record."""
+    try:
+        record = parse_line(row.line)
+        parts = None if record.kind is not None else split_payload(record.payload)
+        said = parse_payload(record.payload) if parts is None else Entry.parse(parts[0]).members
+        at = datetime.fromtimestamp(record.time_ms / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
+    text = json.dumps(said, indent=2, ensure_ascii=False)
+    return SealedRecord(row.seq, at, record.kind, text, record_of(row))
 
 
 def record_of(row: AuditLogRow) -> AuditRecord | None:

@@ -45,6 +45,7 @@ from keystead.ports.erasure import NO_ERASURES, ErasureLog, ErasureMark, LogPosi
 from keystead.ports.fields import (
     MAX_FAILURES,
     ChunkRecord,
+    ChunkTotals,
     FieldRecord,
     FieldRows,
     ReencryptionRecord,
@@ -118,6 +119,7 @@ __all__ = [
     "AuditTrail",
     "ChecksPermissions",
     "ChunkRecord",
+    "ChunkTotals",
     "ClientKeyRecord",
     "ClientKeyRows",
     "Clock",

@@ -234,8 +234,16 @@ class AuditRows(Protocol):
     async def count_audit_records(self, *, after: int, before: int, where: AuditFilter) -> int:
         """Return how many records there are between two numbers, both excluded, filtered by the search columns."""
 
-    async def audit_controls(self, kind: str, *, newest_first: bool = False, limit: int = 1000) -> list[AuditLogRow]:
-        """Return records of the log's own, of a kind."""
+    async def audit_controls(
+        self,
+        kind: str,
+        *,
+        after: int = -1,
+        before: int | None = None,
+        newest_first: bool = False,
+        limit: int = 1000,
+    ) -> list[AuditLogRow]:
+        """Return records of the log's own, of a kind, between two numbers, both excluded."""
 
     async def listed_entries(self, ids: Collection[bytes]) -> list[AuditLogRow]:
         """Return the records that are listed under the ids of these entries, whether or not they hold them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -111,6 +112,21 @@ class ChunkRecord:
     failures: tuple[RowFailure, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkTotals:
+    """What the chunks of a job come to: how many there are, are done, and are worked on now; and their counts."""
+
+    chunks: int = 0
+    done: int = 0
+    held: int = 0
+    read: int = 0
+    rewritten: int = 0
+    skipped: int = 0
+    contended: int = 0
+    failed: int = 0
+    erased: int = 0
+
+
 class ReencryptionRows(Protocol):
     """Re-encryption jobs, and the chunks that their workers lease. Every worker has an owner's name of its own."""
 
@@ -122,6 +138,11 @@ class ReencryptionRows(Protocol):
 
     async def reencryptions(self, field_id: str | None = None) -> list[ReencryptionRecord]:
         """Return the jobs of a field, or all, oldest first."""
+
+    async def newest_reencryptions(
+        self, field_id: str | None = None, *, before: tuple[int, str] | None = None, limit: int
+    ) -> list[ReencryptionRecord]:
+        """Return jobs of a field, or all, the newest first; ``before`` is when the last one seen began, and its id."""
 
     async def change_reencryption(self, job_id: str, expected: ReencryptionState, **changes: Any) -> ReencryptionRecord:
         """Change columns of a job that is in state ``expected``; ``ConflictError`` when it is in another.
@@ -159,3 +180,9 @@ class ReencryptionRows(Protocol):
 
     async def chunks(self, job_id: str) -> list[ChunkRecord]:
         """Return a job's chunks by number."""
+
+    async def chunk_totals(self, job_ids: Collection[str]) -> dict[str, ChunkTotals]:
+        """Return what the chunks of jobs come to, by the jobs' ids; of one without chunks, nothing."""
+
+    async def failed_chunks(self, job_id: str, limit: int) -> list[ChunkRecord]:
+        """Return a job's first chunks in which a row failed."""

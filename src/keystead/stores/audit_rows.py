@@ -213,11 +213,21 @@ class AuditRows(KeyWriteRows):
         [(count,)] = await self._tuples(_filtered(query, where))
         return int(count)
 
-    async def audit_controls(self, kind: str, *, newest_first: bool = False, limit: int = 1000) -> list[AuditLogRow]:
-        """Return records of the log's own, of a kind."""
+    async def audit_controls(
+        self,
+        kind: str,
+        *,
+        after: int = -1,
+        before: int | None = None,
+        newest_first: bool = False,
+        limit: int = 1000,
+    ) -> list[AuditLogRow]:
+        """Return records of the log's own, of a kind, between two numbers, both excluded."""
+        query = select(audit_log).where(audit_log.c.kind == kind, audit_log.c.seq > after)
+        if before is not None:
+            query = query.where(audit_log.c.seq < before)
         order = audit_log.c.seq.desc() if newest_first else audit_log.c.seq
-        query = select(audit_log).where(audit_log.c.kind == kind).order_by(order).limit(limit)
-        return [_log_row(row) for row in await self._tuples(query)]
+        return [_log_row(row) for row in await self._tuples(query.order_by(order).limit(limit))]
 
     async def listed_entries(self, ids: Collection[bytes]) -> list[AuditLogRow]:
         """Return the records that are listed under the ids of these entries, whether or not they hold them."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, and_, case, delete, func, or_, select, update
+from sqlalchemy import RowMapping, and_, case, delete, func, or_, select, tuple_, update
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError
 from keystead.ports import (
     MAX_FAILURES,
     ChunkRecord,
+    ChunkTotals,
     FieldRecord,
     ReencryptionRecord,
     ReencryptionState,
@@ -21,7 +22,8 @@ from keystead.stores.records import as_record
 from keystead.stores.tables import fields, reencryption_chunks, reencryptions
 
 _CHANGEABLE: Final = frozenset({"state", "batch_rows", "target", "frontier", "exhausted", "rows_total"})
-_SAVED: Final = ("cursor", "done", "read", "rewritten", "skipped", "contended", "failed", "erased", "failures")
+_COUNTS: Final = ("read", "rewritten", "skipped", "contended", "failed", "erased")
+_SAVED: Final = ("cursor", "done", *_COUNTS, "failures")
 
 
 class FieldRows(KeyReadRows):
@@ -78,6 +80,18 @@ class ReencryptionRows(KeyReadRows):
         if field_id is not None:
             query = query.where(reencryptions.c.field_id == field_id)
         return [_job(row) for row in await self._all(query)]
+
+    async def newest_reencryptions(
+        self, field_id: str | None = None, *, before: tuple[int, str] | None = None, limit: int
+    ) -> list[ReencryptionRecord]:
+        """Return jobs of a field, or all, the newest first; ``before`` is when the last one seen began, and its id."""
+        began = tuple_(reencryptions.c.created_ms, reencryptions.c.id)
+        query = select(reencryptions).order_by(reencryptions.c.created_ms.desc(), reencryptions.c.id.desc())
+        if field_id is not None:
+            query = query.where(reencryptions.c.field_id == field_id)
+        if before is not None:
+            query = query.where(began < tuple_(*before))
+        return [_job(row) for row in await self._all(query.limit(limit))]
 
     async def change_reencryption(self, job_id: str, expected: ReencryptionState, **changes: Any) -> ReencryptionRecord:
         """Change columns of a job that is in state ``expected`` and return it.
@@ -195,6 +209,30 @@ class ReencryptionRows(KeyReadRows):
         """Return a job's chunks by number."""
         table = reencryption_chunks
         query = select(table).where(table.c.job_id == job_id).order_by(table.c.number)
+        return [as_record(ChunkRecord, reencryption_chunks, row) for row in await self._all(query)]
+
+    async def chunk_totals(self, job_ids: Collection[str]) -> dict[str, ChunkTotals]:
+        """Return what the chunks of jobs come to, by the jobs' ids; of one without chunks, nothing."""
+        table, now = reencryption_chunks, await self.now_ms()
+        is_held = and_(table.c.done.is_(False), table.c.owner.is_not(None), table.c.until_ms > now)
+        sums = [func.sum(table.c[name]).label(name) for name in _COUNTS]
+        query = select(
+            table.c.job_id,
+            func.count().label("chunks"),
+            func.sum(case((table.c.done.is_(True), 1), else_=0)).label("done"),
+            func.sum(case((is_held, 1), else_=0)).label("held"),
+            *sums,
+        )
+        query = query.where(table.c.job_id.in_(list(job_ids))).group_by(table.c.job_id)
+        names = ("chunks", "done", "held", *_COUNTS)
+        return {
+            row["job_id"]: ChunkTotals(**{name: int(row[name]) for name in names}) for row in await self._all(query)
+        }
+
+    async def failed_chunks(self, job_id: str, limit: int) -> list[ChunkRecord]:
+        """Return a job's first chunks in which a row failed."""
+        table = reencryption_chunks
+        query = select(table).where(table.c.job_id == job_id, table.c.failed > 0).order_by(table.c.number).limit(limit)
         return [as_record(ChunkRecord, reencryption_chunks, row) for row in await self._all(query)]
 
 

@@ -29,6 +29,9 @@ _EXAMPLES = {
     "device": "phone",
     "user": "bob",
     "kind": "passcode",
+    "record": "0",
+    "job": "keystead.rotate",
+    "reencryption": "0" * 16,
 }
 
 

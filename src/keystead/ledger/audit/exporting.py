@@ -147,9 +147,13 @@ class Exporter:
         await asyncio.to_thread(check, tree.proof)
 
 
-def table_tree(store: KeyStore, loop: asyncio.AbstractEventLoop) -> TableTree:
-    """Return the tree over a store's log, for a thread that waits for what the store answers on ``loop``."""
-    return TableTree(store, lambda read: asyncio.run_coroutine_threadsafe(read, loop).result())
+def table_tree(store: KeyStore, loop: asyncio.AbstractEventLoop, *, before: int | None = None) -> TableTree:
+    """Return the tree over a store's log, for a thread that waits for what the store answers on ``loop``.
+
+    Args:
+        before: as ``TableTree``.
+    """
+    return TableTree(store, lambda read: asyncio.run_coroutine_threadsafe(read, loop).result(), before=before)
 
 
 async def keep_in_file(store: KeyStore, file: Path, note: bytes) -> None:

@@ -19,11 +19,15 @@ class TableTree:
 
     Args:
         wait: runs what reads the store, and waits for it.
+        before: proofs are about records below this number; None for all.
     """
 
-    def __init__(self, store: KeyStore, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    def __init__(
+        self, store: KeyStore, wait: Callable[[Coroutine[Any, Any, Any]], Any], *, before: int | None = None
+    ) -> None:
         self._store = store
         self._wait = wait
+        self._before = before
         self._first: int | None = None
         self._known: dict[tuple[int, int], bytes] = {}
 
@@ -71,7 +75,7 @@ class TableTree:
         """Take what the files say of the records before them, and return the number of the first one."""
         async with self._store.reading() as work:
             first = await work.audit_records(limit=1)
-            headers = await work.audit_controls(Kind.FILE.value, newest_first=True)
+            headers = await work.audit_controls(Kind.FILE.value, before=self._before, newest_first=True)
         for row in headers:
             try:
                 _, header = FileHeader.of_line(row.line)

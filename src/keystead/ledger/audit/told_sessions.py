@@ -35,7 +35,7 @@ async def told_sessions(store: KeyStore, wanted: Collection[str]) -> AsyncGenera
             where = AuditFilter(action=SESSION)
             rows = await work.audit_records(before=before, where=where, newest_first=True, limit=PAGE)
         for row in rows:
-            begun = _told(_sealed(row))
+            begun = session_told_in(row)
             if begun is not None and begun.id in wanted:
                 yield begun
         if len(rows) < PAGE:
@@ -47,6 +47,11 @@ def told_in(waiting: Iterable[AuditEntryRow]) -> list[AuditSessionRow]:
     """Return the sessions that entries tell of which wait, each in its own."""
     found = [(row.session, _told(row.entry)) for row in waiting]
     return [told for session, told in found if told is not None and told.id == session]
+
+
+def session_told_in(row: AuditLogRow) -> AuditSessionRow | None:
+    """Return the session that a record tells of, in its own first entry."""
+    return _told(_sealed(row))
 
 
 def _told(content: bytes) -> AuditSessionRow | None:

@@ -25,12 +25,12 @@ from keystead.ledger.audit.inspecting import TABLE, WAITING, Inspector
 from keystead.ledger.audit.key_rows import KeyDifference
 from keystead.ledger.audit.keys import StateKeys
 from keystead.ledger.audit.looking import all_waiting
-from keystead.ledger.audit.sessions import open_session, wrapped_by
+from keystead.ledger.audit.sessions import SESSION, open_session, wrapped_by
 from keystead.ledger.audit.standing import size_beside, vouched_state
 from keystead.ledger.audit.table_files import InspectedFile, table_files
-from keystead.ledger.audit.told_sessions import told_in
+from keystead.ledger.audit.told_sessions import session_told_in, told_in
 from keystead.ledger.audit.trusting import lines_in_files, lines_in_table, policy_from
-from keystead.ledger.format.records import FileHeader, MalformedRecordError
+from keystead.ledger.format.records import FileHeader, Kind, MalformedRecordError
 from keystead.ledger.format.tags import Tagger
 from keystead.ledger.reading.checking import StreamChecker
 from keystead.ledger.reading.lines import LogFile
@@ -47,11 +47,14 @@ from keystead.ports import (
     AuditLogRow,
     AuditSessionRow,
     AuditStateRow,
+    KeyStore,
     KmsProvider,
     UnitOfWork,
 )
 
 PAGE: Final = 2000
+MOST_AT_ONCE: Final = 100_000
+"""Records that are verified while somebody waits."""
 
 Progress = Callable[[int], object]
 
@@ -134,12 +137,14 @@ class TrailReader:
         compares_store: bool = False,
         progress: Progress | None = None,
         until: int | None = None,
+        first: int = 0,
     ) -> AuditReport:
         """Check every record and every entry.
 
         Args:
             policy: what to trust; what the trail's own entries say, if none is given.
             until: the last record that the report's ``outstanding`` is about; None for all.
+            first: where a file begins: records before it are not looked at.
             since: a checkpoint that was kept: the log has to continue it.
             compares_store: compare the store's data keys with what the trail says of them.
 
@@ -157,9 +162,10 @@ class TrailReader:
             with Verifier(trusted, self.providers) as opened:
                 trust = PolicyTrust(trusted, trusted.stream, opened.providers())
                 kept = None if since is None or other is not None else trust.kept_checkpoint(since)
-                inspector = Inspector(self._opens, sessions, until=until)
+                before = self._begun_before(bridge, first) if first else ()
+                inspector = Inspector(self._opens, [*sessions, *before], until=until)
                 checker = StreamChecker(trust, since=kept)
-                log = self._check(bridge, checker, inspector, expect_closed=expect_closed)
+                log = self._check(bridge, checker, inspector, first=first, expect_closed=expect_closed)
             for row in bridge.waiting():
                 inspector.take_waiting(row)
             inspector.finish(log)
@@ -240,19 +246,25 @@ class TrailReader:
             raise CouldNotVerifyError("the audit trail has no state, and no records or none that begin as a log does")
         return header.stream
 
+    def _begun_before(self, bridge: _Bridge, first: int) -> Iterator[AuditSessionRow]:
+        """Yield the sessions that records before a number tell of."""
+        for row in bridge.search(AuditFilter(action=SESSION), before=first):
+            if (told := session_told_in(row)) is not None:
+                yield told
+
     def _check(
-        self, bridge: _Bridge, checker: StreamChecker, inspector: Inspector, *, expect_closed: bool
+        self, bridge: _Bridge, checker: StreamChecker, inspector: Inspector, *, first: int, expect_closed: bool
     ) -> VerifyReport:
         pages = _PagesAhead(bridge)
 
         def files() -> Iterator[LogFile]:
             for path in self.archive:
                 yield InspectedFile(path, inspector)
-            yield from table_files(pages, inspector)
+            yield from table_files(pages, inspector, after=first - 1)
 
         try:
             with contextlib.closing(pages):
-                return checker.check(files(), is_whole=True, expect_closed=expect_closed)
+                return checker.check(files(), is_whole=first == 0, expect_closed=expect_closed)
         except (StorageOperationError, InvalidCiphertextError) as exc:
             raise CouldNotVerifyError(str(exc)) from None
 
@@ -266,6 +278,15 @@ class TrailReader:
             if isinstance(exc, DecryptionError) and not exc.retryable:
                 raise InvalidSignatureError("a session of another store") from None
             return None
+
+
+async def newest_files(store: KeyStore) -> int:
+    """Return where the newest files begin that have ``MOST_AT_ONCE`` records, or the last one alone; 0 for all."""
+    async with store.reading() as work:
+        size = await work.audit_size()
+        begins = [row.seq for row in await work.audit_controls(Kind.FILE.value, newest_first=True)]
+        first = min((each for each in begins if size - each <= MOST_AT_ONCE), default=max(begins, default=0))
+        return first if await work.audit_records(before=first, newest_first=True, limit=1) else 0
 
 
 class _Bridge:
@@ -300,11 +321,11 @@ class _Bridge:
             yield from page
             after = page[-1].id
 
-    def search(self, where: AuditFilter) -> Iterator[AuditLogRow]:
+    def search(self, where: AuditFilter, *, before: int | None = None) -> Iterator[AuditLogRow]:
         """Yield the records that are listed so."""
         after = -1
         while True:
-            read = self._work.audit_records(after=after, where=where, limit=PAGE)
+            read = self._work.audit_records(after=after, before=before, where=where, limit=PAGE)
             page = asyncio.run_coroutine_threadsafe(read, self._loop).result()
             yield from page
             if len(page) < PAGE:

@@ -16,7 +16,7 @@ from keystead.errors import KMSError, UnauthenticatedError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.server.actors import actor_of
 from keystead.server.body import BodyTooLargeError
-from keystead.server.console.pages import Deed, Done, Page, Preview, Shown
+from keystead.server.console.pages import Deed, Done, File, Page, Preview, Shown
 from keystead.server.console.rendering import render
 from keystead.server.console.visits import (
     NoSessionError,
@@ -91,14 +91,15 @@ class Room:
             except KMSError as exc:
                 answer = _answer(exc)
                 return self._preview(visit, preview, answer.message, answer.status, answer.error)
-            if isinstance(outcome, Shown):
-                return self.shown(visit, outcome)
-            return _moved(visit, outcome)
+            return _moved(visit, outcome) if isinstance(outcome, Done) else self.shown(visit, outcome)
 
         return self._answering(deed, done)
 
-    def shown(self, visit: Visit, page: Shown) -> Response:
-        """Return a page with what is around it on every one."""
+    def shown(self, visit: Visit, page: Shown | File) -> Response:
+        """Return a page with what is around it on every one, or a file as it is."""
+        if isinstance(page, File):
+            named = {"Content-Disposition": f'attachment; filename="{page.name}"'}
+            return Response(page.content, 200, {**PRIVATE, **named}, "application/octet-stream")
         told = _told(visit)
         values = {**self._around(visit), "told": told, **page.values}
         response = HTMLResponse(render(page.template, **values), page.status, PRIVATE)
@@ -136,6 +137,9 @@ class Room:
                 with audit_actor(actor_of(visit.by)):
                     return await answer(visit)
             except (NoSessionError, UnauthenticatedError):
+                if "hx-request" in request.headers:
+                    # A part of a page that is open: the whole of it is asked for again, and leads to the sign-in.
+                    return Response(None, 200, {**PRIVATE, "HX-Refresh": "true"})
                 response = RedirectResponse(sign_in_for(request), 303, PRIVATE)
                 forget(request, response, cookie_name(request))
                 return response

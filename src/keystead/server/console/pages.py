@@ -21,6 +21,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that the visitor keeps."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Something that was done: where the visitor finds it, and what is told there once."""
 
@@ -73,14 +81,16 @@ class Page:
         is_of_store: what it is about belongs to no tenant, and so visitors of a tenant are refused.
         title: as the navigation has it; None where it is not there.
         transit: what a scope of the engine must allow as well, on the key that ``Visit.transit_key`` names.
+        is_whole: False of a file, and of a part that a page which is open asks for.
     """
 
     path: str
     scope: Scope | None
-    show: Callable[[Visit], Awaitable[Shown]]
+    show: Callable[[Visit], Awaitable[Shown | File]]
     is_of_store: bool = True
     title: str | None = None
     transit: TransitOperation | None = None
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,6 @@ class Deed:
     path: str
     scope: Scope | None
     preview: Callable[[Visit], Awaitable[Preview]]
-    do: Callable[[Visit], Awaitable[Done | Shown]]
+    do: Callable[[Visit], Awaitable[Done | Shown | File]]
     is_of_store: bool = True
     transit: TransitOperation | None = None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 _STEPS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+_CODE: Final = re.compile("`([^`]+)`")
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -23,7 +26,15 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": moment, "far": far, "size": size, "count": count, "part": part}
+    made.filters |= {
+        "moment": moment,
+        "far": far,
+        "size": size,
+        "count": count,
+        "part": part,
+        "prose": prose,
+        "length_of": length_of,
+    }
     return made
 
 
@@ -54,6 +65,11 @@ def span(length: timedelta) -> str:
     return "a moment"
 
 
+def length_of(seconds: float) -> str:
+    """Return a length of time in seconds as ``span`` does."""
+    return span(timedelta(seconds=seconds))
+
+
 def size(number: int) -> str:
     """Return a number of bytes in a unit that fits."""
     value = float(number)
@@ -67,6 +83,14 @@ def size(number: int) -> str:
 def count(number: int) -> str:
     """Return a number with its thousands apart."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence with what stands between backticks as code; all of it is text."""
+    told = Markup()
+    for index, piece in enumerate(_CODE.split(text)):
+        told += Markup("<code>{}</code>").format(piece) if index % 2 else escape(piece)
+    return told
 
 
 def part(text: str) -> str:

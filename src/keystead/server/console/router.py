@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from keystead.errors import KeyNotFoundError
-from keystead.server.console import devices, keyrings, overview, tokens, transit
+from keystead.server.console import audit, devices, jobs, keyrings, overview, tokens, transit
 from keystead.server.console.answering import Room
 from keystead.server.console.pages import Page, Shown
 from keystead.server.console.sign_in import AT_PROVIDER, BACK, SIGN_OUT, SignIn
@@ -16,8 +16,16 @@ from keystead.server.console.visits import SIGN_IN, Visit
 from keystead.server.rest.paths import register_names
 
 PREFIX: Final = "/console"
-PAGES: Final = [*overview.PAGES, *keyrings.PAGES, *transit.PAGES, *devices.PAGES, *tokens.PAGES]
-DEEDS: Final = [*keyrings.DEEDS, *transit.DEEDS, *devices.DEEDS, *tokens.DEEDS]
+PAGES: Final = [
+    *overview.PAGES,
+    *keyrings.PAGES,
+    *transit.PAGES,
+    *devices.PAGES,
+    *jobs.PAGES,
+    *audit.PAGES,
+    *tokens.PAGES,
+]
+DEEDS: Final = [*keyrings.DEEDS, *transit.DEEDS, *devices.DEEDS, *jobs.DEEDS, *audit.DEEDS, *tokens.DEEDS]
 
 
 def add_console(app: FastAPI) -> None:

@@ -145,9 +145,9 @@ async def list_entries(
         None if since is None else utc_text(since),
         None if until is None else utc_text(until),
     )
-    found, has_more = await newest_before(by.manager, where, before=before, limit=limit)
-    behind = cursor_of(found[-1].seq) if has_more else None
-    return Page(items=[AuditEntry.of(each) for each in found], next_cursor=behind)
+    page = await newest_before(by.manager, where, before=before, limit=limit)
+    behind = None if page.behind is None else cursor_of(page.behind)
+    return Page(items=[AuditEntry.of(each) for each in page.records], next_cursor=behind)
 
 
 async def status(by: Reads) -> AuditStatus:
