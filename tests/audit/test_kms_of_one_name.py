@@ -59,7 +59,7 @@ class OfMacs(LocalKMSProvider):
         self._made = kek
 
     async def mac(self, message: bytes, key_id: str, *, algorithm: SignatureAlgorithm | None = None) -> Signature:
-        return Signature(self._made + message, KeyReference("local", key_id), next(iter(SignatureAlgorithm)))
+        return Signature(self._made + message, KeyReference("local", key_id), SignatureAlgorithm.HMAC_SHA_256)
 
     async def verify_mac(self, message: bytes, mac: Signature) -> None:
         if mac.value != self._made + message:
