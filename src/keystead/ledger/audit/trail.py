@@ -378,11 +378,14 @@ class Trail:
 
     def _needs_session(self) -> bool:
         session = self._session
-        if session is None or not session.serves(self._clock):
+        if session is None:
             return True
         active = None if self._ring is None else self._ring.snapshot.active
         is_rewrapped = active is not None and active != session.wrapped_by
-        return (is_rewrapped or session.is_over(self._clock)) and self._clock.monotonic() >= self._retry_at
+        if not is_rewrapped and not session.is_over(self._clock):
+            # And so it serves.
+            return False
+        return not session.serves(self._clock) or self._clock.monotonic() >= self._retry_at
 
     def _refuse_if(self, *, is_audited: bool) -> None:
         if self.is_over:
