@@ -51,8 +51,8 @@ class Threads:
     """Threads for what takes a core for milliseconds, and the same few for all of it.
 
     What is called waits in line for one. A thread that has just done the same finds its memory where it was, in the
-    processor's caches; many threads that take turns do not. A pool of the library's does as much around each call as
-    some hundred lines of Python: this is a line, and a message back.
+    processor's caches; many threads that take turns do not. The standard library's pool makes some fifty calls around
+    each; this is a line, and a message back.
     """
 
     def __init__(self, name: str, number: int) -> None:
