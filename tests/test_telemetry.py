@@ -114,6 +114,24 @@ def test_counts_add_up_by_label(measured: Measured) -> None:
     assert measured["keystead_rotations_total"] == {(("result", "success"),): 2, (("result", "failure"),): 1}
 
 
+def test_a_duration_is_told_when_somebody_collects_and_once(measured: Measured) -> None:
+    of = (("operation", "verifyUserPasscode"),)
+    telemetry.request("verifyUserPasscode", "OK", 0.5)
+    for _ in range(2):
+        assert measured["keystead_request_duration_seconds"] == {of: 0.5}
+    telemetry.request("verifyUserPasscode", "OK", 0.25)
+    assert measured["keystead_request_duration_seconds"] == {of: 0.75}
+
+
+def test_durations_that_nobody_collects_are_told_before_they_are_many(measured: Measured) -> None:
+    made = telemetry.instruments()
+    assert made is not None
+    for number in range(1000):
+        telemetry.request("verifyUserPasscode", "OK", 1.0)
+        assert len(made.request_duration._kept) < 100, number
+    assert measured["keystead_request_duration_seconds"] == {(("operation", "verifyUserPasscode"),): 1000.0}
+
+
 def test_gauges_keep_the_last_value(measured: Measured) -> None:
     telemetry.data_key_age("default", 60.0)
     telemetry.data_key_age("default", 61.0)

@@ -60,6 +60,11 @@ _NO_SPAN: Final[AbstractContextManager[None]] = nullcontext()
 _DURATION_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+_TOGETHER: Final = 64
+"""Durations that are told together."""
+# As OpenTelemetry finds a provider that nobody sets: it asks the environment each time.
+_HAS_NAMED_PROVIDER: Final = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
+
 _adding = threading.Lock()
 
 
@@ -73,10 +78,17 @@ os.register_at_fork(after_in_child=_add_anew)
 
 
 class _Tally:
-    """A counter of what every request does: a number is added here, and told when somebody collects."""
+    """A counter of what every request does: a number is added here, and told when somebody collects.
 
-    def __init__(self, meter: Meter, name: str, unit: str, description: str) -> None:
+    Args:
+        durations: what is told then as well.
+    """
+
+    def __init__(
+        self, meter: Meter, name: str, unit: str, description: str, durations: _Durations | None = None
+    ) -> None:
         self._counts: dict[tuple[tuple[str, str], ...], int] = {}
+        self._durations = durations
         meter.create_observable_counter(name, [self._told], unit, description)
 
     def add(self, number: int, labels: Mapping[str, str] | None = None) -> None:
@@ -88,9 +100,34 @@ class _Tally:
     def _told(self, options: CallbackOptions) -> Iterable[Observation]:
         from opentelemetry.metrics import Observation
 
+        if self._durations is not None:
+            self._durations.tell()
         with _adding:
             counts = list(self._counts.items())
         return [Observation(number, dict(of)) for of, number in counts]
+
+
+class _Durations:
+    """A histogram of what every request does: its durations are kept here, and told many at a time."""
+
+    def __init__(self, meter: Meter, name: str, description: str) -> None:
+        self._histogram = _durations(meter, name, description)
+        self._kept: list[tuple[float, str]] = []
+
+    def record(self, seconds: float, operation: str) -> None:
+        """Keep a duration; where somebody traces it is told at once, for it may be shown with its trace."""
+        with _adding:
+            self._kept.append((seconds, operation))
+            is_due = len(self._kept) >= _TOGETHER
+        if is_due or _tracer() is not None:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell what is kept."""
+        with _adding:
+            kept, self._kept = self._kept, []
+        for seconds, operation in kept:
+            self._histogram.record(seconds, {"operation": operation})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +146,9 @@ class Instruments:
     audit_entries: _Tally
     audit_waiting: _Gauge
     requests: _Tally
-    request_duration: Histogram
+    request_duration: _Durations
     client_key_operations: _Tally
-    client_key_operation_duration: Histogram
+    client_key_operation_duration: _Durations
     client_keys_given: Counter
     ready_pairs: _Gauge
     ready_pairs_made: Counter
@@ -122,6 +159,10 @@ class Instruments:
     @classmethod
     def of(cls, meter: Meter) -> Instruments:
         """Make every instrument on ``meter``."""
+        of_requests = _Durations(meter, "keystead_request_duration_seconds", "Duration of requests")
+        of_operations = _Durations(
+            meter, "keystead_client_key_operation_duration_seconds", "Duration of operations with keys of devices"
+        )
         return cls(
             kms_calls=meter.create_counter("keystead_kms_calls_total", "1", "Calls to a KMS, by outcome"),
             kms_call_duration=_durations(meter, "keystead_kms_call_duration_seconds", "Duration of calls to a KMS"),
@@ -134,14 +175,16 @@ class Instruments:
             wrap_faults=meter.create_counter("keystead_wrap_faults_total", "1", "Wraps missing or refused"),
             audit_entries=_Tally(meter, "keystead_audit_entries_total", "1", "Audit entries, by what became"),
             audit_waiting=meter.create_gauge("keystead_audit_waiting", "1", "Audit entries not in the log yet"),
-            requests=_Tally(meter, "keystead_requests_total", "1", "Requests to the service, by outcome"),
-            request_duration=_durations(meter, "keystead_request_duration_seconds", "Duration of requests"),
+            requests=_Tally(meter, "keystead_requests_total", "1", "Requests to the service, by outcome", of_requests),
+            request_duration=of_requests,
             client_key_operations=_Tally(
-                meter, "keystead_client_key_operations_total", "1", "Operations with keys of devices, by outcome"
+                meter,
+                "keystead_client_key_operations_total",
+                "1",
+                "Operations with keys of devices, by outcome",
+                of_operations,
             ),
-            client_key_operation_duration=_durations(
-                meter, "keystead_client_key_operation_duration_seconds", "Duration of operations with keys of devices"
-            ),
+            client_key_operation_duration=of_operations,
             client_keys_given=meter.create_counter(
                 "keystead_client_keys_given_total", "1", "Public keys given to devices"
             ),
@@ -195,7 +238,9 @@ def request_span(name: str, headers: Mapping[str, str]) -> AbstractContextManage
 def _tracer() -> Tracer | None:
     # Whoever traces has imported it; nothing is loaded to find out that nobody does.
     trace = sys.modules.get("opentelemetry.trace")
-    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if trace is None or (getattr(trace, "_TRACER_PROVIDER", trace) is None and not _HAS_NAMED_PROVIDER):
+        return None
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     return trace.get_tracer(METER_NAME)  # type: ignore[no-any-return]
 
@@ -288,14 +333,14 @@ def request(operation: str, code: str, duration_s: float) -> None:
     """Count a request to the service: an operation of its schema, a route, or ``other``; ``OK`` or an error's code."""
     if (made := instruments()) is not None:
         made.requests.add(1, {"operation": operation, "code": code})
-        made.request_duration.record(duration_s, {"operation": operation})
+        made.request_duration.record(duration_s, operation)
 
 
 def client_key_operation(operation: str, result: str, duration_s: float) -> None:
     """Count an operation with a key of a device: ``generate``, ``encrypt`` or ``decrypt``; ``ok`` or a reason."""
     if (made := instruments()) is not None:
         made.client_key_operations.add(1, {"operation": operation, "result": result})
-        made.client_key_operation_duration.record(duration_s, {"operation": operation})
+        made.client_key_operation_duration.record(duration_s, operation)
 
 
 def client_key_given(*, is_new: bool) -> None:

@@ -140,8 +140,8 @@ async def meanwhile(room: Devices, monkeypatch: pytest.MonkeyPatch, act: Callabl
     """Have something happen between the comparison of a guess and what follows from it."""
     inside = room.secrets._is_right
 
-    async def compared(counted: CredentialRecord, secret: str) -> bool:
-        is_right = await inside(counted, secret)
+    async def compared(counted: CredentialRecord, stored: SecretHash | None, secret: str) -> bool:
+        is_right = await inside(counted, stored, secret)
         monkeypatch.undo()
         await act()  # type: ignore[misc]
         return is_right

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -43,10 +44,42 @@ async def test_what_it_raises_is_raised() -> None:
         await Threads("tests", 1).run(fail)
 
 
-async def test_where_no_thread_is_to_be_had_it_is_done_here() -> None:
-    threads = Threads("tests", 1)
-    threads._pool.shutdown()
-    assert await threads.run(threading.get_ident) == threading.get_ident()
+async def test_where_no_thread_is_to_be_had_it_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert await Threads("tests", 1).run(threading.get_ident) == threading.get_ident()
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    threads, begins, ends, made = Threads("tests", 1), threading.Event(), threading.Event(), list[int]()
+
+    def hold() -> bool:
+        begins.set()
+        return ends.wait(10)
+
+    first = asyncio.ensure_future(threads.run(hold))
+    await asyncio.to_thread(begins.wait, 10)
+    second = asyncio.ensure_future(threads.run(lambda: made.append(1)))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait({second})
+    ends.set()
+    assert await first
+    assert await threads.run(lambda: len(made)) == 0
+
+
+async def test_threads_end_with_what_they_were_begun_for() -> None:
+    threads = Threads("these", 2)
+    await asyncio.gather(*(threads.run(threading.get_ident) for _ in range(4)))
+    mine = [each for each in threading.enumerate() if each.name.startswith("these")]
+    assert mine
+    del threads
+    gc.collect()
+    for each in mine:
+        await asyncio.to_thread(each.join, 10)
+        assert not each.is_alive()
 
 
 def test_a_child_of_a_fork_has_threads_of_its_own() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from struct import pack
-
 
 def framed(domain: str, *values: str | bytes) -> bytes:
     """Return the domain, a zero byte, and each value, text as UTF-8, behind its length in four bytes."""
-    encoded = (value.encode() if isinstance(value, str) else value for value in values)
-    return domain.encode() + b"\x00" + b"".join(pack(">I", len(each)) + each for each in encoded)
+    parts = [domain.encode(), b"\x00"]
+    for value in values:
+        encoded = value.encode() if isinstance(value, str) else value
+        parts += len(encoded).to_bytes(4, "big"), encoded
+    return b"".join(parts)

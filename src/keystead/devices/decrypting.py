@@ -209,7 +209,7 @@ class Decrypting:
     ) -> SecretBytes:
         opened = await self._keys.open(key)
         info = binding(key.id, key.device_id, _PURPOSES[operation])
-        with telemetry.span("keystead.decrypt", {"keystead.kind": key.kind.value}):
+        with telemetry.span("keystead.decrypt", {"keystead.kind": str(key.kind)}):
             return opened.open(ciphertext, encrypted.algorithm or ALGORITHMS[key.kind][0], info)
 
     def _read(

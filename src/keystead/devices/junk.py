@@ -26,8 +26,10 @@ class JunkLimit:
 
     def check(self, who: Principal) -> None:
         """Raise ``RateLimitedError`` if a user has sent too much of it."""
-        wait_s = self._free_at.get(who, 0.0) - AT_ONCE * EACH_S + EACH_S - self._clock.monotonic()
-        if who in self._free_at and wait_s > 0:
+        if not self._free_at or (free_at := self._free_at.get(who)) is None:
+            return
+        wait_s = free_at - AT_ONCE * EACH_S + EACH_S - self._clock.monotonic()
+        if wait_s > 0:
             telemetry.junk_refused()
             raise RateLimitedError(
                 f"too much that does not decrypt was sent; try again in {wait_s:.0f} seconds", retry_after_s=wait_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -22,6 +23,7 @@ CAPACITY: Final = 10_000
 BATCH: Final = 5000
 _MAX_TENANT: Final = 255
 _RANDOM_SIZE: Final = 10
+_NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Metrics:
                 that befell anybody else is counted under neither.
         """
         result = "ok" if reason is None else reason.name.lower()
-        telemetry.client_key_operation(operation.value, result, duration_s)
+        telemetry.client_key_operation(str(operation), result, duration_s)
         if self.waiting >= self._capacity:
             self._dropped += 1
             return
@@ -178,6 +180,4 @@ class Metrics:
 
 def _storable(text: str | None, longest: int) -> str | None:
     """Return a text; None for one that no database takes, since it would keep all the others out."""
-    if text is None or len(text) > longest or "\x00" in text:
-        return None
-    return None if any("\ud800" <= sign <= "\udfff" for sign in text) else text
+    return None if text is None or len(text) > longest or _NOT_STORABLE.search(text) else text

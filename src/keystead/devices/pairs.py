@@ -116,11 +116,13 @@ class OpenKey:
         private: PKCS#8 in DER, from an envelope that has opened: its numbers are not checked again.
     """
 
-    __slots__ = ("_private", "kind")
+    __slots__ = ("_block_size", "_private", "kind")
 
     def __init__(self, kind: PairKind, private: bytes) -> None:
         self.kind = kind
         self._private = cast(_Private, load_der_private_key(private, None, unsafe_skip_rsa_key_validation=True))
+        # Asked once: what a private key is of is asked of an abstract class.
+        self._block_size = self._private.key_size // 8 if isinstance(self._private, RSAPrivateKey) else None
 
     def __repr__(self) -> str:
         return f"OpenKey({self.kind})"
@@ -147,20 +149,16 @@ class OpenKey:
         raise DecryptionError(FAILED)
 
     def _takes(self, size: int) -> bool:
-        if isinstance(self._private, RSAPrivateKey):
-            return size == self._private.key_size // 8
-        return size >= _HPKE_OVERHEAD
+        return size >= _HPKE_OVERHEAD if self._block_size is None else size == self._block_size
 
     def _stand_in(self) -> bytes:
         """Return what is as long as a ciphertext, and less than the modulus of any key."""
-        if isinstance(self._private, RSAPrivateKey):
-            return bytes(1) + b"\x5a" * (self._private.key_size // 8 - 1)
-        return _HPKE_STAND_IN
+        return _HPKE_STAND_IN if self._block_size is None else bytes(1) + b"\x5a" * (self._block_size - 1)
 
     def _decrypted(self, block: bytes, algorithm: Algorithm, info: bytes) -> bytes:
-        if isinstance(self._private, RSAPrivateKey):
-            return self._private.decrypt(block, _OAEP[algorithm])
-        return _HPKE.decrypt(block, self._private, info)
+        if self._block_size is None:
+            return _HPKE.decrypt(block, cast(X25519PrivateKey, self._private), info)
+        return cast(RSAPrivateKey, self._private).decrypt(block, _OAEP[algorithm])
 
 
 def encrypt_to(public: bytes, plaintext: bytes, algorithm: Algorithm, info: bytes = b"") -> bytes:

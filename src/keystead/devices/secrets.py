@@ -149,7 +149,7 @@ class Secrets:
         elif current is not None:
             given = await self._decrypting.open(who, current, _SETS[kind])
             before = await self._attempt(who, kind, given)
-            if not await self._is_right(before, given.secret):
+            if not await self._is_right(before, _stored(before), given.secret):
                 raise ForbiddenError(f"the current {NAMES[kind]} is another one")
             spent.append(given)
             why = "current"
@@ -197,16 +197,16 @@ class Secrets:
                 counted = await self._attempt(who, kind, opened, is_tried=is_tried)
         except LockedError as exc:
             return Verdict(Reason.LOCKED, exc.retry_after_s)
-        if not await self._is_right(counted, opened.secret):
-            return Verdict(Reason.NOT_SET if counted.hash is None else Reason.WRONG)
+        stored = _stored(counted)
+        if not await self._is_right(counted, stored, opened.secret) or stored is None:
+            return Verdict(Reason.NOT_SET if stored is None else Reason.WRONG)
         try:
-            return await self._succeed(who, counted, opened)
+            return await self._succeed(who, counted, stored, opened)
         except ReplayedError:
             return Verdict(Reason.REPLAYED)
 
-    async def _succeed(self, who: Principal, counted: CredentialRecord, opened: Opened) -> Verdict:
+    async def _succeed(self, who: Principal, counted: CredentialRecord, stored: SecretHash, opened: Opened) -> Verdict:
         """Forgive the attempts up to this one; a secret that was replaced meanwhile is wrong."""
-        stored = SecretHash.parse(counted.hash or "")
         is_current = self._pepper.snapshot.active in (None, stored.pepper_id) and stored.cost == self._rules.cost
         event, free = _event("secret.verify", who, counted.kind, opened), self._rules.lockout.free
         if is_current and self._at_once is not None:
@@ -268,13 +268,12 @@ class Secrets:
             telemetry.secret_lockout(kind.value)
         return counted
 
-    async def _is_right(self, counted: CredentialRecord, secret: str) -> bool:
+    async def _is_right(self, counted: CredentialRecord, stored: SecretHash | None, secret: str) -> bool:
         """Return whether it is the secret; takes as long where none was set."""
         owner = Owner(counted.kind, counted.user_id, counted.tenant)
-        if counted.hash is None:
+        if stored is None:
             await self._hash(Principal(owner.user, owner.tenant), owner.kind, secret)
             return False
-        stored = SecretHash.parse(counted.hash)
         if stored.pepper_id not in self._pepper.snapshot.keys:
             await self._s.rings.load_keys([stored.pepper_id])
         pepper = self._pepper.get(stored.pepper_id)
@@ -302,8 +301,12 @@ class Secrets:
             )
 
 
+def _stored(counted: CredentialRecord) -> SecretHash | None:
+    return None if counted.hash is None else SecretHash.parse(counted.hash)
+
+
 def _event(action: str, who: Principal, kind: SecretKind, opened: Opened, **more: str | int) -> AuditEvent:
-    details = {"kind": kind.value, "client_key": opened.key.id, "device": opened.key.device_id, **who.details()}
+    details = {"kind": str(kind), "client_key": opened.key.id, "device": opened.key.device_id, **who.details()}
     return AuditEvent(action, details={**details, **more})
 
 

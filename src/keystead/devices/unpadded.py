@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
+from binascii import a2b_base64, b2a_base64
 
 
 def to_unpadded(raw: bytes) -> str:
     """Return the form of ``raw``."""
-    return base64.b64encode(raw).decode("ascii").rstrip("=")
+    return b2a_base64(raw, newline=False).decode("ascii").rstrip("=")
 
 
 def from_unpadded(text: str) -> bytes:
@@ -16,7 +16,7 @@ def from_unpadded(text: str) -> bytes:
     Raises:
         ValueError: of nothing: another character, an impossible length, or spare bits that are not zero.
     """
-    raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    raw = a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
     if to_unpadded(raw) != text:
         raise ValueError("spare bits that are not zero")
     return raw

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keystead import telemetry
@@ -74,7 +74,7 @@ class Requests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = told.id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", told.id.encode("ascii"))]
             await send(message)
 
         with telemetry.request_span("request", headers) as span:

@@ -267,7 +267,7 @@ class AuditRows(KeyWriteRows):
 
     @property
     def _is_sqlite(self) -> bool:
-        return self._connection.dialect.name == "sqlite"
+        return self._connection.sync_engine.dialect.name == "sqlite"
 
     async def note_audit_export(self, size: int) -> None:
         """Note that a checkpoint over so many records has left the database; never goes back."""

@@ -191,4 +191,4 @@ def clearing_values(credential: CredentialRecord, *, below: int, verified_at: da
 
 def secret_values(tenant: str, user_id: str, kind: SecretKind) -> dict[str, Any]:
     """Return the values of a statement on one secret."""
-    return {"of_tenant": tenant, "of_user": user_id, "of_kind": kind.value}
+    return {"of_tenant": tenant, "of_user": user_id, "of_kind": str(kind)}

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from keystead.stores import rows_arrays
 from keystead.stores.handles import Handle, open_handles
 from keystead.stores.spare import RESTED_S, Spare
 from keystead.stores.urls import StoreUrl
@@ -285,6 +286,7 @@ def async_postgresql(url: StoreUrl, opened: weakref.WeakSet[Any]) -> AsyncEngine
     def remember(connection: Any, record: object) -> None:
         driver: AsyncConnection[Any] = connection.driver_connection
         opened.add(driver)
+        rows_arrays.register(driver)
 
     event.listen(engine.sync_engine, "connect", remember)
     event.listen(engine.sync_engine, "checkin", _note_rest)

@@ -6,19 +6,21 @@ and says by that what its text is and how its values are kept; from then on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 import aiosqlite
-from sqlalchemy import ColumnElement, Delete, Engine, Executable, Insert, Select, Update
+from sqlalchemy import ARRAY, ColumnElement, Delete, Dialect, Engine, Executable, Insert, LargeBinary, Select, Update
 from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from keystead.stores.messages import Messages
 
 _BY: Final = "keystead_runs_statements"
 
@@ -33,25 +35,31 @@ class _Text:
 
     Attributes:
         sql: as the driver takes it.
+        message: as PostgreSQL takes it; empty for another database.
         constants: its own values, by name.
         given: how a value is written, by name; most are as they are.
-        order: the names of the values, where the driver takes them by place.
+        order: the names of the values, by their places.
         columns: of an answer.
         read: how a value of an answer is read, by name; most are as they are.
     """
 
     sql: str
+    message: bytes
     constants: Mapping[str, Any]
     given: Sequence[tuple[str, Convert]]
-    order: Sequence[str] | None
+    order: Sequence[str]
     columns: Sequence[str]
     read: Sequence[tuple[str, Convert]]
 
-    def values(self, values: Mapping[str, Any]) -> Row | list[Any]:
+    def named(self, values: Mapping[str, Any]) -> Row:
         named = {**self.constants, **values}
         for name, convert in self.given:
             named[name] = convert(named[name])
-        return named if self.order is None else [named[name] for name in self.order]
+        return named
+
+    def values(self, values: Mapping[str, Any]) -> list[Any]:
+        named = self.named(values)
+        return [named[name] for name in self.order]
 
     def rows(self, found: Sequence[Sequence[Any]]) -> list[Row]:
         rows = [dict(zip(self.columns, row, strict=True)) for row in found]
@@ -86,7 +94,16 @@ class Prepared:
         text = self._texts.get(connection.sync_engine)
         if text is None:
             return await self._learn(connection, values)
-        found = await _unless_given_up(connection, _asked(connection, text, values))
+        try:
+            by, given = _by(connection), text.values(values)
+            if isinstance(by, aiosqlite.Connection):
+                # One step of the connection's thread, where a cursor takes three.
+                found: Sequence[Any] = list(await by.execute_fetchall(text.sql, given))
+            else:
+                found = await by.ask(text.message, given)
+        except BaseException as failure:
+            await _let_go_if_given_up(connection, failure)
+            raise
         return text.rows(found)
 
     async def run_many(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -97,8 +114,15 @@ class Prepared:
             text, rows = self._texts[connection.sync_engine], rows[1:]
         if not rows or text is None:
             return
-        given = [text.values(row) for row in rows]
-        await _unless_given_up(connection, _told(connection, text, given))
+        try:
+            driver = driver_of(connection)
+            if isinstance(driver, aiosqlite.Connection):
+                await driver.executemany(text.sql, [text.values(row) for row in rows])
+            else:
+                await driver.cursor().executemany(text.sql, [text.named(row) for row in rows])
+        except BaseException as failure:
+            await _let_go_if_given_up(connection, failure)
+            raise
 
     async def _learn(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Row]:
         made = self._statement
@@ -112,41 +136,33 @@ class Prepared:
 def driver_of(connection: AsyncConnection) -> Any:
     """Return the driver's connection."""
     assert connection.sync_connection is not None  # noqa: S101 -- it is connected
-    return connection.sync_connection.connection.driver_connection
+    adapted = connection.sync_connection.connection.dbapi_connection
+    return None if adapted is None else adapted.driver_connection
 
 
-async def _unless_given_up(connection: AsyncConnection, answer: Coroutine[Any, Any, T]) -> T:
-    """Return an answer; a connection on which it was given up goes, for nobody knows what is still under way on it."""
-    try:
-        return await answer
-    except BaseException as failure:
-        if not isinstance(failure, Exception):
-            await connection.invalidate()
-        raise
+async def _let_go_if_given_up(connection: AsyncConnection, failure: BaseException) -> None:
+    """Let a connection go on which a statement was given up: nobody knows what is still under way on it."""
+    if not isinstance(failure, Exception):
+        await connection.invalidate()
 
 
-async def _asked(connection: AsyncConnection, text: _Text, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-    by = _by(connection)
-    if isinstance(by, aiosqlite.Connection):
-        # One step of the connection's thread, where a cursor takes three.
-        rows: Any = await by.execute_fetchall(text.sql, text.values(values))
-        return list(rows)
-    await by.execute(text.sql, text.values(values))
-    found: Sequence[Sequence[Any]] = await by.fetchall() if text.columns else ()
-    return found
-
-
-async def _told(connection: AsyncConnection, text: _Text, rows: Sequence[Any]) -> None:
-    await _by(connection).executemany(text.sql, rows)
-
-
-def _by(connection: AsyncConnection) -> Any:
-    """Return what runs statements: the driver's connection, or a cursor of it, which learns how values are written."""
-    by = connection.info.get(_BY)
+def _by(connection: AsyncConnection) -> Messages | aiosqlite.Connection:
+    """Return what runs statements: messages to PostgreSQL, or SQLite's driver."""
+    assert connection.sync_connection is not None  # noqa: S101 -- it is connected
+    info = connection.sync_connection.connection.info
+    by: Messages | aiosqlite.Connection | None = info.get(_BY)
     if by is None:
-        driver = driver_of(connection)
-        by = connection.info[_BY] = driver if isinstance(driver, aiosqlite.Connection) else driver.cursor()
+        by = info[_BY] = _runs(driver_of(connection))
     return by
+
+
+def _runs(driver: Any) -> Messages | aiosqlite.Connection:
+    if isinstance(driver, aiosqlite.Connection):
+        return driver
+    # The driver is there where there is such a server.
+    from keystead.stores.messages import Messages
+
+    return Messages(driver)
 
 
 def _text(columns: Sequence[ColumnElement[Any]], context: ExecutionContext) -> _Text:
@@ -155,14 +171,23 @@ def _text(columns: Sequence[ColumnElement[Any]], context: ExecutionContext) -> _
     assert isinstance(context, DefaultExecutionContext)  # noqa: S101 -- of every dialect here
     assert not compiled.post_compile_params, "a list of values makes another statement each time"  # noqa: S101
     binds = {name: bind for bind, name in compiled.bind_names.items()}
-    given = [(name, bind.type.dialect_impl(dialect).bind_processor(dialect)) for name, bind in binds.items()]
+    given = [(name, _written(bind.type, dialect)) for name, bind in binds.items()]
     read = [(str(column.key), column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in columns]
+    sql, order = str(context.statement), (compiled.positiontup or []) if compiled.positional else list(binds)
+    message = "" if compiled.positional else sql % {name: f"${place}" for place, name in enumerate(order, 1)}
     return _Text(
-        str(context.statement),
+        sql,
+        message.encode(),
         # Not the values that the compiled form has: it may be that of another statement, alike but for its values.
         {name: context.compiled_parameters[0][name] for name, bind in binds.items() if not bind.required},
         [(name, convert) for name, convert in given if convert is not None],
-        compiled.positiontup if compiled.positional else None,
+        order,
         [name for name, _ in read],
         [(name, convert) for name, convert in read if convert is not None],
     )
+
+
+def _written(kind: TypeEngine[Any], dialect: Dialect) -> Convert | None:
+    """Return how a value of a type is written; bytes are, and lists of them, as they are."""
+    of = kind.item_type if isinstance(kind, ARRAY) else kind
+    return None if isinstance(of, LargeBinary) else kind.dialect_impl(dialect).bind_processor(dialect)

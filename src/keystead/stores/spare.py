@@ -43,7 +43,7 @@ class Spare:
 
     async def keep(self, connection: AsyncConnection) -> None:
         """Keep one on which nothing is under way, or give it back."""
-        if connection.in_transaction():
+        if connection.sync_connection is not None and connection.sync_connection.in_transaction():
             # Of a statement that SQLAlchemy ran: at the server there is none.
             await connection.commit()
         if len(self._kept) < KEPT:

@@ -135,7 +135,7 @@ class Connections:
 
 def _patience(where: AsyncEngine | AsyncConnection) -> Patience:
     """End what a server leaves without an answer; a connection that this befalls is given up."""
-    return Patience(engines.SILENCE_S if where.dialect.name == "postgresql" else None)
+    return Patience(engines.SILENCE_S if where.sync_engine.dialect.name == "postgresql" else None)
 
 
 async def _begun(engine: AsyncEngine, options: Mapping[str, Any]) -> AsyncConnection:

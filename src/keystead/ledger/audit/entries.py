@@ -61,7 +61,7 @@ class Entry:
         numbers = (members.get("n"), members.get("ok"))
         texts = [members.get(name) for name in ("id", "session", "node", "time", "action")]
         texts += [members.get(name, "") for name in ("keyring", "key_id", "actor")]
-        is_entry = all(isinstance(each, str) for each in texts) and all(_is_count(each) for each in numbers)
+        is_entry = {*map(type, texts)} == {str} and all(map(_is_count, numbers))
         if not is_entry or not are_ranges(members.get("undone", [])):
             raise ValueError("not an entry")
         return cls(content, members)

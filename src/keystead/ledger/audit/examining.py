@@ -6,6 +6,7 @@ Spec: docs/spec/audit-v1.md, 3.3.
 from __future__ import annotations
 
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
@@ -28,6 +29,7 @@ log = logging.getLogger("keystead.audit")
 HELD_SESSIONS: Final = 256
 REJECTED: Final = "audit.rejected"
 """What rejections are searched by."""
+_NO_COLUMN: Final = re.compile("[\0\ud800-\udfff]")
 
 
 class Reason(StrEnum):
@@ -273,5 +275,4 @@ def _looked_at(
 
 def _column(text: str | None, chars: int) -> str | None:
     """Return the beginning of a text as far as a column holds it; None for a text that no column takes."""
-    has_other = text is None or "\0" in text or any("\ud800" <= each <= "\udfff" for each in text)
-    return None if text is None or has_other else text[:chars]
+    return None if text is None or _NO_COLUMN.search(text) else text[:chars]

@@ -377,12 +377,12 @@ class Trail:
         self.settle(written, is_committed=True)
 
     def _needs_session(self) -> bool:
-        session = self._session
-        if session is None or not session.serves(self._clock):
+        if (session := self._session) is None:
             return True
         active = None if self._ring is None else self._ring.snapshot.active
-        is_rewrapped = active is not None and active != session.wrapped_by
-        return (is_rewrapped or session.is_over(self._clock)) and self._clock.monotonic() >= self._retry_at
+        is_over = (active is not None and active != session.wrapped_by) or session.is_over(self._clock)
+        # One that is not over serves.
+        return is_over and (not session.serves(self._clock) or self._clock.monotonic() >= self._retry_at)
 
     def _refuse_if(self, *, is_audited: bool) -> None:
         if self.is_over:

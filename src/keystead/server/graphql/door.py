@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from graphql import GraphQLError, execute
+from graphql.execution import Executor
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead.errors import InvalidInputError, KMSError
@@ -18,6 +19,7 @@ from keystead.server.body import BodyTooLargeError, read_body
 from keystead.server.errors import Answer, answer_headers, answer_of, graphql_error, retry_header
 from keystead.server.graphql.context import Request
 from keystead.server.graphql.documents import Documents
+from keystead.server.graphql.resolvers import resolved_directly
 from keystead.server.graphql.schema import new_schema
 from keystead.server.headers import named_user
 from keystead.server.requests import OTHER, told_of
@@ -38,7 +40,7 @@ class GraphQLDoor:
         schema = new_schema(is_development=is_development)
         self.sdl: Final = schema.as_str()
         """The schema as text."""
-        self._schema = schema._schema
+        self._schema = resolved_directly(schema)
         self._documents = Documents(self._schema, shows_itself=is_development)
 
     async def answer(self, http: HttpRequest, service: Service) -> JSONResponse:
@@ -74,6 +76,7 @@ class GraphQLDoor:
                 variable_values=variables,
                 operation_name=name,
                 hide_suggestions=True,
+                executor_class=Executor,
             )
             result = await executed if isawaitable(executed) else executed
         answered: dict[str, Any] = {"data": result.data}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.routing import Route, Router
@@ -52,9 +53,7 @@ class VaultRoutes:
         doors = [Route(VERSION + path.template, Door(path, standing, limits)) for path in (*PATHS, UNKNOWN)]
         self._router = Router(doors, redirect_slashes=False)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer a request, or pass it on."""
-        if scope["type"] != "http" or not scope["path"].startswith(ROOMS):
-            await self._app(scope, receive, send)
-            return
-        await self._router(scope, receive, send)
+        is_ours = scope["type"] == "http" and scope["path"].startswith(ROOMS)
+        return (self._router if is_ours else self._app)(scope, receive, send)
