@@ -44,6 +44,7 @@ from keystead.ports.devices import (
 from keystead.ports.erasure import NO_ERASURES, ErasureLog, ErasureMark, LogPosition, SubjectRecord, SubjectRows
 from keystead.ports.fields import (
     MAX_FAILURES,
+    AilingReencryption,
     ChunkRecord,
     FieldRecord,
     FieldRows,
@@ -52,6 +53,7 @@ from keystead.ports.fields import (
     ReencryptionState,
     RowFailure,
 )
+from keystead.ports.key_numbers import KeyNumbers
 from keystead.ports.kms import (
     ChecksPermissions,
     Clock,
@@ -78,6 +80,7 @@ from keystead.ports.kms import (
 )
 from keystead.ports.metrics import (
     DeviceCount,
+    HourCount,
     KeyCount,
     KeyFailureCount,
     MetricCount,
@@ -106,6 +109,7 @@ __all__ = [
     "MAX_ENTRY_BYTES",
     "MAX_FAILURES",
     "NO_ERASURES",
+    "AilingReencryption",
     "AuditBatch",
     "AuditEntryRow",
     "AuditEvent",
@@ -137,11 +141,13 @@ __all__ = [
     "FieldRecord",
     "FieldRows",
     "GeneratesDataKeys",
+    "HourCount",
     "InsertsElsewhere",
     "KeepsWraps",
     "KeyChanges",
     "KeyCount",
     "KeyFailureCount",
+    "KeyNumbers",
     "KeyReads",
     "KeyStore",
     "KeyUse",

@@ -241,7 +241,7 @@ async def test_what_was_told_once_is_told_to_its_session_alone(node: Node) -> No
 
 
 async def test_a_fault_tells_nothing_of_itself(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(*_: object) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise ValueError("a secret")
 
     ada = await visitor(node)
