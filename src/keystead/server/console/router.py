@@ -7,15 +7,15 @@ from typing import Final
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from keystead.server.console import devices, keyrings, overview, tokens, transit
+from keystead.server.console import devices, health, keyrings, overview, tokens, transit
 from keystead.server.console.answering import Room
 from keystead.server.console.sign_in import AT_PROVIDER, BACK, SIGN_OUT, SignIn
 from keystead.server.console.visits import SIGN_IN
 from keystead.server.rest.paths import register_names
 
 PREFIX: Final = "/console"
-PAGES: Final = [*overview.PAGES, *keyrings.PAGES, *transit.PAGES, *devices.PAGES, *tokens.PAGES]
-DEEDS: Final = [*keyrings.DEEDS, *transit.DEEDS, *devices.DEEDS, *tokens.DEEDS]
+PAGES: Final = [*overview.PAGES, *keyrings.PAGES, *transit.PAGES, *devices.PAGES, *tokens.PAGES, *health.PAGES]
+DEEDS: Final = [*keyrings.DEEDS, *transit.DEEDS, *devices.DEEDS, *tokens.DEEDS, *health.DEEDS]
 
 
 def add_console(app: FastAPI) -> None:
