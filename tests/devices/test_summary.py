@@ -284,3 +284,20 @@ def test_the_check_against_the_schema_finds_what_is_wrong() -> None:
         "$.errorReasons is no ['array']",
         "$.successRate is no ['number', 'null']",
     ]
+
+
+async def test_operations_are_told_alone_as_in_the_summary_and_by_the_hour(world: World, clock: FakeClock) -> None:
+    told = summaries(world)
+    metrics = Metrics(world.store, clock)
+    metrics.note(Operation.DECRYPT, 0.002)
+    clock.advance(timedelta(hours=2))
+    metrics.note(Operation.DECRYPT, 0.004, reason=Reason.KEY_EXPIRED)
+    metrics.note(Operation.GENERATE, 0.1)
+    await metrics.flush()
+    assert await told.operations() == (await told.summary())["operations"]
+    hours = await told.by_hour(3)
+    assert [(each.total, each.failures) for each in hours] == [(1, 0), (0, 0), (2, 1)]
+    assert [clock.now() - each.at for each in hours] == [timedelta(hours=ago) for ago in (2, 1, 0)]
+    for wrong in (0, -1, 8761, 1.5):
+        with pytest.raises(InvalidInputError, match="whole number"):
+            await told.by_hour(wrong)  # type: ignore[arg-type]

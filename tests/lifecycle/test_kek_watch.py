@@ -171,14 +171,14 @@ async def test_a_store_that_is_away_is_no_answer_of_the_kms(world: World, clock:
         ring.snapshot = type(ring.snapshot)(ring.snapshot.keys)
         store.failure = StoreUnavailableError("away")
         clock.advance(HOUR)
-        await session._watch.ask()
+        await session.kek_watch.ask()
         store.failure = None
         assert works(km, sealed)
         clock.advance(RETRY_S)
-        assert session._watch.is_due
-        await session._watch.ask()
+        assert session.kek_watch.is_due
+        await session.kek_watch.ask()
         assert ring.snapshot.active_key is not None
-        assert not session._watch.is_due
+        assert not session.kek_watch.is_due
 
 
 async def test_a_wrap_version_that_could_not_be_unwrapped_when_it_became_active_is_unwrapped_by_the_recheck(

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Table, select
 
-from keystead.ports import DeviceCount, KeyCount, KeyFailureCount, KeyStore, MetricCount, MetricRecord
+from keystead.ports import DeviceCount, HourCount, KeyCount, KeyFailureCount, KeyStore, MetricCount, MetricRecord
 from keystead.stores.metric_spans import OF_KEYS, OF_OPERATIONS, spans
 from keystead.stores.tables import (
     device_metric_counts,
@@ -267,3 +267,12 @@ def test_rows_of_a_time_begin_with_it_end_after_it_and_leave_no_gap(
         assert span.starts[-1] + span.seconds == span.end
     shorter = [len(span.starts) for span in found if span.seconds != lengths[-1]]
     assert sum(shorter) <= sum(longer // seconds for seconds, longer in pairwise(lengths))
+
+
+async def test_operations_are_told_by_the_hour(store: KeyStore) -> None:
+    at = hour(NOW)
+    times = (at - 25 * HOUR, at - HOUR, at - MINUTE, at, NOW)
+    await add(store, several(*(replace(ONE, at=each) for each in times), replace(BAD, at=NOW)))
+    async with store.reading() as work:
+        found = await work.hour_counts(at - 23 * HOUR, NOW)
+    assert found == [HourCount(at - HOUR, 2, 0), HourCount(at, 3, 1)]

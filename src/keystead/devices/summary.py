@@ -15,7 +15,7 @@ from keystead.crypto.framing import framed
 from keystead.devices.operations import Fault, Operation, Reason, percentile_us
 from keystead.devices.statements import instant
 from keystead.errors import ConfigurationError, InvalidInputError
-from keystead.ports import Clock, DeviceCount, KeyFailureCount, KeyStore, MetricCount, UnitOfWork
+from keystead.ports import Clock, DeviceCount, HourCount, KeyFailureCount, KeyStore, MetricCount, UnitOfWork
 
 MAX_HOURS: Final = 8760
 MIN_DECRYPTS: Final = 5
@@ -90,10 +90,7 @@ class Summaries:
             "successCount": succeeded,
             "failureCount": failed,
             "successRate": _rate(succeeded, succeeded + failed),
-            "operations": {
-                operation.value: _of_operation([each for each in counts if each.operation == operation])
-                for operation in Operation
-            },
+            "operations": _of_operations(counts),
             "errorReasons": [
                 {"reason": reason, "count": count}
                 for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
@@ -104,6 +101,24 @@ class Summaries:
             },
             "problematicKeys": [_of_key(key) for key in problematic],
         }
+
+    async def operations(self, hours: float = 24) -> dict[str, dict[str, Any]]:
+        """Return what ``summary`` has of each operation, and nothing else of it; errors as there."""
+        return _of_operations(await self._counts(*self._since(hours)))
+
+    async def by_hour(self, hours: int = 24) -> list[HourCount]:
+        """Return the operations of each of the last hours, this one included, the earliest first.
+
+        Raises:
+            InvalidInputError: not 1 to 8760 hours.
+        """
+        if not (isinstance(hours, int) and 0 < hours <= MAX_HOURS):
+            raise InvalidInputError(f"hours is a whole number from 1 to {MAX_HOURS}")
+        until = self._clock.now()
+        each = [_hour(until) - timedelta(hours=ago) for ago in reversed(range(hours))]
+        async with self._store.reading() as work:
+            found = {count.at: count for count in await work.hour_counts(each[0], until)}
+        return [found.get(at, HourCount(at, 0, 0)) for at in each]
 
     async def summary_text(self, hours: float = 24) -> str:
         """Return the summary as JSON; errors as ``summary``."""
@@ -164,6 +179,13 @@ async def _problematic(
     for failures in await work.key_failures([key.key_id for key in found], since):
         reasons[failures.key_id].append(failures)
     return [ProblematicKey(key.key_id, key.total, key.failures, tuple(reasons[key.key_id])) for key in found]
+
+
+def _of_operations(counts: Sequence[MetricCount]) -> dict[str, dict[str, Any]]:
+    return {
+        operation.value: _of_operation([each for each in counts if each.operation == operation])
+        for operation in Operation
+    }
 
 
 def _of_operation(counts: Sequence[MetricCount]) -> dict[str, Any]:

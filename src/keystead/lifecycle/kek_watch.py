@@ -40,11 +40,12 @@ class KekWatch:
         self._answered = self._clock.monotonic()
         self._tried = self._answered
         self._ended: KMSError | None = None
+        self._is_silent = False
 
     def confirm(self) -> None:
         """Note that the KMS has just unwrapped the WRAP key."""
         self._answered = self._tried = self._clock.monotonic()
-        self._ended = None
+        self._ended, self._is_silent = None, False
 
     def refusal(self) -> KMSError | None:
         """Return why keys must not be used now, or None."""
@@ -58,6 +59,16 @@ class KekWatch:
                 "encrypted or decrypted until it answers again"
             )
         return None
+
+    @property
+    def ended(self) -> KMSError | None:
+        """Why the KMS has ended the use of the WRAP key, which is no outage; None where it has not."""
+        return self._ended
+
+    @property
+    def silent_s(self) -> float | None:
+        """For how long the KMS has not confirmed the WRAP key; None where it did when it was asked last."""
+        return self._clock.monotonic() - self._answered if self._is_silent else None
 
     @property
     def is_due(self) -> bool:
@@ -76,6 +87,7 @@ class KekWatch:
             if isinstance(exc, ProviderConnectionError) and not exc.retryable:
                 await self._end(exc)
             else:
+                self._is_silent = True
                 log.warning("the WRAP key was not confirmed: %s", exc.code)
                 if self.refusal() is not None:
                     self._block()

@@ -25,7 +25,7 @@ from keystead.manager.handle import KeyringHandle
 from keystead.manager.manager import STREAM_ALGORITHM, KeyManager
 from keystead.model import DataKeyInfo, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, is_of_transit
 from keystead.model.patterns import is_pattern
-from keystead.ports import AuditEvent, Detail, KeyUse, UnitOfWork
+from keystead.ports import AuditEvent, Detail, KeyUse
 from keystead.providers.local.kek_file import create_kek_file
 
 PAGE: Final = 1000
@@ -305,28 +305,31 @@ async def drop_use(km: KeyManager, keyring: str, name: str) -> None:
             )
 
 
-async def store_status(km: KeyManager) -> StoreStatus:
-    """Return the state of the whole store, read in one transaction."""
+async def store_status(km: KeyManager, *, lists_leaving: bool = True) -> StoreStatus:
+    """Return the state of the whole store, read in one transaction.
+
+    Args:
+        lists_leaving: whether ``pending_destroy`` has the keys, of which there may be many; they are counted anyhow.
+    """
     session = await km.session()
     async with session.surroundings.store.reading() as work:
         state = await work.state()
         nodes = await work.live_nodes()
-        keyrings = await _all_keyrings(work)
-        rows = await all_keys(work)
-    wraps = [row for row in rows if row.purpose is KeyringPurpose.WRAP and row.state is not DataKeyState.DESTROYED]
+        keyrings = await work.count_keyrings()
+        counts = await work.count_states()
+        wraps = await work.wrap_keys()
+        next_rotation = await work.next_rotation()
+        pending = await all_keys(work, states={DataKeyState.PENDING_DESTROY}) if lists_leaving else []
     keks = Counter((row.kek_provider or "", row.kek_key_id or "", row.kek_version) for row in wraps)
-    pending = [row for row in rows if row.state is DataKeyState.PENDING_DESTROY]
-    due = [row.rotate_after for row in rows if row.state is DataKeyState.ACTIVE and row.rotate_after is not None]
-    counts = Counter(row.state.value for row in rows)
     return StoreStatus(
         store_id=state.store_id,
         epoch=state.epoch,
         is_restored=state.restored,
-        keyrings=len(keyrings),
+        keyrings=keyrings,
         nodes=len(nodes),
-        keys={member.value: counts[member.value] for member in DataKeyState if counts[member.value]},
+        keys={member.value: counts[member] for member in DataKeyState if member in counts},
         keks=[KekUse(*kek, number) for kek, number in sorted(keks.items(), key=lambda item: str(item[0]))],
-        next_rotation=min(due, default=None),
+        next_rotation=next_rotation,
         pending_destroy=[DataKeyInfo.from_record(row) for row in sorted(pending, key=_place)],
         missing_wraps=Counter(name for row in wraps for name in session.surroundings.wrapper.missing_wraps(row)),
     )
@@ -354,12 +357,3 @@ def _lasting_locator(locator: str) -> str:
 
 def _place(row: KeyRecord) -> tuple[str, int]:
     return row.keyring, row.version
-
-
-async def _all_keyrings(work: UnitOfWork) -> list[KeyringRecord]:
-    records: list[KeyringRecord] = []
-    while True:
-        page = await work.keyrings(after=records[-1].name if records else "", limit=PAGE)
-        records += page
-        if len(page) < PAGE:
-            return records

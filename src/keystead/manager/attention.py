@@ -1,4 +1,4 @@
-"""What needs somebody's attention in a store, the most urgent first."""
+"""What needs somebody's attention in a store and in this process, the most urgent first."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from keystead.config.durations import age_text
+from keystead.lifecycle.kek_watch import KekWatch
+from keystead.lifecycle.surroundings import ROTATION_FRACTION
 from keystead.manager.audit_status import AuditStatus, seen_status
 from keystead.manager.manager import KeyManager
-from keystead.model import DataKeyState, KeyRecord, utc_text
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, is_of_transit, utc_text
+from keystead.model.counts import counted
+from keystead.ports import AilingReencryption
 
 MOST: Final = 20
 """How many keys of one kind are named."""
 LATE_S: Final = 600.0
 """How long entries of the audit trail may wait to be sealed before somebody should look."""
 UNCHECKED_S: Final = 86_400.0
+LOOKED_AT: Final = 2000
+"""How many active keys, those first that are due first, are looked at for what they have seen."""
+JOBS_LOOKED_AT: Final = 100
+"""How many re-encryption jobs, the newest, are looked at."""
 
 
 class Attention(StrEnum):
@@ -30,7 +39,7 @@ class Matter:
     """Something that needs attention.
 
     Attributes:
-        about: a keyring's name, ``store`` or ``audit trail``.
+        about: a keyring's name, ``store``, ``audit trail``, ``provider NAME`` or ``re-encryption of FIELD``.
         cure: what to do.
     """
 
@@ -42,15 +51,22 @@ class Matter:
 
 async def attention(km: KeyManager) -> list[Matter]:
     """Return what needs attention in a manager's store."""
-    s = (await km.session()).surroundings
-    now = s.clock.now()
+    session = await km.session()
+    s = session.surroundings
+    now, policy = s.clock.now(), s.policy
+    most = [None if each is None else each * ROTATION_FRACTION for each in (policy.max_messages, policy.max_bytes)]
     async with s.store.reading() as work:
         is_restored = (await work.state()).restored
         due = await work.keys(states={DataKeyState.ACTIVE}, due_before=now, limit=MOST)
         leaving = await work.keys(states={DataKeyState.PENDING_DESTROY}, limit=MOST)
+        used = await work.used_keys(*most, among=LOOKED_AT, limit=MOST)
+        ailing = await work.ailing_reencryptions(among=JOBS_LOOKED_AT)
     found = [_restored()] if is_restored else []
     found += [_due(row, now) for row in due]
+    found += [_used(row, session.lifecycle.maintenance.uses_ratio(row) or 0.0) for row in used]
     found += [_leaving(row) for row in leaving]
+    found += [matter for each in ailing for matter in _of_job(each)]
+    found += _of_kek(session.kek_watch, s.kek.provider)
     found += _of_trail(await seen_status(km))
     return sorted(found, key=lambda each: each.attention is not Attention.URGENT)
 
@@ -70,6 +86,52 @@ def _due(row: KeyRecord, now: datetime) -> Matter:
         return Matter(Attention.URGENT, row.keyring, told, f"keystead key rotate {row.keyring}")
     told = f"version {row.version} has been due for rotation since {utc_text(row.rotate_after or now)}"
     return Matter(Attention.SOON, row.keyring, told, f"keystead maintain, or keystead key rotate {row.keyring}")
+
+
+def _used(row: KeyRecord, share: float) -> Matter:
+    told = f"version {row.version} has seen {share:.0%} of the messages or bytes that the policy lets it"
+    return Matter(Attention.URGENT if share >= 1 else Attention.SOON, row.keyring, told, _replacing(row))
+
+
+def _replacing(row: KeyRecord) -> str:
+    """Return the command that gives a keyring a new version."""
+    if is_of_transit(row.keyring):
+        return "keystead transit rotate, with the name that `keystead transit list` shows"
+    if row.purpose is KeyringPurpose.WRAP:
+        return "keystead key rewrap"
+    verb = "rotate-index" if row.purpose is KeyringPurpose.INDEX else "rotate"
+    return f"keystead key {verb} {row.keyring}"
+
+
+def _of_job(ailing: AilingReencryption) -> list[Matter]:
+    about, job, found = f"re-encryption of {ailing.job.field_id}", ailing.job.id, []
+    if ailing.abandoned:
+        parts = counted(ailing.abandoned, "part")
+        told = f"whoever worked on {parts} of job {job} has not been heard of: nobody goes on with it by itself"
+        cure = "run the same keystead reencrypt again: it goes on where it stopped"
+        found.append(Matter(Attention.SOON, about, told, cure))
+    if ailing.failed:
+        rows = counted(ailing.failed, "row as it was", "rows as they were")
+        told = f"job {job} left {rows}, because they could not be read or written"
+        cure = "run the same keystead reencrypt again: it tells which they are, and why"
+        found.append(Matter(Attention.SOON, about, told, cure))
+    return found
+
+
+def _of_kek(watch: KekWatch, provider: str) -> list[Matter]:
+    """Return what the KMS's last answer to this process means."""
+    about, cure = f"provider {provider}", "keystead doctor tells what is wrong with it, and what helps"
+    if watch.ended is not None:
+        told = f"it refuses to unwrap the WRAP key ({watch.ended.code}): this process encrypts and decrypts nothing"
+        return [Matter(Attention.URGENT, about, told, cure)]
+    if watch.silent_s is None:
+        return []
+    since = age_text(watch.silent_s)
+    if watch.refusal() is not None:
+        told = f"it has not answered for {since}: this process encrypts and decrypts nothing until it does"
+    else:
+        told = f"it has not answered for {since}; keys that are loaded go on until the time of grace is over"
+    return [Matter(Attention.URGENT, about, told, cure)]
 
 
 def _leaving(row: KeyRecord) -> Matter:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from keystead.lifecycle.creation import get_keyring
 from keystead.lifecycle.key_pages import all_keys
@@ -60,3 +61,14 @@ async def versions_after(
         rows = await all_keys(work, keyring=keyring, states=states, only=lambda row: row.version > version)
     rows.sort(key=lambda row: row.version)
     return [DataKeyInfo.from_record(row) for row in rows[:limit]]
+
+
+async def active_by_date(km: KeyManager, days: Sequence[int], *, limit: int) -> list[int]:
+    """Return how many active keys are due up to so many days from now, rising, then later, then never by age.
+
+    Of those that are due the first ``limit`` are counted, of the others as many.
+    """
+    s = (await km.session()).surroundings
+    now = s.clock.now()
+    async with s.store.reading() as work:
+        return await work.rotation_counts([now + timedelta(days=each) for each in days], limit=limit)

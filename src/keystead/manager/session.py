@@ -75,6 +75,7 @@ class Session:
 
     Attributes:
         jobs: what is done from time to time; rooms above add theirs.
+        kek_watch: whether the KMS's last answer still counts.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Session:
         trail = surroundings.audit
         self.auditing = Auditing(trail, self.live, surroundings, options.audit) if isinstance(trail, Trail) else None
         self._mark = AuditMark(self.live) if self.auditing is None else self.auditing.mark
-        self._watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
+        self.kek_watch = KekWatch(self.live, recheck_s=options.kek_recheck_s, grace_s=options.grace_s)
         self.jobs = JobRunner(surroundings.store, lambda: surroundings.node.value, surroundings.clock)
         self._default = default
         self._index: Keyring | None = None
@@ -123,7 +124,7 @@ class Session:
         is_kept = await self._mark.is_on()
         if is_kept and (refusal := self._options.audit.refusal()) is not None:
             raise refusal
-        self._watch.confirm()
+        self.kek_watch.confirm()
         if self.auditing is not None:
             await self.auditing.open(is_kept=is_kept)
         s = self._s
@@ -155,7 +156,7 @@ class Session:
             return SystemShutdownError("the key manager is closed; open another")
         if self._is_asleep and not self._is_closing:
             self._wake()  # whoever uses nothing but the hot path comes by here alone
-        if (refusal := self._watch.refusal() or self.subjects.refusal(ring)) is not None or not encrypting:
+        if (refusal := self.kek_watch.refusal() or self.subjects.refusal(ring)) is not None or not encrypting:
             return refusal
         if self.live.is_wrap_ring(ring):
             return None  # who wraps asks the store itself whether it is restored: a recovery wraps new versions
@@ -204,8 +205,8 @@ class Session:
             elif isinstance(self._s.store, AuditedStore):
                 # Beside a trail of the application's own nothing is changed any more.
                 self._s.store.trail.is_kept_elsewhere = await self._mark.is_on(asks_journal=False)
-            if self._watch.is_due:
-                await self._watch.ask()
+            if self.kek_watch.is_due:
+                await self.kek_watch.ask()
             renewed_until = await self._beat()
             if known_until is not None and self._s.clock.monotonic() < known_until:
                 self._known_until = renewed_until

@@ -44,6 +44,7 @@ from keystead.ports.devices import (
 from keystead.ports.erasure import NO_ERASURES, ErasureLog, ErasureMark, LogPosition, SubjectRecord, SubjectRows
 from keystead.ports.fields import (
     MAX_FAILURES,
+    AilingReencryption,
     ChunkRecord,
     ChunkTotals,
     FieldRecord,
@@ -53,6 +54,7 @@ from keystead.ports.fields import (
     ReencryptionState,
     RowFailure,
 )
+from keystead.ports.key_numbers import KeyNumbers
 from keystead.ports.kms import (
     ChecksPermissions,
     Clock,
@@ -79,6 +81,7 @@ from keystead.ports.kms import (
 )
 from keystead.ports.metrics import (
     DeviceCount,
+    HourCount,
     KeyCount,
     KeyFailureCount,
     MetricCount,
@@ -107,6 +110,7 @@ __all__ = [
     "MAX_ENTRY_BYTES",
     "MAX_FAILURES",
     "NO_ERASURES",
+    "AilingReencryption",
     "AuditBatch",
     "AuditEntryRow",
     "AuditEvent",
@@ -139,11 +143,13 @@ __all__ = [
     "FieldRecord",
     "FieldRows",
     "GeneratesDataKeys",
+    "HourCount",
     "InsertsElsewhere",
     "KeepsWraps",
     "KeyChanges",
     "KeyCount",
     "KeyFailureCount",
+    "KeyNumbers",
     "KeyReads",
     "KeyStore",
     "KeyUse",

@@ -127,6 +127,15 @@ class ChunkTotals:
     erased: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AilingReencryption:
+    """What is wrong with a job: how many of its chunks nobody works on any more, and how many rows were left as is."""
+
+    job: ReencryptionRecord
+    abandoned: int
+    failed: int
+
+
 class ReencryptionRows(Protocol):
     """Re-encryption jobs, and the chunks that their workers lease. Every worker has an owner's name of its own."""
 
@@ -176,6 +185,13 @@ class ReencryptionRows(Protocol):
 
         Raises:
             ConflictError: another owner has it, or it is finished.
+        """
+
+    async def ailing_reencryptions(self, *, among: int) -> list[AilingReencryption]:
+        """Return the last jobs of their fields with something wrong, the newest first.
+
+        Chunks that are unfinished and whose lease has expired are those of a running job. Only the newest ``among``
+        jobs are looked at; one that only read, or was cancelled, counts for none.
         """
 
     async def chunks(self, job_id: str) -> list[ChunkRecord]:

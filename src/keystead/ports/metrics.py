@@ -47,6 +47,15 @@ class MetricCount:
 
 
 @dataclass(frozen=True, slots=True)
+class HourCount:
+    """The operations of the hour that begins ``at``, and those of them that failed."""
+
+    at: datetime
+    total: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyCount:
     """The decrypts of a key, and those of them that failed."""
 
@@ -85,6 +94,9 @@ class MetricRows(Protocol):
 
     async def metric_counts(self, since: datetime, until: datetime) -> list[MetricCount]:
         """Return the numbers of operations; ``since`` may also be a whole minute."""
+
+    async def hour_counts(self, since: datetime, until: datetime) -> list[HourCount]:
+        """Return the numbers of each hour that has some, the earliest first."""
 
     async def failing_keys(
         self, since: datetime, until: datetime, *, threshold_percent: float, at_least: int

@@ -137,7 +137,7 @@ def create_app(
 async def _opening(settings: LoadedSettings, clock: Clock, *, is_development: bool) -> AsyncIterator[Service]:
     async with (
         opened_manager(settings, clock) as km,
-        opened(km, settings.settings, is_development=is_development) as service,
+        opened(km, settings, is_development=is_development) as service,
     ):
         yield service
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -29,10 +29,12 @@ from keystead.manager.transit import TransitEngine, transit
 from keystead.model import Principal
 from keystead.ports import UnitOfWork
 from keystead.server.causes import Cause, cause_of
+from keystead.server.examinations import Examinations
 
 if TYPE_CHECKING:
     from keystead.access.issuers import Issuer
     from keystead.access.provider_logins import ProviderLogins
+    from keystead.config.sources import LoadedSettings
 
 log = logging.getLogger("keystead.server")
 
@@ -51,7 +53,7 @@ DEVELOPMENT: Final = Caller(Principal("dev"), EVERY_SCOPE, "development", EVERY_
 class Service:
     """An open service."""
 
-    settings: Settings
+    loaded: LoadedSettings
     is_development: bool
     manager: KeyManager
     devices: Devices
@@ -60,6 +62,12 @@ class Service:
     issuer: Issuer | None
     logins: ProviderLogins | None
     transit: TransitEngine
+    examinations: Examinations = field(default_factory=Examinations)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.loaded.settings
 
     @property
     def tokens(self) -> Tokens:
@@ -134,14 +142,15 @@ async def _tried(step: Callable[[], Awaitable[object]]) -> None:
 
 
 @asynccontextmanager
-async def opened(km: KeyManager, settings: Settings, *, is_development: bool) -> AsyncIterator[Service]:
+async def opened(km: KeyManager, loaded: LoadedSettings, *, is_development: bool) -> AsyncIterator[Service]:
     """Open the service over a manager that is initialised; at the end everything that was counted is written."""
+    settings = loaded.settings
     rules = SecretRules(policy=SecretPolicy(refuses_trivial=not is_development), hashes=settings.server.hashes)
     room = await devices(km, policy=policy_of(settings), rules=rules, max_size=settings.client_keys.max_size)
     tokens_of = await issuer(km, settings)
     who_may = await access(km), tokens_of, await provider_logins(km, settings, tokens_of)
     engine = await transit(km)
-    service = Service(settings, is_development, km, room, await identity(km), *who_may, engine)
+    service = Service(loaded, is_development, km, room, await identity(km), *who_may, engine)
     # Due at once: what was to be done while no node ran is done now.
     jobs = (await km.session()).jobs
     jobs.add(Job("keystead.client_keys", UPKEEP_S, lambda lease: maintain(km, room.policy)))

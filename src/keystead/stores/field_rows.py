@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, RowMapping, and_, case, delete, func, or_, select, text, tuple_, update
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError
 from keystead.ports import (
     MAX_FAILURES,
+    AilingReencryption,
     ChunkRecord,
     ChunkTotals,
     FieldRecord,
@@ -204,6 +205,35 @@ class ReencryptionRows(KeyReadRows):
                 f"chunk {chunk.number} of re-encryption {chunk.job_id} was lost to another owner; leave it to that one"
             )
         return as_record(ChunkRecord, reencryption_chunks, row)
+
+    async def ailing_reencryptions(self, *, among: int) -> list[AilingReencryption]:
+        """Return the last jobs of their fields with something wrong, the newest first.
+
+        Chunks that are unfinished and whose lease has expired are those of a running job. Only the newest ``among``
+        jobs are looked at; one that only read, or was cancelled, counts for none.
+        """
+        newest = select(reencryptions).order_by(reencryptions.c.created_ms.desc(), reencryptions.c.id).limit(among)
+        last: dict[str, ReencryptionRecord] = {}
+        for job in map(_job, await self._all(newest)):
+            if job.state is not ReencryptionState.CANCELLED and not job.dry_run:
+                last.setdefault(job.field_id, job)
+        table = reencryption_chunks
+        running = [job.id for job in last.values() if job.state is ReencryptionState.RUNNING]
+        is_abandoned = and_(table.c.done.is_(False), table.c.owner.is_not(None), table.c.until_ms <= self._now())
+        abandoned = await self._by_job(func.count(), and_(table.c.job_id.in_(running), is_abandoned))
+        has_failed = and_(table.c.job_id.in_([job.id for job in last.values()]), text("failed > 0"))
+        failed = await self._by_job(func.sum(table.c.failed), has_failed)
+        return [
+            AilingReencryption(job, abandoned.get(job.id, 0), failed.get(job.id, 0))
+            for job in last.values()
+            if job.id in abandoned or job.id in failed
+        ]
+
+    async def _by_job(self, number: ColumnElement[int], condition: ColumnElement[bool]) -> dict[str, int]:
+        of_job = reencryption_chunks.c.job_id
+        return {
+            job: int(each) for job, each in await self._tuples(select(of_job, number).where(condition).group_by(of_job))
+        }
 
     async def chunks(self, job_id: str) -> list[ChunkRecord]:
         """Return a job's chunks by number."""

@@ -119,7 +119,7 @@ class KeyReadRows(Statements):
         found = [_keyring(row) for row in await self._all_of(select(keyrings), keyrings.c.name, names)]
         keys: dict[str, list[KeyRecord]] = {keyring.name: [] for keyring in found}
         for row in await self._all_of(select(data_keys).order_by(data_keys.c.id), data_keys.c.keyring, keys):
-            keys[row["keyring"]].append(_key(row))
+            keys[row["keyring"]].append(key_of(row))
         return [(keyring, keys[keyring.name]) for keyring in sorted(found, key=lambda each: each.name)]
 
     async def find_key(self, key_id: int) -> KeyRecord | None:
@@ -127,23 +127,23 @@ class KeyReadRows(Statements):
         if not 0 < key_id <= MAX_KEY_ID:
             return None
         rows = await self._run(_FIND_KEY, {"of_id": key_id}, writes=False)
-        return _key(rows[0]) if rows else None
+        return key_of(rows[0]) if rows else None
 
     async def find_keys(self, key_ids: Collection[int]) -> list[KeyRecord]:
         """Return those of these data keys that there are, in any state, by id."""
         possible = [key_id for key_id in key_ids if 0 < key_id <= MAX_KEY_ID]
         rows = await self._all_of(select(data_keys), data_keys.c.id, possible)
-        return sorted(map(_key, rows), key=lambda key: key.id)
+        return sorted(map(key_of, rows), key=lambda key: key.id)
 
     async def find_legacy_key(self, legacy_version: str) -> KeyRecord | None:
         """Return the data key imported under a legacy version text."""
         row = await self._first(select(data_keys).where(data_keys.c.legacy_version == legacy_version))
-        return None if row is None else _key(row)
+        return None if row is None else key_of(row)
 
     async def find_active(self, keyring: str) -> KeyRecord | None:
         """Return the keyring's active version."""
         rows = await self._run(_FIND_ACTIVE, {"of_keyring": keyring}, writes=False)
-        return _key(rows[0]) if rows else None
+        return key_of(rows[0]) if rows else None
 
     async def keys(
         self,
@@ -177,7 +177,7 @@ class KeyReadRows(Statements):
             query = query.where(data_keys.c.published_epoch > published_after)
         if due_before is not None:
             query = query.where(data_keys.c.rotate_after <= due_before)
-        return [_key(row) for row in await self._all(query.order_by(data_keys.c.id).limit(limit))]
+        return [key_of(row) for row in await self._all(query.order_by(data_keys.c.id).limit(limit))]
 
     async def count_keys(self, keyring: str) -> Mapping[DataKeyState, int]:
         """Return how many keys of the keyring are in each state; absent states are not listed."""
@@ -300,7 +300,7 @@ class KeyWriteRows(KeyReadRows):
         )
         row = await self._write(change)
         if row is not None:
-            self._changes.keys[key_id] = changed = _key(row)
+            self._changes.keys[key_id] = changed = key_of(row)
             return changed
         found = await self.find_key(key_id)
         if found is None:
@@ -366,5 +366,6 @@ def _keyring(row: RowMapping | Row) -> KeyringRecord:
     return as_record(KeyringRecord, keyrings, row)
 
 
-def _key(row: RowMapping | Row) -> KeyRecord:
+def key_of(row: RowMapping | Row) -> KeyRecord:
+    """Return a row of a data key as its record."""
     return as_record(KeyRecord, data_keys, row)

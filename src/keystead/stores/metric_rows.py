@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import product
 from typing import Any, Final
@@ -23,7 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from keystead.ports import DeviceCount, KeyCount, KeyFailureCount, MetricCount, MetricRecord
+from keystead.ports import DeviceCount, HourCount, KeyCount, KeyFailureCount, MetricCount, MetricRecord
 from keystead.stores import metric_sums
 from keystead.stores.many import AnyInsert, InsertMany
 from keystead.stores.metric_spans import HOUR, MINUTE, OF_KEYS, OF_OPERATIONS, spans, start_of
@@ -66,6 +66,19 @@ class MetricRows(Statements):
         """Return the numbers of operations; ``since`` may also be a whole minute."""
         rows = await self._sums(metric_sums.operations(spans(since, until, OF_OPERATIONS)))
         return [MetricCount(**row | {"count": int(row["count"]), "total_us": int(row["total_us"])}) for row in rows]
+
+    async def hour_counts(self, since: datetime, until: datetime) -> list[HourCount]:
+        """Return the numbers of each hour that has some, the earliest first."""
+        failed = func.sum(case((_counts.c.reason == "", 0), else_=_counts.c.count))
+        query = select(_counts.c.start, func.sum(_counts.c.count), failed).where(
+            _counts.c.seconds == HOUR,
+            _counts.c.start >= start_of(since, HOUR),
+            _counts.c.start <= start_of(until, HOUR),
+        )
+        found = await self._tuples(query.group_by(_counts.c.start).order_by(_counts.c.start))
+        return [
+            HourCount(datetime.fromtimestamp(start, UTC), int(total), int(failures)) for start, total, failures in found
+        ]
 
     async def failing_keys(
         self, since: datetime, until: datetime, *, threshold_percent: float, at_least: int

@@ -255,7 +255,7 @@ async def test_a_page_that_is_not_there_is_told_of_as_a_page(node: Node) -> None
 
 
 async def test_a_fault_tells_nothing_of_itself(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(*_: object) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise ValueError("a secret")
 
     ada = await visitor(node)

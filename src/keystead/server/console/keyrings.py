@@ -86,7 +86,7 @@ async def preview_rotation(visit: Visit) -> Preview:
     """Show what a rotation does."""
     name = visit.path("keyring")
     standing = await keyring_standing(visit.manager, name)
-    status_of_nodes = await admin.store_status(visit.manager)
+    status_of_nodes = await admin.store_status(visit.manager, lists_leaving=False)
     now = "none" if standing.active is None else f"version {standing.active.version}"
     others = status_of_nodes.nodes - 1
     waits = (
@@ -222,7 +222,7 @@ async def cancel(visit: Visit) -> Done:
 
 async def preview_rewrap(visit: Visit) -> Preview:
     """Show what rewrapping does."""
-    status = await admin.store_status(visit.manager)
+    status = await admin.store_status(visit.manager, lists_leaving=False)
     keks = [f"{kek.provider} {kek.key_id}" + (f" version {kek.version}" if kek.version else "") for kek in status.keks]
     total = sum(status.keys.values())
     return Preview(

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from keystead.errors import KeyNotFoundError
-from keystead.server.console import audit, devices, jobs, keyrings, overview, tokens, transit
+from keystead.server.console import audit, devices, health, jobs, keyrings, overview, tokens, transit
 from keystead.server.console.answering import Room
 from keystead.server.console.pages import Page, Shown
 from keystead.server.console.sign_in import AT_PROVIDER, BACK, SIGN_OUT, SignIn
@@ -24,8 +24,17 @@ PAGES: Final = [
     *jobs.PAGES,
     *audit.PAGES,
     *tokens.PAGES,
+    *health.PAGES,
 ]
-DEEDS: Final = [*keyrings.DEEDS, *transit.DEEDS, *devices.DEEDS, *jobs.DEEDS, *audit.DEEDS, *tokens.DEEDS]
+DEEDS: Final = [
+    *keyrings.DEEDS,
+    *transit.DEEDS,
+    *devices.DEEDS,
+    *jobs.DEEDS,
+    *audit.DEEDS,
+    *tokens.DEEDS,
+    *health.DEEDS,
+]
 
 
 def add_console(app: FastAPI) -> None:

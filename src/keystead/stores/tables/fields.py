@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey, Integer, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 from keystead.ports import ReencryptionState
 from keystead.stores.tables.columns import FailuresText, metadata
@@ -35,7 +47,7 @@ reencryptions: Final = Table(
     Column("frontier", Text),
     Column("exhausted", Boolean, nullable=False),
     Column("rows_total", BigInteger),
-    Column("created_ms", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False, index=True),
     Column("updated_ms", BigInteger, nullable=False),
     CheckConstraint(f"state IN ({_STATES})", name="state_known"),
 )
@@ -59,4 +71,18 @@ reencryption_chunks: Final = Table(
     Column("failed", BigInteger, nullable=False),
     Column("erased", BigInteger, nullable=False, server_default="0"),
     Column("failures", FailuresText, nullable=False),
+    Index(
+        "ix_reencryption_chunks_open",
+        "job_id",
+        "until_ms",
+        sqlite_where=text("done IS 0"),
+        postgresql_where=text("done IS false"),
+    ),
+    Index(
+        "ix_reencryption_chunks_failed",
+        "job_id",
+        "failed",
+        sqlite_where=text("failed > 0"),
+        postgresql_where=text("failed > 0"),
+    ),
 )

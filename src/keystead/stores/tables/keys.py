@@ -70,7 +70,7 @@ data_keys: Final = Table(
     Column("created", String(27), nullable=False),
     Column("published_epoch", BigInteger, nullable=False, index=True),
     Column("activated_at", UtcText),
-    Column("rotate_after", UtcText, index=True),
+    Column("rotate_after", UtcText),
     Column("expires_at", UtcText),
     Column("destroy_after", UtcText),
     Column("messages", BigInteger, nullable=False),
@@ -82,6 +82,7 @@ data_keys: Final = Table(
     CheckConstraint(f"state IN ({_STATES})", name="state_known"),
     CheckConstraint("(wrapped_key IS NULL) = (state = 'destroyed')", name="wrapped_until_destroyed"),
     CheckConstraint(f"length(wrapped_key) >= {MIN_WRAPPED_BYTES}", name="never_a_bare_key"),
+    Index(None, "state", "rotate_after"),
     Index(
         "uq_data_keys_one_active",
         "keyring",

@@ -1,0 +1,33 @@
+"""What a page of the console asks about a whole store is answered from indexes, however many keys there are."""
+
+from __future__ import annotations
+
+import re
+
+from keystead.manager.admin import store_status
+from keystead.manager.attention import attention
+from keystead.manager.key_listing import active_by_date
+from keystead.model import RotationPolicy
+from tests.fakes.world import World, raw
+
+_GROWING = ("data_keys", "reencryption_chunks", "reencryptions")
+
+
+async def test_no_statement_about_the_whole_store_reads_a_table_from_end_to_end(world: World) -> None:
+    asked: list[str] = []
+    async with world.open(rotation_policy=RotationPolicy(max_messages=10)) as km:
+        database = raw(world.store)
+        database.set_trace_callback(asked.append)
+        await attention(km)
+        await store_status(km, lists_leaving=False)
+        await active_by_date(km, (0, 1), limit=10)
+        database.set_trace_callback(None)
+        plans = [
+            (statement, detail)
+            for statement in asked
+            if statement.lstrip().upper().startswith(("SELECT", "WITH"))
+            for *_, detail in database.execute(f"EXPLAIN QUERY PLAN {statement}")
+        ]
+    assert sum("data_keys" in detail for _, detail in plans) >= 8
+    scans = [plan for plan in plans if re.match(rf"SCAN ({'|'.join(_GROWING)})\b(?!.* USING .*INDEX)", plan[1])]
+    assert scans == []
