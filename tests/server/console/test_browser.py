@@ -88,26 +88,27 @@ async def reencrypt(url: str) -> None:
 
 
 def furnish(url: str, token: str) -> None:
-    """Have something be there that each page is about: a Transit key with two versions, and a device that is locked."""
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
-        for path, body in (
-            ("", {}),
-            ("/rotate", {}),
-            ("/config", {"deletion_allowed": True, "min_decryption_version": 2}),
-        ):
+    """Have a Transit key with two versions be there."""
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
+        changes = {"deletion_allowed": True, "min_decryption_version": 2}
+        for path, body in (("", {}), ("/rotate", {}), ("/config", changes)):
             http.post(f"/v1/transit/keys/orders{path}", json=body).raise_for_status()
 
+
+def lock(url: str, token: str, user: str) -> None:
+    """Have a device of somebody be there, whose passcode is locked for a minute."""
+    headers = {"Authorization": f"Bearer {token}", "X-Keystead-User": user}
+    with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+
         def done(query: str, given: dict[str, str]) -> Any:
-            answer = (
-                http.post("/graphql", json={"query": query, "variables": {"input": given}}).raise_for_status().json()
-            )
+            sent = http.post("/graphql", json={"query": query, "variables": {"input": given}})
+            answer = sent.raise_for_status().json()
             assert "errors" not in answer, answer
             return next(iter(answer["data"].values()))
 
-        key = done(GENERATE, {"deviceId": "device-123", "appVersion": "1.0.0"})
+        key = done(GENERATE, {"deviceId": f"device-of-{user}", "appVersion": "1.0.0"})
         done(SET_PASSCODE, {"encryptedPasscode": sealed(key, "correct horse"), "keyId": key["keyId"]})
-        for number in range(6):
+        for number in range(5):
             wrong = {"encryptedPasscode": sealed(key, f"wrong {number}"), "keyId": key["keyId"]}
             assert done(VERIFY_PASSCODE, {**wrong, "passwordAuthType": "PASSCODE"}) is False
 
@@ -161,8 +162,8 @@ def examine(page: Page, name: str) -> None:
     photograph(page, name)
 
 
-def addresses(page: Page, url: str) -> dict[str, str]:
-    """Return an address of each page and of each preview, of what is there."""
+def addresses(page: Page, url: str, user: str) -> dict[str, str]:
+    """Return an address of each page and of each preview, of what is there; first those of a lock, which ends."""
     page.goto(f"{url}/console/keyrings/default")
     ids = page.locator("td[data-label=Id]").all_inner_texts()
     page.goto(f"{url}/console/sessions")
@@ -170,9 +171,10 @@ def addresses(page: Page, url: str) -> dict[str, str]:
     page.goto(f"{url}/console/tokens")
     token = page.locator("tbody th").first.inner_text()
     there = {"keyring": "default", "name": "default", "key": re.sub(r"\D", "", ids[-1]), "token": token}
-    there |= {"session": session, "transit": "orders", "device": "device-123", "user": "ada", "kind": "passcode"}
+    there |= {"session": session, "transit": "orders", "device": f"device-of-{user}", "user": user, "kind": "passcode"}
     there |= {"record": "0", "job": "keystead.rotate", "reencryption": JOB.id}
     paths = [*(each.path for each in PAGES if each.is_whole), *(each.path for each in DEEDS)]
+    paths.sort(key=lambda path: "lockouts" not in path)
     return {path: re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: there[found[1]], path) for path in paths}
 
 
@@ -186,8 +188,10 @@ def test_every_page_can_be_read_by_everybody_and_weighs_little(
     console: tuple[str, str], browser: Browser, size: str, scheme: str
 ) -> None:
     url, token = console
+    user = f"user-{size}-{scheme}"
     with visiting(browser, url, token, size, scheme) as page:
-        for path, address in addresses(page, url).items():
+        lock(url, token, user)
+        for path, address in addresses(page, url, user).items():
             answer = page.goto(f"{url}{address}")
             assert answer is not None
             assert answer.status == 200, address
@@ -233,7 +237,7 @@ def test_keys_are_made_rotated_and_destroyed_and_tokens_made_and_revoked(
         page.get_by_role("link", name="Keep version 1").click()
         page.get_by_role("button", name="Call the destruction off").click()
         told("Version 1 is kept.")
-        page.get_by_role("link", name="Tokens").click()
+        page.get_by_role("link", name="Access").click()
         page.get_by_role("link", name="New token").click()
         page.get_by_label("User or program").fill(f"bo-{scripts}")
         page.get_by_label("Scopes").fill("keyrings:read")

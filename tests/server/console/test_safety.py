@@ -94,7 +94,11 @@ async def test_what_a_scope_may_not_do_is_not_shown(node: Node) -> None:
             assert deed in (await writes.get(path)).text
     assert "/default/rotate" not in (await reads.get("/console/keyrings/default")).text
     assert "/default/rotate" in (await writes.get("/console/keyrings/default")).text
-    assert "Tokens" not in text_of(await reads.get("/"))
+    assert "Access" not in text_of(await reads.get("/"))
+    resets = await visitor(node, Scope.SECRETS_RESET)
+    assert '<a href="/console/lockouts">Devices</a>' in (await resets.get("/")).text
+    assert "Problematic keys" not in (await resets.get("/console/lockouts")).text
+    assert "Problematic keys" in (await writes.get("/console/lockouts")).text
 
 
 async def test_nobody_is_let_in_without_a_session_and_is_led_back_afterwards(node: Node) -> None:

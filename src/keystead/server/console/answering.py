@@ -116,10 +116,16 @@ class Room:
     def _around(self, visit: Visit) -> dict[str, Any]:
         path = visit.request.url.path
         pages = [page for page in self._navigation if _is_allowed(visit, page)]
-        here = max((page.path for page in pages if _is_below(path, page.path)), key=len, default=None)
+        below = [page for page in pages if _is_below(path, page.path)]
+        shown = max(below, key=lambda page: len(page.path), default=None)
+        here = None if shown is None else _group(shown)
+        groups: dict[str, Page] = {}
+        for page in pages:
+            groups.setdefault(_group(page), page)
         return {
             "visit": visit,
-            "navigation": [(page.title, page.path, page.path == here) for page in pages],
+            "navigation": [(group, page.path, group == here) for group, page in groups.items()],
+            "beside": [(page.title, page.path, page is shown) for page in pages if _group(page) == here],
             "now": visit.service.now(),
             "version": __version__,
             "errors_page": PATH,
@@ -181,6 +187,10 @@ def _require_allowed(visit: Visit, what: Page | Deed) -> None:
         visit.require_transit(what.transit)
     if what.is_of_store:
         visit.by.require_all_tenants()
+
+
+def _group(page: Page) -> str:
+    return page.group or page.title or page.path
 
 
 def _is_below(path: str, page: str) -> bool:

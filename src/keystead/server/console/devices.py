@@ -274,10 +274,10 @@ def _place(visit: Visit) -> tuple[datetime, str, str] | None:
 
 
 PAGES: Final = (
-    Page(PATH, _ADMINISTERS, listed, is_of_store=False, title="Devices"),
+    Page(PATH, _ADMINISTERS, listed, is_of_store=False, title="Devices", group="Devices"),
     Page(f"{PATH}/{{device:name}}/keys", _ADMINISTERS, shown, is_of_store=False),
-    Page(PROBLEMATIC, _MEASURES, problematic, title="Problematic keys"),
-    Page(LOCKOUTS, _RESETS, lockouts, is_of_store=False, title="Lockouts"),
+    Page(PROBLEMATIC, _MEASURES, problematic, title="Problematic keys", group="Devices"),
+    Page(LOCKOUTS, _RESETS, lockouts, is_of_store=False, title="Lockouts", group="Devices"),
 )
 DEEDS: Final = (
     Deed(f"{PATH}/{{device:name}}/revoke", _ADMINISTERS, preview_revoke, revoke, is_of_store=False),

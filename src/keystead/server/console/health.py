@@ -75,7 +75,7 @@ async def _page(visit: Visit, report: DoctorReport | None) -> Shown:
 
 
 PAGES: Final = (
-    Page(PATH, _READS, shown, title="Health"),
-    Page(CONFIGURATION, _READS, configuration, title="Configuration"),
+    Page(PATH, _READS, shown, title="Health", group="Health"),
+    Page(CONFIGURATION, _READS, configuration, title="Configuration", group="Health"),
 )
 DEEDS: Final = (Deed(EXAMINE, _READS, preview_examination, examine),)

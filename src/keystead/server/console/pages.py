@@ -80,6 +80,7 @@ class Page:
         scope: what it takes; None where everybody who has signed in may see it.
         is_of_store: what it is about belongs to no tenant, and so visitors of a tenant are refused.
         title: as the navigation has it; None where it is not there.
+        group: the entry of the navigation that it is below, with others; None where it is one by itself.
         transit: what a scope of the engine must allow as well, on the key that ``Visit.transit_key`` names.
         is_whole: False of a file, and of a part that a page which is open asks for.
     """
@@ -89,6 +90,7 @@ class Page:
     show: Callable[[Visit], Awaitable[Shown | File]]
     is_of_store: bool = True
     title: str | None = None
+    group: str | None = None
     transit: TransitOperation | None = None
     is_whole: bool = True
 

@@ -128,8 +128,8 @@ def _time(text: str | None) -> datetime | None:
 
 
 PAGES: Final = (
-    Page(PATH, _WRITES, listed, is_of_store=False, title="Tokens"),
-    Page(SESSIONS, _WRITES, sessions, is_of_store=False, title="Sessions"),
+    Page(PATH, _WRITES, listed, is_of_store=False, title="Tokens", group="Access"),
+    Page(SESSIONS, _WRITES, sessions, is_of_store=False, title="Sessions", group="Access"),
 )
 DEEDS: Final = (
     Deed("/console/new-token", _WRITES, preview_new, make, is_of_store=False),
