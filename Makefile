@@ -1,6 +1,8 @@
 # The first command on a machine with only Python and make may be any of these targets.
 # PYTHON names the interpreter the environment is made with: make test PYTHON=python3.13
 PYTHON ?= python3
+# SERVED is the folder whose store is served: make serve SERVED=.demo
+SERVED ?= .serve
 VENV := .venv
 BIN := $(VENV)/bin
 SERVICES := .venv-services/.installed
@@ -13,7 +15,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo    the main job on the embedded default: encrypt, rotate, crash, decrypt"
-	@echo "make serve   the key service for development, on the embedded default in .serve/"
+	@echo "make serve   the key service and its console for development, on the embedded default in .serve/"
 	@echo "make test    every test, with the coverage gates"
 	@echo "make check   format, lint, types, import contracts, file length, documentation"
 	@echo "make bench   benchmarks against other libraries, in an environment of their own"
@@ -22,11 +24,13 @@ help:
 	@echo "make clean   remove environments, caches and reports"
 
 demo: $(VENV)/.installed-demo
-	@$(BIN)/keystead demo
+	@rm -rf .demo
+	@$(BIN)/keystead demo --keep .demo
+	@echo "See its keys at the console: make serve SERVED=.demo, then open http://127.0.0.1:3000/"
 
 serve: $(VENV)/.installed-serve
-	@mkdir -p .serve
-	@cd .serve && { [ -f keystead.yaml ] || ../$(BIN)/keystead init; } && ../$(BIN)/keystead serve --dev
+	@mkdir -p $(SERVED)
+	@cd $(SERVED) && { [ -f keystead.yaml ] || $(CURDIR)/$(BIN)/keystead init; } && $(CURDIR)/$(BIN)/keystead serve --dev
 
 test: $(VENV)/.installed-test $(SERVICES)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-report=json $(PYTEST_ARGS)
@@ -50,7 +54,7 @@ docs: $(VENV)/.installed-check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv .venv-bench .venv-services site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .demo .venv .venv-bench .venv-services site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf build dist coverage.json .coverage .coverage.*
 
 # Each stamp says that an environment holds what its target needs, as pyproject.toml lists it.

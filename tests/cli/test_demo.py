@@ -12,6 +12,7 @@ import pytest
 from keystead.cli.demo_people import read_people
 from keystead.cli.demo_table import DemoTable
 from keystead.errors import InvalidInputError
+from keystead.manager.installation import install
 from keystead.manager.manager import KeyManager
 from keystead.testing import FakeKMS
 
@@ -35,6 +36,8 @@ def test_the_demo_on_a_users_csv_loses_nothing_and_leaves_no_name_readable(tmp_p
     assert steps["re-encrypt while another process writes"].endswith((" cell rewritten", " cells rewritten"))
     assert steps["changes made meanwhile"].endswith("no cell left under an old version")
     assert b"Example" not in (tmp_path / "kept" / "people.db").read_bytes()
+    assert "keystead serve --dev" in done.stderr
+    assert tmp_path / "kept" / "keystead.yaml" in install(tmp_path / "kept").made
 
 
 def test_the_demo_fails_when_a_cell_does_not_come_back() -> None:

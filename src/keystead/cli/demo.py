@@ -67,6 +67,7 @@ def demo(
         keep.mkdir(parents=True)
         _run(keep.absolute(), people, report)
         say(f"Left in {keep}: people.db (look: no name can be read), keys.db, keystead.kek")
+        say(f"To see the keys at the console: cd {keep}; keystead init; keystead serve --dev")
     else:
         with tempfile.TemporaryDirectory(prefix="keystead-demo-") as folder:
             _run(Path(folder), people, report)
