@@ -120,6 +120,7 @@ CHANGES_NOTHING: dict[str, set[str]] = {
     "CryptoService": {"encrypt_field", "decrypt_field", "encrypt_batch", "decrypt_batch", "clear_cache"},
     "Audit": {
         *("insert_of", "sequenced", "last_checkpoint", "entries", "verify", "trust_policy", "export", "status"),
+        *("verify_newest", "prove"),
         "begin",  # tests/audit/test_beginning.py
         "archive",  # tests/audit/test_archive.py
         "acknowledge",  # tests/audit/test_acknowledging.py

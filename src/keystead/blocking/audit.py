@@ -10,6 +10,7 @@ from typing import Any
 from keystead.ledger.audit.acknowledging import Outstanding
 from keystead.ledger.audit.verifying import AuditReport, Progress
 from keystead.ledger.reading.policy import TrustPolicy
+from keystead.ledger.tlog.proof import ProofBundle
 from keystead.manager import audit
 from keystead.manager.audit import WAIT_S, event_of
 from keystead.manager.audit_files import ArchiveReport
@@ -101,6 +102,14 @@ class Audit:
             progress=progress,
         )
         return background_loop.run(asked)
+
+    def verify_newest(self) -> AuditReport:
+        """Check the newest files of the trail, as many as are read within seconds."""
+        return background_loop.run(self._audit.verify_newest())
+
+    def prove(self, record: int) -> ProofBundle:
+        """Return the proof that a record is in the trail, with the record."""
+        return background_loop.run(self._audit.prove(record))
 
     def trust_policy(self) -> TrustPolicy:
         """Return what a reader of the trail has to trust: save it where the database's writers cannot change it."""
