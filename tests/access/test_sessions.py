@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,8 +16,6 @@ from keystead.errors import KeyNotFoundError, StoreRestoredError, Unauthenticate
 from keystead.manager.access import Access, access
 from keystead.model import Principal, utc_text
 from keystead.ports import SessionRecord
-from keystead.stores import open_store
-from keystead.stores.schema import migrate
 from tests.audit.worlds import actions, entry_of, waiting
 from tests.crypto.vectors import load
 from tests.fakes.clock import FakeClock
@@ -40,18 +37,6 @@ async def begun(room: Access, *, lifetime: timedelta | None = None, tenant: str 
 async def refused(room: Access, text: str) -> None:
     with pytest.raises(UnauthenticatedError, match=r"^no valid token was sent$"):
         await room.sessions.authenticate(text)
-
-
-@pytest.fixture(params=["memory", "postgresql"])
-async def world(request: pytest.FixtureRequest, clock: FakeClock) -> AsyncIterator[World]:
-    """A KMS, a clock and a store."""
-    made = World(clock)
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-        migrate(url)
-        made.store = open_store(url)
-    yield made
-    await made.store.aclose()
 
 
 @pytest.mark.parametrize("case", FILE["tests"], ids=lambda case: case["comment"])

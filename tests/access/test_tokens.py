@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,8 +23,6 @@ from keystead.errors import (
 from keystead.manager.access import tokens
 from keystead.model import Principal
 from keystead.ports import TokenRecord
-from keystead.stores import open_store
-from keystead.stores.schema import migrate
 from tests.audit.worlds import actions, waiting
 from tests.crypto.vectors import load
 from tests.fakes.clock import FakeClock
@@ -38,18 +34,6 @@ USE = [Scope.DEVICES_USE]
 
 def text_of(made: NewToken) -> str:
     return "".join(made.text)
-
-
-@pytest.fixture(params=["memory", "postgresql"])
-async def world(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> AsyncIterator[World]:
-    """A KMS, a clock and a store."""
-    made = World(clock)
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-        migrate(url)
-        made.store = open_store(url)
-    yield made
-    await made.store.aclose()
 
 
 @pytest.mark.parametrize("case", FILE["tests"], ids=lambda case: case["comment"])

@@ -49,8 +49,12 @@ class Matter:
     cure: str
 
 
-async def attention(km: KeyManager) -> list[Matter]:
-    """Return what needs attention in a manager's store."""
+async def attention(km: KeyManager, trail: AuditStatus | None = None) -> list[Matter]:
+    """Return what needs attention in a manager's store.
+
+    Args:
+        trail: how its audit trail stands, where that was asked already.
+    """
     session = await km.session()
     s = session.surroundings
     now, policy = s.clock.now(), s.policy
@@ -67,7 +71,7 @@ async def attention(km: KeyManager) -> list[Matter]:
     found += [_leaving(row) for row in leaving]
     found += [matter for each in ailing for matter in _of_job(each)]
     found += _of_kek(session.kek_watch, s.kek.provider)
-    found += _of_trail(await seen_status(km))
+    found += _of_trail(trail or await seen_status(km))
     return sorted(found, key=lambda each: each.attention is not Attention.URGENT)
 
 
@@ -83,9 +87,9 @@ def _restored() -> Matter:
 def _due(row: KeyRecord, now: datetime) -> Matter:
     if row.expires_at is not None and row.expires_at <= now:
         told = f"version {row.version} is past its end, {utc_text(row.expires_at)}, and encrypts no more"
-        return Matter(Attention.URGENT, row.keyring, told, f"keystead key rotate {row.keyring}")
+        return Matter(Attention.URGENT, row.keyring, told, _replacing(row))
     told = f"version {row.version} has been due for rotation since {utc_text(row.rotate_after or now)}"
-    return Matter(Attention.SOON, row.keyring, told, f"keystead maintain, or keystead key rotate {row.keyring}")
+    return Matter(Attention.SOON, row.keyring, told, f"keystead maintain, or {_replacing(row)}")
 
 
 def _used(row: KeyRecord, share: float) -> Matter:

@@ -154,6 +154,18 @@ class Room:
 
         return answered
 
+    def outside(self, path: str, answer: Answering) -> Answering:
+        """Return what answers somebody who need not have signed in."""
+
+        async def answered(request: Request) -> Response:
+            told_of(request.scope).operation = f"console {request.method} {path}"
+            try:
+                return await answer(request)
+            except Exception as exc:
+                return self.refusal(request, exc, None)
+
+        return answered
+
     def refusal(self, request: Request, error: Exception, visit: Visit | None) -> Response:
         """Return the page of what is wrong."""
         answer = _answer(error)

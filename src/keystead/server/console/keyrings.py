@@ -10,6 +10,7 @@ from keystead.errors import InvalidInputError
 from keystead.lifecycle.destruction import DEFAULT_WAIT, LONGEST_WAIT, SHORTEST_WAIT
 from keystead.manager import admin
 from keystead.manager.key_listing import keyring_standing, keyrings_after, versions_after
+from keystead.manager.nodes import nodes
 from keystead.model import DataKeyInfo, KeyringPurpose, is_of_transit
 from keystead.server.console.pages import Deed, Done, Input, Page, Preview, Shown
 from keystead.server.console.rendering import moment, part
@@ -86,9 +87,8 @@ async def preview_rotation(visit: Visit) -> Preview:
     """Show what a rotation does."""
     name = visit.path("keyring")
     standing = await keyring_standing(visit.manager, name)
-    status_of_nodes = await admin.store_status(visit.manager, lists_leaving=False)
     now = "none" if standing.active is None else f"version {standing.active.version}"
-    others = status_of_nodes.nodes - 1
+    others = sum(not node.is_this for node in await nodes(visit.manager))
     waits = (
         f"{others} other node(s) are running: the new version encrypts once each of them has loaded it, within seconds."
         if others > 0

@@ -20,14 +20,15 @@ MOST_CHARTED: Final = 10_000
 
 async def shown(visit: Visit) -> Shown:
     """Show what the visitor may know of it."""
-    may_read = visit.may(Scope.KEYRINGS_READ, is_of_store=True)
+    may_read, may_audit = (visit.may(scope, is_of_store=True) for scope in (Scope.KEYRINGS_READ, Scope.AUDIT_READ))
+    trail = await seen_status(visit.manager) if may_audit else None
     values: dict[str, Any] = {
         "may_read": may_read,
-        "may_audit": visit.may(Scope.AUDIT_READ, is_of_store=True),
-        "found": await attention(visit.manager) if may_read else [],
+        "may_audit": may_audit,
+        "found": await attention(visit.manager, trail) if may_read else [],
         "causes": await visit.service.causes(),
         "status": await admin.store_status(visit.manager, lists_leaving=False) if may_read else None,
-        "trail": await seen_status(visit.manager) if visit.may(Scope.AUDIT_READ, is_of_store=True) else None,
+        "trail": trail,
         "urgent": Attention.URGENT,
         "may_measure": visit.may(Scope.METRICS_READ, is_of_store=True),
         "operations": None,

@@ -11,8 +11,8 @@ from keystead.errors import KeyNotFoundError
 from keystead.server.console import audit, devices, health, jobs, keyrings, overview, tokens, transit
 from keystead.server.console.answering import Room
 from keystead.server.console.pages import Page, Shown
-from keystead.server.console.sign_in import AT_PROVIDER, BACK, SIGN_OUT, SignIn
-from keystead.server.console.visits import SIGN_IN, Visit
+from keystead.server.console.sign_in import ways_in
+from keystead.server.console.visits import Visit
 from keystead.server.rest.paths import register_names
 
 PREFIX: Final = "/console"
@@ -41,12 +41,8 @@ def add_console(app: FastAPI) -> None:
     """Add the pages and what is done from them."""
     register_names()
     room = Room(PAGES)
-    sign_in = SignIn(room)
-    app.add_route(SIGN_IN, sign_in.show, ["GET"], include_in_schema=False)
-    app.add_route(SIGN_IN, sign_in.sign_in, ["POST"], include_in_schema=False)
-    app.add_route(SIGN_OUT, sign_in.sign_out, ["POST"], include_in_schema=False)
-    app.add_route(AT_PROVIDER, sign_in.to_provider, ["GET"], include_in_schema=False)
-    app.add_route(BACK, sign_in.from_provider, ["GET"], include_in_schema=False)
+    for path, method, answer in ways_in(room):
+        app.add_route(path, answer, [method], include_in_schema=False)
     for deed in DEEDS:
         app.add_route(deed.path, room.preview(deed), ["GET"], include_in_schema=False)
         app.add_route(deed.path, room.deed(deed), ["POST"], include_in_schema=False)

@@ -10,6 +10,7 @@ from keystead.errors import InvalidInputError
 from keystead.server.admin import tenant_of
 from keystead.server.console.pages import Deed, Done, Input, Page, Preview, Shown
 from keystead.server.console.visits import Visit
+from keystead.server.rest.shapes import newest_after, newest_of
 
 PATH: Final = "/console/tokens"
 SESSIONS: Final = "/console/sessions"
@@ -21,10 +22,10 @@ _LIVES: Final = (("1", "one day"), ("30", "30 days"), ("90", "90 days"), ("365",
 async def listed(visit: Visit) -> Shown:
     """Show tokens, the newest first; none is shown itself."""
     rows = await visit.service.tokens.all(tenant=visit.tenant, after=_after(visit), limit=SHOWN + 1)
-    last = rows[SHOWN - 1] if len(rows) > SHOWN else None
+    page, after_this = newest_of(rows, SHOWN)
     values = {
-        "tokens": [(row, _time(row.created_at), _time(row.expires_at)) for row in rows[:SHOWN]],
-        "after_this": None if last is None else f"{last.created_at},{last.id}",
+        "tokens": [(row, _time(row.created_at), _time(row.expires_at)) for row in page],
+        "after_this": after_this,
         "address": PATH,
     }
     return Shown("tokens.html", values)
@@ -33,10 +34,10 @@ async def listed(visit: Visit) -> Shown:
 async def sessions(visit: Visit) -> Shown:
     """Show who has signed in, the last first."""
     rows = await visit.service.access.sessions.all(tenant=visit.tenant, after=_after(visit), limit=SHOWN + 1)
-    last = rows[SHOWN - 1] if len(rows) > SHOWN else None
+    page, after_this = newest_of(rows, SHOWN)
     values = {
-        "sessions": [(row, _time(row.created_at), _time(row.expires_at)) for row in rows[:SHOWN]],
-        "after_this": None if last is None else f"{last.created_at},{last.id}",
+        "sessions": [(row, _time(row.created_at), _time(row.expires_at)) for row in page],
+        "after_this": after_this,
         "own": None if visit.session is None else visit.session.id,
         "address": SESSIONS,
     }
@@ -119,8 +120,7 @@ async def end(visit: Visit) -> Done:
 
 
 def _after(visit: Visit) -> tuple[str, str] | None:
-    made, comma, row_id = visit.request.query_params.get("after", "").partition(",")
-    return (made, row_id) if comma else None
+    return newest_after(visit.request.query_params.get("after"))
 
 
 def _time(text: str | None) -> datetime | None:
