@@ -20,7 +20,7 @@ KEY: Final = "cluster"
 KEPT: Final = 2_000
 TIMEOUT_S: Final = 2.0
 SETTLED: Final = 600
-"""How often a plugin is asked at the end whether it is healthy, ten times a second."""
+"""How often a plugin is asked, before and after the load, whether it is healthy, ten times a second."""
 _EXPLAINED: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 
 
@@ -66,6 +66,9 @@ class _Load:
 
     async def run(self) -> Seen:
         self._clients = [_Client(path) for path in self._paths]
+        # A plugin listens before it is open, and the key is made by the first that opens.
+        for client in self._clients:
+            await self._until_healthy(client)
         (self._folder / "loading").touch()
         await asyncio.gather(*(self._serve(client) for client in self._clients))
         await self._read_everything()
@@ -146,13 +149,16 @@ class _Load:
 
     async def _read_everything(self) -> None:
         for client in self._clients:
-            for _ in range(SETTLED):
-                if await self._healthy(client):
-                    break
-                await asyncio.sleep(0.1)
+            await self._until_healthy(client)
             self._seen.kept_at_end += len(self._kept)
             for kept in self._kept:
                 self._seen.read_at_end += await self._read(client, kept)
+
+    async def _until_healthy(self, client: _Client) -> None:
+        for _ in range(SETTLED):
+            if await self._healthy(client):
+                return
+            await asyncio.sleep(0.1)
 
 
 class _Client:

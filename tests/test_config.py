@@ -134,6 +134,24 @@ def test_a_file_that_is_no_plain_mapping_is_an_error_that_names_it(text: str) ->
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("? [a]\n: b", id="a list as a key"),
+        pytest.param("kms: {? {} : 1}", id="a mapping as a key"),
+        pytest.param("store: 2020-13-45", id="no such day"),
+        pytest.param("store: " + "9" * 5_000, id="a number too long"),
+        pytest.param("store: !!bool x", id="no bool"),
+        pytest.param("store: !!timestamp x", id="no time"),
+        pytest.param("store: " + "[" * 5_000, id="too deep"),
+        pytest.param("kms: &kms {seed: *kms}", id="in itself"),
+    ],
+)
+def test_values_that_the_reader_of_yaml_stumbles_over_are_an_error_that_names_the_file(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"keystead\.yaml"):
+        settings_of(text)
+
+
+@pytest.mark.parametrize(
     "text", ["grace: soon", "messages_per_salt: 0", "epoch_max_age: -1", "store: 5", "rotation: 5"]
 )
 def test_a_value_that_cannot_be_used_names_its_key_and_its_source(text: str) -> None:

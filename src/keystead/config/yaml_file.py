@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from keystead.errors import ConfigurationError, InvalidSaltError, InvalidSeedError
 
@@ -17,15 +18,24 @@ _OWN_ERRORS: Final = {"kms.seed": InvalidSeedError, "kms.salt": InvalidSaltError
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice."""
+    """A safe loader that refuses a key given twice, and one that is no scalar."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigurationError(f"line {key.start_mark.line + 1} has a key that is no plain text")
             if key.value in seen:
                 raise ConfigurationError(f"line {key.start_mark.line + 1} gives the key {key.value!r} again")
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, AttributeError):
+            # PyYAML's way of telling a date such as 2020-13-45, and a number that is none.
+            raise ConstructorError(None, None, "a value that is not of its kind", node.start_mark) from None
 
 
 def read_yaml(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -49,11 +59,20 @@ def read_yaml(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigurationError(f"{path} is not YAML{where}: {exc.problem}") from None
     except yaml.YAMLError:
         raise ConfigurationError(f"{path} is not YAML") from None
+    except RecursionError:
+        raise _too_deep(path) from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigurationError(f"{path} must hold keys and values, such as `store: sqlite:///keys.db`")
-    return {key: _resolved(value, key, path, environ) for key, value in content.items()}
+    try:
+        return {key: _resolved(value, key, path, environ) for key, value in content.items()}
+    except RecursionError:
+        raise _too_deep(path) from None
+
+
+def _too_deep(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path} holds values inside values without end; settings are at most a few deep")
 
 
 def _resolved(value: Any, key: str, path: Path, environ: Mapping[str, str]) -> Any:
