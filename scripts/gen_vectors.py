@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from scripts.gen_vectors_approvals import approval_file
 from scripts.gen_vectors_audit import audit_file
 from scripts.gen_vectors_azure import azure_wrap_file
 from scripts.gen_vectors_client_keys import client_keys_file
@@ -318,6 +319,7 @@ def build() -> dict[str, str]:
         "api-token-v1.json": token_file(),
         "access-role-v1.json": role_file(),
         "console-session-v1.json": session_file(),
+        "approval-v1.json": approval_file(),
         "kubernetes-v1.json": kubernetes_file(envelope_case),
         "transit-v1.json": transit_file(),
         "erasure-v1.json": erasure_file(),

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from keystead.access.callers import AnyScope, Scope
 from keystead.config.service import load_service
 from keystead.manager.admin import create_local_kek
+from keystead.manager.consent import RULE
 from keystead.server.app import create_app
 from keystead.server.service import Service
 from keystead.stores.schema import migrate
@@ -90,6 +91,12 @@ class Node:
         """Return a new token."""
         made = await self.service.tokens.create(user, scopes or (Scope.DEVICES_USE,), tenant=tenant)
         return "".join(made.text)
+
+    async def asks_for_two(self) -> None:
+        """Have the store ask for two people from now on."""
+        surroundings = self.service.manager.require_session().surroundings
+        async with surroundings.store.transaction() as work:
+            await work.begin_rule(RULE, surroundings.clock.now())
 
     async def client(self, user: str | None = None, *scopes: Scope, tenant: str = "") -> Client:
         """Return a client with a token of its own, or without one."""

@@ -37,6 +37,7 @@ class Operation:
 _KEYS, _KEYS_WRITE = Scope.KEYRINGS_READ, Scope.KEYRINGS_WRITE
 _JOBS, _JOBS_WRITE = Scope.JOBS_READ, Scope.JOBS_WRITE
 _TOKENS, _DEVICES, _AUDIT = Scope.TOKENS_WRITE, Scope.DEVICES_ADMIN, Scope.AUDIT_READ
+_APPROVALS: Final = Scope.APPROVALS_WRITE
 _APPROLES, _JWT_ROLES = "/v1/admin/approle/roles", "/v1/admin/jwt/roles"
 _NEW_ROLE: Final = {"name": "orders", "scopes": ["transit:encrypt:orders-*"], "tokenTtlSeconds": 60}
 _NEW_APPROLE: Final = {**_NEW_ROLE, "secretIdTtlSeconds": 60, "secretIdUses": 1}
@@ -74,6 +75,10 @@ OPERATIONS: Final = {
     "createJwtRole": Operation("POST", _JWT_ROLES, _TOKENS, _NEW_JWT_ROLE, is_of_store=False),
     "showJwtRole": Operation("GET", f"{_JWT_ROLES}/none", _TOKENS, is_of_store=False),
     "deleteJwtRole": Operation("DELETE", f"{_JWT_ROLES}/none", _TOKENS, is_of_store=False),
+    "listApprovals": Operation("GET", "/v1/approvals", _APPROVALS, is_of_store=False),
+    "showApproval": Operation("GET", "/v1/approvals/0000000000000000", _APPROVALS, is_of_store=False),
+    "approve": Operation("POST", "/v1/approvals/0000000000000000/approve", _APPROVALS, is_of_store=False),
+    "refuse": Operation("POST", "/v1/approvals/0000000000000000/refuse", _APPROVALS, is_of_store=False),
     "listDevices": Operation("GET", "/v1/devices", _DEVICES, is_of_store=False),
     "listClientKeys": Operation("GET", "/v1/devices/none/keys", _DEVICES, is_of_store=False),
     "revokeDevice": Operation("POST", "/v1/devices/none/revoke", _DEVICES, is_of_store=False),
@@ -183,4 +188,4 @@ def require_declared(answer: httpx.Response) -> None:
     if answer.status_code >= 400:
         assert answer.headers["content-type"] == MEDIA_TYPE
         told = answer.json() if request.method != "HEAD" else dict.fromkeys(_MEMBERS)
-        assert told.keys() - {"retryAfter"} == _MEMBERS
+        assert told.keys() - {"retryAfter", "approvalId"} == _MEMBERS

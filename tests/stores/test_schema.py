@@ -178,6 +178,7 @@ def test_no_column_is_named_as_if_it_held_a_key_in_clear() -> None:
         "access_roles.code",
         "access_secret_ids.code",
         "console_sessions.code",
+        "approvals.code",
         "subjects.id",
         "erasure_state.head",
     }

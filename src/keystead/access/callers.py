@@ -11,6 +11,7 @@ from typing import Final
 from keystead.access.transit_scopes import (
     NO_RIGHTS,
     PREFIX,
+    TransitOperation,
     TransitRights,
     TransitScope,
     transit_rights,
@@ -40,6 +41,8 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
     TOKENS_WRITE = "tokens:write"
     """Tokens made and revoked: whoever has it can have every scope, within its tenant where it has one."""
+    APPROVALS_WRITE = "approvals:write"
+    """What others ask for approved or refused, where the store asks for two people."""
     ACT_AS = "act-as"
     """Other users of its tenant, named with each call: for a back end that knows its users."""
 
@@ -48,6 +51,8 @@ AnyScope = Scope | TransitScope
 """A scope of the service, or one of the engine."""
 EVERY_SCOPE: Final = frozenset(Scope)
 EVERY_OPERATION: Final = transit_rights(frozenset({transit_scope("transit:*:*")}))
+_MIGHTY: Final = frozenset({Scope.KEYRINGS_WRITE, Scope.DEVICES_ADMIN, Scope.TOKENS_WRITE, Scope.APPROVALS_WRITE})
+_DESTROYING: Final = (TransitOperation.TRIM, TransitOperation.DELETE)
 MAX_SCOPES: Final = 100
 MAX_SUBJECT: Final = 255
 
@@ -124,6 +129,12 @@ def scopes_of(names: Collection[str]) -> frozenset[AnyScope]:
             f"up to {MAX_SCOPES} scopes go together; a `*` in a scope of the engine has it cover more"
         )
     return frozenset(Scope(name) if name in ours else transit_scope(name) for name in names)
+
+
+def is_mighty(scopes: Collection[AnyScope]) -> bool:
+    """Whether scopes allow to ask for what takes a second person's approval, or to give that."""
+    of_service, of_engine = allowed_by(scopes)
+    return bool(of_service & _MIGHTY) or any(of_engine.allow_some(each) for each in _DESTROYING)
 
 
 def allowed_by(names: Collection[str]) -> tuple[frozenset[Scope], TransitRights]:

@@ -22,11 +22,13 @@ from keystead.access.token_text import (
     token_text,
 )
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError
-from keystead.model import SecretText, utc_text
+from keystead.model import Act, Action, SecretText, utc_text
 from keystead.ports import (
     AuditEvent,
     AuditTrail,
     Clock,
+    Consent,
+    Freely,
     KeyStore,
     Random,
     RoleKind,
@@ -55,7 +57,17 @@ class Roles:
     Each change is an entry of the audit trail. Roles of one kind and name are told apart by their tenants.
     """
 
-    def __init__(self, store: KeyStore, codes: Codes, *, audit: AuditTrail, clock: Clock, random: Random) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        codes: Codes,
+        *,
+        audit: AuditTrail,
+        clock: Clock,
+        random: Random,
+        consent: Consent | None = None,
+    ) -> None:
+        self._consent = consent or Freely()
         self._store = store
         self._codes = codes
         self._audit = audit
@@ -90,7 +102,9 @@ class Roles:
             code=b"",
         )
         row = row.with_code(role_code(key, row))
-        async with self._store.transaction() as work:
+        how = {"kind": row.kind.value, "scopes": row.scopes, "rules": row.rules}
+        act = Act(Action.ROLE_CREATE, row.name, how, row.tenant)
+        async with self._consent.given(act), self._store.transaction() as work:
             if await work.find_role_named(row.kind, row.tenant, row.name) is not None:
                 raise ConflictError(f"there is a role {name!r}: delete it, which revokes its tokens, or name another")
             await self._audit.record(work, AuditEvent("role.create", details=_told(row) | {"scopes": row.scopes}))
@@ -132,7 +146,8 @@ class Roles:
         Returns how many tokens were revoked; errors as ``get``.
         """
         row = await self.get(kind, name, tenant=tenant)
-        async with self._store.transaction() as work:
+        act = Act(Action.ROLE_DELETE, row.name, {"kind": row.kind.value, "role": row.id}, row.tenant)
+        async with self._consent.given(act), self._store.transaction() as work:
             revoked = await work.remove_role(row.id, self._clock.now())
             if revoked is None:
                 raise _no_role()

@@ -1,6 +1,7 @@
 """What tokens, secret ids and sessions are, as text and as the code that the store keeps of each.
 
-Spec: docs/spec/api-token-v1.md, docs/spec/access-role-v1.md and docs/spec/console-session-v1.md.
+Spec: docs/spec/api-token-v1.md, docs/spec/access-role-v1.md, docs/spec/console-session-v1.md and
+docs/spec/approval-v1.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from typing import Final, NamedTuple
 
 from keystead.crypto.framing import framed
-from keystead.ports import RoleRecord, SecretIdRecord, SessionRecord, TokenRecord
+from keystead.ports import ApprovalRecord, RoleRecord, SecretIdRecord, SessionRecord, TokenRecord
 
 ID_SIZE: Final = 8
 SECRET_SIZE: Final = 32
@@ -68,6 +69,13 @@ def session_code(key: bytes, row: SessionRecord, secret: bytes) -> bytes:
     who = (row.id, row.subject, row.tenant, row.scopes, _mode(row), row.origin, row.token_id or "")
     values = (*who, row.created_at, row.expires_at, secret)
     return hmac.digest(key, framed("keystead console session v1", *values), "sha256")
+
+
+def approval_code(key: bytes, row: ApprovalRecord) -> bytes:
+    """Return the code of an approval under its row's key; under none in a store that has no key yet."""
+    act = (row.id, row.action, row.target, row.details, row.tenant, row.asked_by, row.created_at, row.expires_at)
+    said = (row.verdict, row.decided_by, row.decided_at)
+    return hmac.digest(key, framed("keystead approval v1", *act, *said), "sha256")
 
 
 def form_code(secret: bytes) -> str:

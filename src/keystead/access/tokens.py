@@ -7,14 +7,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from keystead.access.callers import AnyScope, Caller, allowed_by, checked_subject
+from keystead.access.callers import AnyScope, Caller, allowed_by, checked_subject, is_mighty
 from keystead.access.codes import Codes, LoadsKeys
 from keystead.access.remembered import Remembered
 from keystead.access.token_text import ID_SIZE, SECRET_SIZE, TokenParts, parse_token, token_code, token_text
 from keystead.crypto.keyring import Keyring
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, UnauthenticatedError
-from keystead.model import Principal, SecretText, utc_text
-from keystead.ports import AuditEvent, AuditTrail, Clock, KeyStore, Random, TokenRecord, UnitOfWork
+from keystead.model import Act, Action, Principal, SecretText, utc_text
+from keystead.ports import (
+    AuditEvent,
+    AuditTrail,
+    Clock,
+    Consent,
+    Freely,
+    KeyStore,
+    Random,
+    TokenRecord,
+    UnitOfWork,
+)
 
 KEYRING: Final = "keystead.tokens"
 LONGEST: Final = timedelta(days=3650)
@@ -69,11 +79,20 @@ class Tokens:
     """
 
     def __init__(
-        self, store: KeyStore, ring: Keyring, keys: LoadsKeys, *, audit: AuditTrail, clock: Clock, random: Random
+        self,
+        store: KeyStore,
+        ring: Keyring,
+        keys: LoadsKeys,
+        *,
+        audit: AuditTrail,
+        clock: Clock,
+        random: Random,
+        consent: Consent | None = None,
     ) -> None:
         self._store = store
         self.codes: Final = Codes(ring, keys)
         self._audit = audit
+        self._consent = consent or Freely()
         self._clock = clock
         self._random = random
         self._good: Remembered[Caller] = Remembered(clock)
@@ -96,11 +115,16 @@ class Tokens:
         Raises:
             InvalidInputError: a name or time that cannot be one, or no scope.
             StoreRestoredError: the store must be recovered first.
+            ApprovalRequiredError: the store asks for two people, and the token could ask for what they approve.
         """
         made = self.new(subject, scopes, tenant=tenant, label=label, lifetime=lifetime)
         row = made.row
         details = {"token": row.id, "user": row.subject, "tenant": row.tenant, "scopes": row.scopes}
-        async with self._store.transaction() as work:
+        consent = self._consent if is_mighty(scopes) else Freely()
+        lifetime_s = None if lifetime is None else int(lifetime.total_seconds())
+        how = {"scopes": row.scopes, "label": row.label, "lifetime_s": lifetime_s}
+        act = Act(Action.TOKEN_CREATE, row.subject, how, row.tenant)
+        async with consent.given(act), self._store.transaction() as work:
             await self._audit.record(work, AuditEvent("token.create", details=details))
             await work.add_token(row)
         return made

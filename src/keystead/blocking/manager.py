@@ -73,6 +73,7 @@ class KeyManager(SubjectMembers):
         key_sources: Mapping[str, SourceScanner] | None = None,
         erasures: str | os.PathLike[str] | ErasureLog | None = None,
         audit: bool | AuditOptions | AuditTrail | None = None,
+        two_person: bool = False,
         clock: Clock | None = None,
         random: Random = os.urandom,
     ) -> None:
@@ -100,6 +101,7 @@ class KeyManager(SubjectMembers):
                 key_sources=key_sources,
                 erasures=erasures,
                 audit=audit,
+                two_person=two_person,
                 clock=clock,
                 random=random,
             )

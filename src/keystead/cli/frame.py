@@ -101,11 +101,19 @@ class Call:
             )
         return loaded
 
-    def run(self, action: Callable[[KeyManager], Awaitable[T]], *, is_opened: bool = True, creates: bool = False) -> T:
+    def run(
+        self,
+        action: Callable[[KeyManager], Awaitable[T]],
+        *,
+        is_opened: bool = True,
+        creates: bool = False,
+        asks: bool = False,
+    ) -> T:
         """Run ``action`` with the manager, initialised unless ``is_opened`` is false, and close it.
 
         Args:
             creates: as ``manager``: for commands whose purpose is to make something.
+            asks: whether it is something that takes a second person's approval where the store asks for that.
         """
 
         async def whole() -> T:
@@ -113,11 +121,18 @@ class Call:
             try:
                 if is_opened:
                     await km.initialize()
-                return await action(km)
+                return await (_asking(km, action) if asks else action(km))
             finally:
                 await km.close()
 
         return asyncio.run(whole())
+
+
+async def _asking(km: KeyManager, action: Callable[[KeyManager], Awaitable[T]]) -> T:
+    from keystead.cli.asking import asking
+
+    async with asking(km):
+        return await action(km)
 
 
 Store = Annotated[str | None, typer.Option("--store", metavar="URL", help="The store's URL.", rich_help_panel=_PANEL)]

@@ -188,7 +188,7 @@ def destroy(
             _ask_for(info)
         return await admin.schedule_destroy(km, info.id, wait=wait, without_sources=no_sources)
 
-    info = call.run(run)
+    info = call.run(run, asks=True)
     told = f"data key {info.id} is destroyed after {moment(info.destroy_after)}; until then "
     return _answer(info, told + f"`keystead key cancel-destroy {info.id}` calls it off")
 

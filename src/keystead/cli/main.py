@@ -22,6 +22,7 @@ MODULES: Final = (
     "keystead.cli.audit",
     "keystead.cli.subject",
     "keystead.cli.token",
+    "keystead.cli.approval",
     "keystead.cli.transit",
     "keystead.cli.serve",
     "keystead.cli.kms_plugin",

@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from keystead.access.approvals import Asker, asked_by
 from keystead.cli.data import open_source
 from keystead.cli.frame import NOT_VERIFIED, Call, command, group
 from keystead.cli.render import Outcome
 from keystead.cli.targets import STDOUT, open_target
 from keystead.errors import InvalidInputError
 from keystead.lifecycle.portable import StoreExport
+from keystead.lifecycle.restoration import VerifyReport
 from keystead.manager import backup
+from keystead.manager.consent import account
+from keystead.manager.manager import KeyManager
 from keystead.model.counts import counted
 
 
@@ -66,7 +70,12 @@ def verify(
 def import_export(call: Call, file: Annotated[str, typer.Argument(metavar="FILE", help="An export.")]) -> Outcome:
     """Fill an empty store with an export. It decrypts, and encrypts after `keystead store recover`."""
     document = _read(file)
-    report = call.run(lambda km: backup.import_export(km, document), is_opened=False, creates=True)
+
+    async def act(km: KeyManager) -> VerifyReport:
+        with asked_by(Asker(account())):
+            return await backup.import_export(km, document)
+
+    report = call.run(act, is_opened=False, creates=True)
     told = f"imported {counted(report.keys, 'key')}, to decrypt with; before anything is encrypted run "
     return Outcome(
         {"keys": report.keys, "store_id": document.state.store_id, "restored": True}, f"{told}`keystead store recover`"

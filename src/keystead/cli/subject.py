@@ -51,7 +51,7 @@ def forget(
     async def act(km: KeyManager) -> ErasureReceipt:
         return await km.forget(name)
 
-    return _give(call.run(act), output)
+    return _give(call.run(act, asks=True), output)
 
 
 def erasures(call: Call) -> Outcome:

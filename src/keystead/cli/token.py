@@ -45,7 +45,7 @@ def create(
         made = await (await access.tokens(km)).create(subject, scopes, tenant=tenant, label=label, lifetime=lifetime)
         return "".join(made.text), made.row
 
-    text, row = call.run(make)
+    text, row = call.run(make, asks=True)
     say("the token is shown this once; it is sent as `Authorization: Bearer <token>`")
     return Outcome({**_facts(row), "token": text}, text)
 

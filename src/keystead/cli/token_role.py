@@ -141,7 +141,7 @@ def delete(call: Call, name: Name, kind: Kind = RoleKind.APPROLE, tenant: Tenant
     async def act(km: KeyManager) -> int:
         return await (await access.access(km)).roles.delete(kind, name, tenant=tenant)
 
-    revoked = call.run(act)
+    revoked = call.run(act, asks=True)
     return Outcome({"name": name, "revoked_tokens": revoked}, pairs([("deleted", name), ("revoked tokens", revoked)]))
 
 
@@ -199,7 +199,7 @@ def _made(call: Call, name: str, scope: list[str], rules: AppRoleRules | JwtRule
     async def make(km: KeyManager) -> RoleRecord:
         return await (await access.access(km)).roles.create(name, scopes, rules, tenant=tenant)
 
-    return call.run(make)
+    return call.run(make, asks=True)
 
 
 def _facts(row: RoleRecord) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def trim(
         with transit_keys.curing("minimum", cure):
             return await engine.administration.trim(tenant, key.record.name, before)
 
-    return _answer(call.run(act), f"versions of {name!r} before {before} are destroyed")
+    return _answer(call.run(act, asks=True), f"versions of {name!r} before {before} are destroyed")
 
 
 def soft_delete(call: Call, name: Name, tenant: Tenant = "") -> Outcome:
@@ -205,7 +205,7 @@ def delete(call: Call, name: Name, tenant: Tenant = "", yes: Yes = False) -> Out
         with transit_keys.curing("deletion is not allowed", cure):
             await engine.administration.delete(tenant, name)
 
-    call.run(act)
+    call.run(act, asks=True)
     return Outcome({"name": name, "tenant": tenant, "deleted": True}, f"{name!r} is deleted")
 
 

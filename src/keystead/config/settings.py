@@ -281,6 +281,9 @@ class Settings(Section):
     erasures: str | None = Field(
         default=None, description="URL of the log of erasures outside the store: file:///..., or a second database"
     )
+    two_person: bool = Field(
+        default=False, description="whether destroying, forgetting, importing and roles take a second person's approval"
+    )
     rotation: RotationSettings = RotationSettings()
     audit: AuditSettings = AuditSettings()
     server: ServerSettings = ServerSettings()

@@ -39,6 +39,8 @@ with needing("config", "reading settings needs pydantic and PyYAML"):
     )
     from keystead.config.yaml_file import read_yaml
 
+TOKEN_VARIABLE: Final = "KEYSTEAD_TOKEN"  # noqa: S105 -- the name of a variable
+"""The API token of whoever is at the command line; no setting."""
 CONFIG_FILE: Final = "keystead.yaml"
 CONFIG_VARIABLE: Final = "KEYSTEAD_CONFIG"
 _PREFIX: Final = "KEYSTEAD_"
@@ -161,7 +163,7 @@ def _read_environment(environ: Mapping[str, str], data: dict[str, Any], origins:
             _put(data, known[name], value)
             _forget(origins, ".".join(known[name]))
             origins[".".join(known[name])] = f"environment {name}"
-        elif name.startswith(_PREFIX) and name not in known and name != CONFIG_VARIABLE:
+        elif name.startswith(_PREFIX) and name not in known and name not in (CONFIG_VARIABLE, TOKEN_VARIABLE):
             if near := get_close_matches(name, [*known, CONFIG_VARIABLE], n=1, cutoff=0.9):
                 raise ConfigurationError(f"the environment variable {name} is no setting; did you mean {near[0]}?")
             ignored.append(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from keystead.devices.names import checked_name
 from keystead.devices.surroundings import Surroundings
 from keystead.errors import ForbiddenError, KeyNotFoundError
-from keystead.model import Principal
+from keystead.model import Act, Action, Principal
 from keystead.ports import AuditEvent, ClientKeyRecord, Detail, DeviceRecord, UnitOfWork
 
 
@@ -84,7 +84,8 @@ class Owners:
 
     async def forget(self, who: Principal, user: str) -> Forgotten:
         """Remove a user of the caller's tenant: devices, key pairs, secrets. The audit trail keeps what it has."""
-        async with self._s.store.transaction() as work:
+        act = Act(Action.USER_FORGET, user, tenant=who.tenant)
+        async with self._s.consent.given(act), self._s.store.transaction() as work:
             await work.hold_user(who.tenant, user)
             key_ids = await work.drop_owner_keys(who.tenant, user)
             await work.drop_spent_of(key_ids)

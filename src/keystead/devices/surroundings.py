@@ -12,7 +12,18 @@ from keystead.crypto.keyring import Keyring
 from keystead.devices.halves import Half
 from keystead.devices.pairs import Pair, make_pair
 from keystead.errors import ConfigurationError
-from keystead.ports import AuditTrail, ClientKeyRecord, Clock, KeyStore, PairKind, Random, ReadyPairRecord, UnitOfWork
+from keystead.ports import (
+    AuditTrail,
+    ClientKeyRecord,
+    Clock,
+    Consent,
+    Freely,
+    KeyStore,
+    PairKind,
+    Random,
+    ReadyPairRecord,
+    UnitOfWork,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,7 @@ class Surroundings:
     random: Random = os.urandom
     policy: DevicePolicy = field(default_factory=DevicePolicy)
     make_pair: Callable[[PairKind], Pair] = make_pair
+    consent: Consent = field(default_factory=Freely)
 
     def half(self, row: ClientKeyRecord | ReadyPairRecord) -> Half:
         """Return the private half of a row of this store."""

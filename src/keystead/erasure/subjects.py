@@ -141,6 +141,20 @@ class Subjects:
         await self._following.look()
         return erasure
 
+    async def keyring_of(self, subject: str) -> str:
+        """Return the name of a subject's keyring.
+
+        Raises:
+            KeyNotFoundError: nothing is kept under keys of that subject.
+        """
+        ids = _ids((await self._hashing()).copy_all(), subject)
+        async with self._s.store.reading() as work:
+            known = {record.id: record.keyring for record in await work.find_subjects(ids)}
+        for each in ids:
+            if each in known:
+                return known[each]
+        raise _unknown()
+
     async def _make(self, subject_ids: list[bytes], wrap_keyring: str) -> list[str]:
         """Make the keyrings of subjects, and return their names: of one that has one meanwhile, that."""
         wrap_ring = await self._live.sealing_ring(wrap_keyring)

@@ -30,6 +30,7 @@ call may succeed later without anybody changing anything, ``cure`` what to do. `
     │   └── StoreRestoredError              store_restored               no
     ├── UnauthenticatedError                unauthenticated              no
     ├── ForbiddenError                      forbidden                    no
+    │   └── ApprovalRequiredError           approval_required            no
     ├── IssuerUnavailableError              issuer_unavailable           yes
     ├── RateLimitedError                    rate_limited                 yes
     │   └── LockedError                     locked                       yes
@@ -86,6 +87,7 @@ from keystead.errors.configuration import (
     MissingDependencyError,
 )
 from keystead.errors.operations import (
+    ApprovalRequiredError,
     CouldNotVerifyError,
     DataKeyNotLoadedError,
     DecryptionError,
@@ -142,6 +144,7 @@ from keystead.errors.storage import (
 
 __all__ = [
     "AlreadyInitializedError",
+    "ApprovalRequiredError",
     "CleanupFailedError",
     "ConfigurationError",
     "ConflictError",

@@ -99,6 +99,24 @@ class ForbiddenError(KMSError):
     cure = "let somebody do it who may, or have a token or role given with the scope and tenant that it needs"
 
 
+class ApprovalRequiredError(ForbiddenError):
+    """The store asks for two people: somebody else has to approve this before it is done.
+
+    Attributes:
+        approval_id: what was asked for; None where it is not known who asks, and so nothing was.
+    """
+
+    code = "approval_required"
+    cure = (
+        "have somebody else approve it within 24 hours (`keystead approval approve ID`, or at the console), then do "
+        "exactly the same again"
+    )
+
+    def __init__(self, message: str, *, approval_id: str | None = None) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+
+
 class UnauthenticatedError(KMSError):
     """Nobody shows who calls, or what shows it is not good; which of these is not told."""
 

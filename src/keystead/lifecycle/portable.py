@@ -56,7 +56,17 @@ class StoreExport:
 
 def dump(export: StoreExport) -> str:
     """Return the document, with the SHA-256 of its body against accidental damage."""
-    body = {
+    version, body = _body(export)
+    return json.dumps({"format": FORMAT, "version": version, "sha256": _digest(body), "store": body}, indent=1)
+
+
+def digest_of(export: StoreExport) -> str:
+    """Return the SHA-256 that the document of an export names, in hexadecimal."""
+    return _digest(_body(export)[1])
+
+
+def _body(export: StoreExport) -> tuple[int, dict[str, Any]]:
+    body: dict[str, Any] = {
         "store_id": export.state.store_id,
         "epoch": export.state.epoch,
         "audited": export.state.audited,
@@ -75,7 +85,7 @@ def dump(export: StoreExport) -> str:
         version = WITH_TRANSIT
         body["transit_keys"] = [_to_json(record) for record in export.transit_keys]
         body["transit_settings"] = [{"tenant": tenant, "disable_upsert": True} for tenant in export.no_upsert]
-    return json.dumps({"format": FORMAT, "version": version, "sha256": _digest(body), "store": body}, indent=1)
+    return version, body
 
 
 def parse(text: str) -> StoreExport:

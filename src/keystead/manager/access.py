@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keystead.access.approvals import Approvals
 from keystead.access.callers import scopes_of
 from keystead.access.logins import Logins
 from keystead.access.roles import Roles
@@ -27,7 +28,7 @@ async def tokens(km: KeyManager) -> Tokens:
     session = await km.session()
     s = session.surroundings
     ring = await own_ring(session.live, KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
-    return Tokens(s.store, ring, session.live, audit=s.audit, clock=s.clock, random=s.random)
+    return Tokens(s.store, ring, session.live, audit=s.audit, clock=s.clock, random=s.random, consent=session.consent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,22 @@ class Access:
     roles: Roles
     logins: Logins
     sessions: Sessions
+    approvals: Approvals
 
     async def upkeep(self) -> int:
         """Remove what is over for long: return how many rows."""
-        return await self.roles.upkeep() + await self.sessions.upkeep()
+        return await self.roles.upkeep() + await self.sessions.upkeep() + await self.approvals.upkeep()
 
 
 async def access(km: KeyManager) -> Access:
     """Return the tokens, the roles, and the logins to these; as ``tokens``."""
-    s = (await km.session()).surroundings
+    session = await km.session()
+    s = session.surroundings
     room = await tokens(km)
-    found = Roles(s.store, room.codes, audit=s.audit, clock=s.clock, random=s.random)
+    found = Roles(s.store, room.codes, audit=s.audit, clock=s.clock, random=s.random, consent=session.consent)
     logins = Logins(s.store, room, found, audit=s.audit, clock=s.clock)
-    return Access(room, found, logins, Sessions(s.store, room, audit=s.audit, clock=s.clock, random=s.random))
+    sessions = Sessions(s.store, room, audit=s.audit, clock=s.clock, random=s.random)
+    return Access(room, found, logins, sessions, await session.consent.approvals())
 
 
 async def issuer(km: KeyManager, settings: Settings) -> Issuer | None:

@@ -23,7 +23,16 @@ from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.rewrap import RewrapReport
 from keystead.manager.handle import KeyringHandle
 from keystead.manager.manager import STREAM_ALGORITHM, KeyManager
-from keystead.model import DataKeyInfo, DataKeyState, KeyRecord, KeyringPurpose, KeyringRecord, is_of_transit
+from keystead.model import (
+    Act,
+    Action,
+    DataKeyInfo,
+    DataKeyState,
+    KeyRecord,
+    KeyringPurpose,
+    KeyringRecord,
+    is_of_transit,
+)
 from keystead.model.patterns import is_pattern
 from keystead.ports import AuditEvent, Detail, KeyUse
 from keystead.providers.local.kek_file import create_kek_file
@@ -245,8 +254,12 @@ async def schedule_destroy(
     km: KeyManager, key_id: int, *, wait: timedelta = DEFAULT_WAIT, without_sources: bool = False
 ) -> DataKeyInfo:
     """Schedule a version's destruction once no declared source needs it; see ``Destruction.schedule``."""
-    destruction = (await km.session()).lifecycle.destruction
-    return DataKeyInfo.from_record(await destruction.schedule(key_id, wait=wait, without_sources=without_sources))
+    session = await km.session()
+    key = await find_key(km, str(key_id))
+    how: dict[str, int | bool] = {"wait_s": int(wait.total_seconds()), "without_sources": without_sources}
+    async with session.consent.given(Act(Action.KEY_DESTROY, f"{key.keyring}/{key.version}", how)):
+        row = await session.lifecycle.destruction.schedule(key_id, wait=wait, without_sources=without_sources)
+    return DataKeyInfo.from_record(row)
 
 
 async def cancel_destroy(km: KeyManager, key_id: int) -> DataKeyInfo:

@@ -64,11 +64,13 @@ async def attention(km: KeyManager, trail: AuditStatus | None = None) -> list[Ma
         due = await work.keys(states={DataKeyState.ACTIVE}, due_before=now, limit=MOST)
         leaving = await work.keys(states={DataKeyState.PENDING_DESTROY}, limit=MOST)
         used = await work.used_keys(*most, among=LOOKED_AT, limit=MOST)
+        waiting = await work.count_waiting(utc_text(now), limit=MOST)
         ailing = await work.ailing_reencryptions(among=JOBS_LOOKED_AT)
     found = [_restored()] if is_restored else []
     found += [_due(row, now) for row in due]
     found += [_used(row, session.lifecycle.maintenance.uses_ratio(row) or 0.0) for row in used]
     found += [_leaving(row) for row in leaving]
+    found += _asked(waiting)
     found += [matter for each in ailing for matter in _of_job(each)]
     found += _of_kek(session.kek_watch, s.kek.provider)
     found += _of_trail(trail or await seen_status(km))
@@ -105,6 +107,13 @@ def _replacing(row: KeyRecord) -> str:
         return "keystead key rewrap"
     verb = "rotate-index" if row.purpose is KeyringPurpose.INDEX else "rotate"
     return f"keystead key {verb} {row.keyring}"
+
+
+def _asked(waiting: int) -> list[Matter]:
+    if not waiting:
+        return []
+    told = f"{counted(waiting, 'act')} that somebody asked for waits for a second person's approval"
+    return [Matter(Attention.SOON, "approvals", told, "keystead approval list")]
 
 
 def _of_job(ailing: AilingReencryption) -> list[Matter]:

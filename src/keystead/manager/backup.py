@@ -13,8 +13,9 @@ from keystead.lifecycle.portable import StoreExport
 from keystead.lifecycle.restoration import RecoveryReport, VerifyReport
 from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.audit_mark import AuditMark
+from keystead.manager.consent import approvals_of_empty, approved
 from keystead.manager.manager import KeyManager
-from keystead.model import AUDIT_KEYRING
+from keystead.model import AUDIT_KEYRING, Act, Action, utc_text
 from keystead.model.counts import counted
 from keystead.ports import AuditStateRow
 
@@ -66,8 +67,23 @@ async def import_export(km: KeyManager, export: StoreExport) -> VerifyReport:
     Raises:
         KeyDecryptionFailError: the KEK does not open the export; nothing was written.
         InvalidInputError: the store holds keys already.
+        ApprovalRequiredError: the manager was told to ask for two people.
     """
     surroundings = km.surroundings()
+    if km.wants_two:
+        await surroundings.store.open()
+        async with approved(approvals_of_empty(surroundings), _act(export)):
+            return await _import(surroundings, export)
+    return await _import(surroundings, export)
+
+
+def _act(export: StoreExport) -> Act:
+    """Return what a second person approves: this export, as it was made."""
+    details = {"exported_at": utc_text(export.exported_at), "sha256": portable.digest_of(export)}
+    return Act(Action.STORE_IMPORT, export.state.store_id, details)
+
+
+async def _import(surroundings: Surroundings, export: StoreExport) -> VerifyReport:
     report = await restoration.verify_store(surroundings, export)
     if report.failures:
         raise KeyDecryptionFailError(

@@ -95,6 +95,7 @@ def manager_parts(loaded: LoadedSettings, *, clock: Clock | None = None, random:
         "provider_aliases": settings.provider_aliases,
         "messages_per_salt": settings.messages_per_salt,
         "erasures": erasures_url(loaded),
+        "two_person": settings.two_person,
         "audit": _audit(loaded),
         "clock": clock,
         "random": random,

@@ -76,6 +76,7 @@ class ManagerCore:
         key_sources: Mapping[str, SourceScanner] | None = None,
         erasures: str | os.PathLike[str] | ErasureLog | None = None,
         audit: bool | AuditOptions | AuditTrail | None = None,
+        two_person: bool = False,
         clock: Clock | None = None,
         random: Random = os.urandom,
     ) -> None:
@@ -125,6 +126,7 @@ class ManagerCore:
             keyring_cache=keyring_cache,
             is_background=background,
             audit=self._audit,
+            two_person=two_person,
             erasures=assembly.erasures_for(store, erasures, is_durable=self._store.is_durable),
         )
         self._owned: list[KmsProvider] = []
@@ -207,6 +209,11 @@ class ManagerCore:
     def wants_audit(self) -> bool:
         """Whether the manager was told to keep an audit trail; for Keystead's own rooms."""
         return self._audit.wants is True
+
+    @property
+    def wants_two(self) -> bool:
+        """Whether the manager was told to ask for two people; for Keystead's own rooms."""
+        return self._options.two_person
 
     async def initialize(self, config: Mapping[str, Any] | None = None) -> None:
         """Open the store, unwrap the WRAP key with one KMS call, and load the default keyring.

@@ -77,4 +77,12 @@ async def devices(
 async def _surroundings(km: KeyManager, policy: DevicePolicy) -> Surroundings:
     session = await km.session()
     s = session.surroundings
-    return Surroundings(store=s.store, rings=session.live, audit=s.audit, clock=s.clock, random=s.random, policy=policy)
+    return Surroundings(
+        store=s.store,
+        rings=session.live,
+        audit=s.audit,
+        clock=s.clock,
+        random=s.random,
+        policy=policy,
+        consent=session.consent,
+    )

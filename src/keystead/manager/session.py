@@ -35,6 +35,7 @@ from keystead.lifecycle.surroundings import Surroundings
 from keystead.manager.assembly import Lifecycle
 from keystead.manager.audit_mark import AuditMark
 from keystead.manager.auditing import Auditing, AuditWish
+from keystead.manager.consent import TwoPeople
 from keystead.manager.own_keyrings import own_ring
 from keystead.manager.subject_keys import SubjectKeys
 from keystead.manager.use_counts import UseCounts
@@ -63,6 +64,7 @@ class SessionOptions:
     keyring_cache: int = 1024
     is_background: bool = True
     audit: AuditWish = field(default_factory=AuditWish)
+    two_person: bool = False
     erasures: ErasureLog | None = None
 
 
@@ -106,6 +108,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self.uses = UseCounts(self.live, self.lifecycle.maintenance, default.name)
         self.subjects = SubjectKeys(self.live, options.erasures)
+        self.consent = TwoPeople(self.live, is_wanted=options.two_person)
         self._poll_lock = asyncio.Lock()
         self._is_closing = self._is_closed = False
         self._is_node = False
@@ -139,6 +142,7 @@ class Session:
         self.jobs.add(Job("keystead.maintain", self._options.kek_recheck_s, lambda lease: maintenance.run()), wait=True)
         await self.rotate_if_expired(self._default)
         await self.subjects.open()
+        await self.consent.open()
         if self._options.is_background:
             # First known as a node, then up to date: a rotation in between waits for this process.
             self._known_until = await self._beat()

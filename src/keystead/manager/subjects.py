@@ -6,7 +6,7 @@ from keystead.erasure.receipts import Erasure, ErasureReceipt
 from keystead.manager.core import check_keyring_name
 from keystead.manager.fields import FieldMembers
 from keystead.manager.handle import KeyringHandle
-from keystead.model import WRAP_KEYRING
+from keystead.model import WRAP_KEYRING, Act, Action
 
 
 class SubjectMembers(FieldMembers):
@@ -42,10 +42,14 @@ class SubjectMembers(FieldMembers):
 
         Raises:
             KeyNotFoundError: nothing is under keys of that subject; or not any more.
+            ApprovalRequiredError: the store asks for two people.
             ErasureLogError, StoreFullError, StoreUnavailableError: the log or the store cannot be written. What is in
                 the log already is done as soon as the store can be.
         """
-        return await (await self.session()).subjects.erase(subject)
+        session = await self.session()
+        keyring = await session.subjects.subjects.keyring_of(subject)
+        async with session.consent.given(Act(Action.SUBJECT_FORGET, keyring)):
+            return await session.subjects.erase(subject)
 
     async def erasures(self) -> list[Erasure]:
         """Return every erasure that the log has, oldest first: keyrings by their random names, and nobody's own.

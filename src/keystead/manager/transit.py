@@ -25,5 +25,5 @@ async def transit(km: KeyManager) -> TransitEngine:
     """Return the engine; nothing is made in the store before the first key is."""
     session = await km.session()
     keys = Transit(session.live, random=session.surroundings.random)
-    administration = Administration(keys, session.lifecycle.rotation)
+    administration = Administration(keys, session.lifecycle.rotation, session.consent)
     return TransitEngine(keys, administration, Imports(keys, administration), Uses(session.surroundings))

@@ -1,5 +1,6 @@
 """The values that travel between rooms: frozen, slotted, without I/O."""
 
+from keystead.model.acts import Act, Action
 from keystead.model.algorithms import SignatureAlgorithm
 from keystead.model.keys import (
     AUDIT_KEYRING,
@@ -39,6 +40,8 @@ __all__ = [
     "TRANSIT_PREFIX",
     "TRANSIT_WRAPPING_KEYRING",
     "WRAP_KEYRING",
+    "Act",
+    "Action",
     "DataKeyInfo",
     "DataKeyPair",
     "DataKeyState",

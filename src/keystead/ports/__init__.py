@@ -14,6 +14,7 @@ from keystead.ports.access import (
     TokenRecord,
     TokenRows,
 )
+from keystead.ports.approvals import ApprovalRecord, ApprovalRows, Consent, Freely
 from keystead.ports.audit import (
     MAX_ENTRY_BYTES,
     AuditBatch,
@@ -111,6 +112,8 @@ __all__ = [
     "MAX_FAILURES",
     "NO_ERASURES",
     "AilingReencryption",
+    "ApprovalRecord",
+    "ApprovalRows",
     "AuditBatch",
     "AuditEntryRow",
     "AuditEvent",
@@ -130,6 +133,7 @@ __all__ = [
     "Closes",
     "ComputesMacBatches",
     "ComputesMacs",
+    "Consent",
     "CredentialRecord",
     "CredentialRows",
     "DescribesKeys",
@@ -142,6 +146,7 @@ __all__ = [
     "ErasureMark",
     "FieldRecord",
     "FieldRows",
+    "Freely",
     "GeneratesDataKeys",
     "HourCount",
     "InsertsElsewhere",

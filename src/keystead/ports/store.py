@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
 from keystead.ports.access import RoleRows, SessionRows, TokenRows
+from keystead.ports.approvals import ApprovalRows
 from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.erasure import ErasureMark, SubjectRows
@@ -224,6 +225,7 @@ class UnitOfWork(
     TokenRows,
     RoleRows,
     SessionRows,
+    ApprovalRows,
     SubjectRows,
     TransitRows,
     MetricRows,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from keystead.errors import (
+    ApprovalRequiredError,
     CleanupFailedError,
     ConfigurationError,
     ConflictError,
@@ -42,6 +43,7 @@ class Answer:
 
     Attributes:
         error: the code of the error in docs/errors.md, finer than ``code``; None where it is none of those.
+        approval_id: what somebody else has to approve first; None where it is something else.
     """
 
     code: str
@@ -49,11 +51,13 @@ class Answer:
     message: str
     retry_after_s: float | None = None
     error: str | None = None
+    approval_id: str | None = None
 
 
 _OWN_TEXT: Final = "own text"
 _TABLE: Final[tuple[tuple[type[KMSError], str, int, str], ...]] = (
     (UnauthenticatedError, "UNAUTHENTICATED", 401, _OWN_TEXT),
+    (ApprovalRequiredError, "APPROVAL_REQUIRED", 403, _OWN_TEXT),
     (ForbiddenError, "FORBIDDEN", 403, _OWN_TEXT),
     (LockedError, "LOCKED", 429, _OWN_TEXT),
     (RateLimitedError, "RATE_LIMITED", 429, _OWN_TEXT),
@@ -94,7 +98,8 @@ def answer_of(error: BaseException, *, to_administrator: bool = False) -> Answer
             if retry_after_s is None and status == 503:
                 retry_after_s = RETRY_S
             told = str(error) if text is _OWN_TEXT else text
-            return Answer(code, status, told, retry_after_s, getattr(error, "code", None))
+            waits_for = getattr(error, "approval_id", None)
+            return Answer(code, status, told, retry_after_s, getattr(error, "code", None), waits_for)
     return INTERNAL
 
 

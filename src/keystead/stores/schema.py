@@ -206,6 +206,7 @@ _RIGHTS: Final = (
     ("SELECT, INSERT", ("audit_log",)),
     ("SELECT, INSERT, UPDATE, DELETE", ("client_devices",)),
     ("SELECT, INSERT, UPDATE, DELETE", ("api_tokens", "access_roles", "access_secret_ids", "console_sessions")),
+    ("SELECT, INSERT, UPDATE, DELETE", ("approvals", "store_rules")),
     ("SELECT, INSERT, DELETE", ("subjects",)),
     ("SELECT, INSERT, UPDATE", ("erasure_state",)),
     ("SELECT, INSERT, UPDATE, DELETE", ("client_encryption_keys", "ready_key_pairs", "user_credentials")),

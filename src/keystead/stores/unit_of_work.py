@@ -6,6 +6,7 @@ from sqlalchemy import BigInteger, ColumnElement, literal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.ports import Clock
+from keystead.stores.approval_rows import ApprovalRows
 from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.key_numbers import KeyNumberRows
@@ -32,6 +33,7 @@ class SqlUnitOfWork(
     TokenRows,
     RoleRows,
     SessionRows,
+    ApprovalRows,
     SubjectRows,
     TransitRows,
     MetricRows,

@@ -14,8 +14,8 @@ from keystead.lifecycle.key_pages import all_keys
 from keystead.lifecycle.rotation import Rotation
 from keystead.lifecycle.wrap_keyrings import retry_conflicts
 from keystead.lifecycle.wrapping import open_key, seal_key
-from keystead.model import WRAP_KEYRING, DataKeyState, KeyRecord, TransitType
-from keystead.ports import AuditEvent, Detail, TransitKeyRecord, UnitOfWork
+from keystead.model import WRAP_KEYRING, Act, Action, DataKeyState, KeyRecord, TransitType
+from keystead.ports import AuditEvent, Consent, Detail, Freely, TransitKeyRecord, UnitOfWork
 from keystead.transit.importing import completed
 from keystead.transit.kinds import algorithm_name, purpose_of, require_possible
 from keystead.transit.names import keyring_name, require_name
@@ -62,7 +62,8 @@ class NewTransitKey:
 class Administration:
     """Makes and changes keys of a room."""
 
-    def __init__(self, room: Transit, rotation: Rotation) -> None:
+    def __init__(self, room: Transit, rotation: Rotation, consent: Consent | None = None) -> None:
+        self._consent = consent or Freely()
         self._room = room
         self._live = room.live
         self._s = room.live.surroundings
@@ -201,7 +202,9 @@ class Administration:
             await destroy_within(self._s, work, [row for row in rows if row.version < min_available])
             return replace(record, min_available=min_available)
 
-        return await self._change(tenant, name, "transit.trim", change, missing="invalid key name")
+        act = Act(Action.TRANSIT_TRIM, name, {"min_available": min_available}, tenant)
+        async with self._consent.given(act):
+            return await self._change(tenant, name, "transit.trim", change, missing="invalid key name")
 
     async def soft_delete(self, tenant: str, name: str, *, deleted: bool = True) -> bool:
         """Take a key out of use, or back into it; False where it was so, or there is no such key."""
@@ -222,7 +225,8 @@ class Administration:
         Raises:
             InvalidInputError: no such key, or one whose deletion is not allowed.
         """
-        async with self._s.store.transaction() as work:
+        act = Act(Action.TRANSIT_DELETE, name, tenant=tenant)
+        async with self._consent.given(act), self._s.store.transaction() as work:
             await work.bump_epoch()
             record = await work.find_transit_key(tenant, name, lock=True)
             if record is None:

@@ -13,8 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from keystead import __version__
 from keystead.errors import KMSError, UnauthenticatedError
-from keystead.ledger.audit.actor import audit_actor
-from keystead.server.actors import actor_of
+from keystead.server.actors import on_behalf_of
 from keystead.server.body import BodyTooLargeError
 from keystead.server.console.pages import Deed, Done, File, Page, Preview, Shown
 from keystead.server.console.rendering import render
@@ -50,6 +49,8 @@ PRIVATE: Final = {**PROTECTED, "Cache-Control": "no-store"}
 _TOLD: Final = "keystead-told"
 _TOLD_S: Final = 60
 _TYPED: Final = "typed"
+APPROVALS: Final = "/console/approvals"
+_WAITS: Final = "Nothing is done yet: it waits for somebody else's approval."
 
 
 class Room:
@@ -74,7 +75,7 @@ class Room:
         """Return what shows what a deed will do."""
 
         async def shown(visit: Visit) -> Response:
-            return self._preview(visit, await deed.preview(visit))
+            return await self._preview(visit, deed, await deed.preview(visit))
 
         return self._answering(deed, shown)
 
@@ -85,12 +86,17 @@ class Room:
             require_form(visit)
             preview = await deed.preview(visit)
             if preview.typed is not None and visit.fields.get(_TYPED, "").strip() != preview.typed.strip():
-                return self._preview(visit, preview, f"type {preview.typed} to confirm; this was another text", 400)
+                told = f"type {preview.typed} to confirm; this was another text"
+                return await self._preview(visit, deed, preview, refused=told, status=400)
             try:
                 outcome = await deed.do(visit)
             except KMSError as exc:
                 answer = _answer(exc)
-                return self._preview(visit, preview, answer.message, answer.status, answer.error)
+                if answer.approval_id is not None:
+                    return _moved(visit, Done(f"{APPROVALS}/{answer.approval_id}", _WAITS))
+                return await self._preview(
+                    visit, deed, preview, refused=answer.message, status=answer.status, error=answer.error
+                )
             return _moved(visit, outcome) if isinstance(outcome, Done) else self.shown(visit, outcome)
 
         return self._answering(deed, done)
@@ -107,10 +113,23 @@ class Room:
             forget(visit.request, response, _TOLD)
         return response
 
-    def _preview(
-        self, visit: Visit, preview: Preview, refused: str | None = None, status: int = 200, error: str | None = None
+    async def _preview(
+        self,
+        visit: Visit,
+        deed: Deed,
+        preview: Preview,
+        *,
+        refused: str | None = None,
+        status: int = 200,
+        error: str | None = None,
     ) -> Response:
-        values = {"preview": preview, "refused": refused, "error": error, "sent": visit.fields}
+        values = {
+            "preview": preview,
+            "refused": refused,
+            "error": error,
+            "sent": visit.fields or visit.request.query_params,
+            "takes_two": deed.takes_two and await visit.manager.require_session().consent.holds(),
+        }
         return self.shown(visit, Shown("deed.html", values, status))
 
     def _around(self, visit: Visit) -> dict[str, Any]:
@@ -140,7 +159,7 @@ class Room:
                 if request.method == "POST":
                     visit = visit.sending(await fields_of(request, visit.service.settings.server.max_body))
                 _require_allowed(visit, what)
-                with audit_actor(actor_of(visit.by)):
+                with on_behalf_of(visit.by):
                     return await answer(visit)
             except (NoSessionError, UnauthenticatedError):
                 if "hx-request" in request.headers:

@@ -282,6 +282,6 @@ PAGES: Final = (
 DEEDS: Final = (
     Deed(f"{PATH}/{{device:name}}/revoke", _ADMINISTERS, preview_revoke, revoke, is_of_store=False),
     Deed(f"{PATH}/{{device:name}}/release", _ADMINISTERS, preview_release, release, is_of_store=False),
-    Deed(f"{USERS}/{{user:name}}/forget", _ADMINISTERS, preview_forget, forget, is_of_store=False),
+    Deed(f"{USERS}/{{user:name}}/forget", _ADMINISTERS, preview_forget, forget, is_of_store=False, takes_two=True),
     Deed(f"{LOCKOUTS}/{{kind}}/{{user:name}}/release", _RESETS, preview_unlock, unlock, is_of_store=False),
 )

@@ -257,6 +257,6 @@ DEEDS: Final = (
     Deed(f"{PATH}/{{keyring:name}}/rotate", _WRITES, preview_rotation, rotate),
     Deed("/console/keys/{key:key}/disable", _WRITES, preview_disable, disable),
     Deed("/console/keys/{key:key}/enable", _WRITES, preview_enable, enable),
-    Deed("/console/keys/{key:key}/destroy", _WRITES, preview_destroy, destroy),
+    Deed("/console/keys/{key:key}/destroy", _WRITES, preview_destroy, destroy, takes_two=True),
     Deed("/console/keys/{key:key}/keep", _WRITES, preview_cancel, cancel),
 )

@@ -97,7 +97,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """Something that is done from a page: ``preview`` shows what it will do, ``do`` does it when the form is sent."""
+    """Something that is done from a page: ``preview`` shows what it will do, ``do`` does it when the form is sent.
+
+    Attributes:
+        takes_two: a second person has to approve it, where the store asks for that.
+    """
 
     path: str
     scope: Scope | None
@@ -105,3 +109,4 @@ class Deed:
     do: Callable[[Visit], Awaitable[Done | Shown | File]]
     is_of_store: bool = True
     transit: TransitOperation | None = None
+    takes_two: bool = False

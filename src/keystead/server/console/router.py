@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from keystead.errors import KeyNotFoundError
-from keystead.server.console import audit, devices, health, jobs, keyrings, overview, tokens, transit
+from keystead.server.console import approvals, audit, devices, health, jobs, keyrings, overview, tokens, transit
 from keystead.server.console.answering import Room
 from keystead.server.console.pages import Page, Shown
 from keystead.server.console.sign_in import ways_in
@@ -24,6 +24,7 @@ PAGES: Final = [
     *jobs.PAGES,
     *audit.PAGES,
     *tokens.PAGES,
+    *approvals.PAGES,
     *health.PAGES,
 ]
 DEEDS: Final = [
@@ -33,6 +34,7 @@ DEEDS: Final = [
     *jobs.DEEDS,
     *audit.DEEDS,
     *tokens.DEEDS,
+    *approvals.DEEDS,
     *health.DEEDS,
 ]
 

@@ -24,6 +24,8 @@ from keystead.transit.kinds import LARGEST_HMAC_KEY, SMALLEST_HMAC_KEY, type_of
 from keystead.transit.opened import OpenKey
 
 PATH: Final = "/console/transit"
+_KEY: Final = f"{PATH}/{{transit:transit}}"
+_FOR_GOOD: Final = ("trim", "delete")
 NEW: Final = "/console/new-transit-key"
 SHOWN: Final = 50
 VERSIONS: Final = 100
@@ -376,12 +378,12 @@ def _period(visit: Visit) -> int | None:
 
 PAGES: Final = (
     Page(PATH, None, listed, is_of_store=False, title="Transit keys", transit=Op.LIST),
-    Page(f"{PATH}/{{transit:transit}}", None, shown, is_of_store=False, transit=Op.READ),
+    Page(_KEY, None, shown, is_of_store=False, transit=Op.READ),
 )
 DEEDS: Final = (
     Deed(NEW, None, preview_new, make, is_of_store=False, transit=Op.CREATE),
     *(
-        Deed(f"{PATH}/{{transit:transit}}/{word}", None, preview, do, is_of_store=False, transit=takes)
+        Deed(f"{_KEY}/{word}", None, preview, do, is_of_store=False, transit=takes, takes_two=word in _FOR_GOOD)
         for word, takes, preview, do in (
             ("rotate", Op.ROTATE, preview_rotation, rotate),
             ("config", Op.CONFIG, preview_config, configure),

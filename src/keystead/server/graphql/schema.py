@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
+from keystead.access.approvals import Asker, asked_by, person_of
 from keystead.access.callers import Caller, Scope
 from keystead.devices.decrypting import JUNK, Encrypted
 from keystead.devices.encrypting import encrypt_data
@@ -139,7 +140,9 @@ class Mutation:
     async def forget_user(self, info: Info, user_id: str) -> bool:
         """Forget a user."""
         request = info.context
-        await request.devices.owners.forget(request.caller(Scope.DEVICES_ADMIN).principal, user_id)
+        caller = request.caller(Scope.DEVICES_ADMIN)
+        with asked_by(Asker(person_of(caller))):
+            await request.devices.owners.forget(caller.principal, user_id)
         return True
 
 

@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from keystead.access.callers import Scope
 from keystead.errors import InvalidInputError
-from keystead.ledger.audit.actor import audit_actor
-from keystead.server.actors import actor_of
+from keystead.server.actors import on_behalf_of
 from keystead.server.admin import Admin
 from keystead.server.body import read_body
 from keystead.server.headers import named_user
@@ -82,7 +81,7 @@ class AdminRoute(APIRoute):
                 admin = await needs.admit(request)
                 request.state.admin = admin
                 await _check(request, admin.service.settings.server.max_body, names, takes_body=takes_body)
-                with audit_actor(actor_of(admin.by)):
+                with on_behalf_of(admin.by):
                     response = await handle(request)
             except Exception as exc:
                 return problem_of(exc)

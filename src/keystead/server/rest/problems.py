@@ -49,6 +49,9 @@ class Problem(BaseModel):
     )
     code: str = Field(description="The kind of problem, for programs.", examples=["NOT_FOUND"])
     retry_after: float | None = Field(default=None, description="Seconds until it may succeed, where they are known.")
+    approval_id: str | None = Field(
+        default=None, description="What somebody else has to approve first, where the store asks for two people."
+    )
 
 
 class WrongTypeError(Exception):
@@ -64,6 +67,7 @@ def problem(answer: Answer, headers: Mapping[str, str] | None = None) -> JSONRes
         detail=answer.message,
         code=answer.code,
         retry_after=answer.retry_after_s,
+        approval_id=answer.approval_id,
     )
     told = {**NO_STORE, **(headers or {}), **answer_headers(answer)}
     body = given.model_dump(by_alias=True, exclude_none=True)

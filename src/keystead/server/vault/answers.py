@@ -93,7 +93,7 @@ def refusal_of(error: Exception, *, to_administrator: bool = False) -> Response:
     answer: Answer = answer_of(error, to_administrator=to_administrator)
     if answer.status == 401:
         return refused(403, DENIED)
-    if answer.status == 403:
+    if answer.status == 403 and answer.approval_id is None:
         return refused(403, many(DENIED))
     return refused(answer.status, answer.message, headers=retry_header(answer.retry_after_s))
 

@@ -12,8 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from keystead.access.callers import Caller
 from keystead.errors import RateLimitedError, UnauthenticatedError
-from keystead.ledger.audit.actor import audit_actor
-from keystead.server.actors import actor_of
+from keystead.server.actors import on_behalf_of
 from keystead.server.errors import retry_header
 from keystead.server.requests import Told, told_of
 from keystead.server.service import Service
@@ -122,7 +121,7 @@ class Door:
 
 
 async def _done(way: Way, request: VaultRequest, request_id: str) -> Response:
-    with audit_actor(actor_of(request.caller)):
+    with on_behalf_of(request.caller):
         answer = await way.answer(request)
     return response_of(answer, request_id, _unread(way, request.body))
 

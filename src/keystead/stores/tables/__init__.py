@@ -1,6 +1,13 @@
 """The one schema, for SQLite and PostgreSQL. The migrations must give exactly these tables; a test compares them."""
 
-from keystead.stores.tables.access import access_roles, access_secret_ids, api_tokens, console_sessions
+from keystead.stores.tables.access import (
+    access_roles,
+    access_secret_ids,
+    api_tokens,
+    approvals,
+    console_sessions,
+    store_rules,
+)
 from keystead.stores.tables.audit import audit_entries, audit_log, audit_sessions, audit_state
 from keystead.stores.tables.columns import MIN_WRAPPED_BYTES, VERSION_TABLE, metadata
 from keystead.stores.tables.devices import (
@@ -39,6 +46,7 @@ __all__ = [
     "access_roles",
     "access_secret_ids",
     "api_tokens",
+    "approvals",
     "audit_entries",
     "audit_log",
     "audit_sessions",
@@ -63,6 +71,7 @@ __all__ = [
     "reencryption_chunks",
     "reencryptions",
     "spent_ciphertexts",
+    "store_rules",
     "store_state",
     "subjects",
     "transit_keys",

@@ -91,3 +91,29 @@ console_sessions: Final = Table(
     Column("ended_at", UtcText),
     CheckConstraint("length(code) = 32", name="code_length"),
 )
+
+approvals: Final = Table(
+    "approvals",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("action", String(32), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("tenant", String(255), nullable=False),
+    Column("asked_by", String(255), nullable=False),
+    Column("created_at", String(27), nullable=False, index=True),
+    Column("expires_at", String(27), nullable=False, index=True),
+    Column("key_id", BigInteger, nullable=False),
+    Column("code", LargeBinary(32), nullable=False),
+    Column("verdict", String(8), nullable=False),
+    Column("decided_by", String(255), nullable=False),
+    Column("decided_at", String(27), nullable=False),
+    Column("done_at", UtcText),
+    CheckConstraint("length(code) = 32", name="code_length"),
+)
+store_rules: Final = Table(
+    "store_rules",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("since", UtcText, nullable=False),
+)

@@ -1,0 +1,117 @@
+"""``keystead approval``: what waits for a second person, where a store asks for two."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from keystead.access.approvals import Standing, details_of, standing_of
+from keystead.cli.asking import asking, desk
+from keystead.cli.frame import Call, command, group
+from keystead.cli.render import Outcome, pairs, printable, table
+from keystead.manager.manager import KeyManager
+from keystead.ports import ApprovalRecord
+
+LISTED = 100
+Id = Annotated[str, typer.Argument(metavar="ID", help="What was asked for, as `list` shows it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    noun = group(app, "approval", "What waits for a second person's approval.")
+    command(noun, "list")(list_approvals)
+    command(noun, "show")(show)
+    command(noun, "approve")(approve)
+    command(noun, "refuse")(refuse)
+    command(noun, "end")(end)
+
+
+def list_approvals(
+    call: Call,
+    everything: Annotated[bool, typer.Option("--all", help="Also what is answered, done or over.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many are looked at, the newest first.")] = LISTED,
+) -> Outcome:
+    """List what waits for somebody's approval, or has it and was not done yet; the newest first."""
+
+    async def find(km: KeyManager) -> list[ApprovalRecord]:
+        return await (await desk(km)).approvals.all(limit=limit)
+
+    now = datetime.now(UTC)
+    open_ones = (Standing.WAITING, Standing.APPROVED)
+    found = [row for row in call.run(find, is_opened=False) if everything or standing_of(row, now) in open_ones]
+    facts = [_facts(row) for row in found]
+    names = ("id", "standing", "act", "target", "asked_by", "until")
+    rows = [tuple(printable(str(each[name])) for name in names) for each in facts]
+    return Outcome({"approvals": facts}, table(*names, rows=rows) if rows else "nothing waits")
+
+
+def show(call: Call, approval_id: Id) -> Outcome:
+    """Tell exactly what somebody asks for, and what was said to it."""
+
+    async def find(km: KeyManager) -> ApprovalRecord:
+        return await (await desk(km)).approvals.get(approval_id)
+
+    return _told(call.run(find, is_opened=False))
+
+
+def approve(call: Call, approval_id: Id) -> Outcome:
+    """Say yes to what somebody else asks for; they do it by asking again for exactly the same.
+
+    Who you are is what the token in KEYSTEAD_TOKEN says, which has the scope approvals:write.
+    """
+
+    async def act(km: KeyManager) -> ApprovalRecord:
+        place = await desk(km)
+        return await place.approvals.approve(approval_id, place.approver().user)
+
+    return _told(call.run(act, is_opened=False))
+
+
+def refuse(call: Call, approval_id: Id) -> Outcome:
+    """Say no to what somebody asks for, or take back what you asked for yourself."""
+
+    async def act(km: KeyManager) -> ApprovalRecord:
+        place = await desk(km)
+        row = await place.approvals.get(approval_id)
+        is_own = place.who is not None and place.who.user == row.asked_by
+        by = row.asked_by if is_own else place.approver().user
+        return await place.approvals.refuse(approval_id, by)
+
+    return _told(call.run(act, is_opened=False))
+
+
+def end(call: Call) -> Outcome:
+    """Have the store ask for two people no more, which itself takes two."""
+
+    async def act(km: KeyManager) -> None:
+        async with asking(km):
+            await km.require_session().consent.end()
+
+    call.run(act)
+    return Outcome({"two_person": False}, "this store does not ask for two people any more")
+
+
+def _told(row: ApprovalRecord) -> Outcome:
+    facts = _facts(row)
+    how = facts.pop("details")
+    shown = [*((name, value) for name, value in facts.items() if value != ""), *how.items()]
+    lines = [(name.replace("_", " "), printable(str(value))) for name, value in shown]
+    return Outcome({**facts, "details": how}, pairs(lines))
+
+
+def _facts(row: ApprovalRecord) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "standing": standing_of(row, datetime.now(UTC)).value,
+        "act": row.action,
+        "target": row.target,
+        "tenant": row.tenant,
+        "asked_by": row.asked_by,
+        "asked": row.created_at,
+        "until": row.expires_at,
+        "decided_by": row.decided_by,
+        "decided": row.decided_at,
+        "details": details_of(row),
+    }

@@ -1,0 +1,70 @@
+"""Who is at the command line, where a store asks for two people: whoever shows a token in the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from keystead.access.approvals import Approvals, Asker, asked_by, person_of
+from keystead.access.callers import Caller, Scope
+from keystead.config.sources import TOKEN_VARIABLE
+from keystead.errors import ForbiddenError
+from keystead.manager import access
+from keystead.manager.consent import account, approvals_of_empty
+from keystead.manager.manager import KeyManager
+
+
+@asynccontextmanager
+async def asking(km: KeyManager) -> AsyncIterator[None]:
+    """Let the block ask for what takes a second person's approval, where the store asks for that.
+
+    Raises:
+        UnauthenticatedError: the token in the environment is not good.
+    """
+    caller = await _caller(km) if await km.require_session().consent.holds() else None
+    if caller is None:
+        yield
+        return
+    with asked_by(Asker(person_of(caller), caller.scopes)):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Approvals, and who is at the command line; None where nobody has said."""
+
+    approvals: Approvals
+    who: Asker | None
+
+    def approver(self) -> Asker:
+        """Return who approves.
+
+        Raises:
+            ForbiddenError: nobody has said who it is, or they may not.
+        """
+        if self.who is None:
+            raise ForbiddenError(f"who approves is not known: have a token of your own in {TOKEN_VARIABLE}")
+        if self.who.scopes is not None and Scope.APPROVALS_WRITE not in self.who.scopes:
+            raise ForbiddenError(f"this takes a token with the scope {Scope.APPROVALS_WRITE}")
+        return self.who
+
+
+async def desk(km: KeyManager) -> Desk:
+    """Return the approvals of a store, which need not be opened: one without keys knows people by their accounts."""
+    s = km.surroundings()
+    await s.store.open()
+    async with s.store.reading() as work:
+        is_empty = not await work.keyrings(limit=1)
+    if is_empty:
+        return Desk(approvals_of_empty(s), Asker(account()))
+    await km.initialize()
+    caller = await _caller(km)
+    approvals = await km.require_session().consent.approvals()
+    return Desk(approvals, None if caller is None else Asker(person_of(caller), caller.scopes))
+
+
+async def _caller(km: KeyManager) -> Caller | None:
+    text = os.environ.get(TOKEN_VARIABLE)
+    return await (await access.tokens(km)).authenticate(text.strip()) if text else None

@@ -1,0 +1,122 @@
+"""The rule of two people over a session: whether an act may be done by whoever asks."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from keystead.access.approvals import Approvals, Verdict, current_asker
+from keystead.access.callers import Scope
+from keystead.access.codes import Codes
+from keystead.access.tokens import KEYRING
+from keystead.errors import ApprovalRequiredError, ForbiddenError, InvalidInputError
+from keystead.lifecycle.live_keyrings import LiveKeyrings
+from keystead.lifecycle.surroundings import NoAudit, Surroundings
+from keystead.manager.own_keyrings import own_ring
+from keystead.model import Act, Action, KeyringPurpose, utc_text
+from keystead.ports import ApprovalRecord, AuditEvent
+
+RULE: Final = "two_person"
+
+
+class TwoPeople:
+    """Lets acts be done that somebody else has approved, where the store asks for that; ``keystead.ports.Consent``.
+
+    Args:
+        is_wanted: whether the manager was told to ask. Once it was, the store asks whoever opens it.
+    """
+
+    def __init__(self, live: LiveKeyrings, *, is_wanted: bool) -> None:
+        self._live = live
+        self._s = live.surroundings
+        self._is_wanted = is_wanted
+
+    async def open(self) -> None:
+        """Have the store remember the rule, where the manager was told of it."""
+        if not self._is_wanted or await self.holds():
+            return
+        async with self._s.store.transaction() as work:
+            if await work.begin_rule(RULE, self._s.clock.now()):
+                await self._s.audit.record(work, AuditEvent("approval.begin"))
+
+    async def holds(self) -> bool:
+        """Whether the rule holds."""
+        async with self._s.store.reading() as work:
+            return await work.has_rule(RULE)
+
+    async def end(self) -> None:
+        """End the rule, once somebody else has approved that.
+
+        Raises:
+            InvalidInputError: there is no such rule, or the settings would begin it again.
+            ApprovalRequiredError, ForbiddenError: as ``given``.
+        """
+        if self._is_wanted:
+            raise InvalidInputError("the settings say two_person: true; take that out first, wherever it stands")
+        if not await self.holds():
+            raise InvalidInputError("this store does not ask for two people; there is nothing to end")
+        async with self.given(Act(Action.RULE_END, RULE)), self._s.store.transaction() as work:
+            await self._s.audit.record(work, AuditEvent("approval.end"))
+            await work.end_rule(RULE)
+
+    async def approvals(self) -> Approvals:
+        """Return the approvals of the store."""
+        ring = await own_ring(self._live, KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
+        s = self._s
+        return Approvals(s.store, Codes(ring, self._live), audit=s.audit, clock=s.clock, random=s.random)
+
+    @asynccontextmanager
+    async def given(self, act: Act) -> AsyncIterator[None]:
+        """Let the block do an act; see ``keystead.ports.Consent``."""
+        if not await self.holds() or (act.action is Action.TOKEN_CREATE and not await self._has_approvers()):
+            yield
+            return
+        async with approved(await self.approvals(), act):
+            yield
+
+    async def _has_approvers(self) -> bool:
+        """Whether there is anybody to ask for the tokens of those who approve."""
+        async with self._s.store.reading() as work:
+            return await work.has_approvers(Scope.APPROVALS_WRITE.value, utc_text(self._s.clock.now()))
+
+
+@asynccontextmanager
+async def approved(approvals: Approvals, act: Act) -> AsyncIterator[None]:
+    """Let the block do an act that was approved for whoever asks, and note that it was done; errors as ``Consent``."""
+    asker = current_asker()
+    if asker is None:
+        raise ApprovalRequiredError(
+            "this store asks for two people, and it is not known who asks for this: do it at the console, over REST, "
+            "or at the command line with a token of your own in KEYSTEAD_TOKEN"
+        )
+    asker.require(act)
+    row = await approvals.find(act, asker.user) or await approvals.ask(act, asker.user)
+    if row.verdict == Verdict.REFUSED:
+        raise ForbiddenError(
+            f"{row.decided_by} has refused this (approval {row.id}); it can be asked for again after {_minute(row)}"
+        )
+    if row.verdict != Verdict.APPROVED:
+        raise ApprovalRequiredError(
+            f"this waits for somebody else's approval until {_minute(row)}: they run `keystead approval approve "
+            f"{row.id}`, or open it at the console; then do exactly the same again",
+            approval_id=row.id,
+        )
+    yield
+    await approvals.finish(row)
+
+
+def approvals_of_empty(s: Surroundings) -> Approvals:
+    """Return the approvals of a store that has no keys yet, to which people are known by their accounts here."""
+    return Approvals(s.store, None, audit=NoAudit(), clock=s.clock, random=s.random)
+
+
+def account() -> str:
+    """Return how a person is named of whom only the account on this machine is known."""
+    return f"account {getpass.getuser()}"
+
+
+def _minute(row: ApprovalRecord) -> str:
+    """Return until when, as people read it."""
+    return f"{row.expires_at[:16].replace('T', ' ')} UTC"
