@@ -34,6 +34,6 @@ def test_without_tokens_the_list_says_so(folder: Path, cli: Cli) -> None:
 
 
 def test_what_is_wrong_is_told_with_what_would_be_right(folder: Path, cli: Cli) -> None:
-    assert "there are: act-as, audit:read" in cli.fails(1, "token", "create", "ada", "--scope", "everything")
+    assert "there are: act-as, approvals:write" in cli.fails(1, "token", "create", "ada", "--scope", "everything")
     assert "--expires" in cli.run("token", "create", "ada", "--scope", "act-as", "--expires", "soon").stderr
     assert "token list" in cli.fails(1, "token", "revoke", "0000000000000000")

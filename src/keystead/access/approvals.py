@@ -33,6 +33,7 @@ TAKES: Final = {
     Action.USER_FORGET: Scope.DEVICES_ADMIN,
     Action.ROLE_CREATE: Scope.TOKENS_WRITE,
     Action.ROLE_DELETE: Scope.TOKENS_WRITE,
+    Action.SECRET_ID_CREATE: Scope.TOKENS_WRITE,
     Action.TOKEN_CREATE: Scope.TOKENS_WRITE,
     Action.RULE_END: Scope.APPROVALS_WRITE,
 }

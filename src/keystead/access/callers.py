@@ -131,7 +131,7 @@ def scopes_of(names: Collection[str]) -> frozenset[AnyScope]:
     return frozenset(Scope(name) if name in ours else transit_scope(name) for name in names)
 
 
-def is_mighty(scopes: Collection[AnyScope]) -> bool:
+def is_mighty(scopes: Collection[str]) -> bool:
     """Whether scopes allow to ask for what takes a second person's approval, or to give that."""
     of_service, of_engine = allowed_by(scopes)
     return bool(of_service & _MIGHTY) or any(of_engine.allow_some(each) for each in _DESTROYING)

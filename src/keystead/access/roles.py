@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from keystead.access.callers import AnyScope, checked_subject
+from keystead.access.callers import AnyScope, checked_subject, is_mighty
 from keystead.access.codes import Codes
 from keystead.access.role_rules import AppRoleRules, JwtRules, checked_role_name, rules_of, rules_text
 from keystead.access.static_keys import StaticKeys
@@ -83,6 +83,7 @@ class Roles:
             InvalidInputError: a name, scope or rule that cannot be.
             ConflictError: there is one of this name.
             StoreRestoredError: the store must be recovered first.
+            ApprovalRequiredError: the store asks for two people.
         """
         if not scopes:
             raise InvalidInputError("tokens without a scope could do nothing; name at least one")
@@ -160,6 +161,7 @@ class Roles:
         Raises:
             KeyNotFoundError: the tenant has no AppRole of this name.
             StoreRestoredError: the store must be recovered first.
+            ApprovalRequiredError: the store asks for two people, and the role could ask for what they approve.
         """
         role = await self.get(RoleKind.APPROLE, name, tenant=tenant)
         rules = rules_of(await self.checked(role), AppRoleRules)
@@ -176,7 +178,9 @@ class Roles:
             code=b"",
         )
         row = row.with_code(secret_id_code(key, row, parts.secret))
-        async with self._store.transaction() as work:
+        consent = self._consent if is_mighty(role.scopes.split(" ")) else Freely()
+        act = Act(Action.SECRET_ID_CREATE, role.name, {"role": role.id}, role.tenant)
+        async with consent.given(act), self._store.transaction() as work:
             if await work.find_role(role.id, locks=True) is None:
                 raise _no_role()
             await self._audit.record(work, AuditEvent("secret_id.create", details=_told(role) | {"secret_id": row.id}))

@@ -152,7 +152,7 @@ def create_secret_id(call: Call, name: Name, tenant: Tenant = "") -> Outcome:
         made = await (await access.access(km)).roles.create_secret_id(name, tenant=tenant)
         return "".join(made.text), made.row
 
-    text, row = call.run(make)
+    text, row = call.run(make, asks=True)
     say("the secret id is shown this once; it is sent to auth/approle/login beside the role id")
     return Outcome({**_of_secret_id(row), "secret_id": text}, text)
 

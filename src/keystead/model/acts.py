@@ -19,6 +19,7 @@ class Action(StrEnum):
     STORE_IMPORT = "store.import"
     ROLE_CREATE = "role.create"
     ROLE_DELETE = "role.delete"
+    SECRET_ID_CREATE = "secret_id.create"  # noqa: S105 -- an act
     TOKEN_CREATE = "token.create"  # noqa: S105 -- an act
     RULE_END = "approval.end"
 

@@ -31,6 +31,7 @@ ACTS: Final = {
     Action.STORE_IMPORT: "Import the store",
     Action.ROLE_CREATE: "Make the role",
     Action.ROLE_DELETE: "Delete the role",
+    Action.SECRET_ID_CREATE: "Make a secret id of the role",
     Action.TOKEN_CREATE: "Make a token for",
     Action.RULE_END: "Ask for two people no more:",
 }

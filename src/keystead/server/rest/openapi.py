@@ -29,6 +29,7 @@ _TAGS: Final = {
     "store": "The store as a whole.",
     "tokens": "API tokens: who may call, and what for.",
     "roles": "Roles by which programs get tokens: AppRoles and their secret ids, and roles that JWTs show.",
+    "approvals": "What waits for a second person, where the store asks for two.",
     "devices": "Devices of the caller's tenant, and their key pairs.",
     "users": "Users of the caller's tenant.",
     "jobs": "What is done from time to time, and re-encryptions of live tables.",
