@@ -20,6 +20,7 @@ from keystead.access.approvals import (
     current_asker,
     details_of,
     standing_of,
+    words_of,
 )
 from keystead.access.callers import Scope
 from keystead.access.token_text import approval_code
@@ -222,3 +223,24 @@ def test_who_asks_is_said_for_a_block_and_needs_what_the_act_takes() -> None:
     assert current_asker() is None
     Asker("ada").require(ACT)
     Asker("ada", frozenset({Scope.KEYRINGS_WRITE})).require(ACT)
+
+
+async def test_every_detail_of_an_act_has_words(world: World) -> None:
+    given = {
+        "wait_s": 2_592_000,
+        "without_sources": True,
+        "min_available": 2,
+        "kind": "approle",
+        "role": "r",
+        "scopes": "devices:use",
+        "rules": "{}",
+        "label": "",
+        "lifetime_s": None,
+        "exported_at": "2030-01-01T00:00:00.000000Z",
+        "sha256": "ab",
+    }
+    async with world.open() as km:
+        told = words_of(await (await room_of(km)).ask(Act(Action.TOKEN_CREATE, "carol", given), "ada"))
+    assert len({name for name, _ in told}) == len(given)
+    assert ("waits", "30d") in told
+    assert ("good for", "no end") in told

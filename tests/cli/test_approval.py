@@ -58,7 +58,7 @@ def test_what_another_approves_is_done_by_whoever_asked(cli: Cli, at: At) -> Non
     assert cli.ok("approval", "list").stdout.strip() == "nothing waits"
     assert waits["id"] in cli.ok("approval", "list", "--all").stdout
     shown = cli.ok("approval", "show", waits["id"]).stdout
-    for each in ("done", "ada", "bob", "without sources"):
+    for each in ("done", "ada", "bob", "30d", "not looked for"):
         assert each in shown
 
 

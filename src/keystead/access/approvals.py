@@ -6,7 +6,7 @@ What is approved is done by whoever asked, by asking again for exactly the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from typing import Any, Final
 from keystead.access.callers import Caller, Scope
 from keystead.access.codes import Codes
 from keystead.access.token_text import ID_SIZE, approval_code
+from keystead.config.durations import age_text
 from keystead.errors import ConflictError, ForbiddenError, KeyNotFoundError, KeyStateError
 from keystead.model import Act, Action, utc_text
 from keystead.ports import ApprovalRecord, AuditEvent, AuditTrail, Clock, KeyStore, Random, UnitOfWork
@@ -114,6 +115,26 @@ def details_of(row: ApprovalRecord) -> dict[str, Any]:
     """Return how the act is done, by names."""
     given: dict[str, Any] = json.loads(row.details)
     return given
+
+
+def words_of(row: ApprovalRecord) -> list[tuple[str, str]]:
+    """Return how the act is done, as people read it."""
+    return [_WORDS[name](value) for name, value in details_of(row).items()]
+
+
+_WORDS: Final[Mapping[str, Callable[[Any], tuple[str, str]]]] = {
+    "wait_s": lambda given: ("waits", age_text(given)),
+    "without_sources": lambda given: ("data", "not looked for" if given else "looked for in every declared source"),
+    "min_available": lambda given: ("oldest version that stays", str(given)),
+    "kind": lambda given: ("kind", given),
+    "role": lambda given: ("id of the role", given),
+    "scopes": lambda given: ("scopes", given),
+    "rules": lambda given: ("rules", given),
+    "label": lambda given: ("label", given or "-"),
+    "lifetime_s": lambda given: ("good for", "no end" if given is None else age_text(given)),
+    "exported_at": lambda given: ("exported at", given),
+    "sha256": lambda given: ("SHA-256 of the export", given),
+}
 
 
 class Approvals:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keystead.access.approvals import Standing, details_of, standing_of
+from keystead.access.approvals import Standing, details_of, standing_of, words_of
 from keystead.cli.asking import asking, desk
 from keystead.cli.frame import Call, command, group
 from keystead.cli.render import Outcome, pairs, printable, table
@@ -95,10 +95,8 @@ def end(call: Call) -> Outcome:
 
 def _told(row: ApprovalRecord) -> Outcome:
     facts = _facts(row)
-    how = facts.pop("details")
-    shown = [*((name, value) for name, value in facts.items() if value != ""), *how.items()]
-    lines = [(name.replace("_", " "), printable(str(value))) for name, value in shown]
-    return Outcome({**facts, "details": how}, pairs(lines))
+    told = [(name.replace("_", " "), str(value)) for name, value in facts.items() if value != "" and name != "details"]
+    return Outcome(facts, pairs([(name, printable(value)) for name, value in [*told, *words_of(row)]]))
 
 
 def _facts(row: ApprovalRecord) -> dict[str, Any]:

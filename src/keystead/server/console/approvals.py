@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from keystead.access.approvals import Approvals, Standing, details_of, person_of, standing_of
+from keystead.access.approvals import Approvals, Standing, details_of, person_of, standing_of, words_of
 from keystead.access.callers import Scope
 from keystead.errors import ForbiddenError, KeyNotFoundError
 from keystead.model import Action
@@ -81,7 +81,7 @@ async def shown(visit: Visit) -> Shown:
     again = _AGAIN.get(row.action) if told["standing"] is Standing.APPROVED and _is_own(visit, row) else None
     values = {
         "each": told,
-        "how": how,
+        "how": words_of(row),
         "again": None if again is None else again(row, how),
         "may_decide": visit.may(_WRITES) and not _is_own(visit, row),
         "is_own": _is_own(visit, row),
