@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 from keystead.access.approvals import Approvals, Asker, asked_by
 from keystead.access.callers import Scope
 from keystead.access.role_rules import AppRoleRules
-from keystead.errors import ApprovalRequiredError, ForbiddenError, InvalidInputError, KeyInUseError, KeyNotFoundError
+from keystead.errors import (
+    ApprovalRequiredError,
+    ForbiddenError,
+    InvalidInputError,
+    KeyInUseError,
+    KeyNotFoundError,
+    StoreReadOnlyError,
+)
 from keystead.manager import admin, backup
 from keystead.manager.access import access
 from keystead.manager.consent import approvals_of_empty
@@ -21,10 +29,10 @@ from keystead.manager.devices import devices
 from keystead.manager.manager import KeyManager
 from keystead.manager.transit import transit
 from keystead.model import DataKeyState, Principal
-from keystead.ports import RoleKind
+from keystead.ports import RoleKind, UnitOfWork
 from keystead.transit.administration import KeyChanges, NewTransitKey
 from tests.audit.worlds import actions
-from tests.fakes.world import World
+from tests.fakes.world import CountingStore, World
 
 RULES = AppRoleRules(token_ttl_s=60, secret_id_ttl_s=60, secret_id_uses=1)
 
@@ -246,6 +254,22 @@ async def test_the_store_asks_processes_that_were_not_told(world: World, tmp_pat
             await other.require_session().consent.end()
 
 
+async def test_a_store_that_cannot_be_written_asks_whoever_was_told(world: World) -> None:
+    async with world.open() as km:
+        await old_version(km)
+
+    class ReadOnly(CountingStore):
+        def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
+            raise StoreReadOnlyError("read only")
+
+    km = world.manager(two_person=True, store=ReadOnly(world.store))
+    await km.initialize()
+    assert await km.require_session().consent.holds()
+    await km.close()
+    async with world.open() as other:
+        assert not await other.require_session().consent.holds()
+
+
 async def test_the_first_who_approve_are_made_freely_and_no_more_afterwards(world: World) -> None:
     async with world.open(two_person=True) as km:
         tokens = (await access(km)).tokens
@@ -278,5 +302,6 @@ async def test_an_export_is_imported_by_two_accounts(world: World) -> None:
     await Doing(km, lambda: backup.import_export(km, other)).asks("account ada")
     await doing.by("account ada")
     await km.close()
-    async with empty.open() as restored:
+    async with empty.open(two_person=True) as restored:
         assert restored.require_session().is_restored
+        assert await restored.require_session().consent.holds()

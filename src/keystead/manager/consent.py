@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,13 @@ from keystead.access.approvals import Approvals, Verdict, current_asker
 from keystead.access.callers import Scope
 from keystead.access.codes import Codes
 from keystead.access.tokens import KEYRING
-from keystead.errors import ApprovalRequiredError, ForbiddenError, InvalidInputError
+from keystead.errors import (
+    ApprovalRequiredError,
+    ForbiddenError,
+    InvalidInputError,
+    StoreReadOnlyError,
+    StoreRestoredError,
+)
 from keystead.lifecycle.live_keyrings import LiveKeyrings
 from keystead.lifecycle.surroundings import NoAudit, Surroundings
 from keystead.manager.own_keyrings import own_ring
@@ -34,15 +41,22 @@ class TwoPeople:
         self._is_wanted = is_wanted
 
     async def open(self) -> None:
-        """Have the store remember the rule, where the manager was told of it."""
-        if not self._is_wanted or await self.holds():
+        """Have the store remember the rule, where the manager was told of it.
+
+        A store that takes nothing new, since it cannot be written or was put back, is told when it is opened next.
+        """
+        if not self._is_wanted or await self._is_remembered():
             return
-        async with self._s.store.transaction() as work:
-            if await work.begin_rule(RULE, self._s.clock.now()):
-                await self._s.audit.record(work, AuditEvent("approval.begin"))
+        with contextlib.suppress(StoreReadOnlyError, StoreRestoredError):
+            async with self._s.store.transaction() as work:
+                if await work.begin_rule(RULE, self._s.clock.now()):
+                    await self._s.audit.record(work, AuditEvent("approval.begin"))
 
     async def holds(self) -> bool:
         """Whether the rule holds."""
+        return self._is_wanted or await self._is_remembered()
+
+    async def _is_remembered(self) -> bool:
         async with self._s.store.reading() as work:
             return await work.has_rule(RULE)
 
