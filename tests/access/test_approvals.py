@@ -226,7 +226,7 @@ def test_who_asks_is_said_for_a_block_and_needs_what_the_act_takes() -> None:
 
 
 async def test_every_detail_of_an_act_has_words(world: World) -> None:
-    given = {
+    given: dict[str, str | int | bool | None] = {
         "wait_s": 2_592_000,
         "without_sources": True,
         "min_available": 2,

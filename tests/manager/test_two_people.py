@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -259,8 +259,12 @@ async def test_a_store_that_cannot_be_written_asks_whoever_was_told(world: World
         await old_version(km)
 
     class ReadOnly(CountingStore):
-        def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
-            raise StoreReadOnlyError("read only")
+        @asynccontextmanager
+        async def transaction(self, *, once: bool = False) -> AsyncIterator[UnitOfWork]:
+            if not once:
+                raise StoreReadOnlyError("read only")
+            async with super().transaction(once=once) as work:
+                yield work
 
     km = world.manager(two_person=True, store=ReadOnly(world.store))
     await km.initialize()
