@@ -19,7 +19,7 @@ from keystead.ports import ReencryptionRecord
 from keystead.server.actors import actor_of
 from tests.access.roles import SCOPES, approle
 from tests.fakes.clock import FakeClock
-from tests.server.clients import Client, Installation, Node
+from tests.server.clients import Client, Installation, Node, lock
 from tests.server.rest import OPERATIONS, Administrator, administrator, routes
 
 _APPROLES, _JWT_ROLES = (OPERATIONS[name].path for name in ("createAppRole", "createJwtRole"))
@@ -36,6 +36,8 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "removeKeyUse": ("/v1/key-uses?keyring=orders&name=people", None, "use.drop"),
     "createToken": ("/v1/tokens", {"user": "a", "scopes": ["devices:use"]}, "token.create"),
     "revokeToken": ("/v1/tokens/{token}/revoke", None, "token.revoke"),
+    "endSession": ("/v1/sessions/{session}/end", None, "session.end"),
+    "releaseLockout": ("/v1/lockouts/passcode/ada/release", None, "secret.release"),
     "createAppRole": (_APPROLES, OPERATIONS["createAppRole"].body, "role.create"),
     "createSecretId": (f"{_APPROLES}/orders/secret-ids", None, "secret_id.create"),
     "deleteSecretId": (f"{_APPROLES}/billing/secret-ids/{{secret}}", None, "secret_id.delete"),
@@ -68,7 +70,7 @@ async def root(node: Node) -> Administrator:
 
 
 async def make_ready(node: Node, ada: Client) -> dict[str, str]:
-    """Make what is to be changed, and return the ids of a token and of a secret id."""
+    """Make what is to be changed, and return the ids of a token, a secret id and a session."""
     km = node.service.manager
     await ada.key()
     await ada.key("phone")
@@ -78,7 +80,9 @@ async def make_ready(node: Node, ada: Client) -> dict[str, str]:
     token = await node.service.tokens.create("bob", [Scope.DEVICES_USE])
     await node.service.access.roles.create("billing", SCOPES, approle())
     secret = await node.service.access.roles.create_secret_id("billing")
-    return {"token": token.row.id, "secret": secret.row.id}
+    await lock(node, "ada")
+    session = await node.service.access.sessions.begin(Caller(Principal("bob"), frozenset(), "token none"))
+    return {"token": token.row.id, "secret": secret.row.id, "session": session.row.id}
 
 
 async def test_every_change_is_recorded_with_who_made_it(node: Node, ada: Client, clock: FakeClock) -> None:
