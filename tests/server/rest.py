@@ -92,6 +92,8 @@ OPERATIONS: Final = {
     "resumeReencryption": Operation("POST", "/v1/reencryptions/none/resume", _JOBS_WRITE),
     "cancelReencryption": Operation("POST", "/v1/reencryptions/none/cancel", _JOBS_WRITE),
     "listAuditEntries": Operation("GET", "/v1/audit/entries", _AUDIT),
+    "showAuditRecord": Operation("GET", "/v1/audit/records/0", _AUDIT),
+    "proveAuditRecord": Operation("GET", "/v1/audit/records/0/proof", _AUDIT),
     "showAuditStatus": Operation("GET", "/v1/audit/status", _AUDIT),
     "makeAuditCheckpoint": Operation("POST", "/v1/audit/checkpoint", _AUDIT),
 }
