@@ -89,3 +89,17 @@ def test_a_session_is_listed_and_ended(session: str, cli: Cli) -> None:
 def test_no_key_is_problematic_where_nothing_failed(folder: Path, cli: Cli) -> None:
     assert cli.json("device", "problematic-keys") == {"keys": []}
     assert cli.run("device", "problematic-keys", "--hours", "0").exit_code == 2
+
+
+async def _run_a_job() -> None:
+    async with KeyManager.from_config(background=False) as km:
+        await km.require_session().jobs.run_now("keystead.rotate")
+
+
+def test_how_jobs_ended_on_other_processes_is_told(folder: Path, cli: Cli) -> None:
+    assert cli.ok("job", "list").stdout.strip() == "no job has run yet"
+    asyncio.run(_run_a_job())
+    (folder / "keystead.kek").unlink()
+    (run,) = cli.json("job", "list")["jobs"]
+    assert (run["name"], run["outcome"], run["error_code"]) == ("keystead.rotate", "done", None)
+    assert "keystead.rotate" in cli.ok("job", "list").stdout

@@ -88,6 +88,7 @@ OPERATIONS: Final = {
     "runJob": Operation("POST", "/v1/jobs/keystead.rotate/run", _JOBS_WRITE),
     "maintain": Operation("POST", "/v1/maintain", _JOBS_WRITE),
     "listReencryptions": Operation("GET", "/v1/reencryptions", _JOBS),
+    "showReencryption": Operation("GET", "/v1/reencryptions/none", _JOBS),
     "pauseReencryption": Operation("POST", "/v1/reencryptions/none/pause", _JOBS_WRITE),
     "resumeReencryption": Operation("POST", "/v1/reencryptions/none/resume", _JOBS_WRITE),
     "cancelReencryption": Operation("POST", "/v1/reencryptions/none/cancel", _JOBS_WRITE),

@@ -31,6 +31,7 @@ MODULES: Final = (
     "keystead.cli.store",
     "keystead.cli.migrate",
     "keystead.cli.status",
+    "keystead.cli.job",
     "keystead.cli.doctor",
     "keystead.cli.config",
     "keystead.cli.import_legacy",

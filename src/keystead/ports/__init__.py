@@ -54,6 +54,7 @@ from keystead.ports.fields import (
     ReencryptionState,
     RowFailure,
 )
+from keystead.ports.jobs import JobRun, JobRunRows
 from keystead.ports.key_numbers import KeyNumbers
 from keystead.ports.kms import (
     ChecksPermissions,
@@ -145,6 +146,8 @@ __all__ = [
     "GeneratesDataKeys",
     "HourCount",
     "InsertsElsewhere",
+    "JobRun",
+    "JobRunRows",
     "KeepsWraps",
     "KeyChanges",
     "KeyCount",
