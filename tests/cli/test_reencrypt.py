@@ -53,6 +53,16 @@ def test_a_row_that_is_left_ends_in_exit_code_1_and_is_named_without_its_value(c
     assert done.exit_code == 1
     assert "row [3]: invalid_ciphertext" in done.stderr
     assert address(3) not in done.stderr + done.stdout
+    (job,) = cli.json("reencryption", "list")["jobs"]
+    shown = cli.json("reencryption", "show", job["id"])
+    assert (shown["totals"]["read"], shown["totals"]["failed"]) == (12, 1)
+    assert shown["failures"] == [{"key": "[3]", "reason": "invalid_ciphertext"}]
+    assert shown["seconds"] >= 0
+    assert "keystead reencrypt" in shown["command"]
+    again = cli.ok("reencryption", "show", job["id"])
+    assert "row [3]: invalid_ciphertext" in again.stderr
+    assert "12 of 12" in again.stdout
+    assert "reencryption list" in cli.fails(1, "reencryption", "show", "nothing")
 
 
 @pytest.mark.parametrize("given", ["text", b"x"])

@@ -8,7 +8,7 @@ import pytest
 
 from keystead.errors import ConflictError, InvalidInputError, KeyRotationError, StoreUnavailableError
 from keystead.jobs.runner import Job, JobReport, JobRunner
-from keystead.ports import KeyStore, Lease
+from keystead.ports import JobRun, KeyStore, Lease
 from keystead.runtime.clock import SystemClock
 from keystead.stores.memory import MemoryKeyStore
 from tests.fakes.clock import FakeClock
@@ -286,15 +286,33 @@ async def test_a_job_that_runs_already_is_not_begun_once_more_in_its_process(sto
     assert len(ran) == 2
 
 
-async def test_how_a_job_ended_last_is_told_with_it(store: KeyStore, clock: FakeClock) -> None:
-    async def fails(lease: Lease) -> None:
-        raise KeyRotationError("no")
+async def test_how_a_job_ended_last_is_told_on_every_node(store: KeyStore, clock: FakeClock) -> None:
+    is_good = False
 
-    jobs = runner(store, clock)
-    jobs.add(Job("sweep", 60, fails))
-    assert [(each.last, each.ended_at) for each in await jobs.standings()] == [(None, None)]
-    await jobs.run_now("sweep")
-    at = clock.now()
+    async def sweeps(lease: Lease) -> None:
+        if not is_good:
+            raise KeyRotationError("no")
+
+    here, there = runner(store, clock, "here"), runner(store, clock, "there")
+    for jobs in (here, there):
+        jobs.add(Job("sweep", 60, sweeps))
+    assert [each.last for each in await there.standings()] == [None]
+    await here.run_now("sweep")
+    failed = JobRun("sweep", "here", KeyRotationError.code, clock.now(), 0)
     clock.advance(5)
-    found = [(each.last, each.ended_at) for each in await jobs.standings()]
-    assert found == [(JobReport("sweep", "failed", KeyRotationError.code), at)]
+    for jobs in (here, there, runner(store, clock, "started later")):
+        if jobs not in (here, there):
+            jobs.add(Job("sweep", 60, sweeps))
+        assert [each.last for each in await jobs.standings()] == [failed]
+    is_good = True
+    await there.run_now("sweep")
+    assert [each.last for each in await here.standings()] == [JobRun("sweep", "there", None, clock.now(), 0)]
+
+
+async def test_what_was_left_to_another_process_is_no_run(store: KeyStore, clock: FakeClock) -> None:
+    async with store.transaction() as work:
+        await work.claim_lease("sweep", "somebody", 60_000)
+    jobs = runner(store, clock)
+    jobs.add(Job("sweep", 60, counting([])))
+    assert (await jobs.run_now("sweep")).outcome == "held"
+    assert [each.last for each in await jobs.standings()] == [None]

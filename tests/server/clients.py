@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from keystead.access.callers import AnyScope, Scope
 from keystead.config.service import load_service
 from keystead.manager.admin import create_local_kek
 from keystead.manager.consent import RULE
+from keystead.ports import SecretKind
 from keystead.server.app import create_app
 from keystead.server.service import Service
 from keystead.stores.schema import migrate
@@ -183,3 +185,12 @@ def sealed(key: Mapping[str, str], secret: str | bytes, hashed_by: type[HashAlgo
 
 
 __all__ = ["SHA256", "Client", "Installation", "Node", "sealed"]
+
+
+async def lock(node: Node, user: str, tenant: str = "", kind: SecretKind = SecretKind.PASSCODE) -> None:
+    """Lock a secret of a user for an hour."""
+    surroundings = node.service.manager.require_session().surroundings
+    async with surroundings.store.transaction() as work:
+        now = surroundings.clock.now()
+        await work.count_attempt(tenant, user, kind, now=now)
+        await work.lock_credential(tenant, user, kind, until=now + timedelta(hours=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -13,13 +14,14 @@ from keystead.fields import Exact, Field
 from keystead.ledger.audit.actor import LONGEST
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
+from keystead.ledger.tlog.proof import ProofBundle
 from keystead.manager import admin, audit_listing
 from keystead.model import Principal
 from keystead.ports import ReencryptionRecord
 from keystead.server.actors import actor_of
 from tests.access.roles import SCOPES, approle
 from tests.fakes.clock import FakeClock
-from tests.server.clients import Client, Installation, Node
+from tests.server.clients import Client, Installation, Node, lock
 from tests.server.rest import OPERATIONS, Administrator, administrator, routes
 
 _APPROLES, _JWT_ROLES = (OPERATIONS[name].path for name in ("createAppRole", "createJwtRole"))
@@ -36,6 +38,8 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "removeKeyUse": ("/v1/key-uses?keyring=orders&name=people", None, "use.drop"),
     "createToken": ("/v1/tokens", {"user": "a", "scopes": ["devices:use"]}, "token.create"),
     "revokeToken": ("/v1/tokens/{token}/revoke", None, "token.revoke"),
+    "endSession": ("/v1/sessions/{session}/end", None, "session.end"),
+    "releaseLockout": ("/v1/lockouts/passcode/ada/release", None, "secret.release"),
     "createAppRole": (_APPROLES, OPERATIONS["createAppRole"].body, "role.create"),
     "createSecretId": (f"{_APPROLES}/orders/secret-ids", None, "secret_id.create"),
     "deleteSecretId": (f"{_APPROLES}/billing/secret-ids/{{secret}}", None, "secret_id.delete"),
@@ -68,7 +72,7 @@ async def root(node: Node) -> Administrator:
 
 
 async def make_ready(node: Node, ada: Client) -> dict[str, str]:
-    """Make what is to be changed, and return the ids of a token and of a secret id."""
+    """Make what is to be changed, and return the ids of a token, a secret id and a session."""
     km = node.service.manager
     await ada.key()
     await ada.key("phone")
@@ -78,7 +82,9 @@ async def make_ready(node: Node, ada: Client) -> dict[str, str]:
     token = await node.service.tokens.create("bob", [Scope.DEVICES_USE])
     await node.service.access.roles.create("billing", SCOPES, approle())
     secret = await node.service.access.roles.create_secret_id("billing")
-    return {"token": token.row.id, "secret": secret.row.id}
+    await lock(node, "ada")
+    session = await node.service.access.sessions.begin(Caller(Principal("bob"), frozenset(), "token none"))
+    return {"token": token.row.id, "secret": secret.row.id, "session": session.row.id}
 
 
 async def test_every_change_is_recorded_with_who_made_it(node: Node, ada: Client, clock: FakeClock) -> None:
@@ -168,6 +174,8 @@ async def test_times_and_words_that_cannot_be_are_refused(root: Administrator) -
         {"keyId": "1" * 20},
         {"keyId": "9" * 19},
         {"before": "1"},
+        {"actor": ""},
+        {"actor": "\n"},
     ):
         assert (await root.fails("GET", "/v1/audit/entries", query=query))["code"] == "BAD_USER_INPUT", query
     assert (await root.get("/v1/audit/entries", keyId=str(2**63 - 1)))["items"] == []
@@ -183,6 +191,42 @@ async def test_the_checkpoint_covers_what_was_done_before(root: Administrator) -
     assert after["stream"] == made["stream"]
     assert (status["isOn"], after["waiting"], after["rejected"], after["found"]) == (True, 0, 0, None)
     assert after["checkpointRecords"] == made["records"]
+
+
+async def test_entries_are_found_by_a_part_of_the_actors_name(
+    node: Node, root: Administrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = await administrator(node, user="bob")
+    await bob.post("/v1/keyrings", {"name": "alpha"})
+    for name in ("beta", "gamma"):
+        await root.post("/v1/keyrings", {"name": name})
+    await root.post("/v1/audit/checkpoint")
+    found = await root.get("/v1/audit/entries", actor="USER BOB", action="keyring.create")
+    assert ([entry["keyring"] for entry in found["items"]], found["nextCursor"]) == (["alpha"], None)
+    monkeypatch.setattr(audit_listing, "MOST_LOOKED", 2)
+    first = await root.get("/v1/audit/entries", actor="user bob", action="keyring.create")
+    assert first["items"] == []
+    behind = {"actor": "user bob", "action": "keyring.create", "cursor": first["nextCursor"]}
+    assert (await root.get("/v1/audit/entries", **behind))["items"] == found["items"]
+
+
+@pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
+async def test_a_record_is_told_whole_and_its_proof_verifies_elsewhere(node: Node, root: Administrator) -> None:
+    await root.post("/v1/keyrings", {"name": "alpha"})
+    await root.post("/v1/audit/checkpoint")
+    (entry,) = (await root.get("/v1/audit/entries", action="keyring.create", keyring="alpha"))["items"]
+    at = f"/v1/audit/records/{entry['record']}"
+    told = await root.get(at)
+    assert (told["record"], told["kind"]) == (entry["record"], None)
+    assert json.loads(told["text"])["action"] == "keyring.create"
+    proof = ProofBundle.parse((await root.get(f"{at}/proof"))["proof"].encode())
+    policy = await node.service.manager.audit.trust_policy()
+    assert proof.extra is not None
+    signed = proof.verify(proof.extra, [each.key for each in policy.signers], origin=policy.stream)
+    assert signed.checkpoint.size > entry["record"] == proof.index
+    assert (await root.fails("GET", "/v1/audit/records/999999"))["status"] == 404
+    assert (await root.fails("GET", "/v1/audit/records/999999/proof"))["status"] == 400
+    assert (await root.fails("GET", f"/v1/audit/records/{2**63}"))["status"] == 400
 
 
 async def test_a_store_without_a_trail_says_so(installation: Installation) -> None:

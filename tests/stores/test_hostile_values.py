@@ -16,6 +16,7 @@ from keystead.errors import StorageOperationError
 from keystead.model import KeyringPurpose, TransitType, utc_text
 from keystead.ports import (
     ErasureMark,
+    JobRun,
     KeyStore,
     KeyUse,
     ReencryptionRecord,
@@ -102,6 +103,7 @@ async def store(path: Path) -> KeyStore:
         await work.declare_use(KeyUse("people", "default", "sql:x"))
         await work.put_field(EMAIL)
         await work.claim_lease("lease", "owner", HOUR_MS)
+        await work.keep_job_run(JobRun("sweep", "node", "conflict", NOW, 17))
         await work.beat("node", 1, HOUR_MS)
         job: ReencryptionRecord = await work.add_reencryption(JOB)
         await work.cut_chunk(job.id, None, "b", low=None, high="b", exhausted=False, owner="a", ttl_ms=HOUR_MS)
@@ -151,6 +153,7 @@ async def read(store: KeyStore) -> None:
         await work.key_uses()
         await work.fields()
         await work.find_lease("lease")
+        await work.job_runs()
         await work.live_nodes()
         for job in await work.reencryptions():
             await work.chunks(job.id)

@@ -9,8 +9,10 @@ import typer
 from keystead.cli.audit_acknowledge import acknowledge
 from keystead.cli.audit_files import archive, checkpoint, export, policy
 from keystead.cli.audit_list import list_entries
+from keystead.cli.audit_prove import prove, show
 from keystead.cli.audit_verify import verify
 from keystead.cli.frame import Call, command, group, wrong_usage
+from keystead.cli.log_prove import verify_proof
 from keystead.cli.render import Outcome, pairs, printable
 from keystead.manager.audit_status import AuditStatus, covered_text, rejected_text, seen_status, waiting_text
 from keystead.manager.manager import KeyManager
@@ -19,10 +21,13 @@ from keystead.model.counts import counted
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    noun = group(app, "audit", "The audit trail: begin, list, verify, checkpoint, archive.")
+    noun = group(app, "audit", "The audit trail: begin, list, prove, verify, archive.")
     command(noun, "begin")(begin)
     command(noun, "status")(status)
     command(noun, "list")(list_entries)
+    command(noun, "show")(show)
+    command(noun, "prove")(prove)
+    command(noun, "verify-proof")(verify_proof)
     command(noun, "verify")(verify)
     command(noun, "acknowledge")(acknowledge)
     command(noun, "checkpoint")(checkpoint)

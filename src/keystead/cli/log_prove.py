@@ -77,7 +77,7 @@ def checkpoint(
         "witnesses": sorted(names),
         "output": output,
     }
-    return _written(call, note, output, data)
+    return written(call, note, output, data)
 
 
 def prove(
@@ -104,7 +104,7 @@ def prove(
         bundle = ProofBundle(bundle.index, bundle.hashes, bundle.checkpoint, record_line(file, index))
     content = bundle.render()
     data = {"index": index, "hashes": len(bundle.hashes), "proof": content.decode(), "output": output}
-    return _written(call, content, output, data)
+    return written(call, content, output, data)
 
 
 def verify_proof(
@@ -161,7 +161,8 @@ def _vkeys(file: str, policy: str | None) -> Outcome:
     return Outcome({"vkeys": keys}, "\n".join(keys))
 
 
-def _written(call: Call, content: bytes, output: str | None, data: dict[str, object]) -> Outcome | None:
+def written(call: Call, content: bytes, output: str | None, data: dict[str, object]) -> Outcome | None:
+    """Answer a text, or write it into a file."""
     if output in (None, STDOUT):
         return Outcome(data, content.decode().removesuffix("\n"))
     with open_target(output, is_text=True) as target:

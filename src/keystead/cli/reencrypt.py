@@ -30,8 +30,10 @@ from keystead.fields import (
     ReencryptReport,
     Tokens,
 )
+from keystead.fields.commands import command_of
+from keystead.fields.standing import ReencryptionStanding, failures, standing
 from keystead.manager.manager import KeyManager
-from keystead.ports import ReencryptionState
+from keystead.ports import ReencryptionState, RowFailure
 
 _NORMALISED: Final = ("text", "email", "phone")
 _INDEXES: Final = "exact, exact,unique, email, phone, text, prefix:LENGTH or tokens; each may end in ,size:BYTES"
@@ -50,8 +52,9 @@ Job = Annotated[str, typer.Argument(metavar="ID", help="The job, as `keystead re
 def register(app: typer.Typer) -> None:
     """Add the command, and the group for its jobs."""
     command(app, "reencrypt")(reencrypt)
-    noun = group(app, "reencryption", "Re-encryption jobs: list, pause, resume, cancel.")
+    noun = group(app, "reencryption", "Re-encryption jobs: list, show, pause, resume, cancel.")
     command(noun, "list")(list_jobs)
+    command(noun, "show")(show)
     command(noun, "pause")(pause)
     command(noun, "resume")(resume)
     command(noun, "cancel")(cancel)
@@ -204,6 +207,34 @@ def list_jobs(
     ]
     shown = table("job", "field", "state", "rows", "begun", "changed", rows=rows)
     return Outcome({"jobs": found}, shown if rows else "no re-encryption jobs")
+
+
+def show(call: Call, job: Job) -> Outcome:
+    """Show how far a job is over all its workers, or how it ended, and which rows it left as they are."""
+
+    async def find(km: KeyManager) -> tuple[ReencryptionStanding, list[RowFailure]]:
+        return await standing(km, job), await failures(km, job)
+
+    found, left = call.run(find)
+    totals, lasted, again = found.totals, found.lasted_s, command_of(found.job)
+    lines: list[tuple[str, object]] = [
+        ("field", found.job.field_id),
+        ("state", f"{found.job.state}{', worked on' if found.is_worked_on else ''}"),
+        ("rows looked at", f"{totals.read} of {'-' if found.rows is None else found.rows}"),
+        ("would rewrite" if found.job.dry_run else "rewritten", totals.rewritten),
+        ("nothing to do", totals.skipped),
+        ("edited or held meanwhile", totals.contended),
+        ("left as it is", totals.failed),
+        *([("of forgotten subjects", totals.erased)] if totals.erased else []),
+        ("begun", moment(_when(found.job.created_ms))),
+        ("changed", moment(_when(found.job.updated_ms))),
+        *([("seconds", f"{lasted:.1f}")] if lasted is not None else []),
+        *([("command", again)] if again is not None else []),
+    ]
+    for failure in left:
+        say(f"left as it is: row {failure.key}: {failure.reason}")
+    data = {"job": found.job, "totals": totals, "failures": left, "seconds": lasted, "command": again}
+    return Outcome(data, pairs(lines))
 
 
 def pause(call: Call, job: Job) -> Outcome:

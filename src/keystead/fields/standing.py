@@ -27,6 +27,12 @@ class ReencryptionStanding:
         total = self.job.rows_total
         return None if total is None else max(total, self.totals.read)
 
+    @property
+    def lasted_s(self) -> float | None:
+        """How long it took from its beginning to its end, pauses among it; None while it has not ended."""
+        has_ended = self.job.state in (ReencryptionState.DONE, ReencryptionState.CANCELLED)
+        return (self.job.updated_ms - self.job.created_ms) / 1000 if has_ended else None
+
     def seconds_left(self, rows_per_s: float | None) -> float | None:
         """Return how long the rest takes at a pace; None where nobody can tell."""
         if not rows_per_s or self.rows is None:

@@ -47,6 +47,7 @@ TABLES: Final = frozenset(
         "encryption_metrics",
         "erasure_state",
         "fields",
+        "job_runs",
         "key_uses",
         "keyrings",
         "keystead_version",

@@ -11,11 +11,10 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, KMSError, StorageOperationError
-from keystead.ports import Clock, KeyStore, Lease
+from keystead.ports import Clock, JobRun, KeyStore, Lease
 
 log = logging.getLogger("keystead.jobs")
 LEASE_TTL_S: Final = 30.0
@@ -51,15 +50,14 @@ class JobReport:
 class JobStanding:
     """A job of this process: how often it runs, when it does again, and who runs it now, a node's name or None.
 
-    ``last`` is how it ended here last, and ``ended_at`` when; None where it has not run here yet.
+    ``last`` is how it ended last on any node, as the store has it; None where it has not yet.
     """
 
     name: str
     every_s: float
     due_in_s: float
     held_by: str | None = None
-    last: JobReport | None = None
-    ended_at: datetime | None = None
+    last: JobRun | None = None
 
 
 class JobRunner:
@@ -75,7 +73,6 @@ class JobRunner:
         self._jobs: dict[str, Job] = {}
         self._next: dict[str, float] = {}
         self._running: set[str] = set()
-        self._ended: dict[str, tuple[JobReport, datetime]] = {}
 
     def add(self, job: Job, *, wait: bool = False) -> None:
         """Add a job; it is due at once, or if ``wait`` after its interval."""
@@ -100,13 +97,14 @@ class JobRunner:
         async with self._store.reading() as work:
             now_ms = await work.now_ms()
             leases = {name: await work.find_lease(name) for name in sorted(self._jobs)}
+            last = {run.name: run for run in await work.job_runs()}
         return [
             JobStanding(
                 name,
                 self._jobs[name].every_s,
                 max(0.0, self._next[name] - now),
                 lease.owner if lease is not None and lease.owner and lease.until_ms > now_ms else None,
-                *self._ended.get(name, (None, None)),
+                last.get(name),
             )
             for name, lease in leases.items()
         ]
@@ -123,8 +121,12 @@ class JobRunner:
         self._next[name] = self._clock.monotonic() + job.every_s
         return await self._run(job)
 
-    async def run_alone(self, job: Job) -> bool:
-        """Run a job now if nobody holds its lease; return whether it ran, and raise what it raises."""
+    async def run_alone(self, job: Job, *, is_kept: bool = False) -> bool:
+        """Run a job now if nobody holds its lease; return whether it ran, and raise what it raises.
+
+        Args:
+            is_kept: whether the store keeps how it ended.
+        """
         asked = self._clock.monotonic()
         async with self._store.transaction() as work:
             lease = await work.claim_lease(job.name, self._owner(), int(self._ttl_s * 1000))
@@ -134,36 +136,42 @@ class JobRunner:
             await self._under_lease(job, lease, asked + self._ttl_s)
         except BaseException as failure:
             if not job.may_go_on(failure):
-                await self._give_back(lease)
+                told = is_kept and isinstance(failure, Exception)
+                await self._give_back(lease, self._run_of(job, asked, failure) if told else None)
             raise
-        await self._give_back(lease)
+        await self._give_back(lease, self._run_of(job, asked) if is_kept else None)
         return True
 
     async def _run(self, job: Job) -> JobReport:
-        report = await self._attempt(job)
-        self._ended[job.name] = report, self._clock.now()
-        return report
-
-    async def _attempt(self, job: Job) -> JobReport:
         if job.name in self._running:
             # This process has the lease: it would be given to it once more.
             return JobReport(job.name, "held")
         self._running.add(job.name)
         try:
-            is_done = await self.run_alone(job)
+            is_done = await self.run_alone(job, is_kept=True)
         except Exception as exc:
-            code = exc.code if isinstance(exc, KMSError) else "unexpected"
+            code = _code_of(exc)
             log.warning("job failed: %s: %s", job.name, code, exc_info=True)
             return JobReport(job.name, "failed", code)
         finally:
             self._running.discard(job.name)
         return JobReport(job.name, "done" if is_done else "held")
 
-    async def _give_back(self, lease: Lease) -> None:
-        """Drop the lease. Where that fails it expires by itself, and a cancelled job stays cancelled."""
+    def _run_of(self, job: Job, began: float, failure: BaseException | None = None) -> JobRun:
+        code = None if failure is None else _code_of(failure)
+        duration_ms = round(1000 * (self._clock.monotonic() - began))
+        return JobRun(job.name, self._owner(), code, self._clock.now(), duration_ms)
+
+    async def _give_back(self, lease: Lease, run: JobRun | None) -> None:
+        """Drop the lease, and keep how the job ended with it: no transaction more.
+
+        Where that fails the lease expires by itself, and a cancelled job stays cancelled.
+        """
         with contextlib.suppress(StorageOperationError):
             async with self._store.transaction() as work:
                 await work.drop_lease(lease)
+                if run is not None:
+                    await work.keep_job_run(run)
 
     async def _under_lease(self, job: Job, lease: Lease, held_until: float) -> None:
         action = asyncio.ensure_future(job.action(lease))
@@ -196,3 +204,7 @@ class JobRunner:
             if renewed is None or renewed.token != lease.token:
                 return
             held_until = asked + self._ttl_s
+
+
+def _code_of(failure: BaseException) -> str:
+    return failure.code if isinstance(failure, KMSError) else "unexpected"

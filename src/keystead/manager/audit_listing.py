@@ -11,13 +11,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from keystead.errors import KeyNotFoundError
+from keystead.errors import ConflictError, InvalidProofError, KeyNotFoundError
 from keystead.manager.audit_record import AuditRecord, SealedRecord, record_of, sealed_of
 from keystead.manager.audit_status import no_trail, store_of
 from keystead.ports import AuditFilter, UnitOfWork
 
 if TYPE_CHECKING:
+    from keystead.ledger.tlog.proof import ProofBundle
     from keystead.manager.core import ManagerCore
+    from keystead.manager.manager import KeyManager
 
 BOOKKEEPING: Final = frozenset({"audit.session", "audit.session_end", "audit.sequencer", "audit.checkpoint"})
 """Actions by which a trail keeps account of itself, at each start and end of a process among others."""
@@ -39,40 +41,60 @@ class AuditPage:
 
 @dataclass(frozen=True, slots=True)
 class AuditListing:
-    """Entries by number, how many others among them were left out, and whether there are older ones."""
+    """Entries by number, how many others among them were left out, and whether there are older ones.
+
+    ``looked_to`` is the last entry that was looked at for an actor, where there are others before it.
+    """
 
     records: list[AuditRecord]
     left_out: int = 0
     is_cut: bool = False
+    looked_to: int | None = None
 
 
 async def listed(
-    manager: ManagerCore, where: AuditFilter, *, limit: int, leaves_out: Collection[str] = ()
+    manager: ManagerCore,
+    where: AuditFilter,
+    *,
+    limit: int,
+    before: int | None = None,
+    actor: str = "",
+    leaves_out: Collection[str] = (),
 ) -> AuditListing:
     """Return the newest entries, at most ``limit``; actions in ``leaves_out`` are counted only.
 
     The manager need not be initialised. A trail that has ended is listed as well.
 
+    Args:
+        before: only entries before this number.
+        actor: as ``newest_before`` has it, which looks no further either.
+
     Raises:
         ConfigurationError: the store has never had a trail.
         StorageOperationError: as the store answers.
     """
-    store = await store_of(manager)
+    store, wanted = await store_of(manager), actor.casefold()
     found: list[AuditRecord] = []
-    left_out, is_cut = 0, False
+    left_out = looked = 0
+    last = -1
     async with store.reading() as work:
         if await work.audit_state() is None and not (await work.state()).audited:
             raise no_trail()
-        async with aclosing(records_in(work, where, newest_first=True)) as records:
+        async with aclosing(records_in(work, where, before=before, newest_first=True)) as records:
             async for record in records:
+                if actor and looked == MOST_LOOKED:
+                    return AuditListing(found[::-1], left_out, looked_to=last)
+                looked += 1
+                last = record.seq
+                if not _is_of(record, wanted):
+                    continue
                 if record.action in leaves_out:
                     left_out += 1
                 elif len(found) == limit:
-                    is_cut = True
-                    break
+                    return AuditListing(found[::-1], left_out, is_cut=True)
                 else:
                     found.append(record)
-    return AuditListing(found[::-1], left_out, is_cut)
+    return AuditListing(found[::-1], left_out)
 
 
 async def newest_before(
@@ -110,7 +132,7 @@ async def newest_before(
                     return AuditPage(found, last)
                 looked += 1
                 last = record.seq
-                if record.action not in leaves_out and wanted in (record.actor or "").casefold():
+                if record.action not in leaves_out and _is_of(record, wanted):
                     found.append(record)
     return AuditPage(found)
 
@@ -128,6 +150,25 @@ async def sealed_at(manager: ManagerCore, number: int) -> SealedRecord:
     if sealed is None:
         raise KeyNotFoundError(f"the audit trail has no record {number} in this database")
     return sealed
+
+
+async def proof_at(manager: KeyManager, number: int) -> ProofBundle:
+    """Return the proof that a record is in the trail, with the record; errors as ``KeyManager.audit.prove``.
+
+    Raises:
+        ConflictError: what is there is not what the checkpoint over it says.
+    """
+    try:
+        return await manager.audit.prove(number)
+    except InvalidProofError:
+        raise ConflictError(
+            f"record {number}, or one near it, is not what the checkpoint over it says: verify the trail, which tells "
+            "what was changed"
+        ) from None
+
+
+def _is_of(record: AuditRecord, wanted: str) -> bool:
+    return wanted in (record.actor or "").casefold()
 
 
 async def records_in(

@@ -7,10 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from keystead.devices.assembly import Devices
+from keystead.devices.attempts import Lockout
 from keystead.devices.ciphertexts import MAX_SIZE
 from keystead.devices.identity import IDENTITY_KEYRING, Identity
+from keystead.devices.lockouts import Lockouts
 from keystead.devices.metrics import Metrics
+from keystead.devices.owners import Owners
 from keystead.devices.secrets import PEPPER_KEYRING, SecretRules
+from keystead.devices.summary import Summaries
 from keystead.devices.surroundings import DevicePolicy, Surroundings
 from keystead.devices.upkeep import Upkeep, UpkeepReport
 from keystead.errors import KMSError
@@ -72,6 +76,22 @@ async def devices(
     """Return the room, the keyring of its peppers loaded, and made if there is none."""
     pepper = await own_ring((await km.session()).live, PEPPER_KEYRING, KeyringPurpose.MAC, "HMAC-SHA256")
     return Devices.over(await _surroundings(km, policy or DevicePolicy()), pepper, rules, max_size=max_size)
+
+
+async def owners(km: KeyManager) -> Owners:
+    """Return whose devices are, without what keys of devices need besides."""
+    return Owners(await _surroundings(km, DevicePolicy()))
+
+
+async def lockouts(km: KeyManager) -> Lockouts:
+    """Return the locks on secrets, under the rule of the service."""
+    return Lockouts(await _surroundings(km, DevicePolicy()), Lockout())
+
+
+async def summaries(km: KeyManager) -> Summaries:
+    """Return what metrics say together; devices in them have names of this process alone."""
+    s = await _surroundings(km, DevicePolicy())
+    return Summaries(s.store, s.clock, s.random(16))
 
 
 async def _surroundings(km: KeyManager, policy: DevicePolicy) -> Surroundings:

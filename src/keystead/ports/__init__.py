@@ -55,6 +55,7 @@ from keystead.ports.fields import (
     ReencryptionState,
     RowFailure,
 )
+from keystead.ports.jobs import JobRun, JobRunRows
 from keystead.ports.key_numbers import KeyNumbers
 from keystead.ports.kms import (
     ChecksPermissions,
@@ -150,6 +151,8 @@ __all__ = [
     "GeneratesDataKeys",
     "HourCount",
     "InsertsElsewhere",
+    "JobRun",
+    "JobRunRows",
     "KeepsWraps",
     "KeyChanges",
     "KeyCount",

@@ -15,6 +15,7 @@ from keystead.ports.audit import AuditRows
 from keystead.ports.devices import ClientKeyRows, DeviceRows
 from keystead.ports.erasure import ErasureMark, SubjectRows
 from keystead.ports.fields import FieldRows, ReencryptionRows
+from keystead.ports.jobs import JobRunRows
 from keystead.ports.key_numbers import KeyNumbers
 from keystead.ports.metrics import MetricRows
 from keystead.ports.secrets import CredentialRows, SecretWrites, SpentCiphertextRows
@@ -213,6 +214,7 @@ class UnitOfWork(
     KeyNumbers,
     KeyWrites,
     LeaseRows,
+    JobRunRows,
     KeyUseRows,
     FieldRows,
     ReencryptionRows,

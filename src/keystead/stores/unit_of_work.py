@@ -9,6 +9,7 @@ from keystead.ports import Clock
 from keystead.stores.approval_rows import ApprovalRows
 from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
+from keystead.stores.job_runs import JobRunRows
 from keystead.stores.key_numbers import KeyNumberRows
 from keystead.stores.key_uses import KeyUseRows
 from keystead.stores.leases import LeaseRows
@@ -23,6 +24,7 @@ from keystead.stores.transit_rows import TransitRows
 
 class SqlUnitOfWork(
     LeaseRows,
+    JobRunRows,
     KeyNumberRows,
     KeyUseRows,
     FieldRows,

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from keystead.access.callers import Scope
 from keystead.ports import DeviceRecord, SecretKind
 from tests.fakes.clock import FakeClock
-from tests.server.clients import VERIFY_PASSCODE, Node, sealed
+from tests.server.clients import VERIFY_PASSCODE, Node, lock, sealed
 from tests.server.console.visitors import text_of, visitor
 
 pytestmark = pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
 """Of what does not depend on the store."""
-
-
-async def lock(node: Node, user: str, tenant: str = "", kind: SecretKind = SecretKind.PASSCODE) -> None:
-    """Lock a secret of a user for an hour."""
-    surroundings = node.service.manager.require_session().surroundings
-    async with surroundings.store.transaction() as work:
-        now = surroundings.clock.now()
-        await work.count_attempt(tenant, user, kind, now=now)
-        await work.lock_credential(tenant, user, kind, until=now + timedelta(hours=1))
 
 
 async def test_devices_are_listed_by_owner_and_tenant_and_their_keys_shown(node: Node, clock: FakeClock) -> None:

@@ -10,11 +10,11 @@ from typing import Final
 from urllib.parse import urlencode
 
 from keystead.access.callers import Scope
-from keystead.errors import ConfigurationError, ConflictError, InvalidInputError, InvalidProofError
+from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.ledger.audit.entries import MAX_KEY_ID
 from keystead.ledger.audit.verifying import MOST_AT_ONCE
 from keystead.manager.audit_lines import details_text, keyrings_text
-from keystead.manager.audit_listing import BOOKKEEPING, MOST_LOOKED, AuditPage, newest_before, sealed_at
+from keystead.manager.audit_listing import BOOKKEEPING, MOST_LOOKED, AuditPage, newest_before, proof_at, sealed_at
 from keystead.model import utc_text
 from keystead.ports import AuditFilter
 from keystead.server.console.keyrings import address as keyring_address
@@ -144,14 +144,7 @@ async def shown(visit: Visit) -> Shown:
 
 async def proof(visit: Visit) -> File:
     """Give the proof that a record is in the trail, as ``keystead log verify-proof`` reads it."""
-    number = _record(visit)
-    try:
-        bundle = await visit.manager.audit.prove(number)
-    except InvalidProofError:
-        raise ConflictError(
-            f"record {number}, or one near it, is not what the checkpoint over it says: verify the trail, which tells "
-            "what was changed"
-        ) from None
+    bundle = await proof_at(visit.manager, _record(visit))
     return File(f"audit-{bundle.index}.tlog-proof", bundle.render())
 
 

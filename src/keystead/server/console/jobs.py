@@ -129,7 +129,7 @@ def _progress(visit: Visit, found: ReencryptionStanding) -> dict[str, Any]:
     return {
         "found": found,
         "began": _began(found),
-        "changed": _at(found.job.updated_ms),
+        "lasted": None if found.lasted_s is None else span(timedelta(seconds=found.lasted_s)),
         "pace": _pace(found, look, now),
         "is_live": look.is_live(now) and found.is_worked_on,
         "has_changed": False,

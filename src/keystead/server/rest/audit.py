@@ -10,19 +10,20 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import AfterValidator, Field
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import AfterValidator, Field, StringConstraints
 
 from keystead.access.callers import Scope
+from keystead.ledger.audit.actor import LONGEST
 from keystead.ledger.audit.entries import MAX_KEY_ID
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
-from keystead.manager.audit_listing import newest_before
+from keystead.manager.audit_listing import newest_before, proof_at, sealed_at
 from keystead.manager.audit_record import AuditRecord
 from keystead.model import utc_text
 from keystead.ports import AuditFilter
 from keystead.server.admin import Admin
-from keystead.server.rest.answers import CONFLICT, answers
+from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Needs
 from keystead.server.rest.shapes import (
     LIMIT,
@@ -39,6 +40,10 @@ from keystead.server.rest.shapes import (
 
 _TAGS: Final[list[str | Enum]] = ["audit"]
 Reads = Annotated[Admin, Depends(Needs(Scope.AUDIT_READ, is_of_store=True))]
+
+
+Actor = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, pattern=r"^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$")]
+RecordNumber = Annotated[int, Path(ge=0, le=MAX_KEY_ID, description="The record's number.", examples=[0])]
 
 
 def _require_key_id(text: str | None) -> str | None:
@@ -109,10 +114,32 @@ class AuditCheckpoint(Told):
     checkpoint: str = Field(description="The note, as `keystead audit checkpoint` prints it.")
 
 
+class AuditSealed(Told):
+    """A record of the trail, an entry or one of the log's own, as it stands there. Nothing of it is verified."""
+
+    record: int = Field(ge=0)
+    sealed_at: datetime
+    kind: str | None = Field(description="Of a record of the log's own; null of an entry.")
+    text: str = Field(description="What it says, as JSON.")
+
+
+class AuditProof(Told):
+    """The proof that a record is in the trail."""
+
+    record: int = Field(ge=0)
+    proof: str = Field(
+        description="As `keystead audit verify-proof` reads it; the record and a checkpoint over it are in it."
+    )
+
+
 def register(router: APIRouter) -> None:
     """Add the routes."""
     more = answers(CONFLICT)
     router.get("/audit/entries", tags=_TAGS, operation_id="listAuditEntries", responses=more)(list_entries)
+    one = "/audit/records/{record}"
+    absent = answers(ABSENT, CONFLICT)
+    router.get(one, tags=_TAGS, operation_id="showAuditRecord", responses=absent)(show)
+    router.get(f"{one}/proof", tags=_TAGS, operation_id="proveAuditRecord", responses=more)(prove)
     router.get("/audit/status", tags=_TAGS, operation_id="showAuditStatus")(status)
     router.post("/audit/checkpoint", tags=_TAGS, operation_id="makeAuditCheckpoint", responses=more)(checkpoint)
 
@@ -125,6 +152,9 @@ async def list_entries(
         Query(pattern=r"^[a-z0-9_]{1,64}\.[a-z0-9_]{1,64}$", description="Of this action.", examples=["key.rotate"]),
     ] = None,
     keyring: Annotated[Name | None, Query(description="About this keyring.")] = None,
+    actor: Annotated[
+        Actor | None, Query(description="By whose name this is a part of, whatever its case.", examples=["billing"])
+    ] = None,
     key_id: Annotated[
         KeyId | None, AfterValidator(_require_key_id), Query(alias="keyId", description="About this data key.")
     ] = None,
@@ -135,7 +165,9 @@ async def list_entries(
 ) -> Page[AuditEntry]:
     """List entries that are sealed, the newest first. What is listed is not verified, and looking adds no entry.
 
-    Of long entries there are fewer than `limit` in an answer.
+    Of long entries there are fewer than `limit` in an answer. No list goes by actor: an answer looks through 2000
+    entries for one and may then have fewer, or none, while `nextCursor` goes on with those before the last it has
+    looked at.
     """
     (before,) = place_of(cursor, int) or (None,)
     where = AuditFilter(
@@ -145,9 +177,23 @@ async def list_entries(
         None if since is None else utc_text(since),
         None if until is None else utc_text(until),
     )
-    page = await newest_before(by.manager, where, before=before, limit=limit)
+    page = await newest_before(by.manager, where, before=before, limit=limit, actor=actor or "")
     behind = None if page.behind is None else cursor_of(page.behind)
     return Page(items=[AuditEntry.of(each) for each in page.records], next_cursor=behind)
+
+
+async def show(by: Reads, record: RecordNumber) -> AuditSealed:
+    """Tell a record whole, an entry or one of the log's own."""
+    found = await sealed_at(by.manager, record)
+    return AuditSealed(record=found.seq, sealed_at=found.sealed_at, kind=found.kind, text=found.text)
+
+
+async def prove(by: Reads, record: RecordNumber) -> AuditProof:
+    """Answer the proof that a record is in the trail: no database, service or key is needed to verify it.
+
+    It takes a checkpoint over the record, which `makeAuditCheckpoint` makes.
+    """
+    return AuditProof(record=record, proof=(await proof_at(by.manager, record)).render().decode())
 
 
 async def status(by: Reads) -> AuditStatus:

@@ -1,4 +1,4 @@
-"""``/v1/devices`` and ``/v1/users``: devices of the caller's tenant, their key pairs, and users forgotten."""
+"""``/v1/devices``, ``/v1/users`` and ``/v1/problematic-keys``: devices, their key pairs, and users forgotten."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pydantic import Field
 
 from keystead.access.callers import Scope
 from keystead.devices.names import MAX_NAME
+from keystead.devices.summary import MAX_HOURS, TOP_KEYS, fault_of
+from keystead.devices.summary import ProblematicKey as Counted
 from keystead.ports import ClientKeyRecord, PairKind
 from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, answers
@@ -20,6 +22,7 @@ from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, Tol
 _TAGS: Final[list[str | Enum]] = ["devices"]
 _USERS: Final[list[str | Enum]] = ["users"]
 Administers = Annotated[Admin, Depends(Needs(Scope.DEVICES_ADMIN))]
+Measures = Annotated[Admin, Depends(Needs(Scope.METRICS_READ, is_of_store=True))]
 DeviceId = Annotated[
     str,
     Path(
@@ -86,6 +89,44 @@ class Forgotten(Told):
     secrets: int
 
 
+class FailureReason(Told):
+    """Why decrypts by a key pair failed, and whose fault that is."""
+
+    reason: str
+    fault: str = Field(examples=["client"])
+    count: int
+
+
+class ProblematicKey(Told):
+    """A key pair of which too many decrypts failed."""
+
+    key_id: str = Field(examples=["key_1767225600000_0123456789abcdef01234567"])
+    total: int = Field(description="Decrypts.")
+    failures: int
+    failure_rate: float | None = Field(description="Of a hundred.")
+    reasons: list[FailureReason] = Field(description="The commonest first.")
+
+    @classmethod
+    def of(cls, key: Counted) -> ProblematicKey:
+        """Return what is told of a problematic key."""
+        return cls(
+            key_id=key.key_id,
+            total=key.total,
+            failures=key.failures,
+            failure_rate=key.failure_rate,
+            reasons=[
+                FailureReason(reason=each.reason, fault=fault_of(each.reason), count=each.count) for each in key.reasons
+            ],
+        )
+
+
+class ProblematicKeys(Told):
+    """Key pairs of which too many decrypts failed, those with the most failures first."""
+
+    keys: list[ProblematicKey] = Field(max_length=TOP_KEYS)
+    is_cut: bool = Field(description="Whether there are more.")
+
+
 def register(router: APIRouter) -> None:
     """Add the routes."""
     router.get("/devices", tags=_TAGS, operation_id="listDevices")(list_devices)
@@ -94,6 +135,7 @@ def register(router: APIRouter) -> None:
     router.post(f"{one}/revoke", tags=_TAGS, operation_id="revokeDevice", responses=answers(ABSENT))(revoke)
     router.post(f"{one}/release", tags=_TAGS, operation_id="releaseDevice", responses=answers(ABSENT))(release)
     router.post("/users/{userId:name}/forget", tags=_USERS, operation_id="forgetUser")(forget)
+    router.get("/problematic-keys", tags=_TAGS, operation_id="listProblematicKeys")(list_problematic)
 
 
 async def list_devices(
@@ -139,3 +181,12 @@ async def forget(by: Administers, user_id: UserId) -> Forgotten:
     Of a user of whom there is nothing, nothing is removed.
     """
     return Forgotten.model_validate(await by.service.devices.owners.forget(by.by.principal, user_id))
+
+
+async def list_problematic(
+    by: Measures,
+    hours: Annotated[int, Query(ge=1, le=MAX_HOURS, description="Of so many last hours.")] = 24,
+) -> ProblematicKeys:
+    """List key pairs of which too many decrypts failed, and why. What failed for others than the owner is left out."""
+    found = await by.service.devices.summaries.find_problematic_keys(hours, limit=TOP_KEYS + 1)
+    return ProblematicKeys(keys=[ProblematicKey.of(each) for each in found[:TOP_KEYS]], is_cut=len(found) > TOP_KEYS)

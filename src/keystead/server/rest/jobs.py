@@ -12,8 +12,11 @@ from pydantic import Field
 
 from keystead import fields
 from keystead.access.callers import Scope
+from keystead.fields.commands import command_of
+from keystead.fields.standing import failures, standing
+from keystead.jobs.runner import JobStanding
 from keystead.manager.devices import maintain_everything
-from keystead.ports import ReencryptionRecord, ReencryptionState
+from keystead.ports import MAX_FAILURES, ReencryptionRecord, ReencryptionState
 from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Needs
@@ -37,6 +40,15 @@ ReencryptionId = Annotated[
 ]
 
 
+class JobEnded(Told):
+    """How a job ended last, on whichever process."""
+
+    node: str = Field(description="The process that ran it.")
+    error_code: str | None = Field(description="Why it failed, as the page of errors has it; null where it did not.")
+    ended_at: datetime
+    seconds: float = Field(description="How long it took.")
+
+
 class Job(Told):
     """A job of the process that answers; each runs in one process at a time."""
 
@@ -44,6 +56,24 @@ class Job(Told):
     every_seconds: float = Field(description="How often a process begins it.")
     due_in_seconds: float = Field(description="When the process that answers begins it again.")
     held_by: str | None = Field(description="The process that runs it now.")
+    last_run: JobEnded | None
+
+    @classmethod
+    def of(cls, job: JobStanding) -> Job:
+        """Return what is told of a job."""
+        run = job.last
+        ended = None
+        if run is not None:
+            ended = JobEnded(
+                node=run.node, error_code=run.error_code, ended_at=run.ended_at, seconds=run.duration_ms / 1000
+            )
+        return cls(
+            name=job.name,
+            every_seconds=job.every_s,
+            due_in_seconds=job.due_in_s,
+            held_by=job.held_by,
+            last_run=ended,
+        )
 
 
 class JobRun(Told):
@@ -107,16 +137,39 @@ class Reencryption(Told):
         )
 
 
+class LeftRow(Told):
+    """A row that was left as it was."""
+
+    key: str = Field(description="Its key, as JSON.", examples=["[17]"])
+    reason: str = Field(description="Why, as the page of errors has it.")
+
+
+class ReencryptionReport(Reencryption):
+    """A re-encryption, and how far it is over all its workers, wherever they run."""
+
+    read: int
+    rewritten: int
+    skipped: int = Field(description="Rows of which nothing had to be done.")
+    contended: int = Field(description="Rows that were edited or held meanwhile, and looked at again.")
+    failed: int = Field(description="Rows that were left as they are.")
+    erased: int = Field(description="Rows of forgotten subjects.")
+    failures: list[LeftRow] = Field(max_length=MAX_FAILURES, description="The first of the rows that failed.")
+    is_worked_on: bool
+    seconds: float | None = Field(description="From its beginning to its end, pauses among it; null before that.")
+    command: str | None = Field(description="What goes on with it, or does it again, where its table is.")
+
+
 def register(router: APIRouter) -> None:
     """Add the routes."""
     router.get("/jobs", tags=_TAGS, operation_id="listJobs")(list_jobs)
     router.post("/jobs/{name}/run", tags=_TAGS, operation_id="runJob", responses=answers(ABSENT))(run)
     router.post("/maintain", tags=_TAGS, operation_id="maintain")(maintain)
     router.get("/reencryptions", tags=_TAGS, operation_id="listReencryptions")(list_reencryptions)
+    one = "/reencryptions/{reencryptionId}"
+    router.get(one, tags=_TAGS, operation_id="showReencryption", responses=answers(ABSENT))(show)
     changing = answers(ABSENT, CONFLICT)
     for word, function in (("pause", pause), ("resume", resume), ("cancel", cancel)):
-        path = f"/reencryptions/{{reencryptionId}}/{word}"
-        router.post(path, tags=_TAGS, operation_id=f"{word}Reencryption", responses=changing)(function)
+        router.post(f"{one}/{word}", tags=_TAGS, operation_id=f"{word}Reencryption", responses=changing)(function)
 
 
 async def list_jobs(by: Reads, limit: Limit = LIMIT, cursor: Cursor = None) -> Page[Job]:
@@ -124,11 +177,7 @@ async def list_jobs(by: Reads, limit: Limit = LIMIT, cursor: Cursor = None) -> P
     (after,) = place_of(cursor, int) or (0,)
     standings = await (await by.manager.session()).jobs.standings()
     shown, behind = part_of(standings, after, limit)
-    jobs = [
-        Job(name=each.name, every_seconds=each.every_s, due_in_seconds=each.due_in_s, held_by=each.held_by)
-        for each in shown
-    ]
-    return Page(items=jobs, next_cursor=behind)
+    return Page(items=[Job.of(each) for each in shown], next_cursor=behind)
 
 
 async def run(by: Writes, name: JobName) -> JobRun:
@@ -155,6 +204,25 @@ async def list_reencryptions(
     (after,) = place_of(cursor, int) or (0,)
     shown, behind = part_of(await fields.reencryptions(by.manager, field), after, limit)
     return Page(items=[Reencryption.of(each) for each in shown], next_cursor=behind)
+
+
+async def show(by: Reads, reencryption_id: ReencryptionId) -> ReencryptionReport:
+    """Tell how far a re-encryption is, or how it ended: the same on every node, and after a restart."""
+    found = await standing(by.manager, reencryption_id)
+    totals = found.totals
+    return ReencryptionReport(
+        **Reencryption.of(found.job).model_dump(),
+        read=totals.read,
+        rewritten=totals.rewritten,
+        skipped=totals.skipped,
+        contended=totals.contended,
+        failed=totals.failed,
+        erased=totals.erased,
+        failures=[LeftRow.model_validate(each) for each in await failures(by.manager, reencryption_id)],
+        is_worked_on=found.is_worked_on,
+        seconds=found.lasted_s,
+        command=command_of(found.job),
+    )
 
 
 async def pause(by: Writes, reencryption_id: ReencryptionId) -> Reencryption:

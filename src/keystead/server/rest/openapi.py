@@ -14,12 +14,12 @@ from keystead.server.rest.door import AdminRoute
 from keystead.server.rest.problems import Problem
 
 _ABOUT: Final = """\
-Administration of a key service: keyrings and data keys, API tokens, devices, jobs and the audit trail. Keys
-themselves never leave it, and nothing is encrypted or signed here.
+Administration of a key service: keyrings and data keys, API tokens and sessions, devices and lockouts, jobs and the
+audit trail. Keys themselves never leave it, and nothing is encrypted or signed here.
 
-Every operation takes a token, and one scope of it. A token of a tenant administers that tenant's tokens and devices,
-and nothing that belongs to the whole store. A back end with the scope `act-as` names its user in `X-Keystead-User`,
-in UTF-8; the scopes stay those of its token.
+Every operation takes a token, and one scope of it. A token of a tenant administers that tenant's tokens, sessions,
+devices and lockouts, and nothing that belongs to the whole store. A back end with the scope `act-as` names its user in
+`X-Keystead-User`, in UTF-8; the scopes stay those of its token.
 
 What fails is answered as problem details (RFC 9457). No answer is to be kept by a cache.
 """
@@ -30,8 +30,10 @@ _TAGS: Final = {
     "tokens": "API tokens: who may call, and what for.",
     "roles": "Roles by which programs get tokens: AppRoles and their secret ids, and roles that JWTs show.",
     "approvals": "What waits for a second person, where the store asks for two.",
+    "sessions": "Sessions of people at the console.",
     "devices": "Devices of the caller's tenant, and their key pairs.",
     "users": "Users of the caller's tenant.",
+    "lockouts": "Secrets of users of the caller's tenant that are locked after wrong attempts.",
     "jobs": "What is done from time to time, and re-encryptions of live tables.",
     "audit": "The audit trail of the store.",
 }

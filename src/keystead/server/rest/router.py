@@ -9,7 +9,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from keystead.server import error_page
-from keystead.server.rest import approvals, audit, devices, jobs, keyrings, keys, roles, tokens
+from keystead.server.rest import (
+    approvals,
+    audit,
+    devices,
+    jobs,
+    keyrings,
+    keys,
+    lockouts,
+    roles,
+    sessions,
+    tokens,
+)
 from keystead.server.rest.answers import answers
 from keystead.server.rest.door import AdminRoute
 from keystead.server.rest.openapi import document
@@ -17,7 +28,7 @@ from keystead.server.rest.paths import register_names
 from keystead.server.rest.problems import refuses
 
 PREFIX: Final = "/v1"
-_ROOMS: Final = (keyrings, keys, tokens, roles, approvals, devices, jobs, audit)
+_ROOMS: Final = (keyrings, keys, tokens, roles, approvals, sessions, devices, lockouts, jobs, audit)
 
 
 def new_router() -> APIRouter:

@@ -109,6 +109,16 @@ nodes: Final = Table(
     Column("until_ms", BigInteger, nullable=False),
 )
 
+job_runs: Final = Table(
+    "job_runs",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("node", String(255), nullable=False),
+    Column("error_code", String(255)),
+    Column("ended_at", UtcText, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+)
+
 key_uses: Final = Table(
     "key_uses",
     metadata,

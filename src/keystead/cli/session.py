@@ -1,0 +1,65 @@
+"""``keystead session``: who has signed in at the console."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from keystead.cli.frame import Call, command, group, say
+from keystead.cli.render import Outcome, moment, pairs, printable, table
+from keystead.manager.access import access
+from keystead.manager.manager import KeyManager
+from keystead.ports import SessionRecord
+
+LIMIT = 1000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    noun = group(app, "session", "Sessions of people at the console: list, end.")
+    command(noun, "list")(list_sessions)
+    command(noun, "end")(end)
+
+
+def list_sessions(
+    call: Call, tenant: Annotated[str | None, typer.Option("--tenant", help="Only this one's.")] = None
+) -> Outcome:
+    """List sessions, newest first, those that have ended lately among them."""
+
+    async def find(km: KeyManager) -> list[SessionRecord]:
+        return await (await access(km)).sessions.all(tenant=tenant, limit=LIMIT + 1)
+
+    found = call.run(find)
+    if len(found) > LIMIT:
+        say(f"the newest {LIMIT}; older ones end within twelve hours of their beginning")
+    facts = [_facts(each) for each in found[:LIMIT]]
+    names = ("id", "user", "tenant", "origin", "created", "expires", "seen", "ended")
+    rows = [tuple("-" if each[name] in (None, "") else printable(str(each[name])) for name in names) for each in facts]
+    return Outcome({"sessions": facts}, table(*names, rows=rows) if rows else "no sessions")
+
+
+def end(
+    call: Call, session_id: Annotated[str, typer.Argument(metavar="ID", help="The session's id, as `list` shows it.")]
+) -> Outcome:
+    """End a session: within five seconds every node asks that browser to sign in again."""
+
+    async def act(km: KeyManager) -> SessionRecord:
+        return await (await access(km)).sessions.end(session_id)
+
+    row = call.run(act)
+    return Outcome(_facts(row), pairs([("ended", row.id), ("user", printable(row.subject))]))
+
+
+def _facts(row: SessionRecord) -> dict[str, str | None]:
+    return {
+        "id": row.id,
+        "user": row.subject,
+        "tenant": row.tenant,
+        "scopes": row.scopes,
+        "origin": row.origin,
+        "created": row.created_at,
+        "expires": row.expires_at,
+        "seen": moment(row.seen_at),
+        "ended": None if row.ended_at is None else moment(row.ended_at),
+    }
