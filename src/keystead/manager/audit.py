@@ -297,12 +297,16 @@ class Audit:
             await audit_files.drop(auditing.trail.store, taken)
         return taken
 
-    async def status(self) -> AuditStatus:
-        """Return how the trail stands; answers where there is none."""
+    async def status(self, *, at_most: int | None = None) -> AuditStatus:
+        """Return how the trail stands; answers where there is none.
+
+        Args:
+            at_most: up to how many entries that wait, or were rejected, are counted; None for all.
+        """
         auditing = (await self._manager.session()).auditing
         if auditing is None:
             return AuditStatus(is_on=False)
-        found = await status_of(auditing.trail.store)
+        found = await status_of(auditing.trail.store, at_most=at_most)
         return found if found.is_marked else replace(found, is_on=await auditing.mark.is_on(is_set=False))
 
     async def begin(self) -> None:

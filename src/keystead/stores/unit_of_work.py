@@ -6,6 +6,7 @@ from sqlalchemy import BigInteger, ColumnElement, literal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.ports import Clock
+from keystead.stores.audit_searches import AuditSearches
 from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.key_numbers import KeyNumberRows
@@ -29,6 +30,7 @@ class SqlUnitOfWork(
     DeviceRows,
     ClientKeyRows,
     SecretWrites,
+    AuditSearches,
     TokenRows,
     RoleRows,
     SessionRows,

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from keystead.access.callers import Scope
 from keystead.cli.main import build_app
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note
 from keystead.manager import admin
 from tests.fakes.clock import FakeClock
 from tests.server.clients import VERIFY_PASSCODE, Installation, Node, sealed
@@ -105,6 +107,33 @@ async def test_the_figures_are_those_of_the_command_line_and_of_the_store(
     assert listed["total"] == by_state["disabled"]
     told = text_of(page)
     assert told.count("will be destroyed at") == by_state["pending-destroy"] == len(status["pending_destroy"])
+
+
+async def test_the_figures_of_the_trail_are_those_of_the_command_line_and_of_the_store(
+    installation: Installation,
+) -> None:
+    async with installation.node(environ={"KEYSTEAD_AUDIT_ENABLED": "true"}) as node:
+        km, ada = node.service.manager, await visitor(node)
+        await admin.create_keyring(km, "orders")
+        await km.audit.checkpoint()
+        await admin.rotate_keyring(km, "orders")
+        await km.audit.sequenced()
+        await admin.rotate_keyring(km, "orders")
+        note = await km.audit.last_checkpoint()
+        assert note is not None
+        signed = Checkpoint.parse(Note.parse(note).text).size
+        pages = [figures(await ada.get(path)) for path in ("/", "/console/audit")]
+        status = await command(installation, "audit", "status")
+        [(sealed, waiting)] = asked(
+            installation, "SELECT (SELECT count(*) FROM audit_log), (SELECT count(*) FROM audit_entries)"
+        )
+        assert sealed > signed > 0
+        assert waiting > 0
+        assert (status["records"], status["waiting"], status["checkpoint_records"]) == (sealed, waiting, signed)
+        for shown in pages:
+            figures_of_trail = ("Records sealed", "Waiting to be sealed", "Covered by a checkpoint")
+            assert [int(shown[name]) for name in figures_of_trail] == [sealed, waiting, signed]
+        assert int(pages[1]["Not authentic"]) == status["rejected"] == 0
 
 
 async def test_the_charts_are_those_of_the_summary_and_of_the_store(
