@@ -81,8 +81,7 @@ COST: Final = Service(
 )
 CONSOLE: Final = Service(
     "console",
-    "With a thousand keyrings, a hundred thousand devices, and a million rows each of the audit trail and of metrics, a "
-    "node takes less than 200 ms for any page of the console, and none of their statements reads more of a table that "
-    "has grown.",
+    "With a thousand keyrings, a hundred thousand devices, and a million rows each of the audit trail and of metrics a "
+    "node takes less than 200 ms for any page of the console, and no statement of a page reads all of what grows.",
     "soak.console",
 )

@@ -113,7 +113,7 @@ def _watched_sqlite(path: Path) -> Iterator[Statements]:
     noted = Statements(lambda sql: counted_rows(connect(path), sql))
 
     def connect_watched(*given: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*given, **options)
+        connection: sqlite3.Connection = connect(*given, **options)
         now: list[Reading] = []
 
         def begun(sql: str) -> None:

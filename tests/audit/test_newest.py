@@ -99,7 +99,7 @@ async def test_who_searches_by_actor_looks_at_some_entries_only_and_is_led_on(
 async def test_who_searches_by_several_things_is_led_on_as_well_and_finds_each_entry_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_listing, "MOST_SEARCHED", 4)
+    monkeypatch.setattr(audit_listing, "MOST_LOOKED", 4)
     async with place.open(audit=True) as km:
         for number in range(20):
             action = "order.paid" if number % 7 == 0 else "order.sent"

@@ -31,9 +31,12 @@ BOUNDED: Final[dict[str, Select[Any]]] = {
 }
 UNBOUNDED: Final[dict[str, Select[Any]]] = {
     "a count": select(func.count()).select_from(client_devices),
-    "a search that finds nothing": select(client_devices).where(_DEVICES.created_at == "never").limit(51),
+    "a search that finds nothing": select(client_devices).where(text("created_at = 'never'")).limit(51),
     "a page in an order without an index": select(client_devices).order_by(_DEVICES.created_at).limit(51),
-    "a page that leaves out those before": select(client_devices).order_by(_DEVICES.device_id).offset(ROWS - 1).limit(1),
+    "a page that leaves out those before": select(client_devices)
+    .order_by(_DEVICES.device_id)
+    .offset(ROWS - 1)
+    .limit(1),
 }
 
 
@@ -48,24 +51,24 @@ class Reader(Runs):
             await self._run(prepared, {}, writes=False)
 
 
-async def most_read(place: Place, query: Select[Any]) -> int:
-    """Return what a query reads, by each way the same."""
+async def read_by(place: Place, query: Select[Any]) -> list[int]:
+    """Return what a query reads, each time that it runs."""
     with watched(place) as statements:
         store = SqlKeyStore(place.url)
         async with store._connections.begin(is_writing=False) as connection:
             with statements.noted() as seen:
                 await Reader(connection, is_writing=False).read(query)
         await store.aclose()
-    [number] = {each.read for each in seen}
-    assert len(seen) == 3
-    return number
+    return [each.read for each in seen]
 
 
 @pytest.fixture(params=[SQLITE, POSTGRESQL])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A store with devices."""
     url = f"sqlite:///{tmp_path / 'keys.db'}"
-    made = Place(request.param, request.getfixturevalue("postgres_url") if request.param == POSTGRESQL else url, tmp_path)
+    made = Place(
+        request.param, request.getfixturevalue("postgres_url") if request.param == POSTGRESQL else url, tmp_path
+    )
     migrate(made.url)
     device = {"tenant": "''", "device_id": "'d' || (1000000 + n)", "created_at": "'2030-01-01T00:00:00.000000Z'"}
     Copies(made).add(client_devices, ROWS, device)
@@ -76,9 +79,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @pytest.mark.parametrize("name", BOUNDED)
 async def test_what_reads_a_page_reads_little_of_a_long_table(place: Place, name: str) -> None:
-    assert await most_read(place, BOUNDED[name]) < ROWS
+    read = await read_by(place, BOUNDED[name])
+    assert len(read) == 3
+    assert max(read) < ROWS
 
 
 @pytest.mark.parametrize("name", UNBOUNDED)
 async def test_what_reads_all_of_a_table_is_found_out(place: Place, name: str) -> None:
-    assert await most_read(place, UNBOUNDED[name]) >= ROWS
+    read = await read_by(place, UNBOUNDED[name])
+    assert len(read) == 3
+    assert min(read) >= ROWS

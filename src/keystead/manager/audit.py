@@ -46,6 +46,7 @@ class Audit:
     def __init__(self, manager: ManagerCore) -> None:
         self._manager = manager
         self._is_verifying = False
+        self._subtrees: dict[int, bytes] = {}
 
     async def record(
         self,
@@ -222,7 +223,7 @@ class Audit:
 
     async def prove(self, record: int) -> ProofBundle:
         """Return the proof that a record is in the trail, with the record; errors as ``ledger.audit.proving.prove``."""
-        return await prove((await self._auditing()).trail.store, record)
+        return await prove((await self._auditing()).trail.store, record, self._subtrees)
 
     async def trust_policy(self) -> TrustPolicy:
         """Return what a reader of the trail has to trust: save it where whoever writes the database cannot change it.

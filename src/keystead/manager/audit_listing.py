@@ -26,9 +26,7 @@ PAGE_OF_LONG: Final = 50
 MOST_AT_ONCE: Final = 1 << 20
 """Characters of what the entries of one answer tell; each has up to as many bytes."""
 MOST_LOOKED: Final = 2000
-"""Entries that one answer looks at for an actor."""
-MOST_SEARCHED: Final = 5000
-"""Entries that fit one of the things that are asked for, and that one answer looks at for the others."""
+"""Entries that one answer looks at for an actor, or of those that fit one thing that is asked for, for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +90,8 @@ async def newest_before(
 
     Args:
         actor: a part of the actor's name, whatever its case.
-        leaves_out: actions. With either, no more than ``MOST_LOOKED`` entries are looked at, and where ``where`` asks
-            for several things, no more than ``MOST_SEARCHED``: a page may have fewer, or none, although there are
-            others behind it.
+        leaves_out: actions. With either, or where ``where`` asks for several things, no more than ``MOST_LOOKED``
+            entries are looked at: a page may have fewer, or none, although there are others behind it.
     """
     store, wanted = await store_of(manager), actor.casefold()
     most = MOST_LOOKED if actor or leaves_out else math.inf
@@ -105,7 +102,7 @@ async def newest_before(
         if await work.audit_state() is None and not (await work.state()).audited:
             raise no_trail()
         while True:
-            rows, behind = await work.find_audit_records(where, before=behind, among=MOST_SEARCHED, limit=page)
+            rows, behind = await work.find_audit_records(where, before=behind, among=MOST_LOOKED, limit=page)
             for record in filter(None, map(record_of, rows)):
                 size += len(str(record.details)) + len(str(record.keys))
                 if len(found) == limit or (found and size > MOST_AT_ONCE) or looked == most:

@@ -249,6 +249,9 @@ class AuditRows(Protocol):
         than ``limit``, although there are others before. None says that nothing else was looked for before the last.
         """
 
+    async def audit_lines(self, *, after: int, before: int, limit: int) -> list[bytes]:
+        """Return the lines alone of records between two numbers, both excluded."""
+
     async def audit_controls(
         self,
         kind: str,

@@ -350,11 +350,16 @@ def _entry_row(entry: AuditEntryRow) -> dict[str, Any]:
 
 
 def log_row(row: Sequence[Any]) -> AuditLogRow:
-    """Return a record; of a line that is no bytes, as SQLite lets it be, what nobody reads as one."""
+    """Return a record; its line as ``line_of`` does."""
     if type(row[1]) is bytes:
         return AuditLogRow._make(row)
     seq, line, *others = row
-    return AuditLogRow(seq, f"not bytes: {line!r}".encode(errors="backslashreplace"), *others)
+    return AuditLogRow(seq, line_of(line), *others)
+
+
+def line_of(line: Any) -> bytes:
+    """Return a line; of one that is no bytes, as SQLite lets it be, what nobody reads as one."""
+    return line if type(line) is bytes else f"not bytes: {line!r}".encode(errors="backslashreplace")
 
 
 def equalities(where: AuditFilter, of: ReadOnlyColumnCollection[str, Any] = audit_log.c) -> list[ColumnElement[bool]]:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from keystead.ports import AuditFilter, AuditLogRow
-from keystead.stores.audit_rows import equalities, log_row, times
+from keystead.stores.audit_rows import equalities, line_of, log_row, times
 from keystead.stores.tables import audit_log
 from keystead.stores.transaction import Statements
 
@@ -17,6 +17,11 @@ _at = audit_log.c.at
 
 class AuditSearches(Statements):
     """Searches the log; ``keystead.ports.AuditRows``."""
+
+    async def audit_lines(self, *, after: int, before: int, limit: int) -> list[bytes]:
+        """Return the lines alone of records between two numbers, both excluded."""
+        query = select(audit_log.c.line).where(_seq > after, _seq < before).order_by(_seq).limit(limit)
+        return [line_of(line) for (line,) in await self._tuples(query)]
 
     async def find_audit_records(
         self, where: AuditFilter, *, before: int | None, among: int, limit: int

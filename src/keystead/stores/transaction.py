@@ -243,7 +243,7 @@ class Statements:
         """Return how many rows there are, and read no more than ``most``; None for all."""
         if most is None:
             return await self._number(table, *conditions)
-        some = select(literal_column("1")).select_from(table).where(*conditions).limit(most)
+        some: Select[Any] = select(literal_column("1")).select_from(table).where(*conditions).limit(most)
         [[number]] = await self._tuples(select(func.count()).select_from(some.subquery()))
         return int(number)
 

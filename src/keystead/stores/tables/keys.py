@@ -88,6 +88,7 @@ data_keys: Final = Table(
     Index(None, "state", "rotate_after"),
     Index(
         "ix_data_keys_leaving",
+        "state",
         "destroy_after",
         "id",
         sqlite_where=text("state = 'pending-destroy'"),

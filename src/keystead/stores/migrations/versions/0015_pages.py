@@ -30,7 +30,7 @@ def upgrade() -> None:
         (
             "ix_data_keys_leaving",
             "data_keys",
-            ["destroy_after", "id"],
+            ["state", "destroy_after", "id"],
             "state = 'pending-destroy'",
             "state = 'pending-destroy'",
         ),
