@@ -43,7 +43,7 @@ _TIMEOUT_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many rows there are of what; ``others`` are tokens, sessions, locks, jobs, versions of one keyring and more."""
+    """How many rows there are of what; ``others`` are tokens, sessions, locks, jobs, versions of a keyring and more."""
 
     keyrings: int
     versions: int

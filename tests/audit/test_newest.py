@@ -8,8 +8,9 @@ from typing import Final
 import pytest
 
 from keystead.errors import ConflictError, InvalidInputError, InvalidProofError
-from keystead.ledger.audit import verifying
+from keystead.ledger.audit import table_tree, verifying
 from keystead.ledger.audit.actor import audit_actor
+from keystead.ledger.audit.table_tree import TableTree
 from keystead.ledger.tlog.proof import ProofBundle
 from keystead.manager import audit_listing
 from keystead.manager.audit_listing import newest_before
@@ -147,3 +148,29 @@ async def test_who_searches_by_time_alone_is_told_the_latest_first_and_each_entr
                     if (before := page.behind) is None:
                         break
                 assert told == numbers
+
+
+async def test_a_proof_is_made_of_what_was_read_for_others_and_is_right_where_that_is_of_another_log(
+    sqlite_place: Place, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_tree, "_LEVEL", 2)
+    asked: list[int] = []
+    read = TableTree._page
+
+    async def counted(self: TableTree, start: int, end: int) -> list[bytes]:
+        asked.append(start)
+        return await read(self, start, end)
+
+    monkeypatch.setattr(TableTree, "_page", counted)
+    async with sqlite_place.open(audit=options(), clock=clock, grace_s=None) as km:
+        for number in range(40):
+            await km.audit.record("order.paid", number=number)
+        await km.audit.checkpoint()
+        first = (await km.audit.prove(20)).render()
+        whole = len(asked)
+        asked.clear()
+        assert (await km.audit.prove(20)).render() == first
+        assert 0 < len(asked) < whole / 2
+        km.audit._subtrees |= dict.fromkeys(km.audit._subtrees, bytes(32))
+        assert (await km.audit.prove(20)).render() == first
+        assert bytes(32) not in km.audit._subtrees.values()

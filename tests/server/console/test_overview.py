@@ -19,6 +19,8 @@ from keystead.cli.main import build_app
 from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
 from keystead.manager import admin
+from keystead.server.console import audit as console_audit
+from keystead.server.console import keyrings, overview, rendering
 from tests.fakes.clock import FakeClock
 from tests.server.clients import VERIFY_PASSCODE, Installation, Node, sealed
 from tests.server.console.visitors import text_of, visitor
@@ -185,3 +187,22 @@ async def test_charts_are_for_whoever_may_see_their_numbers(node: Node) -> None:
     assert "Nothing was done with keys of devices in the last 24 hours." in told
     assert "In numbers" not in text_of(await nothing.get("/"))
     assert "In numbers" not in text_of(await (await visitor(node, tenant="north")).get("/"))
+
+
+async def test_what_grows_is_counted_up_to_a_number_and_told_as_more(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (overview, rendering, console_audit, keyrings):
+        monkeypatch.setattr(module, "MOST_COUNTED", 2)
+    async with installation.node(environ={"KEYSTEAD_AUDIT_ENABLED": "true"}) as node:
+        ada = await visitor(node)
+        await admin.create_keyring(node.service.manager, "orders")
+        shown = figures(await ada.get("/"))
+        [(number,)] = asked(installation, "SELECT count(*) FROM keyrings")
+        assert number > 3
+        assert (shown["Keyrings"], shown["active keys"], shown["Waiting to be sealed"]) == ("morethan2",) * 3
+        assert figures(await ada.get("/console/audit"))["Waiting to be sealed"] == "morethan2"
+        assert "More than 2 data keys are wrapped again" in text_of(await ada.get("/console/rewrap"))
+        monkeypatch.setattr(rendering, "MOST_COUNTED", number)
+        monkeypatch.setattr(overview, "MOST_COUNTED", number)
+        assert figures(await ada.get("/"))["Keyrings"] == str(number)

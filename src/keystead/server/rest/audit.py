@@ -135,7 +135,8 @@ async def list_entries(
 ) -> Page[AuditEntry]:
     """List entries that are sealed, the newest first. What is listed is not verified, and looking adds no entry.
 
-    Of long entries there are fewer than `limit` in an answer.
+    Of long entries there are fewer than `limit` in an answer. Where several things are asked for there may be fewer as
+    well, or none, although there are others behind `nextCursor`. By time alone they are in the order of their times.
     """
     (before,) = place_of(cursor, int) or (None,)
     where = AuditFilter(
