@@ -55,7 +55,7 @@ async def _measured(place: Place, wanted: int, *, is_full: bool) -> list[Figure]
     await store.open()
     noted = Noted(store, clock)
     started = time.monotonic()
-    written = await _load(noted, clock, wanted)
+    written = await load(noted, clock, wanted)
     figures.equal(place.kind, "operations written", written, wanted)
     figures.tell(place.kind, "operations written a second", written / (time.monotonic() - started))
     clock.set(NOW)
@@ -75,7 +75,7 @@ async def _measured(place: Place, wanted: int, *, is_full: bool) -> list[Figure]
     return figures.rows
 
 
-async def _load(noted: Noted, clock: FakeClock, wanted: int) -> int:
+async def load(noted: Noted, clock: FakeClock, wanted: int) -> int:
     """Note operations over a day: of every hundred two fail, one comes from a stranger, and some keys fail often."""
     chance, written = random.Random(wanted), 0
     begin = NOW.replace(second=0) - DAY

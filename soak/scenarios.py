@@ -23,7 +23,7 @@ from soak.restore import Restore
 from soak.rotation import Rotation
 from soak.rotators import Rotators
 from soak.scale import Scale
-from soak.service import COST, FAULTS, FUZZ, GUESSES, NODES, SOAK, TRANSIT_COST, TRANSIT_FUZZ, TRANSIT_RACE
+from soak.service import CONSOLE, COST, FAULTS, FUZZ, GUESSES, NODES, SOAK, TRANSIT_COST, TRANSIT_FUZZ, TRANSIT_RACE
 from soak.start import Start
 from soak.tamper import Tamper
 from soak.transit_clients import TransitClients
@@ -57,6 +57,7 @@ _ALL: Final[tuple[Scenario, ...]] = (
     SOAK,
     FUZZ,
     COST,
+    CONSOLE,
     TransitClients(),
     TRANSIT_FUZZ,
     TRANSIT_RACE,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
 
 from keystead.errors import ConflictError, InvalidInputError, InvalidProofError
-from keystead.ledger.audit import verifying
+from keystead.ledger.audit import table_tree, verifying
 from keystead.ledger.audit.actor import audit_actor
+from keystead.ledger.audit.table_tree import TableTree
 from keystead.ledger.tlog.proof import ProofBundle
 from keystead.manager import audit_listing
 from keystead.manager.audit_listing import newest_before
+from keystead.model import utc_text
 from keystead.ports import AuditFilter
 from tests.audit.places import Place, kinds, options
 from tests.audit.test_archive import days
@@ -92,3 +95,82 @@ async def test_who_searches_by_actor_looks_at_some_entries_only_and_is_led_on(
         assert (nobody.records, nobody.behind) == ([], everything[-4])
         left = await newest_before(km, AuditFilter(), before=None, limit=50, leaves_out={"order.paid"})
         assert "order.paid" not in {each.action for each in left.records}
+
+
+async def test_who_searches_by_several_things_is_led_on_as_well_and_finds_each_entry_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_listing, "MOST_LOOKED", 4)
+    async with place.open(audit=True) as km:
+        for number in range(20):
+            action = "order.paid" if number % 7 == 0 else "order.sent"
+            await km.audit.record(action, keyring="orders" if number % 2 else "invoices", number=number)
+        await km.audit.sequenced()
+
+        async def found(where: AuditFilter, limit: int = 2) -> tuple[list[int], int]:
+            before, pages, numbers = None, 0, list[int]()
+            while True:
+                page = await newest_before(km, where, before=before, limit=limit)
+                pages, before = pages + 1, page.behind
+                numbers += [each.details["number"] for each in page.records]
+                assert len(page.records) <= limit
+                if before is None:
+                    return numbers, pages
+
+        assert await found(AuditFilter("orders", "order.paid")) == ([7], 3)
+        assert await found(AuditFilter("invoices", "order.paid"), 50) == ([14, 0], 3)
+        assert await found(AuditFilter("invoices", "order.none")) == ([], 3)
+        assert (await found(AuditFilter("orders"), 3))[0] == [*range(19, 0, -2)]
+        late = utc_text(datetime.now(UTC) + timedelta(days=1))
+        assert await found(AuditFilter("orders", since=late)) == ([], 3)
+        assert (await found(AuditFilter("orders", "order.sent", until=late)))[0] == [19, 17, 15, 13, 11, 9, 5, 3, 1]
+
+
+async def test_who_searches_by_time_alone_is_told_the_latest_first_and_each_entry_once(
+    place: Place, clock: FakeClock
+) -> None:
+    async with place.open(audit=options(), clock=clock, grace_s=None) as km:
+        begun = clock.now()
+        for number in range(9):
+            if number % 3 == 0:
+                clock.advance(60)
+            await km.audit.record("order.paid", number=number)
+        await km.audit.sequenced()
+        minute = timedelta(minutes=1)
+        within = AuditFilter(since=utc_text(begun + 2 * minute), until=utc_text(begun + 3 * minute))
+        everything = AuditFilter(since=utc_text(begun + minute))
+        for where, numbers in ((within, [5, 4, 3]), (everything, [8, 7, 6, 5, 4, 3, 2, 1, 0])):
+            for limit in (1, 2, 50):
+                before, told = None, list[int]()
+                while True:
+                    page = await newest_before(km, where, before=before, limit=limit)
+                    told += [each.details["number"] for each in page.records if each.action == "order.paid"]
+                    if (before := page.behind) is None:
+                        break
+                assert told == numbers
+
+
+async def test_a_proof_is_made_of_what_was_read_for_others_and_is_right_where_that_is_of_another_log(
+    sqlite_place: Place, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_tree, "_LEVEL", 2)
+    asked: list[int] = []
+    read = TableTree._page
+
+    async def counted(self: TableTree, start: int, end: int) -> list[bytes]:
+        asked.append(start)
+        return await read(self, start, end)
+
+    monkeypatch.setattr(TableTree, "_page", counted)
+    async with sqlite_place.open(audit=options(), clock=clock, grace_s=None) as km:
+        for number in range(40):
+            await km.audit.record("order.paid", number=number)
+        await km.audit.checkpoint()
+        first = (await km.audit.prove(20)).render()
+        whole = len(asked)
+        asked.clear()
+        assert (await km.audit.prove(20)).render() == first
+        assert 0 < len(asked) < whole / 2
+        km.audit._subtrees |= dict.fromkeys(km.audit._subtrees, bytes(32))
+        assert (await km.audit.prove(20)).render() == first
+        assert bytes(32) not in km.audit._subtrees.values()

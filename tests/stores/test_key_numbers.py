@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from keystead.model import DataKeyState, KeyringPurpose
 from keystead.ports import KeyStore
@@ -17,6 +18,10 @@ async def test_keys_are_counted_by_state_and_keyrings_in_all(store: KeyStore) ->
     async with store.reading() as work:
         assert await work.count_states() == {DataKeyState.ACTIVE: 1, DataKeyState.DECRYPT_ONLY: 2}
         assert await work.count_keyrings() == 2
+        counted = {DataKeyState.ACTIVE: 1, DataKeyState.DECRYPT_ONLY: 1}
+        assert (await work.count_states(at_most=1), await work.count_keyrings(at_most=1)) == (counted, 1)
+        assert await work.count_states(at_most=10) == await work.count_states()
+        assert await work.count_keyrings(at_most=10) == 2
 
 
 async def test_the_next_rotation_is_that_of_an_active_key(store: KeyStore) -> None:
@@ -74,3 +79,37 @@ async def test_active_keys_that_have_seen_much_are_found(store: KeyStore) -> Non
         assert [row.id for row in await work.used_keys(80.0, 900.0, among=10, limit=1)] == [2]
         assert await work.used_keys(None, None, among=10, limit=10) == []
         assert await work.used_keys(80.0, 900.0, among=0, limit=10) == []
+
+
+async def test_versions_are_told_a_page_at_a_time_by_their_number_whatever_their_ids(store: KeyStore) -> None:
+    states = (DataKeyState.DISABLED, DataKeyState.DECRYPT_ONLY, DataKeyState.DISABLED, DataKeyState.ACTIVE)
+    of_orders = [data_key(id=100 - at, keyring="orders", version=at, state=each) for at, each in enumerate(states, 1)]
+    await fill(store, data_key(id=7, version=3), *of_orders)
+
+    async def versions(**asked: Any) -> list[int]:
+        async with store.reading() as work:
+            return [row.version for row in await work.versions("orders", **asked)]
+
+    assert await versions(limit=10) == [1, 2, 3, 4]
+    assert await versions(after=1, limit=2) == [2, 3]
+    assert await versions(newest_first=True, limit=3) == [4, 3, 2]
+    assert await versions(after=1, states={DataKeyState.DISABLED}, limit=2) == [3]
+    assert await versions(after=4, limit=2) == []
+
+
+async def test_keys_that_are_due_or_leave_are_told_with_the_most_urgent_first(store: KeyStore) -> None:
+    leaves = {"state": DataKeyState.PENDING_DESTROY, "version": 2}
+    await fill(
+        store,
+        data_key(id=1, keyring="a", rotate_after=CREATED + DAY),
+        data_key(id=2, keyring="b", rotate_after=CREATED),
+        data_key(id=3, keyring="c", rotate_after=CREATED + 2 * DAY),
+        data_key(id=4, keyring="d"),
+        data_key(id=5, keyring="a", destroy_after=CREATED + 2 * DAY, rotate_after=CREATED, **leaves),
+        data_key(id=6, keyring="b", destroy_after=CREATED + DAY, **leaves),
+    )
+    async with store.reading() as work:
+        assert [row.id for row in await work.due_keys(CREATED + DAY, limit=10)] == [2, 1]
+        assert [row.id for row in await work.due_keys(CREATED + DAY, limit=1)] == [2]
+        assert [row.id for row in await work.leaving_keys(limit=10)] == [6, 5]
+        assert [row.id for row in await work.leaving_keys(limit=1)] == [6]

@@ -49,6 +49,7 @@ async def test_a_use_of_a_pattern_is_one_of_each_keyring_it_names(store: KeyStor
         assert await work.key_uses("default") == [PEOPLE]
         assert await work.key_uses("members-") == await work.key_uses("MEMBERS-acme") == []
         assert await work.key_uses() == [PEOPLE, MEMBERS]
+        assert await work.key_uses() == [PEOPLE, MEMBERS]
 
 
 async def test_a_use_of_a_pattern_is_dropped_by_the_pattern(store: KeyStore) -> None:

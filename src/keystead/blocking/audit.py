@@ -136,9 +136,13 @@ class Audit:
         asked = self._audit.archive(folder, before=before, compress=compress, since=since, timeout_s=timeout_s)
         return background_loop.run(asked)
 
-    def status(self) -> AuditStatus:
-        """Return how the trail stands; answers where there is none."""
-        return background_loop.run(self._audit.status())
+    def status(self, *, at_most: int | None = None) -> AuditStatus:
+        """Return how the trail stands; answers where there is none.
+
+        Args:
+            at_most: up to how many entries that wait, or were rejected, are counted; None for all.
+        """
+        return background_loop.run(self._audit.status(at_most=at_most))
 
     def begin(self) -> None:
         """Begin a trail, if the store has none: from now on every manager of it takes part."""

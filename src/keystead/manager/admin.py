@@ -38,6 +38,7 @@ from keystead.ports import AuditEvent, Detail, KeyUse
 from keystead.providers.local.kek_file import create_kek_file
 
 PAGE: Final = 1000
+MAX_VERSION: Final = 2**63 - 1
 MESSAGE_ALGORITHM: Final = "AES-256-GCM"
 _PROVING: Final = (KeyringPurpose.MAC, KeyringPurpose.SIGN)
 
@@ -133,8 +134,9 @@ async def find_key(km: KeyManager, reference: str) -> DataKeyInfo:
     async with session.surroundings.store.reading() as work:
         if slash:
             await get_keyring(work, keyring)
-            rows = await all_keys(work, keyring=keyring, only=lambda row: row.version == int(version))
-            row = rows[0] if rows else None
+            after = min(int(version), MAX_VERSION) - 1
+            rows = await work.versions(keyring, after=after, limit=1)
+            row = next((each for each in rows if each.version == int(version)), None)
         else:
             row = await work.find_key(int(reference)) if int(reference) < 2**63 else None
     if row is None:
@@ -318,18 +320,19 @@ async def drop_use(km: KeyManager, keyring: str, name: str) -> None:
             )
 
 
-async def store_status(km: KeyManager, *, lists_leaving: bool = True) -> StoreStatus:
+async def store_status(km: KeyManager, *, lists_leaving: bool = True, at_most: int | None = None) -> StoreStatus:
     """Return the state of the whole store, read in one transaction.
 
     Args:
+        at_most: up to how many keyrings, and keys in a state, are counted.
         lists_leaving: whether ``pending_destroy`` has the keys, of which there may be many; they are counted anyhow.
     """
     session = await km.session()
     async with session.surroundings.store.reading() as work:
         state = await work.state()
         nodes = await work.live_nodes()
-        keyrings = await work.count_keyrings()
-        counts = await work.count_states()
+        keyrings = await work.count_keyrings(at_most=at_most)
+        counts = await work.count_states(at_most=at_most)
         wraps = await work.wrap_keys()
         next_rotation = await work.next_rotation()
         pending = await all_keys(work, states={DataKeyState.PENDING_DESTROY}) if lists_leaving else []

@@ -12,7 +12,7 @@ from keystead.lifecycle.kek_watch import KekWatch
 from keystead.lifecycle.surroundings import ROTATION_FRACTION
 from keystead.manager.audit_status import AuditStatus, seen_status
 from keystead.manager.manager import KeyManager
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, is_of_transit, utc_text
+from keystead.model import KeyRecord, KeyringPurpose, is_of_transit, utc_text
 from keystead.model.counts import counted
 from keystead.ports import AilingReencryption
 
@@ -61,8 +61,8 @@ async def attention(km: KeyManager, trail: AuditStatus | None = None) -> list[Ma
     most = [None if each is None else each * ROTATION_FRACTION for each in (policy.max_messages, policy.max_bytes)]
     async with s.store.reading() as work:
         is_restored = (await work.state()).restored
-        due = await work.keys(states={DataKeyState.ACTIVE}, due_before=now, limit=MOST)
-        leaving = await work.keys(states={DataKeyState.PENDING_DESTROY}, limit=MOST)
+        due = await work.due_keys(now, limit=MOST)
+        leaving = await work.leaving_keys(limit=MOST)
         used = await work.used_keys(*most, among=LOOKED_AT, limit=MOST)
         waiting = await work.count_waiting(utc_text(now), limit=MOST)
         ailing = await work.ailing_reencryptions(among=JOBS_LOOKED_AT)

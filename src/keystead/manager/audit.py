@@ -46,6 +46,7 @@ class Audit:
     def __init__(self, manager: ManagerCore) -> None:
         self._manager = manager
         self._is_verifying = False
+        self._subtrees: dict[int, bytes] = {}
 
     async def record(
         self,
@@ -222,7 +223,7 @@ class Audit:
 
     async def prove(self, record: int) -> ProofBundle:
         """Return the proof that a record is in the trail, with the record; errors as ``ledger.audit.proving.prove``."""
-        return await prove((await self._auditing()).trail.store, record)
+        return await prove((await self._auditing()).trail.store, record, self._subtrees)
 
     async def trust_policy(self) -> TrustPolicy:
         """Return what a reader of the trail has to trust: save it where whoever writes the database cannot change it.
@@ -297,12 +298,16 @@ class Audit:
             await audit_files.drop(auditing.trail.store, taken)
         return taken
 
-    async def status(self) -> AuditStatus:
-        """Return how the trail stands; answers where there is none."""
+    async def status(self, *, at_most: int | None = None) -> AuditStatus:
+        """Return how the trail stands; answers where there is none.
+
+        Args:
+            at_most: up to how many entries that wait, or were rejected, are counted; None for all.
+        """
         auditing = (await self._manager.session()).auditing
         if auditing is None:
             return AuditStatus(is_on=False)
-        found = await status_of(auditing.trail.store)
+        found = await status_of(auditing.trail.store, at_most=at_most)
         return found if found.is_marked else replace(found, is_on=await auditing.mark.is_on(is_set=False))
 
     async def begin(self) -> None:

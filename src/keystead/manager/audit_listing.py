@@ -28,7 +28,7 @@ PAGE_OF_LONG: Final = 50
 MOST_AT_ONCE: Final = 1 << 20
 """Characters of what the entries of one answer tell; each has up to as many bytes."""
 MOST_LOOKED: Final = 2000
-"""Entries that one answer looks at for an actor."""
+"""Entries that one answer looks at for an actor, or of those that fit one thing that is asked for, for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +112,20 @@ async def newest_before(
 
     Args:
         actor: a part of the actor's name, whatever its case.
-        leaves_out: actions. With either, no more than ``MOST_LOOKED`` entries are looked at: a page may have fewer, or
-            none, although there are others behind it.
+        leaves_out: actions. With either, or where ``where`` asks for several things, no more than ``MOST_LOOKED``
+            entries are looked at: a page may have fewer, or none, although there are others behind it.
     """
     store, wanted = await store_of(manager), actor.casefold()
     most = MOST_LOOKED if actor or leaves_out else math.inf
     found: list[AuditRecord] = []
     size = looked = 0
-    last = -1
+    last, behind, page = -1, before, min(limit + 1, PAGE_OF_LONG)
     async with store.reading() as work:
         if await work.audit_state() is None and not (await work.state()).audited:
             raise no_trail()
-        async with aclosing(
-            records_in(work, where, before=before, newest_first=True, page=min(limit + 1, PAGE_OF_LONG))
-        ) as records:
-            async for record in records:
+        while True:
+            rows, behind = await work.find_audit_records(where, before=behind, among=MOST_LOOKED, limit=page)
+            for record in filter(None, map(record_of, rows)):
                 size += len(str(record.details)) + len(str(record.keys))
                 if len(found) == limit or (found and size > MOST_AT_ONCE) or looked == most:
                     return AuditPage(found, last)
@@ -134,7 +133,8 @@ async def newest_before(
                 last = record.seq
                 if record.action not in leaves_out and _is_of(record, wanted):
                     found.append(record)
-    return AuditPage(found)
+            if len(rows) < page:
+                return AuditPage(found, behind)
 
 
 async def sealed_at(manager: ManagerCore, number: int) -> SealedRecord:

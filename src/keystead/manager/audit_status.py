@@ -83,31 +83,36 @@ async def store_of(manager: ManagerCore) -> KeyStore:
     return store
 
 
-async def seen_status(manager: ManagerCore) -> AuditStatus:
-    """Return how the trail stands in the store of a manager that need not be initialised; errors as ``store_of``."""
+async def seen_status(manager: ManagerCore, *, at_most: int | None = None) -> AuditStatus:
+    """Return how the trail stands in the store of a manager that need not be initialised, as ``status_of``.
+
+    Errors as ``store_of``.
+    """
     store, journal = await store_of(manager), manager.surroundings().journal
     async with store.reading() as work:
         store_id = (await work.state()).store_id
-    return await status_of(store, known=(await asyncio.to_thread(journal.read, store_id)).audited)
+    known = (await asyncio.to_thread(journal.read, store_id)).audited
+    return await status_of(store, known=known, at_most=at_most)
 
 
-async def status_of(store: KeyStore, *, known: int = 0) -> AuditStatus:
+async def status_of(store: KeyStore, *, known: int = 0, at_most: int | None = None) -> AuditStatus:
     """Return how the trail of a store stands.
 
     Args:
         known: the highest epoch of the store at which a trail is known, from outside the database, to have been kept.
+        at_most: up to how many entries that wait, or were rejected, are counted.
     """
     async with store.reading() as work:
         is_marked, row = (await work.state()).audited, await work.audit_state()
         has_trace = is_marked or await work.has_audit_trace()
-        waiting, oldest = await work.count_audit_entries()
+        waiting, oldest = await work.count_audit_entries(at_most=at_most)
         turns = [] if is_marked else await turning(work)
         lease, now_ms = await work.find_lease(LEASE), await work.now_ms()
         looked_into = await _acknowledged(work)
         after = -1 if looked_into is None else looked_into
         told = await work.audit_records(after=after, where=AuditFilter(action=FOUND), newest_first=True, limit=1)
         size, where = 0 if row is None else row.size, AuditFilter(action=REJECTED)
-        rejected = await work.count_audit_records(after=after, before=size, where=where)
+        rejected = await work.count_audit_records(after=after, before=size, where=where, at_most=at_most)
         if row is not None and looked_into is None:
             rejected = max(rejected, row.rejected)  # some may have been moved away
     if row is None:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from keystead.lifecycle.creation import get_keyring
-from keystead.lifecycle.key_pages import all_keys
 from keystead.manager.manager import KeyManager
 from keystead.model import DataKeyInfo, DataKeyState, KeyringRecord
 
 
 @dataclass(frozen=True, slots=True)
 class KeyringStanding:
-    """A keyring, its active version, and how many versions are in each state."""
+    """A keyring, its active version, and how many versions are in each state, where they were counted."""
 
     keyring: KeyringRecord
     active: DataKeyInfo | None
@@ -27,15 +26,18 @@ async def keyrings_after(km: KeyManager, name: str, *, limit: int) -> list[Keyri
         return await work.keyrings(after=name, limit=limit)
 
 
-async def keyring_standing(km: KeyManager, name: str) -> KeyringStanding:
+async def keyring_standing(km: KeyManager, name: str, *, counts: bool = True) -> KeyringStanding:
     """Return how a keyring stands.
+
+    Args:
+        counts: whether its versions are counted, of which there may be many.
 
     Raises:
         KeyNotFoundError: there is none of that name.
     """
     async with (await km.session()).surroundings.store.reading() as work:
         keyring, active = await get_keyring(work, name), await work.find_active(name)
-        states = await work.count_keys(name)
+        states = await work.count_keys(name) if counts else {}
     return KeyringStanding(keyring, None if active is None else DataKeyInfo.from_record(active), states)
 
 
@@ -58,9 +60,15 @@ async def versions_after(
     """
     async with (await km.session()).surroundings.store.reading() as work:
         await get_keyring(work, keyring)
-        rows = await all_keys(work, keyring=keyring, states=states, only=lambda row: row.version > version)
-    rows.sort(key=lambda row: row.version)
-    return [DataKeyInfo.from_record(row) for row in rows[:limit]]
+        rows = await work.versions(keyring, after=version, states=states, limit=limit)
+    return [DataKeyInfo.from_record(row) for row in rows]
+
+
+async def newest_versions(km: KeyManager, keyring: str, *, limit: int) -> list[DataKeyInfo]:
+    """Return the newest versions of a keyring, the oldest of them first; none where there is no such keyring."""
+    async with (await km.session()).surroundings.store.reading() as work:
+        rows = await work.versions(keyring, newest_first=True, limit=limit)
+    return [DataKeyInfo.from_record(row) for row in reversed(rows)]
 
 
 async def active_by_date(km: KeyManager, days: Sequence[int], *, limit: int) -> list[int]:

@@ -202,8 +202,8 @@ class AuditRows(Protocol):
     async def waiting_sessions(self) -> list[str]:
         """Return the sessions that entries wait of."""
 
-    async def count_audit_entries(self) -> tuple[int, bytes | None]:
-        """Return how many entries wait, and the lowest id among them."""
+    async def count_audit_entries(self, *, at_most: int | None = None) -> tuple[int, bytes | None]:
+        """Return how many entries wait, counted up to ``at_most``, and the lowest id among them."""
 
     async def drop_audit_entries(self, ids: Sequence[bytes]) -> int:
         """Delete entries; return how many were there."""
@@ -231,8 +231,26 @@ class AuditRows(Protocol):
     ) -> list[AuditLogRow]:
         """Return a page of records between two numbers, both excluded, filtered by the search columns."""
 
-    async def count_audit_records(self, *, after: int, before: int, where: AuditFilter) -> int:
-        """Return how many records there are between two numbers, both excluded, filtered by the search columns."""
+    async def count_audit_records(
+        self, *, after: int, before: int, where: AuditFilter, at_most: int | None = None
+    ) -> int:
+        """Return how many records there are between two numbers, both excluded, filtered by the search columns.
+
+        They are counted up to ``at_most``.
+        """
+
+    async def find_audit_records(
+        self, where: AuditFilter, *, before: int | None, among: int, limit: int
+    ) -> tuple[list[AuditLogRow], int | None]:
+        """Return the newest records before one, and the number before which there are others.
+
+        They are in the order of their numbers, or of their times where nothing but a time is asked for. Where more than
+        one thing is asked for, no more than ``among`` records that fit one of them are looked at: there may be fewer
+        than ``limit``, although there are others before. None says that nothing else was looked for before the last.
+        """
+
+    async def audit_lines(self, *, after: int, before: int, limit: int) -> list[bytes]:
+        """Return the lines alone of records between two numbers, both excluded."""
 
     async def audit_controls(
         self,

@@ -24,6 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from keystead.errors import ConflictError, InvalidInputError
 from keystead.model import AUDIT_KEYRING
@@ -137,13 +138,12 @@ class AuditRows(KeyWriteRows):
             for row in await self._tuples(select(_session(self._connection.dialect.name)).distinct())
         ]
 
-    async def count_audit_entries(self) -> tuple[int, bytes | None]:
-        """Return how many entries wait, and the lowest id among them."""
+    async def count_audit_entries(self, *, at_most: int | None = None) -> tuple[int, bytes | None]:
+        """Return how many entries wait, counted up to ``at_most``, and the lowest id among them."""
         # Not min(): PostgreSQL has none for bytes.
         lowest = in_their_order(select(audit_entries.c.id)).limit(1)
-        row = await self._first(select(func.count().label("count")).select_from(audit_entries))
-        first = await self._first(lowest)
-        return (0 if row is None else int(row["count"])), None if first is None else bytes(first["id"])
+        number, first = await self._number_up_to(at_most, audit_entries), await self._first(lowest)
+        return number, None if first is None else bytes(first["id"])
 
     async def drop_audit_entries(self, ids: Sequence[bytes]) -> int:
         """Delete entries; return how many were there."""
@@ -203,15 +203,19 @@ class AuditRows(KeyWriteRows):
         if before is not None:
             query = query.where(audit_log.c.seq < before)
         if where is not None:
-            query = _filtered(query, where)
+            query = query.where(*equalities(where), *times(where))
         order = audit_log.c.seq.desc() if newest_first else audit_log.c.seq
-        return [_log_row(row) for row in await self._tuples(query.order_by(order).limit(limit))]
+        return [log_row(row) for row in await self._tuples(query.order_by(order).limit(limit))]
 
-    async def count_audit_records(self, *, after: int, before: int, where: AuditFilter) -> int:
-        """Return how many records there are between two numbers, both excluded, filtered by the search columns."""
-        query = select(func.count()).select_from(audit_log).where(audit_log.c.seq > after, audit_log.c.seq < before)
-        [(count,)] = await self._tuples(_filtered(query, where))
-        return int(count)
+    async def count_audit_records(
+        self, *, after: int, before: int, where: AuditFilter, at_most: int | None = None
+    ) -> int:
+        """Return how many records there are between two numbers, both excluded, filtered by the search columns.
+
+        They are counted up to ``at_most``.
+        """
+        between = (audit_log.c.seq > after, audit_log.c.seq < before)
+        return await self._number_up_to(at_most, audit_log, *between, *equalities(where), *times(where))
 
     async def audit_controls(
         self,
@@ -227,7 +231,7 @@ class AuditRows(KeyWriteRows):
         if before is not None:
             query = query.where(audit_log.c.seq < before)
         order = audit_log.c.seq.desc() if newest_first else audit_log.c.seq
-        return [_log_row(row) for row in await self._tuples(query.order_by(order).limit(limit))]
+        return [log_row(row) for row in await self._tuples(query.order_by(order).limit(limit))]
 
     async def listed_entries(self, ids: Collection[bytes]) -> list[AuditLogRow]:
         """Return the records that are listed under the ids of these entries, whether or not they hold them."""
@@ -235,7 +239,7 @@ class AuditRows(KeyWriteRows):
         wanted = list(ids)
         for at in range(0, len(wanted), _AT_ONCE):
             query = select(audit_log).where(audit_log.c.entry_id.in_(wanted[at : at + _AT_ONCE]))
-            found += [_log_row(row) for row in await self._tuples(query)]
+            found += [log_row(row) for row in await self._tuples(query)]
         return found
 
     async def audit_size(self, *, before: int | None = None) -> int:
@@ -345,22 +349,27 @@ def _entry_row(entry: AuditEntryRow) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in AuditEntryRow.__slots__}
 
 
-def _log_row(row: Sequence[Any]) -> AuditLogRow:
-    """Return a record; of a line that is no bytes, as SQLite lets it be, what nobody reads as one."""
+def log_row(row: Sequence[Any]) -> AuditLogRow:
+    """Return a record; its line as ``line_of`` does."""
     if type(row[1]) is bytes:
         return AuditLogRow._make(row)
     seq, line, *others = row
-    return AuditLogRow(seq, f"not bytes: {line!r}".encode(errors="backslashreplace"), *others)
+    return AuditLogRow(seq, line_of(line), *others)
 
 
-def _filtered(query: Select[Any], where: AuditFilter) -> Select[Any]:
-    columns: dict[str, Any] = {"keyring": where.keyring, "action": where.action, "key_id": where.key_id}
-    columns["entry_id"] = where.entry_id
-    for name, value in columns.items():
-        if value is not None:
-            query = query.where(audit_log.c[name] == value)
-    if where.since is not None:
-        query = query.where(audit_log.c.at >= where.since)
-    if where.until is not None:
-        query = query.where(audit_log.c.at < where.until)
-    return query
+def line_of(line: Any) -> bytes:
+    """Return a line; of one that is no bytes, as SQLite lets it be, what nobody reads as one."""
+    return line if type(line) is bytes else f"not bytes: {line!r}".encode(errors="backslashreplace")
+
+
+def equalities(where: AuditFilter, of: ReadOnlyColumnCollection[str, Any] = audit_log.c) -> list[ColumnElement[bool]]:
+    """Return what a filter asks for by a value of a column, what fewest records have first."""
+    columns: dict[str, Any] = {"entry_id": where.entry_id, "key_id": where.key_id, "keyring": where.keyring}
+    columns["action"] = where.action
+    return [of[name] == value for name, value in columns.items() if value is not None]
+
+
+def times(where: AuditFilter, of: ReadOnlyColumnCollection[str, Any] = audit_log.c) -> list[ColumnElement[bool]]:
+    """Return what a filter asks for by the time of an entry."""
+    found = [] if where.since is None else [of["at"] >= where.since]
+    return found if where.until is None else [*found, of["at"] < where.until]

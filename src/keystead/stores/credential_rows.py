@@ -99,9 +99,12 @@ class CredentialRows(Statements):
         Args:
             after: until when it is locked, user and kind of the last one before.
         """
-        query = select(_users).where(_users.c.tenant == tenant, _users.c.locked_until > now)
-        if after is not None:
-            query = query.where(tuple_(*_BY_LOCK) > after)
+        query = select(_users).where(_users.c.tenant == tenant)
+        if after is None or after[0] <= now:
+            query = query.where(_users.c.locked_until > now)
+        else:
+            # The first of both is what an index is entered by.
+            query = query.where(_users.c.locked_until >= after[0], tuple_(*_BY_LOCK) > after)
         rows = await self._all(query.order_by(*_BY_LOCK).limit(limit))
         return [as_record(CredentialRecord, _users, row) for row in rows]
 

@@ -1,8 +1,8 @@
-"""Numbers of keyrings and data keys."""
+"""Numbers of keyrings and data keys, and data keys in another order than that of their ids."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,21 +14,53 @@ from keystead.stores.tables import data_keys, keyrings
 from keystead.stores.transaction import Statements
 
 _IS_ACTIVE: Final = data_keys.c.state == literal_column(f"'{DataKeyState.ACTIVE.value}'")
+_IS_LEAVING: Final = data_keys.c.state == literal_column(f"'{DataKeyState.PENDING_DESTROY.value}'")
 _DUE: Final = data_keys.c.rotate_after
 
 
 class KeyNumberRows(Statements):
     """Counts keyrings and data keys; ``keystead.ports.KeyNumbers``."""
 
-    async def count_keyrings(self) -> int:
-        """Return how many keyrings there are."""
-        [[number]] = await self._tuples(select(func.count()).select_from(keyrings))
-        return int(number)
+    async def count_keyrings(self, *, at_most: int | None = None) -> int:
+        """Return how many keyrings there are, counted up to ``at_most``."""
+        return await self._number_up_to(at_most, keyrings)
 
-    async def count_states(self) -> Mapping[DataKeyState, int]:
-        """Return how many data keys are in each state; absent states are not listed."""
-        found = await self._tuples(select(data_keys.c.state, func.count()).group_by(data_keys.c.state))
-        return {DataKeyState(state): int(number) for state, number in found}
+    async def count_states(self, *, at_most: int | None = None) -> Mapping[DataKeyState, int]:
+        """Return how many data keys are in each state, counted up to ``at_most``; absent states are not listed."""
+        if at_most is None:
+            found = await self._tuples(select(data_keys.c.state, func.count()).group_by(data_keys.c.state))
+            return {DataKeyState(state): int(number) for state, number in found}
+        counts = {
+            state: await self._number_up_to(at_most, data_keys, data_keys.c.state == state.value)
+            for state in DataKeyState
+        }
+        return {state: number for state, number in counts.items() if number}
+
+    async def versions(
+        self,
+        keyring: str,
+        *,
+        after: int = 0,
+        states: Collection[DataKeyState] | None = None,
+        newest_first: bool = False,
+        limit: int,
+    ) -> list[KeyRecord]:
+        """Return a page of a keyring's data keys by version, those after one."""
+        query = select(data_keys).where(data_keys.c.keyring == keyring, data_keys.c.version > after)
+        if states is not None:
+            query = query.where(data_keys.c.state.in_([state.value for state in states]))
+        order = data_keys.c.version.desc() if newest_first else data_keys.c.version
+        return [key_of(row) for row in await self._all(query.order_by(order).limit(limit))]
+
+    async def due_keys(self, before: datetime, *, limit: int) -> list[KeyRecord]:
+        """Return active keys whose ``rotate_after`` is not later, the longest due first."""
+        query = select(data_keys).where(_IS_ACTIVE, before >= _DUE).order_by(_DUE).limit(limit)
+        return [key_of(row) for row in await self._all(query)]
+
+    async def leaving_keys(self, *, limit: int) -> list[KeyRecord]:
+        """Return keys that are about to be destroyed, the soonest first."""
+        query = select(data_keys).where(_IS_LEAVING).order_by(data_keys.c.destroy_after, data_keys.c.id).limit(limit)
+        return [key_of(row) for row in await self._all(query)]
 
     async def next_rotation(self) -> datetime | None:
         """Return when the first active key is due to be replaced; None where none is by age."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, select, text
 
 from keystead.errors import KeyNotFoundError
-from keystead.model.patterns import PLACES, covers, is_pattern
+from keystead.model.patterns import covers, is_pattern
 from keystead.ports import KeyUse
 from keystead.stores.records import as_record
-from keystead.stores.tables import key_uses, keyrings, store_state
+from keystead.stores.tables import MAY_BE_PATTERN, key_uses, keyrings, store_state
 from keystead.stores.transaction import Statements
 
 
@@ -21,12 +21,17 @@ class KeyUseRows(Statements):
         Where two patterns meet in its name, both are looked through: a scan looks for the id of a data key, so that one
         too many finds nothing, and one too few would lose data.
         """
-        query = select(key_uses).order_by(key_uses.c.keyring, key_uses.c.name)
-        if keyring is not None:
-            patterns = [key_uses.c.keyring.contains(place, autoescape=True) for place in PLACES]
-            query = query.where(or_(key_uses.c.keyring == keyring, *patterns))
-        uses = [as_record(KeyUse, key_uses, row) for row in await self._all(query)]
-        return uses if keyring is None else [use for use in uses if covers(use.keyring, keyring)]
+        query = select(key_uses)
+        if keyring is None:
+            by_name = query.order_by(key_uses.c.keyring, key_uses.c.name)
+            return [as_record(KeyUse, key_uses, row) for row in await self._all(by_name)]
+        may_be_pattern = text(MAY_BE_PATTERN[self._connection.dialect.name])
+        rows = [
+            *await self._all(query.where(key_uses.c.keyring == keyring)),
+            *await self._all(query.where(may_be_pattern, key_uses.c.keyring != keyring)),
+        ]
+        uses = [as_record(KeyUse, key_uses, row) for row in rows]
+        return sorted((use for use in uses if covers(use.keyring, keyring)), key=lambda use: (use.keyring, use.name))
 
     async def declare_use(self, use: KeyUse) -> None:
         """Declare or change a source; its keyring is a pattern, or exists.

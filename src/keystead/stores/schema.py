@@ -16,7 +16,7 @@ from keystead.stores.handles import open_handles
 from keystead.stores.tables import VERSION_TABLE, metadata
 from keystead.stores.urls import StoreUrl, checked_schema, parse_url
 
-REVISIONS: Final = tuple(f"{number:04}" for number in (*range(1, 15), 16))
+REVISIONS: Final = tuple(f"{number:04}" for number in range(1, 18))
 """Every revision this release knows, oldest first; the last is the one it needs."""
 
 HEAD: Final = REVISIONS[-1]

@@ -74,6 +74,6 @@ def newest_first(table: Table, after: tuple[str, str] | None, limit: int | None)
     query = select(table).order_by(table.c.created_at.desc(), table.c.id)
     if after is not None:
         made, row_id = after
-        is_as_old = and_(table.c.created_at == made, table.c.id > row_id)
-        query = query.where(or_(table.c.created_at < made, is_as_old))
+        # The first of both is what an index is entered by.
+        query = query.where(table.c.created_at <= made, or_(table.c.created_at < made, table.c.id > row_id))
     return query if limit is None else query.limit(limit)

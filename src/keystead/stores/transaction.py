@@ -9,7 +9,19 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, RowMapping, Select, Table, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    RowMapping,
+    Select,
+    Table,
+    func,
+    insert,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -223,9 +235,17 @@ class Statements:
         row: RowMapping | None = (await self._execute(statement)).mappings().first()
         return row
 
-    async def _number(self, table: Table, condition: ColumnElement[bool]) -> int:
-        row = await self._first(select(func.count().label("number")).select_from(table).where(condition))
+    async def _number(self, table: Table, *conditions: ColumnElement[bool]) -> int:
+        row = await self._first(select(func.count().label("number")).select_from(table).where(*conditions))
         return 0 if row is None else int(row["number"])
+
+    async def _number_up_to(self, most: int | None, table: Table, *conditions: ColumnElement[bool]) -> int:
+        """Return how many rows there are, and read no more than ``most``; None for all."""
+        if most is None:
+            return await self._number(table, *conditions)
+        some: Select[Any] = select(literal_column("1")).select_from(table).where(*conditions).limit(most)
+        [[number]] = await self._tuples(select(func.count()).select_from(some.subquery()))
+        return int(number)
 
     async def _write(self, statement: Executable) -> RowMapping | None:
         self._require_writing()

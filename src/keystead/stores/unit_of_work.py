@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.ports import Clock
 from keystead.stores.approval_rows import ApprovalRows
+from keystead.stores.audit_searches import AuditSearches
 from keystead.stores.device_rows import ClientKeyRows, DeviceRows
 from keystead.stores.field_rows import FieldRows, ReencryptionRows
 from keystead.stores.job_runs import JobRunRows
@@ -32,6 +33,7 @@ class SqlUnitOfWork(
     DeviceRows,
     ClientKeyRows,
     SecretWrites,
+    AuditSearches,
     TokenRows,
     RoleRows,
     SessionRows,

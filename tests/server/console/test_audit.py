@@ -196,3 +196,19 @@ async def test_each_kind_of_finding_is_explained_and_what_was_not_looked_at_is_t
     assert "No checkpoint vouches for it yet" in " ".join(verdict(AuditReport(VerifyReport())).left_out)
     assert "1 entry is of sessions whose key is not at hand" in told
     assert "2 entries wait to be sealed, and were checked as well." in " ".join(found.checked)
+
+
+async def test_a_search_by_several_things_says_how_far_it_has_come(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keystead.manager.audit_listing.MOST_LOOKED", 2)
+    ada = await visitor(node)
+    await ada.does("/console/new-keyring", {"name": "orders"})
+    for _ in range(5):
+        await ada.does("/console/keyrings/orders/rotate")
+    await record_of(node, "key.rotate")
+    page, pages = await ada.get("/console/audit?keyring=orders&action=order.none"), 1
+    assert "None was found as far as record" in text_of(page)
+    while (behind := re.search(r'<p class="more"><a href="([^"]*)"', page.text)) is not None:
+        page, pages = await ada.get(behind[1].replace("&amp;", "&")), pages + 1
+        assert not _RECORD.findall(page.text)
+    assert pages > 2
+    assert "No entry matches." in text_of(page)

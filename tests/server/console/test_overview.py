@@ -16,7 +16,11 @@ from typer.testing import CliRunner
 
 from keystead.access.callers import Scope
 from keystead.cli.main import build_app
+from keystead.ledger.tlog.checkpoint import Checkpoint
+from keystead.ledger.tlog.note import Note
 from keystead.manager import admin
+from keystead.server.console import audit as console_audit
+from keystead.server.console import keyrings, overview, rendering
 from tests.fakes.clock import FakeClock
 from tests.server.clients import VERIFY_PASSCODE, Installation, Node, sealed
 from tests.server.console.visitors import text_of, visitor
@@ -107,6 +111,33 @@ async def test_the_figures_are_those_of_the_command_line_and_of_the_store(
     assert told.count("will be destroyed at") == by_state["pending-destroy"] == len(status["pending_destroy"])
 
 
+async def test_the_figures_of_the_trail_are_those_of_the_command_line_and_of_the_store(
+    installation: Installation,
+) -> None:
+    async with installation.node(environ={"KEYSTEAD_AUDIT_ENABLED": "true"}) as node:
+        km, ada = node.service.manager, await visitor(node)
+        await admin.create_keyring(km, "orders")
+        await km.audit.checkpoint()
+        await admin.rotate_keyring(km, "orders")
+        await km.audit.sequenced()
+        await admin.rotate_keyring(km, "orders")
+        note = await km.audit.last_checkpoint()
+        assert note is not None
+        signed = Checkpoint.parse(Note.parse(note).text).size
+        pages = [figures(await ada.get(path)) for path in ("/", "/console/audit")]
+        status = await command(installation, "audit", "status")
+        [(sealed, waiting)] = asked(
+            installation, "SELECT (SELECT count(*) FROM audit_log), (SELECT count(*) FROM audit_entries)"
+        )
+        assert sealed > signed > 0
+        assert waiting > 0
+        assert (status["records"], status["waiting"], status["checkpoint_records"]) == (sealed, waiting, signed)
+        for shown in pages:
+            figures_of_trail = ("Records sealed", "Waiting to be sealed", "Covered by a checkpoint")
+            assert [int(shown[name]) for name in figures_of_trail] == [sealed, waiting, signed]
+        assert int(pages[1]["Not authentic"]) == status["rejected"] == 0
+
+
 async def test_the_charts_are_those_of_the_summary_and_of_the_store(
     installation: Installation, node: Node, clock: FakeClock
 ) -> None:
@@ -156,3 +187,22 @@ async def test_charts_are_for_whoever_may_see_their_numbers(node: Node) -> None:
     assert "Nothing was done with keys of devices in the last 24 hours." in told
     assert "In numbers" not in text_of(await nothing.get("/"))
     assert "In numbers" not in text_of(await (await visitor(node, tenant="north")).get("/"))
+
+
+async def test_what_grows_is_counted_up_to_a_number_and_told_as_more(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (overview, rendering, console_audit, keyrings):
+        monkeypatch.setattr(module, "MOST_COUNTED", 2)
+    async with installation.node(environ={"KEYSTEAD_AUDIT_ENABLED": "true"}) as node:
+        ada = await visitor(node)
+        await admin.create_keyring(node.service.manager, "orders")
+        shown = figures(await ada.get("/"))
+        [(number,)] = asked(installation, "SELECT count(*) FROM keyrings")
+        assert number > 3
+        assert (shown["Keyrings"], shown["active keys"], shown["Waiting to be sealed"]) == ("morethan2",) * 3
+        assert figures(await ada.get("/console/audit"))["Waiting to be sealed"] == "morethan2"
+        assert "More than 2 data keys are wrapped again" in text_of(await ada.get("/console/rewrap"))
+        monkeypatch.setattr(rendering, "MOST_COUNTED", number)
+        monkeypatch.setattr(overview, "MOST_COUNTED", number)
+        assert figures(await ada.get("/"))["Keyrings"] == str(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -147,13 +147,23 @@ class Exporter:
         await asyncio.to_thread(check, tree.proof)
 
 
-def table_tree(store: KeyStore, loop: asyncio.AbstractEventLoop, *, before: int | None = None) -> TableTree:
+def table_tree(
+    store: KeyStore,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    before: int | None = None,
+    kept: MutableMapping[int, bytes] | None = None,
+) -> TableTree:
     """Return the tree over a store's log, for a thread that waits for what the store answers on ``loop``.
 
     Args:
-        before: as ``TableTree``.
+        before, kept: as ``TableTree``.
     """
-    return TableTree(store, lambda read: asyncio.run_coroutine_threadsafe(read, loop).result(), before=before)
+
+    def wait(read: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(read, loop).result()
+
+    return TableTree(store, wait, before=before, kept=kept)
 
 
 async def keep_in_file(store: KeyStore, file: Path, note: bytes) -> None:

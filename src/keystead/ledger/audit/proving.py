@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from typing import Final
 
 from keystead.crypto.merkle import inclusion_proof, leaf_hash, verify_inclusion
-from keystead.errors import InvalidInputError, InvalidSignatureError
+from keystead.errors import InvalidInputError, InvalidProofError, InvalidSignatureError
 from keystead.ledger.audit.exporting import table_tree
 from keystead.ledger.format.records import Kind, MalformedRecordError, parse_line, parse_payload, text
 from keystead.ledger.tlog.checkpoint import Checkpoint
@@ -18,10 +19,13 @@ _LOOKED: Final = 16
 """How many checkpoints behind a record are looked at: a cut comes before its checkpoint, and few lie between."""
 
 
-async def prove(store: KeyStore, number: int) -> ProofBundle:
+async def prove(store: KeyStore, number: int, kept: MutableMapping[int, bytes]) -> ProofBundle:
     """Return the proof that a record is in the log, with its line, by the first checkpoint over it.
 
     What is read does not grow with the log: no more than the file that the record is in.
+
+    Args:
+        kept: as ``TableTree``. What is kept of another log, as before a backup was put back, is forgotten.
 
     Raises:
         InvalidInputError: there is no such record, or no checkpoint over it yet.
@@ -33,14 +37,18 @@ async def prove(store: KeyStore, number: int) -> ProofBundle:
     if not rows:
         raise InvalidInputError(f"the audit trail has no record {number} in this database")
     checkpoint, note = _first_over(number, notes)
-    tree = table_tree(store, asyncio.get_running_loop(), before=checkpoint.size)
-    line = rows[0].line
+    loop, line = asyncio.get_running_loop(), rows[0].line
 
     def proved() -> ProofBundle:
+        tree = table_tree(store, loop, before=checkpoint.size, kept=kept)
         path = inclusion_proof(number, checkpoint.size, tree.subtree)
         verify_inclusion(leaf_hash(line), number, checkpoint.size, path, checkpoint.root)
         return ProofBundle(number, tuple(path), note, line)
 
+    try:
+        return await asyncio.to_thread(proved)
+    except InvalidProofError:
+        kept.clear()
     return await asyncio.to_thread(proved)
 
 

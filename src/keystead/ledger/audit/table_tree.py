@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
 from typing import Any, Final
 
 from keystead.crypto.merkle import complete_subtrees, consistency_proof, leaf_hash, node_hash, root_of
@@ -12,6 +12,7 @@ from keystead.ports import KeyStore
 
 _LEVEL: Final = 12
 """Subtrees of so many levels are read at once, and remembered; higher ones are made from them."""
+_MOST_KEPT: Final = 10_000
 
 
 class TableTree:
@@ -20,16 +21,23 @@ class TableTree:
     Args:
         wait: runs what reads the store, and waits for it.
         before: proofs are about records below this number; None for all.
+        kept: roots of subtrees that were made from lines, which whoever keeps them gives to the next tree.
     """
 
     def __init__(
-        self, store: KeyStore, wait: Callable[[Coroutine[Any, Any, Any]], Any], *, before: int | None = None
+        self,
+        store: KeyStore,
+        wait: Callable[[Coroutine[Any, Any, Any]], Any],
+        *,
+        before: int | None = None,
+        kept: MutableMapping[int, bytes] | None = None,
     ) -> None:
         self._store = store
         self._wait = wait
         self._before = before
         self._first: int | None = None
         self._known: dict[tuple[int, int], bytes] = {}
+        self._kept = {} if kept is None else kept
 
     def proof(self, old: int, new: int) -> Sequence[bytes]:
         """Return the proof that the log of ``new`` records begins with its first ``old``; errors as ``subtree``."""
@@ -47,8 +55,12 @@ class TableTree:
         if known is not None:
             return known
         start, end = number << level, (number + 1) << level
-        if start >= self._first and level <= _LEVEL:
+        if level == _LEVEL and (kept := self._kept.get(number)) is not None:
+            root = kept
+        elif start >= self._first and level <= _LEVEL:
             root = self._of_lines(start, end)
+            if level == _LEVEL and len(self._kept) < _MOST_KEPT:
+                self._kept[number] = root
         elif level == 0:
             raise InvalidInputError("records that were moved away are needed for this proof")
         else:
@@ -68,8 +80,7 @@ class TableTree:
 
     async def _page(self, start: int, end: int) -> list[bytes]:
         async with self._store.reading() as work:
-            rows = await work.audit_records(after=start - 1, before=end, limit=1 << _LEVEL)
-        return [row.line for row in rows]
+            return await work.audit_lines(after=start - 1, before=end, limit=1 << _LEVEL)
 
     async def _begin(self) -> int:
         """Take what the files say of the records before them, and return the number of the first one."""

@@ -14,12 +14,12 @@ from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.ledger.audit.entries import MAX_KEY_ID
 from keystead.ledger.audit.verifying import MOST_AT_ONCE
 from keystead.manager.audit_lines import details_text, keyrings_text
-from keystead.manager.audit_listing import BOOKKEEPING, MOST_LOOKED, AuditPage, newest_before, proof_at, sealed_at
+from keystead.manager.audit_listing import BOOKKEEPING, AuditPage, newest_before, proof_at, sealed_at
 from keystead.model import utc_text
 from keystead.ports import AuditFilter
 from keystead.server.console.keyrings import address as keyring_address
 from keystead.server.console.pages import Deed, Done, File, Page, Preview, Shown
-from keystead.server.console.rendering import count
+from keystead.server.console.rendering import MOST_COUNTED, count
 from keystead.server.console.verdict import verdict
 from keystead.server.console.visits import Visit
 
@@ -114,9 +114,8 @@ async def listed(visit: Visit) -> Shown:
         "entries": [(each, keyrings_text(each), details_text(each)) for each in found.records],
         "older": None if found.behind is None else search.behind(found.behind),
         "looked_to": found.behind,
-        "looked": MOST_LOOKED,
         "refused": refused,
-        "status": await visit.manager.audit.status(),
+        "status": await visit.manager.audit.status(at_most=MOST_COUNTED + 1),
         "address": PATH,
         "verify": VERIFY,
         "checkpoint": CHECKPOINT,
@@ -127,7 +126,7 @@ async def listed(visit: Visit) -> Shown:
 async def shown(visit: Visit) -> Shown:
     """Show a record whole."""
     record = await sealed_at(visit.manager, _record(visit))
-    status = await visit.manager.audit.status()
+    status = await visit.manager.audit.status(at_most=MOST_COUNTED + 1)
     keyring = None if record.entry is None else record.entry.keyring
     values = {
         "record": record,

@@ -9,11 +9,11 @@ from keystead.access.callers import Scope
 from keystead.errors import InvalidInputError
 from keystead.lifecycle.destruction import DEFAULT_WAIT, LONGEST_WAIT, SHORTEST_WAIT
 from keystead.manager import admin
-from keystead.manager.key_listing import keyring_standing, keyrings_after, versions_after
+from keystead.manager.key_listing import keyring_standing, keyrings_after, newest_versions
 from keystead.manager.nodes import nodes
 from keystead.model import DataKeyInfo, KeyringPurpose, is_of_transit
 from keystead.server.console.pages import Deed, Done, Input, Page, Preview, Shown
-from keystead.server.console.rendering import moment, part
+from keystead.server.console.rendering import MOST_COUNTED, count, moment, part
 from keystead.server.console.time_line import time_line
 from keystead.server.console.visits import Visit
 
@@ -40,15 +40,14 @@ async def listed(visit: Visit) -> Shown:
 async def shown(visit: Visit) -> Shown:
     """Show a keyring, and its versions, the newest first."""
     name = visit.path("keyring")
-    standing = await keyring_standing(visit.manager, name)
-    total = sum(standing.states.values())
-    first = max(standing.keyring.next_version - 1 - VERSIONS, 0)
-    versions = await versions_after(visit.manager, name, first, limit=VERSIONS)
+    standing = await keyring_standing(visit.manager, name, counts=False)
+    found = await newest_versions(visit.manager, name, limit=VERSIONS + 1)
+    versions = found[-VERSIONS:]
     uses = await admin.list_uses(visit.manager, name)
     values = {
         "standing": standing,
         "versions": versions[::-1],
-        "is_cut": len(versions) < total,
+        "is_cut": len(found) > VERSIONS,
         "line": time_line(versions, visit.service.now()),
         "uses": uses,
         "address": address(name),
@@ -86,7 +85,7 @@ async def make(visit: Visit) -> Done:
 async def preview_rotation(visit: Visit) -> Preview:
     """Show what a rotation does."""
     name = visit.path("keyring")
-    standing = await keyring_standing(visit.manager, name)
+    standing = await keyring_standing(visit.manager, name, counts=False)
     now = "none" if standing.active is None else f"version {standing.active.version}"
     others = sum(not node.is_this for node in await nodes(visit.manager))
     waits = (
@@ -222,14 +221,16 @@ async def cancel(visit: Visit) -> Done:
 
 async def preview_rewrap(visit: Visit) -> Preview:
     """Show what rewrapping does."""
-    status = await admin.store_status(visit.manager, lists_leaving=False)
+    status = await admin.store_status(visit.manager, lists_leaving=False, at_most=MOST_COUNTED + 1)
     keks = [f"{kek.provider} {kek.key_id}" + (f" version {kek.version}" if kek.version else "") for kek in status.keks]
-    total = sum(status.keys.values())
+    is_cut = max(status.keys.values()) > MOST_COUNTED
+    many = "More than" if is_cut else "Up to"
+    total = count(sum(min(each, MOST_COUNTED) for each in status.keys.values()))
     return Preview(
         title="Rewrap every key",
         effects=[
             f"A new WRAP key is made and wrapped by the KEK that is set now. WRAP keys are under: {'; '.join(keks)}.",
-            f"Up to {total} data keys are wrapped again by it. No data is touched, and nothing stops meanwhile.",
+            f"{many} {total} data keys are wrapped again by it. No data is touched, and nothing stops meanwhile.",
             "It may be stopped at any moment and begun again.",
         ],
         button="Rewrap",

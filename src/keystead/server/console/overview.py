@@ -12,6 +12,7 @@ from keystead.manager.audit_status import seen_status
 from keystead.manager.key_listing import active_by_date
 from keystead.server.console.charts import DUE_DAYS, due_chart, latency_chart, operations_chart
 from keystead.server.console.pages import Page, Shown
+from keystead.server.console.rendering import MOST_COUNTED
 from keystead.server.console.visits import HOME, Visit
 
 MOST_CHARTED: Final = 10_000
@@ -21,13 +22,13 @@ MOST_CHARTED: Final = 10_000
 async def shown(visit: Visit) -> Shown:
     """Show what the visitor may know of it."""
     may_read, may_audit = (visit.may(scope, is_of_store=True) for scope in (Scope.KEYRINGS_READ, Scope.AUDIT_READ))
-    trail = await seen_status(visit.manager) if may_audit else None
+    trail = await seen_status(visit.manager, at_most=MOST_COUNTED + 1) if may_audit else None
     values: dict[str, Any] = {
         "may_read": may_read,
         "may_audit": may_audit,
         "found": await attention(visit.manager, trail) if may_read else [],
         "causes": await visit.service.causes(),
-        "status": await admin.store_status(visit.manager, lists_leaving=False) if may_read else None,
+        "status": await _status(visit) if may_read else None,
         "trail": trail,
         "urgent": Attention.URGENT,
         "may_measure": visit.may(Scope.METRICS_READ, is_of_store=True),
@@ -45,6 +46,10 @@ async def shown(visit: Visit) -> Shown:
         values["due"] = due_chart(counts)
         values["is_cut"] = MOST_CHARTED in (sum(counts[:-1]), counts[-1])
     return Shown("overview.html", values)
+
+
+async def _status(visit: Visit) -> admin.StoreStatus:
+    return await admin.store_status(visit.manager, lists_leaving=False, at_most=MOST_COUNTED + 1)
 
 
 PAGES: Final = (Page(HOME, None, shown, is_of_store=False, title="Overview"),)

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+MOST_COUNTED: Final = 10_000
+"""What grows without end is counted up to here: no page takes longer for it."""
 _STEPS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 _CODE: Final = re.compile("`([^`]+)`")
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -31,6 +33,7 @@ def environment() -> Environment:
         "far": far,
         "size": size,
         "count": count,
+        "bounded": bounded,
         "part": part,
         "prose": prose,
         "length_of": length_of,
@@ -83,6 +86,11 @@ def size(number: int) -> str:
 def count(number: int) -> str:
     """Return a number with its thousands apart."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def bounded(number: int) -> str:
+    """Return a number that was counted up to ``MOST_COUNTED + 1``."""
+    return count(number) if number <= MOST_COUNTED else f"more than {count(MOST_COUNTED)}"
 
 
 def prose(text: str) -> Markup:

@@ -165,9 +165,9 @@ async def list_entries(
 ) -> Page[AuditEntry]:
     """List entries that are sealed, the newest first. What is listed is not verified, and looking adds no entry.
 
-    Of long entries there are fewer than `limit` in an answer. No list goes by actor: an answer looks through 2000
-    entries for one and may then have fewer, or none, while `nextCursor` goes on with those before the last it has
-    looked at.
+    Of long entries there are fewer than `limit` in an answer. No list goes by actor, or by several things at once: an
+    answer looks through 2000 entries for them and may then have fewer, or none, while `nextCursor` goes on with those
+    before the last it has looked at. By time alone they are in the order of their times.
     """
     (before,) = place_of(cursor, int) or (None,)
     where = AuditFilter(

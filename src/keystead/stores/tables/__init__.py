@@ -21,6 +21,7 @@ from keystead.stores.tables.fields import fields, reencryption_chunks, reencrypt
 from keystead.stores.tables.keys import (
     IMMUTABLE_KEY_COLUMNS,
     IMMUTABLE_KEYRING_COLUMNS,
+    MAY_BE_PATTERN,
     data_keys,
     job_runs,
     key_uses,
@@ -42,6 +43,7 @@ from keystead.stores.tables.transit import transit_keys, transit_settings
 __all__ = [
     "IMMUTABLE_KEYRING_COLUMNS",
     "IMMUTABLE_KEY_COLUMNS",
+    "MAY_BE_PATTERN",
     "MIN_WRAPPED_BYTES",
     "VERSION_TABLE",
     "access_roles",

@@ -10,6 +10,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     String,
@@ -29,7 +30,7 @@ api_tokens: Final = Table(
     Column("tenant", String(255), nullable=False),
     Column("scopes", Text, nullable=False),
     Column("label", String(255), nullable=False),
-    Column("created_at", String(27), nullable=False),
+    Column("created_at", String(27), nullable=False, index=True),
     Column("expires_at", String(27)),
     Column("key_id", BigInteger, nullable=False, index=True),
     Column("code", LargeBinary(32), nullable=False),
@@ -41,6 +42,7 @@ api_tokens: Final = Table(
     Column("used", Integer, nullable=False, server_default="0"),
     Column("is_audited_each", Boolean(create_constraint=False), nullable=False, server_default=false()),
     CheckConstraint("length(code) = 32", name="code_length"),
+    Index(None, "tenant", "created_at"),
 )
 
 access_roles: Final = Table(
@@ -90,6 +92,7 @@ console_sessions: Final = Table(
     Column("seen_at", UtcText, nullable=False),
     Column("ended_at", UtcText),
     CheckConstraint("length(code) = 32", name="code_length"),
+    Index(None, "tenant", "created_at"),
 )
 
 approvals: Final = Table(

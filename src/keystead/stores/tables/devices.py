@@ -32,7 +32,7 @@ client_devices: Final = Table(
     Column("owner", String(255)),
     Column("created_at", UtcText, nullable=False),
     Column("revoked_at", UtcText),
-    Index("ix_client_devices_of_owner", "tenant", "owner"),
+    Index("ix_client_devices_of_owner_by_id", "tenant", "owner", "device_id"),
 )
 
 client_encryption_keys: Final = Table(
@@ -58,6 +58,7 @@ client_encryption_keys: Final = Table(
     CheckConstraint("(wrapped_private_key IS NULL) = (wrapped_by IS NULL)", name="wrapped_until_erased"),
     Index("ix_client_encryption_keys_of_owner", "tenant", "owner", "created_at"),
     Index("ix_client_encryption_keys_created_at", "created_at"),
+    Index("ix_client_encryption_keys_newest_of_device", "tenant", "device_id", "created_at", "id"),
     Index("ix_client_encryption_keys_of_device", "tenant", "device_id", "deprecated", "expires_at"),
     Index(
         "uq_client_encryption_keys_one_active",

@@ -50,6 +50,7 @@ reencryptions: Final = Table(
     Column("created_ms", BigInteger, nullable=False, index=True),
     Column("updated_ms", BigInteger, nullable=False),
     CheckConstraint(f"state IN ({_STATES})", name="state_known"),
+    Index("ix_reencryptions_of_field", "field_id", "created_ms", "id"),
 )
 
 reencryption_chunks: Final = Table(

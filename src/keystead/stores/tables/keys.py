@@ -25,6 +25,9 @@ from keystead.stores.tables.columns import BIG, MIN_WRAPPED_BYTES, ContextText, 
 
 _STATES: Final = ", ".join(f"'{state.value}'" for state in DataKeyState)
 
+MAY_BE_PATTERN: Final = {"sqlite": "instr(keyring, '{') > 0", "postgresql": "strpos(keyring, '{') > 0"}
+"""What is true of each pattern, and of few names of keyrings."""
+
 store_state: Final = Table(
     "store_state",
     metadata,
@@ -84,6 +87,14 @@ data_keys: Final = Table(
     CheckConstraint(f"length(wrapped_key) >= {MIN_WRAPPED_BYTES}", name="never_a_bare_key"),
     Index(None, "state", "rotate_after"),
     Index(
+        "ix_data_keys_leaving",
+        "state",
+        "destroy_after",
+        "id",
+        sqlite_where=text("state = 'pending-destroy'"),
+        postgresql_where=text("state = 'pending-destroy'"),
+    ),
+    Index(
         "uq_data_keys_one_active",
         "keyring",
         unique=True,
@@ -126,6 +137,12 @@ key_uses: Final = Table(
     Column("keyring", String(255), primary_key=True),
     Column("name", String(255), primary_key=True),
     Column("locator", Text, nullable=False),
+    Index(
+        "ix_key_uses_patterns",
+        "keyring",
+        sqlite_where=text(MAY_BE_PATTERN["sqlite"]),
+        postgresql_where=text(MAY_BE_PATTERN["postgresql"]),
+    ),
 )
 
 IMMUTABLE_KEY_COLUMNS: Final = ("id", "keyring", "version", "purpose", "algorithm", "created", "context")
