@@ -80,6 +80,7 @@ def test_a_user_is_forgotten_in_one_tenant(session: str, cli: Cli) -> None:
 def test_a_session_is_listed_and_ended(session: str, cli: Cli) -> None:
     (row,) = cli.json("session", "list")["sessions"]
     assert (row["id"], row["user"], row["scopes"], row["ended"]) == (session, "ada", "jobs:read", None)
+    assert datetime.fromisoformat(row["seen"]) < datetime.fromisoformat(row["expires"])
     assert cli.ok("session", "list", "--tenant", "north").stdout.strip() == "no sessions"
     assert session in cli.ok("session", "end", session).stdout
     assert cli.json("session", "list")["sessions"][0]["ended"] is not None

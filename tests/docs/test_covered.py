@@ -48,6 +48,7 @@ _PARSERS: dict[str, Any] = {
     "toml": tomllib.loads,
     "yaml": lambda text: list(yaml.safe_load_all(text)),
 }
+NAMED = re.compile(r"`((?:benchmarks|deploy|docs|examples|scripts|soak|src|tests|testvectors)/[\w/.-]*\w)`")
 ABOUT_FORMATS = ("adr", "spec")
 """Folders in which ``keystead`` is a word of a format as well."""
 
@@ -99,3 +100,9 @@ def test_commands_that_pages_name_are_there() -> None:
             if taken and (known == 0 or (taken[:known] in groups and known < len(taken))):
                 absent.append((page.name, named))
     assert absent == []
+
+
+def test_files_that_pages_and_sources_name_are_there() -> None:
+    told = [*pages(), *ROOT.glob("*.md"), *(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+    named = {(page.name, name) for page in told for name in NAMED.findall(text_of(page))}
+    assert {each for each in named if not (ROOT / each[1]).exists()} == set()

@@ -55,8 +55,8 @@ def plain(path: str) -> str:
 
 
 ROWS = rows()
-_EACH: list[Page | Deed] = [*PAGES, *DEEDS]
-EVERY: dict[str, Page | Deed] = {plain(each.path): each for each in _EACH}
+_EVERY: list[Page | Deed] = [*PAGES, *DEEDS]
+EVERY = {plain(each.path): each for each in _EVERY}
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, of_path in document(new_router())["paths"].items()

@@ -329,7 +329,11 @@ async def test_jobs_are_read_by_pages_the_newest_first(store: KeyStore) -> None:
             await work.add_reencryption(replace(JOB, id=f"job{number}", field_id=f"people.{number % 2}"))
     async with store.reading() as work:
         everything = await work.newest_reencryptions(limit=10)
-        assert everything == (await work.reencryptions())[::-1]
+        oldest_first = await work.reencryptions()
+        assert everything == oldest_first[::-1]
+        for at, seen in enumerate(oldest_first):
+            found = await work.reencryptions(after=(seen.created_ms, seen.id), limit=2)
+            assert found == oldest_first[at + 1 : at + 3]
         last = everything[1]
         rest = await work.newest_reencryptions(before=(last.created_ms, last.id), limit=2)
         assert rest == everything[2:4]

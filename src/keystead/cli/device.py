@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from keystead.access.callers import checked_subject
 from keystead.cli.frame import Call, ask_for, command, group, say
-from keystead.cli.render import Outcome, moment, pairs, printable, table
+from keystead.cli.render import Outcome, cell, pairs, printable, table
 from keystead.devices.owners import Forgotten
 from keystead.devices.summary import MAX_HOURS, TOP_KEYS, ProblematicKey, fault_of
 from keystead.manager.devices import owners, summaries
@@ -54,10 +55,7 @@ def list_devices(
     shown = found[:LIMIT]
     if len(found) > LIMIT:
         say(f"the first {LIMIT}; --after {shown[-1].device_id} goes on")
-    rows = [
-        (printable(each.device_id), printable(each.owner or "-"), moment(each.created_at), moment(each.revoked_at))
-        for each in shown
-    ]
+    rows = [(cell(each.device_id), cell(each.owner), cell(each.created_at), cell(each.revoked_at)) for each in shown]
     told = table("device", "owner", "created", "revoked", rows=rows) if rows else "no devices"
     return Outcome({"devices": shown}, told)
 
@@ -70,7 +68,7 @@ def list_keys(call: Call, device: Id, *, tenant: Tenant = "") -> Outcome:
 
     found = [_key_facts(each) for each in call.run(find)]
     names = ("id", "owner", "created", "expires", "deprecated", "erased", "uses")
-    rows = [tuple("-" if each[name] is None else each[name] for name in names) for each in found]
+    rows = [tuple(cell(each[name]) for name in names) for each in found]
     return Outcome({"keys": found}, table(*names, rows=rows) if rows else "no key pairs")
 
 
@@ -166,10 +164,10 @@ def _ask(is_sure: bool, what: str, answer: str) -> None:
 def _key_facts(key: ClientKeyRecord) -> dict[str, object]:
     return {
         "id": key.id,
-        "owner": printable(key.owner),
+        "owner": key.owner,
         "kind": key.kind,
-        "created": key.created_at,
-        "expires": None if key.expires_at is None else moment(key.expires_at),
+        "created": datetime.fromisoformat(key.created_at),
+        "expires": key.expires_at,
         "deprecated": key.deprecated,
         "erased": key.wrapped_private_key is None,
         "uses": key.usage_count,

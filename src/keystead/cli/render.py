@@ -81,6 +81,13 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign in "\n\t" else f"\\x{ord(sign):02x}" for sign in text)
 
 
+def cell(value: object) -> object:
+    """Return a value as a table for a person shows it."""
+    if isinstance(value, datetime):
+        return moment(value)
+    return "-" if value in (None, "") else printable(value) if isinstance(value, str) else value
+
+
 def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:
     """Return a plain table; numbers stand on the right."""
     made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from keystead.cli.frame import Call, command, group, say
-from keystead.cli.render import Outcome, moment, pairs, printable, table
+from keystead.cli.render import Outcome, cell, pairs, printable, table
 from keystead.manager.access import access
 from keystead.manager.manager import KeyManager
 from keystead.ports import SessionRecord
@@ -35,7 +36,7 @@ def list_sessions(
         say(f"the newest {LIMIT}; older ones end within twelve hours of their beginning")
     facts = [_facts(each) for each in found[:LIMIT]]
     names = ("id", "user", "tenant", "origin", "created", "expires", "seen", "ended")
-    rows = [tuple("-" if each[name] in (None, "") else printable(str(each[name])) for name in names) for each in facts]
+    rows = [tuple(cell(each[name]) for name in names) for each in facts]
     return Outcome({"sessions": facts}, table(*names, rows=rows) if rows else "no sessions")
 
 
@@ -51,15 +52,15 @@ def end(
     return Outcome(_facts(row), pairs([("ended", row.id), ("user", printable(row.subject))]))
 
 
-def _facts(row: SessionRecord) -> dict[str, str | None]:
+def _facts(row: SessionRecord) -> dict[str, object]:
     return {
         "id": row.id,
         "user": row.subject,
         "tenant": row.tenant,
         "scopes": row.scopes,
         "origin": row.origin,
-        "created": row.created_at,
-        "expires": row.expires_at,
-        "seen": moment(row.seen_at),
-        "ended": None if row.ended_at is None else moment(row.ended_at),
+        "created": datetime.fromisoformat(row.created_at),
+        "expires": datetime.fromisoformat(row.expires_at),
+        "seen": row.seen_at,
+        "ended": row.ended_at,
     }

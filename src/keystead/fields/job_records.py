@@ -184,10 +184,17 @@ async def _has_newer_keys(work: UnitOfWork, registered: FieldRecord, job: Reencr
     return False
 
 
-async def reencryptions(km: Manager, field_id: str | None = None) -> list[ReencryptionRecord]:
-    """Return the re-encryption jobs of a field, or all, oldest first."""
+async def reencryptions(
+    km: Manager, field_id: str | None = None, *, after: tuple[int, str] | None = None, limit: int | None = None
+) -> list[ReencryptionRecord]:
+    """Return the re-encryption jobs of a field, or all, oldest first.
+
+    Args:
+        after: ``created_ms`` and ``id`` of the last one seen.
+        limit: how many at most.
+    """
     async with (await km.session()).surroundings.store.reading() as work:
-        return await work.reencryptions(field_id)
+        return await work.reencryptions(field_id, after=after, limit=limit)
 
 
 async def pause(km: Manager, job_id: str) -> ReencryptionRecord:

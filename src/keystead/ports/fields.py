@@ -145,8 +145,10 @@ class ReencryptionRows(Protocol):
     async def find_reencryption(self, job_id: str) -> ReencryptionRecord | None:
         """Return a job."""
 
-    async def reencryptions(self, field_id: str | None = None) -> list[ReencryptionRecord]:
-        """Return the jobs of a field, or all, oldest first."""
+    async def reencryptions(
+        self, field_id: str | None = None, *, after: tuple[int, str] | None = None, limit: int | None = None
+    ) -> list[ReencryptionRecord]:
+        """Return jobs of a field, or all, oldest first; ``after`` is when the last one seen began, and its id."""
 
     async def newest_reencryptions(
         self, field_id: str | None = None, *, before: tuple[int, str] | None = None, limit: int

@@ -22,7 +22,7 @@ class JobRunRows(Protocol):
     """The last run of each job."""
 
     async def keep_job_run(self, run: JobRun) -> None:
-        """Keep how a job ended, unless one that ended later is kept."""
+        """Keep how a job ended, in place of how it ended before: nodes' clocks differ, and are not compared."""
 
     async def job_runs(self) -> list[JobRun]:
         """Return the last run of each job, by name."""

@@ -75,12 +75,16 @@ class ReencryptionRows(KeyReadRows):
         row = await self._first(select(reencryptions).where(reencryptions.c.id == job_id))
         return None if row is None else _job(row)
 
-    async def reencryptions(self, field_id: str | None = None) -> list[ReencryptionRecord]:
-        """Return the jobs of a field, or all, oldest first."""
+    async def reencryptions(
+        self, field_id: str | None = None, *, after: tuple[int, str] | None = None, limit: int | None = None
+    ) -> list[ReencryptionRecord]:
+        """Return jobs of a field, or all, oldest first; ``after`` is when the last one seen began, and its id."""
         query = select(reencryptions).order_by(reencryptions.c.created_ms, reencryptions.c.id)
         if field_id is not None:
             query = query.where(reencryptions.c.field_id == field_id)
-        return [_job(row) for row in await self._all(query)]
+        if after is not None:
+            query = query.where(tuple_(reencryptions.c.created_ms, reencryptions.c.id) > tuple_(*after))
+        return [_job(row) for row in await self._all(query.limit(limit))]
 
     async def newest_reencryptions(
         self, field_id: str | None = None, *, before: tuple[int, str] | None = None, limit: int

@@ -21,13 +21,12 @@ class JobRunRows(Statements):
     """Last runs; ``keystead.ports.JobRunRows``."""
 
     async def keep_job_run(self, run: JobRun) -> None:
-        """Keep how a job ended, unless one that ended later is kept."""
+        """Keep how a job ended, in place of how it ended before."""
         insert = self._insert(job_runs).values(asdict(run))
         await self._write(
             insert.on_conflict_do_update(
                 index_elements=["name"],
                 set_={name: insert.excluded[name] for name in _KEPT},
-                where=job_runs.c.ended_at <= insert.excluded.ended_at,
             )
         )
 

@@ -20,7 +20,7 @@ from keystead.ports import MAX_FAILURES, ReencryptionRecord, ReencryptionState
 from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Told, part_of, place_of
+from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Told, page_of, part_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["jobs"]
 Reads = Annotated[Admin, Depends(Needs(Scope.JOBS_READ, is_of_store=True))]
@@ -201,8 +201,10 @@ async def list_reencryptions(
     cursor: Cursor = None,
 ) -> Page[Reencryption]:
     """List re-encryptions, the oldest first. They are begun where their tables are: by `keystead reencrypt`."""
-    (after,) = place_of(cursor, int) or (0,)
-    shown, behind = part_of(await fields.reencryptions(by.manager, field), after, limit)
+    place = place_of(cursor, int, str)
+    after = None if place is None else (place[0], place[1])
+    found = await fields.reencryptions(by.manager, field, after=after, limit=limit + 1)
+    shown, behind = page_of(found, limit, lambda each: (each.created_ms, each.id))
     return Page(items=[Reencryption.of(each) for each in shown], next_cursor=behind)
 
 
