@@ -25,6 +25,10 @@ BOOKKEEPING: Final = frozenset({"audit.session", "audit.session_end", "audit.seq
 """Actions by which a trail keeps account of itself, at each start and end of a process among others."""
 PAGE: Final = 1000
 PAGE_OF_LONG: Final = 50
+PAGE_OF_SHORT: Final = 200
+"""Entries that are read at once behind a page of ``PAGE_OF_LONG`` that was short: all may be long."""
+SHORT: Final = 1 << 16
+"""Bytes that such a page has at most."""
 MOST_AT_ONCE: Final = 1 << 20
 """Characters of what the entries of one answer tell; each has up to as many bytes."""
 MOST_LOOKED: Final = 2000
@@ -135,6 +139,8 @@ async def newest_before(
                     found.append(record)
             if len(rows) < page:
                 return AuditPage(found, behind)
+            is_short = sum(len(row.line) for row in rows[:PAGE_OF_LONG]) <= SHORT
+            page = PAGE_OF_SHORT if is_short else PAGE_OF_LONG
 
 
 async def sealed_at(manager: ManagerCore, number: int) -> SealedRecord:
