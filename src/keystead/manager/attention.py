@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -12,7 +12,7 @@ from keystead.lifecycle.kek_watch import KekWatch
 from keystead.lifecycle.surroundings import ROTATION_FRACTION
 from keystead.manager.audit_status import AuditStatus, seen_status
 from keystead.manager.manager import KeyManager
-from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, is_of_transit, utc_text
+from keystead.model import DataKeyState, KeyRecord, KeyringPurpose, is_of_transit
 from keystead.model.counts import counted
 from keystead.ports import AilingReencryption
 
@@ -153,7 +153,7 @@ def _of_key(attention: Attention, row: KeyRecord, told: str, cure: str) -> Matte
 
 
 def _second(at: datetime) -> str:
-    return utc_text(at.replace(microsecond=0))
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _of_trail(status: AuditStatus) -> list[Matter]:

@@ -34,6 +34,8 @@ PAGES: Final = {
 }
 """Pictures of the guide: a phone's are dark."""
 MOST_HEIGHT: Final = 1300
+WIDTHS: Final = (360, 720, 890, 900, 1030)
+"""Between a phone and a desk, where tables become lists and columns get a least width."""
 WORDS_PER_S: Final = 4
 """How fast a text is read without a sound: 238 words a minute in the mean of many studies (Brysbaert, 2019)."""
 PAUSE_S: Final = 2
@@ -105,6 +107,15 @@ def test_the_example_fills_every_page_that_a_newcomer_opens(console: str, browse
             examine(page, name)
             if pictured == size:
                 photograph(page, name, most_height=MOST_HEIGHT)
+
+
+def test_no_page_of_the_example_is_wider_than_its_window(console: str, browser: Browser) -> None:
+    with looking(browser, "desktop", "light") as page:
+        for path in {path for _, path in PAGES.values()}:
+            page.goto(f"{console}{path}")
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 800})
+                assert page.evaluate("document.scrollingElement.scrollWidth") <= width, path
 
 
 def test_a_paused_re_encryption_of_the_example_goes_on_when_somebody_lets_it(console: str, browser: Browser) -> None:
