@@ -137,6 +137,21 @@ async def test_what_goes_on_in_it_is_measured_and_a_paused_re_encryption_is_take
         assert (await fields.reencryptions(found.manager, its.field.id))[-1].state is ReencryptionState.DONE
 
 
+async def test_a_step_that_fails_does_not_end_what_goes_on(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(example_now, "EVERY_S", 0.01)
+    async with service(made) as found:
+        count = await decrypts(found)
+        async with example_now.using(found, Example(tmp_path)):  # where there is no table
+            for _ in range(600):
+                await found.devices.metrics.flush()
+                if await decrypts(found) > count + 10:
+                    break
+                await asyncio.sleep(0.05)
+        assert await decrypts(found) > count + 10
+
+
 async def test_a_store_that_is_not_the_example_is_not_used_although_the_table_lies_beside_it(
     made: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from keystead import fields
 from keystead.cli.example import KIOSK, USERS, Example, people
 from keystead.cli.example_use import Guests, transit_use
-from keystead.errors import KMSError
+from keystead.fields.standing import last_of_field
 from keystead.ledger.audit.actor import audit_actor
 from keystead.ports import ReencryptionState
 from keystead.server.service import Service
@@ -63,17 +63,16 @@ class _Now:
 
     async def reencrypt(self) -> None:
         """Go on with the re-encryption whenever it is let, slowly enough to be watched."""
-        km, field = self._service.manager, self._example.field
         while True:
-            jobs = await fields.reencryptions(km, field.id)
-            if jobs and jobs[-1].state is ReencryptionState.RUNNING:
-                await _tried(
-                    "worker of the example",
-                    lambda: fields.reencrypt(
-                        km, self._example.table.url, field, batch_rows=int(ROWS_PER_S), rows_per_s=ROWS_PER_S
-                    ),
-                )
+            await _tried("worker of the example", self._go_on)
             await asyncio.sleep(LOOK_S)
+
+    async def _go_on(self) -> None:
+        km, field = self._service.manager, self._example.field
+        last = await last_of_field(km, field.id)
+        if last is not None and last.state is ReencryptionState.RUNNING:
+            url = self._example.table.url
+            await fields.reencrypt(km, url, field, batch_rows=int(ROWS_PER_S), rows_per_s=ROWS_PER_S)
 
     async def _devices(self) -> None:
         # Anew each time: somebody may have revoked a device meanwhile, or given it a new pair.
@@ -98,5 +97,5 @@ async def _tried(actor: str, step: Callable[[], Awaitable[object]]) -> None:
     try:
         with audit_actor(actor):
             await step()
-    except KMSError as exc:
-        log.info("a step of the example was left out: %s", exc.code)
+    except Exception as exc:
+        log.info("a step of the example was left out: %s", getattr(exc, "code", type(exc).__name__))
