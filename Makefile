@@ -10,17 +10,18 @@ CLIENTS := $(shell find examples/vault-clients -type f -not -path '*/node_module
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench soak docs clean
+.PHONY: help demo serve test check bench soak docs pictures clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    the main job on the embedded default: encrypt, rotate, crash, decrypt"
-	@echo "make serve   the key service and its console for development, on the embedded default in .serve/"
+	@echo "make serve   the key service and its console for development, with an example to look at in .serve/"
 	@echo "make test    every test, with the coverage gates"
 	@echo "make check   format, lint, types, import contracts, file length, documentation"
 	@echo "make bench   benchmarks against other libraries, in an environment of their own"
 	@echo "make soak    crash, race, fuzz and load tests at full length"
 	@echo "make docs    the documentation as a site in site/"
+	@echo "make pictures  the pictures of the console in the documentation, taken anew"
 	@echo "make clean   remove environments, caches and reports"
 
 demo: $(VENV)/.installed-demo
@@ -30,7 +31,8 @@ demo: $(VENV)/.installed-demo
 
 serve: $(VENV)/.installed-serve
 	@mkdir -p $(SERVED)
-	@cd $(SERVED) && { [ -f keystead.yaml ] || $(CURDIR)/$(BIN)/keystead init; } && $(CURDIR)/$(BIN)/keystead serve --dev
+	@cd $(SERVED) && { [ -f keystead.yaml ] || [ ! -f keys.db ] || $(CURDIR)/$(BIN)/keystead init; } && \
+	  $(CURDIR)/$(BIN)/keystead serve --dev
 
 test: $(VENV)/.installed-test $(SERVICES)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-report=json $(PYTEST_ARGS)
@@ -53,9 +55,12 @@ soak: $(VENV)/.installed-test $(SERVICES)
 docs: $(VENV)/.installed-check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+pictures: $(VENV)/.installed-test
+	KEYSTEAD_SCREENSHOTS=$(CURDIR)/docs/assets/console $(BIN)/python -m pytest --quiet tests/server/console/test_newcomer.py
+
 clean:
 	rm -rf .demo .venv .venv-bench .venv-services site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf build dist coverage.json .coverage .coverage.*
+	rm -rf artefacts build dist coverage.json .coverage .coverage.*
 
 # Each stamp says that an environment holds what its target needs, as pyproject.toml lists it.
 $(VENV)/.installed-demo: pyproject.toml | $(BIN)/python

@@ -15,10 +15,11 @@ from tests.cli.conftest import PROGRAM, environment
 
 
 @contextmanager
-def serving(folder: Path, *args: str, port: int = 0) -> Iterator[str]:
+def serving(folder: Path, *args: str, port: int = 0, log: Path | None = None) -> Iterator[str]:
     """Serve, on any free port unless one is named; give the URL when it is open, and see that an interrupt ends it."""
-    with started(folder, *args, port=port) as (url, process):
-        log, until = folder / "serve.log", time.monotonic() + 60
+    log = log or folder / "serve.log"
+    with started(folder, *args, port=port, log=log) as (url, process):
+        until = time.monotonic() + 60
         while log.read_text().count("the service is open") < _workers(args):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
@@ -27,9 +28,11 @@ def serving(folder: Path, *args: str, port: int = 0) -> Iterator[str]:
 
 
 @contextmanager
-def started(folder: Path, *args: str, port: int = 0, **variables: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def started(
+    folder: Path, *args: str, port: int = 0, log: Path | None = None, **variables: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Serve as ``serving``, and give the URL and the process as soon as it listens."""
-    log = folder / "serve.log"
+    log = log or folder / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*PROGRAM, "serve", "--port", str(port), *args],

@@ -6,10 +6,13 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keystead.cli import example
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.config.service import load_service
 from keystead.errors.extras import needing
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 _DEVELOPMENT = """development: every caller is the one user named "dev", who may do everything, without a token.
 Only programs of this machine are answered. Never serve people so."""
+_EXAMPLE = """All of it is invented: keyrings, Transit keys, devices, tokens, an audit trail, people in example.db. It
+is used a little, for an hour from each start. For keys of your own begin in another folder, and delete this one."""
 
 
 def register(app: typer.Typer) -> None:
@@ -35,12 +40,24 @@ def serve(
     tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate, in PEM.")] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its key, in PEM.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that serve.")] = 1,
+    has_example: Annotated[
+        bool,
+        typer.Option(
+            "--example/--no-example",
+            help="With --dev in an empty folder, which gets a store: whether it has keys, devices and rows to look at.",
+        ),
+    ] = True,
 ) -> None:
-    """Serve GraphQL to devices, until it is interrupted."""
+    """Serve GraphQL to devices, REST and Transit to programs, and the console, until it is interrupted.
+
+    With --dev an empty folder is made ready as by `keystead init`, and gets an example that is used a little for an
+    hour, so that there is something to look at. A folder with anything in it is left as it is.
+    """
     with needing("server", "the service needs {}"):
         import uvicorn  # noqa: F401
 
-        from keystead.server.app import create_app
+        from keystead.cli.example_now import using
+        from keystead.server.app import Beside, create_app
         from keystead.server.development import HOSTS
         from keystead.server.logs import log_config
         from keystead.server.tls import tls_options
@@ -53,12 +70,19 @@ def serve(
     }
     loaded = load_service(call.config, flags=flags)
     server = loaded.settings.server
+    beside: Beside | None = None
     if dev and server.host not in HOSTS:
         wrong_usage("--dev listens on this machine alone: leave --host out, or name 127.0.0.1 or ::1")
     if dev and workers > 1:
         wrong_usage("--dev serves with one process")
     if dev:
+        if example.is_called_for(loaded, Path()):
+            _begin(Path(), has_example=has_example)
+            loaded = load_service(call.config, flags=flags)
+        if has_example and (found := example.found_in(loaded)) is not None:
+            beside = partial(using, example=found)
         say(_DEVELOPMENT)
+        say(_console_at(server.host, server.port))
     from keystead.server.methods import PROTOCOL
 
     options: dict[str, Any] = {
@@ -73,7 +97,7 @@ def serve(
         "timeout_graceful_shutdown": 20,
     }
     if workers == 1:
-        _serve(create_app(loaded, is_development=dev), options)
+        _serve(create_app(loaded, is_development=dev, beside=beside), options)
         return
     # Each worker reads the settings itself: what was said here goes to it by its environment.
     said: dict[str, str | None] = {
@@ -86,6 +110,21 @@ def serve(
     }
     os.environ |= {name: value for name, value in said.items() if value is not None}
     _serve_by_several(workers, options)
+
+
+def _begin(folder: Path, *, has_example: bool) -> None:
+    """Make an empty folder ready."""
+    made = example.prepare(folder, has_example=has_example)
+    say(f"This folder was empty: made {', '.join(path.name for path in made.made)}, as `keystead init` does.")
+    if has_example:
+        say("Making an example to look at; --no-example leaves it out.")
+        example.make(folder)
+        say(_EXAMPLE)
+
+
+def _console_at(host: str, port: int) -> str:
+    where = f"http://{'localhost' if host == '127.0.0.1' else f'[{host}]' if ':' in host else host}:{port}/"
+    return f"Console: open {where if port else 'the address below'} in a browser. Nobody has to sign in."
 
 
 def _serve(app: FastAPI, options: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -41,12 +41,14 @@ class Matter:
     Attributes:
         about: a keyring's name, ``store``, ``audit trail``, ``provider NAME`` or ``re-encryption of FIELD``.
         cure: what to do.
+        keyring: the name where it is about a keyring; None where not.
     """
 
     attention: Attention
     about: str
     told: str
     cure: str
+    keyring: str | None = None
 
 
 async def attention(km: KeyManager, trail: AuditStatus | None = None) -> list[Matter]:
@@ -68,7 +70,8 @@ async def attention(km: KeyManager, trail: AuditStatus | None = None) -> list[Ma
         ailing = await work.ailing_reencryptions(among=JOBS_LOOKED_AT)
     found = [_restored()] if is_restored else []
     found += [_due(row, now) for row in due]
-    found += [_used(row, session.lifecycle.maintenance.uses_ratio(row) or 0.0) for row in used]
+    shares = [(session.lifecycle.maintenance.uses_ratio(row) or 0.0, row) for row in used]
+    found += [_used(row, share) for share, row in sorted(shares, key=lambda each: each[0], reverse=True)]
     found += [_leaving(row) for row in leaving]
     found += _asked(waiting)
     found += [matter for each in ailing for matter in _of_job(each)]
@@ -88,15 +91,15 @@ def _restored() -> Matter:
 
 def _due(row: KeyRecord, now: datetime) -> Matter:
     if row.expires_at is not None and row.expires_at <= now:
-        told = f"version {row.version} is past its end, {utc_text(row.expires_at)}, and encrypts no more"
-        return Matter(Attention.URGENT, row.keyring, told, _replacing(row))
-    told = f"version {row.version} has been due for rotation since {utc_text(row.rotate_after or now)}"
-    return Matter(Attention.SOON, row.keyring, told, f"keystead maintain, or {_replacing(row)}")
+        told = f"version {row.version} is past its end, {_second(row.expires_at)}, and encrypts no more"
+        return _of_key(Attention.URGENT, row, told, _replacing(row))
+    told = f"version {row.version} has been due for rotation since {_second(row.rotate_after or now)}"
+    return _of_key(Attention.SOON, row, told, f"keystead maintain, or {_replacing(row)}")
 
 
 def _used(row: KeyRecord, share: float) -> Matter:
     told = f"version {row.version} has seen {share:.0%} of the messages or bytes that the policy lets it"
-    return Matter(Attention.URGENT if share >= 1 else Attention.SOON, row.keyring, told, _replacing(row))
+    return _of_key(Attention.URGENT if share >= 1 else Attention.SOON, row, told, _replacing(row))
 
 
 def _replacing(row: KeyRecord) -> str:
@@ -149,9 +152,17 @@ def _of_kek(watch: KekWatch, provider: str) -> list[Matter]:
 
 def _leaving(row: KeyRecord) -> Matter:
     told = f"version {row.version} will be destroyed" + (
-        "" if row.destroy_after is None else f" at {utc_text(row.destroy_after)}"
+        "" if row.destroy_after is None else f" at {_second(row.destroy_after)}"
     )
-    return Matter(Attention.SOON, row.keyring, told, f"keystead key cancel-destroy {row.keyring}/{row.version}")
+    return _of_key(Attention.SOON, row, told, f"keystead key cancel-destroy {row.keyring}/{row.version}")
+
+
+def _of_key(attention: Attention, row: KeyRecord, told: str, cure: str) -> Matter:
+    return Matter(attention, row.keyring, told, cure, row.keyring)
+
+
+def _second(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _of_trail(status: AuditStatus) -> list[Matter]:

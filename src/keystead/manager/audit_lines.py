@@ -29,8 +29,12 @@ def details_text(record: AuditRecord) -> str:
     if record.rejected is not None:
         return f"NOT authentic: {record.rejected}"
     told = [_keys(record.keys)] if record.keys else []
-    # What the keys themselves say need not be said twice.
-    details = {name: value for name, value in record.details.items() if not (record.keys and _is_said(name, value))}
+    # What the keys themselves say need not be said twice, nor that there is no tenant.
+    details = {
+        name: value
+        for name, value in record.details.items()
+        if value != "" and not (record.keys and _is_said(name, value))
+    }
     text = "; ".join([*told, *(f"{name}: {_shown(value)}" for name, value in details.items())])
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 

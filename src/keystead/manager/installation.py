@@ -14,6 +14,7 @@ from keystead.errors import ConfigurationError
 from keystead.manager import gitignore
 from keystead.manager.configured import SQLITE_FILE, read_settings
 from keystead.manager.manager import KeyManager
+from keystead.ports import Clock
 from keystead.providers.local.kek_file import create_kek_file
 from keystead.providers.uri import ProviderUri
 from keystead.stores.urls import parse_url
@@ -47,12 +48,18 @@ class Installation:
     unignored: list[str] = field(default_factory=list)
 
 
-def install(folder: Path, *, store: str | None = None, kms: str | None = None) -> Installation:
+def install(
+    folder: Path, *, store: str | None = None, kms: str | None = None, more: str = "", clock: Clock | None = None
+) -> Installation:
     """Make settings, a KEK file (unless ``kms`` names a KEK) and an SQLite store (unless ``store`` names one).
 
     The folder is made if it is absent. A ``.gitignore`` names both, unless there is one: it stays as it is. Nothing is
     overwritten, and what was made is taken away again when a later step fails. A KEK file and the store that it opens,
     both here already, as a program leaves them, get settings and are not touched.
+
+    Args:
+        more: settings that follow those two in the file, in YAML.
+        clock: by which the store's first keys are made.
 
     Raises:
         ConfigurationError: one of the files exists, or a URL that cannot be used or carries a password.
@@ -82,7 +89,7 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
             made.append(kek)
             # Nobody else writes to a KEK file of this moment; a later rotation makes its lock again.
             kek.with_name(kek.name + ".lock").unlink(missing_ok=True)
-        text = _SETTINGS.format(store=_quoted(store or SQLITE_FILE), kms=_quoted(kms or f"file:{KEK_FILE}"))
+        text = _SETTINGS.format(store=_quoted(store or SQLITE_FILE), kms=_quoted(kms or f"file:{KEK_FILE}")) + more
         _write_new(settings, text)
         made.append(settings)
         entries = {**({} if kms else gitignore.KEK_ENTRIES), **({} if store else gitignore.STORE_ENTRIES)}
@@ -91,10 +98,10 @@ def install(folder: Path, *, store: str | None = None, kms: str | None = None) -
             _write_new(ignore, gitignore.text_of(entries))
             made.append(ignore)
         if is_adopted:
-            asyncio.run(_open_once(settings))
+            asyncio.run(_open_once(settings, clock))
         elif store is None:
             made += [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
-            asyncio.run(_open_once(settings))
+            asyncio.run(_open_once(settings, clock))
     except BaseException:
         for path in made:
             with contextlib.suppress(OSError):
@@ -113,8 +120,8 @@ def is_sqlite(url: str) -> bool:
     return parse_url(url).kind == "sqlite"
 
 
-async def _open_once(settings: Path) -> None:
-    async with KeyManager.from_config(read_settings(settings, is_file_only=True), background=False):
+async def _open_once(settings: Path, clock: Clock | None) -> None:
+    async with KeyManager.from_config(read_settings(settings, is_file_only=True), background=False, clock=clock):
         pass
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -32,9 +32,16 @@ from keystead.server.standby import Standby
 from keystead.server.standing import Standing, end_process
 from keystead.server.vault.router import VaultRoutes
 
+Beside = Callable[[Service], AbstractAsyncContextManager[None]]
+
 
 def create_app(
-    settings: LoadedSettings, *, is_development: bool = False, clock: Clock | None = None, worker: str | None = None
+    settings: LoadedSettings,
+    *,
+    is_development: bool = False,
+    clock: Clock | None = None,
+    worker: str | None = None,
+    beside: Beside | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application; no I/O until it starts.
 
@@ -42,6 +49,7 @@ def create_app(
         settings: read by ``keystead.config.service.load_service``.
         is_development: everybody is one user, and nobody but programs of this machine is answered.
         worker: which of several processes on one port this is.
+        beside: what goes on beside the open service, for as long as its context lasts.
 
     It listens and answers at once, and is opened beside that, however long it takes; see ``Standing``. Settings that no
     service can be made of end the process.
@@ -53,7 +61,7 @@ def create_app(
         raise ConfigurationError("--dev lets everybody in, and KEYSTEAD_ENV says production: leave one of them out")
     door = GraphQLDoor(is_development=is_development)
     clock = clock or SystemClock()
-    standing = Standing(partial(_opening, settings, clock, is_development=is_development), clock)
+    standing = Standing(partial(_opening, settings, clock, is_development=is_development, beside=beside), clock)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -134,10 +142,13 @@ def create_app(
 
 
 @asynccontextmanager
-async def _opening(settings: LoadedSettings, clock: Clock, *, is_development: bool) -> AsyncIterator[Service]:
+async def _opening(
+    settings: LoadedSettings, clock: Clock, *, is_development: bool, beside: Beside | None
+) -> AsyncIterator[Service]:
     async with (
         opened_manager(settings, clock) as km,
         opened(km, settings, is_development=is_development) as service,
+        nullcontext() if beside is None else beside(service),
     ):
         yield service
 

@@ -6,13 +6,11 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,37 +23,28 @@ from keystead.manager.installation import install
 from keystead.server.console.router import DEEDS, PAGES
 from keystead.stores import open_store
 from tests.cli.serving import serving
-from tests.components import missing
 from tests.server.clients import GENERATE, SET_PASSCODE, VERIFY_PASSCODE, sealed
+from tests.server.console.chromium import chromium, examine, looking, photograph
 from tests.server.console.workers import JOB, begun
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Request
+    from playwright.sync_api import Browser, Page
 
-QUIET: Final = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844)}
 SEEN: Final = [("desktop", "light"), ("phone", "dark"), ("desktop", "dark"), ("phone", "light")]
 """How it is looked at; the first two without ``KEYSTEAD_SOAK``."""
 EVERY_KEY: Final = ("transit:*:*", "transit:list:*")
 MOST_BYTES: Final = 150_000
-SERIOUS: Final = {"serious", "critical"}
 _WEIGHT: Final = (
     "['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"
     ".reduce((sum, each) => sum + each.decodedBodySize, 0)"
 )
-_AXE: Final = "async () => (await axe.run()).violations.map(({id, impact, nodes}) => ({id, impact, at: nodes[0].html}))"
 
 
 @pytest.fixture(scope="module")
 def browser(console: tuple[str, str]) -> Iterator[Browser]:
     """Debian's Chromium; begun after the service, since it has this thread's loop."""
-    program = shutil.which("chromium") or missing("chromium", "apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=QUIET)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -117,49 +106,13 @@ def lock(url: str, token: str, user: str) -> None:
 def visiting(
     browser: Browser, url: str, token: str, size: str, scheme: Any, *, scripts: bool = True, refused: int = 0
 ) -> Iterator[Page]:
-    """Sign in, and give the page; at the end nothing may have been said on the console, nor failed to load.
-
-    Args:
-        refused: how many forms are refused meanwhile, which Chromium says by itself.
-    """
-    width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts
-    )
-    page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-
-    def failed(request: Request) -> None:
-        # What becomes a file that is kept, and what is asked for when the page is left, ends so.
-        if request.failure != "net::ERR_ABORTED":
-            said.append(request.url)
-
-    page.on("requestfailed", failed)
-    page.goto(f"{url}/")
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Overview").wait_for()
-    yield page
-    context.close()
-    assert [each for each in said if "status of 400" not in each] == []
-    assert len(said) == refused
-
-
-def photograph(page: Page, name: str) -> None:
-    """Keep a picture where ``KEYSTEAD_SCREENSHOTS`` says."""
-    if folder := os.environ.get("KEYSTEAD_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def examine(page: Page, name: str) -> None:
-    """Look at a page that is open as somebody would who cannot see it, or has a small screen."""
-    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), f"{name} is wider than the screen"
-    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found = [each for each in page.evaluate(_AXE) if each["impact"] in SERIOUS]
-    assert found == [], name
-    photograph(page, name)
+    """Sign in, and give the page, as ``looking``."""
+    with looking(browser, size, scheme, scripts=scripts, refused=refused) as page:
+        page.goto(f"{url}/")
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("heading", name="Overview").wait_for()
+        yield page
 
 
 def addresses(page: Page, url: str, user: str) -> dict[str, str]:
@@ -197,7 +150,8 @@ def test_every_page_can_be_read_by_everybody_and_weighs_little(
             assert answer.status == 200, address
             assert 1_000 < page.evaluate(_WEIGHT) < MOST_BYTES, address
             name = re.sub(r"\W+", "-", path).strip("-") or "overview"
-            examine(page, f"{name}-{size}-{scheme}")
+            examine(page, name)
+            photograph(page, f"{name}-{size}-{scheme}")
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])

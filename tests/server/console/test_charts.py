@@ -36,6 +36,13 @@ def test_a_number_that_is_small_beside_the_others_is_seen() -> None:
     assert [each.text for each in chart.beside] == ["0", "500 k", "1 M"]
 
 
+def test_the_hour_of_the_last_column_is_written_inside_the_picture() -> None:
+    chart = operations_chart(hours(*[(1, 0)] * 24))
+    assert chart is not None
+    assert [each.text for each in chart.below] == ["06:00", "12:00", "18:00", "00:00"]
+    assert chart.below[-1].x + 3.5 * len("00:00") <= chart.width
+
+
 @pytest.mark.parametrize(("most", "top"), [(1, "1"), (3, "5"), (11, "20"), (99, "100"), (0.3, "0.5"), (2001, "5 k")])
 def test_the_highest_line_is_the_next_round_number(most: float, top: str) -> None:
     chart = latency_chart({"total": 1, "p50": most, "p95": most, "p99": most})

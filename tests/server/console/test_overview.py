@@ -92,7 +92,7 @@ async def test_the_figures_are_those_of_the_command_line_and_of_the_store(
     shown = figures(page)
     by_state = dict(asked(installation, "SELECT state, count(*) FROM data_keys GROUP BY state"))
     assert {"active", "decrypt-only", "disabled", "pending-destroy"} <= by_state.keys()
-    assert {name: int(shown[f"{name} keys"]) for name in by_state} == by_state
+    assert {name: int(shown[f"Keys {name}"]) for name in by_state} == by_state
     assert [(int(shown["Keyrings"]),)] == asked(installation, "SELECT count(*) FROM keyrings")
     assert [(int(shown["Nodes running"]),)] == asked(installation, "SELECT count(*) FROM nodes")
     status = (await command(installation, "status"))["store"]
@@ -173,7 +173,7 @@ async def test_the_charts_are_those_of_the_summary_and_of_the_store(
     ]
     expected += asked(installation, "SELECT count(*) FROM data_keys WHERE state = 'active' AND rotate_after IS NULL")[0]
     assert [int(each[1]) for each in rows(page, "due")] == expected
-    assert sum(expected) == int(figures(page)["active keys"])
+    assert sum(expected) == int(figures(page)["Keys active"])
 
 
 async def test_charts_are_for_whoever_may_see_their_numbers(node: Node) -> None:

@@ -19,6 +19,8 @@ _TOP: Final = 12
 _BOTTOM: Final = 146
 _GAP: Final = 0.25
 """How much of the place of a column stays empty."""
+_HALF_LETTER: Final = 3.5
+"""Half of what a letter below a column takes in width."""
 _HOURS_BETWEEN_LABELS: Final = 6
 _LEAST: Final = 1.5
 """How high the smallest number is."""
@@ -135,7 +137,8 @@ def _chart(
             if height:
                 boxes.append(Box(kind, x, round(_BOTTOM - end, 1), width, round(height, 1)))
         if column.label:
-            below.append(Label(round(x + width / 2, 1), HEIGHT - 8, column.label))
+            middle = min(x + width / 2, WIDTH - len(column.label) * _HALF_LETTER)
+            below.append(Label(round(middle, 1), HEIGHT - 8, column.label))
     beside = [
         Label(_LEFT - 6, round(_BOTTOM - share * (_BOTTOM - _TOP), 1), _number(share * top)) for share in (0, 0.5, 1)
     ]

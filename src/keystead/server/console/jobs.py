@@ -71,10 +71,8 @@ async def shown(visit: Visit) -> Shown:
     found = await standing(visit.manager, visit.path("reencryption"))
     values = {
         **_progress(visit, found),
-        "command": command_of(found.job),
         "may_write": visit.may(_WRITES, is_of_store=True),
         "jobs": PATH,
-        "is_unfinished": found.job.state in _UNFINISHED,
     }
     return Shown("reencryption.html", {**values, "failed": await failures(visit.manager, found.job.id)})
 
@@ -115,7 +113,7 @@ async def _reencryptions(visit: Visit, now: datetime) -> dict[str, Any]:
         "reencryptions": [(each, _began(each), _pace(each, look, now)) for each in page],
         "after_this": None if last is None else f"{last.created_ms},{last.id}",
         "after": asked.get("after", ""),
-        "is_live": look.is_live(now) and any(each.is_worked_on for each in page),
+        "is_live": look.is_live(now) and any(each.job.state is ReencryptionState.RUNNING for each in page),
         "seen": seen,
         "address": address,
         "list_path": PATH,
@@ -131,7 +129,10 @@ def _progress(visit: Visit, found: ReencryptionStanding) -> dict[str, Any]:
         "began": _began(found),
         "lasted": None if found.lasted_s is None else span(timedelta(seconds=found.lasted_s)),
         "pace": _pace(found, look, now),
-        "is_live": look.is_live(now) and found.is_worked_on,
+        # Also while nobody works on it: whoever has let it go on sees its workers begin.
+        "is_live": look.is_live(now) and found.job.state is ReencryptionState.RUNNING,
+        "command": command_of(found.job),
+        "is_unfinished": found.job.state in _UNFINISHED,
         "has_changed": False,
         "seen": f"{look.following([found], now)}&state={found.job.state.value}",
         "at": address(found.job.id),

@@ -11,6 +11,7 @@ from keystead.manager.attention import Attention, attention
 from keystead.manager.audit_status import seen_status
 from keystead.manager.key_listing import active_by_date
 from keystead.server.console.charts import DUE_DAYS, due_chart, latency_chart, operations_chart
+from keystead.server.console.keyrings import address
 from keystead.server.console.pages import Page, Shown
 from keystead.server.console.rendering import MOST_COUNTED
 from keystead.server.console.visits import HOME, Visit
@@ -31,6 +32,7 @@ async def shown(visit: Visit) -> Shown:
         "status": await _status(visit) if may_read else None,
         "trail": trail,
         "urgent": Attention.URGENT,
+        "address": address,
         "may_measure": visit.may(Scope.METRICS_READ, is_of_store=True),
         "operations": None,
         "latency": None,
