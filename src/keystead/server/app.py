@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
@@ -68,7 +69,21 @@ def create_app(
                     if standing.failure is None:
                         raise
 
-    app = FastAPI(
+    origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
+
+    def behind(routes: ASGIApp) -> ASGIApp:
+        app: ASGIApp = Standby(GraphQLRoute(VaultRoutes(routes, standing), door, standing), standing)
+        if is_development or origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=origins,
+                allow_origin_regex=ORIGINS if is_development else None,
+                allow_methods=["POST"],
+                allow_headers=["Authorization", "Content-Type"],
+            )
+        return Requests(DevelopmentGuard(app) if is_development else app)
+
+    app = _Application(
         title="Keystead",
         version=__version__,
         lifespan=lifespan,
@@ -77,23 +92,9 @@ def create_app(
         # What FastAPI measures and logs by itself has the texts of exceptions in it.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    app.behind = behind
     app.state.standing = standing
-    app.add_middleware(GraphQLRoute, door=door, standing=standing)
-    app.add_middleware(VaultRoutes, standing=standing)
-    app.add_middleware(Standby, standing=standing)
     collected = registry(worker)
-    origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
-    if is_development or origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_origin_regex=ORIGINS if is_development else None,
-            allow_methods=["POST"],
-            allow_headers=["Authorization", "Content-Type"],
-        )
-    if is_development:
-        app.add_middleware(DevelopmentGuard)
-    app.add_middleware(Requests)
 
     add_rest(app)
     add_console(app)
@@ -131,6 +132,20 @@ def create_app(
         return Response(text, media_type=kind)
 
     return app
+
+
+class _Application(FastAPI):
+    """An application whose layers stand around those of FastAPI, which are for what is routed by it alone.
+
+    Attributes:
+        behind: returns the layers around an application.
+    """
+
+    behind: Callable[[ASGIApp], ASGIApp]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return all layers."""
+        return self.behind(super().build_middleware_stack())
 
 
 @asynccontextmanager
