@@ -1,0 +1,87 @@
+"""A connection that stays registered with the event loop: what a server says is heard, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from keystead.stores.ears import Ears
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The driver's socket, and the server's."""
+    ours, theirs = socket.socketpair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def ears_of(ours: socket.socket) -> Ears:
+    return Ears(SimpleNamespace(socket=ours.fileno()))
+
+
+async def test_what_is_said_is_heard_each_time(line: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = line
+    ears = ears_of(ours)
+    for _ in range(3):
+        hearing = asyncio.create_task(ears.hear())
+        await asyncio.sleep(0)
+        theirs.send(b"said")
+        await asyncio.wait_for(hearing, 10)
+        assert ours.recv(10) == b"said"
+
+
+async def test_what_is_said_unasked_is_left_to_who_listens_next(line: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = line
+    ears = ears_of(ours)
+    theirs.send(b"first")
+    await ears.hear()
+    await asyncio.sleep(0.01)
+    assert ears._socket is None
+    await asyncio.wait_for(ears.hear(), 10)
+    assert ours.recv(10) == b"first"
+
+
+async def test_a_connection_that_the_driver_closed_is_closed(line: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = line
+    ears = ears_of(ours)
+    theirs.send(b"said")
+    await ears.hear()
+    ours.recv(10)
+    ours.close()
+    theirs.close()
+    await asyncio.sleep(0.01)
+    assert ears._socket is None
+
+
+async def test_who_gives_up_leaves_the_next_one_to_hear(line: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = line
+    ears = ears_of(ours)
+    given_up = asyncio.create_task(ears.hear())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    theirs.send(b"said")
+    await asyncio.gather(given_up, return_exceptions=True)
+    await asyncio.wait_for(ears.hear(), 10)
+    assert ours.recv(10) == b"said"
+
+
+def test_what_a_loop_leaves_behind_is_closed(line: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = line
+    ears = ears_of(ours)
+    theirs.send(b"said")
+
+    async def hear() -> None:
+        await ears.hear()
+        ours.recv(10)
+
+    asyncio.run(hear())
+    kept = ears._socket
+    assert kept is not None
+    del ears
+    assert kept.fileno() == -1
