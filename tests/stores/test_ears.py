@@ -25,15 +25,19 @@ def ears_of(ours: socket.socket) -> Ears:
     return Ears(SimpleNamespace(socket=ours.fileno()))
 
 
+async def heard(ears: Ears, ours: socket.socket) -> bytes:
+    await asyncio.wait_for(ears.hear(), 10)
+    return ours.recv(10)
+
+
 async def test_what_is_said_is_heard_each_time(line: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = line
     ears = ears_of(ours)
     for _ in range(3):
-        hearing = asyncio.create_task(ears.hear())
+        hearing = asyncio.create_task(heard(ears, ours))
         await asyncio.sleep(0)
         theirs.send(b"said")
-        await asyncio.wait_for(hearing, 10)
-        assert ours.recv(10) == b"said"
+        assert await hearing == b"said"
 
 
 async def test_what_is_said_unasked_is_left_to_who_listens_next(line: tuple[socket.socket, socket.socket]) -> None:
@@ -42,21 +46,19 @@ async def test_what_is_said_unasked_is_left_to_who_listens_next(line: tuple[sock
     theirs.send(b"first")
     await ears.hear()
     await asyncio.sleep(0.01)
-    assert ears._socket is None
-    await asyncio.wait_for(ears.hear(), 10)
-    assert ours.recv(10) == b"first"
+    assert not ears.are_open
+    assert await heard(ears, ours) == b"first"
 
 
 async def test_a_connection_that_the_driver_closed_is_closed(line: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = line
     ears = ears_of(ours)
     theirs.send(b"said")
-    await ears.hear()
-    ours.recv(10)
+    assert await heard(ears, ours) == b"said"
     ours.close()
     theirs.close()
     await asyncio.sleep(0.01)
-    assert ears._socket is None
+    assert not ears.are_open
 
 
 async def test_who_gives_up_leaves_the_next_one_to_hear(line: tuple[socket.socket, socket.socket]) -> None:
@@ -67,20 +69,14 @@ async def test_who_gives_up_leaves_the_next_one_to_hear(line: tuple[socket.socke
     given_up.cancel()
     theirs.send(b"said")
     await asyncio.gather(given_up, return_exceptions=True)
-    await asyncio.wait_for(ears.hear(), 10)
-    assert ours.recv(10) == b"said"
+    assert await heard(ears, ours) == b"said"
 
 
 def test_what_a_loop_leaves_behind_is_closed(line: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = line
     ears = ears_of(ours)
     theirs.send(b"said")
-
-    async def hear() -> None:
-        await ears.hear()
-        ours.recv(10)
-
-    asyncio.run(hear())
+    asyncio.run(heard(ears, ours))
     kept = ears._socket
     assert kept is not None
     del ears

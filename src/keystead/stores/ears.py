@@ -23,6 +23,11 @@ class Ears:
         self._socket: socket.socket | None = None
         self._waiting: asyncio.Future[None] | None = None
 
+    @property
+    def are_open(self) -> bool:
+        """Whether nothing was said that nobody waited for, as far as the event loop has told."""
+        return self._socket is not None
+
     async def hear(self) -> None:
         """Wait until the server has said something, or is gone."""
         loop = asyncio.get_running_loop()

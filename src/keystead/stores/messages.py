@@ -39,6 +39,11 @@ class Messages:
         self._uses: dict[_Form, int] = {}
         self._names: dict[_Form, bytes] = {}
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the server is known to have said nothing since it answered: no farewell either."""
+        return self._ears.are_open
+
     async def ask(self, sql: bytes, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Return the rows that are answered to a statement whose values are ``$1`` and so on; errors are the driver's.
 
