@@ -16,6 +16,7 @@ from keystead.stores.ears import Ears
 def line() -> Iterator[tuple[socket.socket, socket.socket]]:
     """The driver's socket, and the server's."""
     ours, theirs = socket.socketpair()
+    ours.setblocking(False)
     yield ours, theirs
     ours.close()
     theirs.close()
@@ -26,7 +27,8 @@ def ears_of(ours: socket.socket) -> Ears:
 
 
 async def heard(ears: Ears, ours: socket.socket) -> bytes:
-    await asyncio.wait_for(ears.hear(), 10)
+    async with asyncio.timeout(10):
+        await ears.hear()
     return ours.recv(10)
 
 
@@ -38,6 +40,8 @@ async def test_what_is_said_is_heard_each_time(line: tuple[socket.socket, socket
         await asyncio.sleep(0)
         theirs.send(b"said")
         assert await hearing == b"said"
+        await asyncio.sleep(0.01)
+        assert ears.are_open
 
 
 async def test_what_is_said_unasked_is_left_to_who_listens_next(line: tuple[socket.socket, socket.socket]) -> None:

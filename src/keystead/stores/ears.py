@@ -33,6 +33,7 @@ class Ears:
         loop = asyncio.get_running_loop()
         if self._socket is None:
             self._socket = socket.fromfd(self._pgconn.socket, socket.AF_UNSPEC, socket.SOCK_STREAM)
+            self._socket.setblocking(False)
             loop.add_reader(self._socket, self._tell, loop)
         self._waiting = loop.create_future()
         try:
@@ -44,7 +45,7 @@ class Ears:
         if self._waiting is not None:
             if not self._waiting.done():
                 self._waiting.set_result(None)
-        elif self._socket is not None:
+        elif self._socket is not None and _has_more(self._socket):
             # A farewell, mostly. Nobody reads it now, and it would be told of again and again.
             loop.remove_reader(self._socket)
             self._socket.close()
@@ -55,3 +56,12 @@ class Ears:
         with contextlib.suppress(AttributeError):
             if self._socket is not None:
                 self._socket.close()
+
+
+def _has_more(ours: socket.socket) -> bool:
+    """Whether something is unread: asyncio tells once more of what is read a moment later."""
+    try:
+        ours.recv(1, socket.MSG_PEEK)
+    except OSError as exc:
+        return not isinstance(exc, BlockingIOError)
+    return True
