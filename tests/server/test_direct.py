@@ -49,6 +49,8 @@ VALUES: list[Any] = [
     {**GIVEN, "passwordAuthType": "NONE"},
     {**GIVEN, "payloadVersion": 2.0},
     {**GIVEN, "payloadVersion": None},
+    {**GIVEN, "keyId": None},
+    {**GIVEN, "algorithm": "RSA_OAEP_SHA256"},
     {**GIVEN, "payloadVersion": True},
     {**GIVEN, "keyId": 1},
     {**GIVEN, "keyId": ["k"]},

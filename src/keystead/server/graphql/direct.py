@@ -1,6 +1,6 @@
 """Documents that ask one operation for one value, as nearly all do: answered without the executor of graphql-core.
 
-Values are coerced, completed and their errors placed by graphql-core all the same. Whatever is out of the ordinary, a
+Leaves are coerced, answers completed and errors placed by graphql-core all the same. Whatever is out of the ordinary, a
 value that cannot be coerced among it, is left to the executor.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, cast
 
 from graphql import (
     DocumentNode,
     ExecutionResult,
     FieldNode,
     GraphQLField,
+    GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLLeafType,
     GraphQLNonNull,
@@ -24,8 +25,10 @@ from graphql import (
     Undefined,
     VariableNode,
     get_named_type,
+    get_nullable_type,
     is_input_object_type,
     is_leaf_type,
+    is_required_input_field,
     located_error,
     type_from_ast,
 )
@@ -42,6 +45,33 @@ class Info:
     context: Request
 
 
+class _Object:
+    """An input object of leaves. What it leaves out is as the object that is made of it has it."""
+
+    def __init__(self, kind: GraphQLInputObjectType) -> None:
+        self._make = kind.out_type
+        self._required = {name for name, each in kind.fields.items() if is_required_input_field(each)}
+        self._members = {
+            name: (each.out_name or name, cast("GraphQLLeafType", get_nullable_type(each.type)).coerce_input_value)
+            for name, each in kind.fields.items()
+        }
+
+    def coerced(self, given: Any) -> Any:
+        """Return a value; ``Undefined`` where something is wrong with it, or null, which graphql-core looks at."""
+        if type(given) is not dict or not self._required <= given.keys():
+            return Undefined
+        made: dict[str, Any] = {}
+        try:
+            for name, value in given.items():
+                if value is None:
+                    return Undefined
+                taken, coerce = self._members[name]
+                made[taken] = coerce(value)
+        except Exception:
+            return Undefined
+        return self._make(made)
+
+
 @dataclass(frozen=True, slots=True)
 class _Argument:
     """An argument that is a variable: the variable's name and type, and the name that the operation takes it by."""
@@ -49,6 +79,13 @@ class _Argument:
     variable: str
     kind: GraphQLInputType
     name: str
+    members: _Object | None
+
+    def coerced(self, variables: Mapping[str, Any]) -> Any:
+        """Return the variable's value; ``Undefined`` where it is missing, or cannot be one."""
+        given = variables.get(self.variable, Undefined)
+        made = Undefined if self.members is None else self.members.coerced(given)
+        return coerce_input_value(given, self.kind) if made is Undefined else made
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +110,7 @@ class Direct:
         """Return what the operation takes; None where a variable is missing, or has a value that it cannot have."""
         given: dict[str, Any] = {}
         for each in self._arguments:
-            value = coerce_input_value(variables.get(each.variable, Undefined), each.kind)
+            value = each.coerced(variables)
             if value is Undefined:
                 return None
             given[each.name] = value
@@ -123,7 +160,7 @@ def _arguments(
         kind = type_from_ast(schema, variable.type)
         if kind is None or not is_equal_type(kind, taken.type) or not _is_flat(taken.type):
             return None
-        found.append(_Argument(variable.variable.name.value, taken.type, taken.out_name or name))
+        found.append(_Argument(variable.variable.name.value, taken.type, taken.out_name or name, _members(taken.type)))
     return None if defined else tuple(found)
 
 
@@ -135,3 +172,10 @@ def _is_flat(kind: GraphQLInputType) -> bool:
     if not is_input_object_type(named):
         return True
     return all(is_leaf_type(get_named_type(each.type)) for each in named.fields.values())
+
+
+def _members(kind: GraphQLInputType) -> _Object | None:
+    named = get_named_type(kind)
+    if not is_input_object_type(named) or named.is_one_of:
+        return None
+    return _Object(named) if all(is_leaf_type(get_nullable_type(each.type)) for each in named.fields.values()) else None
