@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
@@ -92,7 +92,7 @@ def create_app(
         # What FastAPI measures and logs by itself has the texts of exceptions in it.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
-    app.behind = behind
+    app.layers = behind(app.routed)
     app.state.standing = standing
     collected = registry(worker)
 
@@ -135,17 +135,17 @@ def create_app(
 
 
 class _Application(FastAPI):
-    """An application whose layers stand around those of FastAPI, which are for what is routed by it alone.
+    """An application whose layers stand around FastAPI and its own, which are for what is routed by it alone."""
 
-    Attributes:
-        behind: returns the layers around an application.
-    """
+    layers: ASGIApp
 
-    behind: Callable[[ASGIApp], ASGIApp]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request through the layers."""
+        await self.layers(scope, receive, send)
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Return all layers."""
-        return self.behind(super().build_middleware_stack())
+    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have FastAPI route a request."""
+        await super().__call__(scope, receive, send)
 
 
 @asynccontextmanager
