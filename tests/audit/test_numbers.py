@@ -48,12 +48,12 @@ def test_ranges_touch_nowhere() -> None:
 
 def test_ids_grow_even_where_the_clock_is_set_back() -> None:
     clock = FakeClock()
-    ids = EntryIds(clock, lambda size: b"\xff" * size)
-    drawn = [ids.draw() for _ in range(3)]
+    ids = EntryIds(lambda size: b"\xff" * size)
+    drawn = [ids.draw(clock.now()) for _ in range(3)]
     clock.set(clock.now() - timedelta(days=1))
-    drawn.append(ids.draw())
+    drawn.append(ids.draw(clock.now()))
     clock.advance(timedelta(days=2))
-    drawn.append(ids.draw())
+    drawn.append(ids.draw(clock.now()))
     assert drawn == sorted(set(drawn))
     assert {each[6] >> 4 for each in drawn} == {7}
     assert {each[8] >> 6 for each in drawn} == {2}

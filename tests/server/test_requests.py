@@ -17,7 +17,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from keystead import telemetry
 from keystead.errors import StoreUnavailableError
+from keystead.server import request_log
 from keystead.server.logs import JsonLines, TextLines
+from keystead.server.requests import Requests
 from tests.server.clients import VERIFY_PASSCODE, Client, Node, sealed
 
 
@@ -40,6 +42,7 @@ class Lines(logging.Handler):
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     handler, log = Lines(), logging.getLogger("keystead")
+    monkeypatch.setattr(request_log, "TOGETHER", 1)
     monkeypatch.setattr(log, "level", logging.INFO)
     logging.getLogger("keystead.server.requests").setLevel(logging.INFO)
     log.addHandler(handler)
@@ -84,6 +87,50 @@ async def test_each_request_is_one_line_of_what_was_done(node: Node, ada: Client
     assert (second["operation"], second["code"]) == ("verifyUserPasscode", "NOT_SET")
     assert (third["operation"], third["code"]) == ("verifyUserPasscode", "BAD_USER_INPUT")
     assert third["request_id"] == answer.headers["x-request-id"] != second["request_id"]
+
+
+async def test_lines_of_a_moment_are_logged_together_and_in_their_turn(
+    ada: Client, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "TOGETHER", 3)
+
+    async def logged(*queries: str) -> list[str]:
+        for query in queries:
+            await ada.ask(query)
+        return [each["code"] for each in lines.requests()[before:]]
+
+    before, well, not_well = 0, "{ __typename }", "{ nothing }"
+    assert await logged(well, well) == []
+    assert await logged(not_well) == ["OK", "OK", "GRAPHQL_VALIDATION_FAILED"]
+    assert len(await logged(well, well, well)) == 6
+    assert len(await logged(well)) == 6
+    await asyncio.sleep(2 * request_log.MOMENT_S)
+    assert len(await logged()) == 7
+    times = [each["time"] for each in lines.requests()[before:]]
+    assert times == sorted(times)
+
+
+async def test_a_service_that_ends_logs_what_it_has_kept(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_log, "TOGETHER", 3)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            asked = {"type": "http", "path": "/", "method": "GET", "headers": []}
+            with pytest.raises(ValueError, match="a fault"):
+                await requests(asked, receive, send)
+            told = {"type": "http.response.start", "status": 200}
+            await requests({**asked, "told": told}, receive, send)
+            assert len(lines.requests()) == 1
+        elif "told" not in scope:
+            raise ValueError("a fault")
+        else:
+            await send(scope["told"])
+
+    async def nothing(*given: Any) -> Any: ...
+
+    requests = Requests(app)
+    await requests({"type": "lifespan"}, nothing, nothing)
+    assert [each["code"] for each in lines.requests()] == ["INTERNAL_SERVER_ERROR", "OK"]
 
 
 async def test_who_asks_whether_it_lives_fills_no_log(node: Node, lines: Lines) -> None:

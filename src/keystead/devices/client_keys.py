@@ -38,6 +38,7 @@ class _Open:
     """A private half that is kept parsed, with the pair's row as it was last seen, and what the half is bound to."""
 
     key: ClientKeyRecord
+    wrapped_by: int
     context: bytes
     opened: OpenKey
 
@@ -126,16 +127,17 @@ class ClientKeys:
         """
         sealed = key.wrapped_private_key or b""
         ring = await self._s.rings.wrap_ring(WRAP_KEYRING)
+        known = self._open.get(key.id)
+        # As ``recent`` has returned it: nothing of its row is another.
+        same = known if known is not None and known.key is key else None
         try:
-            wrapped_by = parse_header(sealed).key_id
+            wrapped_by = parse_header(sealed).key_id if same is None else same.wrapped_by
             if wrapped_by not in ring.snapshot.keys:
                 await self._s.rings.load_wrap_key(WRAP_KEYRING, wrapped_by)
             ring.get(wrapped_by)
-            known = self._open.get(key.id)
-            if known is not None and known.key is key:
-                # As ``recent`` has returned it: nothing of its row is another.
+            if same is not None:
                 self._open.move_to_end(key.id)
-                return known.opened
+                return same.opened
             half = self._s.half(key)
             context = half.context()
             if known is not None and (known.key.wrapped_private_key, known.context) == (sealed, context):
@@ -147,7 +149,7 @@ class ClientKeys:
                 f"the private half of client key {key.id} does not open: its row was altered, or its WRAP key is gone; "
                 "restore the store, or have the device get another key"
             ) from None
-        self._open[key.id] = _Open(key, context, opened)
+        self._open[key.id] = _Open(key, wrapped_by, context, opened)
         self._open.move_to_end(key.id)
         if len(self._open) > KEPT_OPEN:
             self._open.popitem(last=False)

@@ -92,6 +92,8 @@ class WrapKeyrings:
         Raises:
             InvalidInputError: a keyring of that name exists and is another kind.
         """
+        if (ring := self._wrap_rings.get(name)) is not None:
+            return ring
         async with self._lock(name):
             if (ring := self._wrap_rings.get(name)) is not None:
                 return ring

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keystead import __version__
 from keystead.config.sources import LoadedSettings
@@ -76,7 +77,21 @@ def create_app(
                     if standing.failure is None:
                         raise
 
-    app = FastAPI(
+    origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
+
+    def behind(routes: ASGIApp) -> ASGIApp:
+        app: ASGIApp = Standby(GraphQLRoute(VaultRoutes(routes, standing), door, standing), standing)
+        if is_development or origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=origins,
+                allow_origin_regex=ORIGINS if is_development else None,
+                allow_methods=["POST"],
+                allow_headers=["Authorization", "Content-Type"],
+            )
+        return Requests(DevelopmentGuard(app) if is_development else app)
+
+    app = _Application(
         title="Keystead",
         version=__version__,
         lifespan=lifespan,
@@ -85,23 +100,9 @@ def create_app(
         # What FastAPI measures and logs by itself has the texts of exceptions in it.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    app.layers = behind(app.routed)
     app.state.standing = standing
-    app.add_middleware(GraphQLRoute, door=door, standing=standing)
-    app.add_middleware(VaultRoutes, standing=standing)
-    app.add_middleware(Standby, standing=standing)
     collected = registry(worker)
-    origins = [each.strip() for each in settings.settings.server.origins.split(",") if each.strip()]
-    if is_development or origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_origin_regex=ORIGINS if is_development else None,
-            allow_methods=["POST"],
-            allow_headers=["Authorization", "Content-Type"],
-        )
-    if is_development:
-        app.add_middleware(DevelopmentGuard)
-    app.add_middleware(Requests)
 
     add_rest(app)
     add_console(app)
@@ -139,6 +140,20 @@ def create_app(
         return Response(text, media_type=kind)
 
     return app
+
+
+class _Application(FastAPI):
+    """An application whose layers stand around FastAPI and its own, which are for what is routed by it alone."""
+
+    layers: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request through the layers."""
+        await self.layers(scope, receive, send)
+
+    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have FastAPI route a request."""
+        await super().__call__(scope, receive, send)
 
 
 @asynccontextmanager

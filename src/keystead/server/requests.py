@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from keystead import telemetry
-from keystead.server.request_log import OK, request_id, tell
+from keystead.server.request_log import OK, Lines, request_id
 from keystead.server.standby import ANSWERED
 
 OTHER: Final = "other"
@@ -59,11 +59,16 @@ class Requests:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._lines = Lines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                # What is no request is the whole life of the service.
+                self._lines.log()
             return
         headers = Headers(scope=scope)
         told, begun, status = told_of(scope), perf_counter(), 500
@@ -84,8 +89,9 @@ class Requests:
                 duration_s = perf_counter() - begun
                 operation = told.operation or _route(scope)
                 code = told.code or _code(status)
-                is_logged = code != OK or scope["path"] not in ANSWERED
-                tell(told.id, operation, code, duration_s, is_logged=is_logged)
+                telemetry.request(operation, code, duration_s)
+                if code != OK or scope["path"] not in ANSWERED:
+                    self._lines.add(told.id, operation, code, duration_s)
                 if span is not None:
                     span.update_name(operation)
                     span.set_attributes({"keystead.operation": operation, "keystead.code": code})

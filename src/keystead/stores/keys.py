@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, RowMapping, bindparam, case, func, literal_column, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError, StorageOperationError
 from keystead.model import DataKeyState, KeyRecord, KeyringRecord, StoreState
@@ -197,20 +197,16 @@ class KeyWriteRows(KeyReadRows):
     ``ConflictError``.
     """
 
-    def __init__(self, connection: AsyncConnection, *, is_writing: bool) -> None:
-        super().__init__(connection, is_writing=is_writing)
-        self._changes = KeyChanges()
-
-    @property
+    @cached_property
     def changes(self) -> KeyChanges:
         """What this transaction has changed so far."""
-        return self._changes
+        return KeyChanges()
 
     async def bump_epoch(self) -> int:
         """Count the epoch up (once a transaction) and return it."""
-        if self._changes.epoch is None:
+        if self.changes.epoch is None:
             return await self._set_epoch(store_state.c.epoch + 1)
-        return self._changes.epoch
+        return self.changes.epoch
 
     async def raise_epoch(self, at_least: int) -> int:
         """Set the epoch to at least ``at_least`` and return it."""
@@ -272,7 +268,7 @@ class KeyWriteRows(KeyReadRows):
         epoch = await self.bump_epoch()
         published = replace(key, published_epoch=key.published_epoch or epoch)
         await self._write(self._insert(data_keys).values(_key_row(published)))
-        self._changes.keys[key.id] = published
+        self.changes.keys[key.id] = published
 
     async def add_keyrings(self, made: Sequence[tuple[KeyringRecord, KeyRecord]]) -> None:
         """Insert new keyrings, each with its first key; ``ConflictError`` when a name or an id is taken."""
@@ -280,7 +276,7 @@ class KeyWriteRows(KeyReadRows):
         published = [replace(key, published_epoch=key.published_epoch or epoch) for _, key in made]
         await self._write_many(keyrings, [_keyring_row(keyring) for keyring, _ in made])
         await self._write_many(data_keys, [_key_row(key) for key in published])
-        self._changes.keys |= {key.id: key for key in published}
+        self.changes.keys |= {key.id: key for key in published}
 
     async def change_key(self, key_id: int, expected: DataKeyState, **changes: Any) -> KeyRecord:
         """Change columns of a key that is in state ``expected`` and return the row. Destroying drops the wrapped key.
@@ -300,7 +296,7 @@ class KeyWriteRows(KeyReadRows):
         )
         row = await self._write(change)
         if row is not None:
-            self._changes.keys[key_id] = changed = key_of(row)
+            self.changes.keys[key_id] = changed = key_of(row)
             return changed
         found = await self.find_key(key_id)
         if found is None:
@@ -326,8 +322,8 @@ class KeyWriteRows(KeyReadRows):
         row = await self._write(change)
         if row is None:
             raise StorageOperationError("the store has lost its state row: import an export or restore a backup")
-        epoch = self._changes.epoch = int(row["epoch"])
-        self._changes.is_audited = bool(row["audited"])
+        epoch = self.changes.epoch = int(row["epoch"])
+        self.changes.is_audited = bool(row["audited"])
         return epoch
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.adapt import PyFormat, Transformer
@@ -10,11 +12,15 @@ from psycopg.errors import error_from_result
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format
 
+from keystead.stores.ears import Ears
+
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 KEPT: Final = 200
 """Statements that a server keeps prepared for a connection; further ones are sent as they are."""
+GIVE_UP_S: Final = 5.0
+"""How long a server is given to give up a statement."""
 _ANSWERED: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 _Form = tuple[bytes, tuple[int, ...]]
@@ -29,8 +35,14 @@ class Messages:
     def __init__(self, driver: AsyncConnection[Any]) -> None:
         self._driver = driver
         self._adapted = Transformer(driver)
+        self._ears = Ears(driver.pgconn)
         self._uses: dict[_Form, int] = {}
         self._names: dict[_Form, bytes] = {}
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the server is known to have said nothing since it answered: no farewell either."""
+        return self._ears.are_open
 
     async def ask(self, sql: bytes, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Return the rows that are answered to a statement whose values are ``$1`` and so on; errors are the driver's.
@@ -64,8 +76,38 @@ class Messages:
         return name
 
     async def _answer(self) -> Any:
-        results = await self._driver.wait(execute(self._driver.pgconn))
-        for result in results:
-            if result.status not in _ANSWERED:
-                raise error_from_result(result)
-        return results[-1]
+        server = self._driver.pgconn
+        try:
+            if server.flush():
+                # More than the socket takes at once.
+                return _last(await self._driver.wait(execute(server)))
+            return _last(await self._results())
+        except Exception:
+            raise
+        except BaseException:
+            await self._give_up()
+            raise
+
+    async def _results(self) -> list[Any]:
+        server, found = self._driver.pgconn, list[Any]()
+        while True:
+            while server.is_busy():
+                await self._ears.hear()
+                server.consume_input()
+            if (result := server.get_result()) is None:
+                return found
+            found.append(result)
+
+    async def _give_up(self) -> None:
+        """Have the server give up what is under way, if that can be; nothing else runs on the connection after it."""
+        with suppress(Exception):
+            async with asyncio.timeout(GIVE_UP_S):
+                await self._driver.cancel_safe(timeout=GIVE_UP_S)
+                await self._results()
+
+
+def _last(results: Sequence[Any]) -> Any:
+    for result in results:
+        if result.status not in _ANSWERED:
+            raise error_from_result(result)
+    return results[-1]

@@ -95,7 +95,7 @@ class Prepared:
         if text is None:
             return await self._learn(connection, values)
         try:
-            by, given = _by(connection), text.values(values)
+            by, given = runner_of(connection), text.values(values)
             if isinstance(by, aiosqlite.Connection):
                 # One step of the connection's thread, where a cursor takes three.
                 found: Sequence[Any] = list(await by.execute_fetchall(text.sql, given))
@@ -146,7 +146,7 @@ async def _let_go_if_given_up(connection: AsyncConnection, failure: BaseExceptio
         await connection.invalidate()
 
 
-def _by(connection: AsyncConnection) -> Messages | aiosqlite.Connection:
+def runner_of(connection: AsyncConnection) -> Messages | aiosqlite.Connection:
     """Return what runs statements: messages to PostgreSQL, or SQLite's driver."""
     assert connection.sync_connection is not None  # noqa: S101 -- it is connected
     info = connection.sync_connection.connection.info

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import aiosqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from keystead.stores.prepared import driver_of
+from keystead.stores.prepared import driver_of, runner_of
 
 KEPT: Final = 2
 """Connections that are kept out of the pool; a service whose requests come one after another needs no more."""
@@ -34,7 +35,9 @@ class Spare:
         """Return one that was used a moment ago; None where there is none. One that rests for longer goes back."""
         while self._kept:
             connection, rests_since = self._kept.pop()
-            if self._has_left(driver_of(connection)):
+            by = runner_of(connection)
+            is_quiet = not isinstance(by, aiosqlite.Connection) and by.is_quiet
+            if not is_quiet and self._has_left(driver_of(connection)):
                 await connection.invalidate()
             elif time.monotonic() - rests_since < RESTED_S:
                 return connection

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from keystead.ledger.format.records import tag_text
 from keystead.ledger.format.tags import TAG_CHARS, Tagger, keyed_tagger
 from keystead.ledger.tlog.note import unbase64
 from keystead.model import utc_text
-from keystead.ports import MAX_ENTRY_BYTES, AuditEvent, Clock, Detail, Random
+from keystead.ports import MAX_ENTRY_BYTES, AuditEvent, Detail, Random
 
 MAX_INTEGER: Final = 2**53 - 1
 MAX_KEY_ID: Final = 2**63 - 1
@@ -88,14 +89,13 @@ class Entry:
 class EntryIds:
     """Draws UUIDs of version 7 that only grow."""
 
-    def __init__(self, clock: Clock, random: Random) -> None:
-        self._clock = clock
+    def __init__(self, random: Random) -> None:
         self._random = random
         self._last = 0
 
-    def draw(self) -> bytes:
+    def draw(self, now: datetime) -> bytes:
         """Return the next one."""
-        now_ms = int(self._clock.now().timestamp() * 1000)
+        now_ms = int(now.timestamp() * 1000)
         drawn = now_ms << 74 | int.from_bytes(self._random(10), "big") >> 6
         # Within a millisecond, or where the clock was set back, it is the last one and a little more.
         self._last = max(drawn, self._last + 1)
@@ -126,7 +126,7 @@ def entry_bytes(
     ok: int,
     undone: Sequence[Sequence[int]],
     node: str,
-    clock: Clock,
+    at: datetime,
     actor: str | None,
     epoch: int | None = None,
     keys: Sequence[Mapping[str, Detail]] = (),
@@ -142,7 +142,7 @@ def entry_bytes(
         "n": number,
         "ok": ok,
         "node": node,
-        "time": utc_text(clock.now()),
+        "time": utc_text(at),
         "action": event.action,
     }
     optional = {

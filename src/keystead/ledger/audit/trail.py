@@ -76,7 +76,7 @@ class Trail:
         self._random = random
         self._is_strict = is_strict
         self._notes_uses = notes_uses
-        self._ids = EntryIds(clock, random)
+        self._ids = EntryIds(random)
         self._ring: Keyring | None = None
         self._session: NodeSession | None = None
         self._retry_at = 0.0
@@ -269,14 +269,14 @@ class Trail:
     def _draw_in(
         self, session: NodeSession, told: Iterable[Told], changes: KeyChanges | None = None
     ) -> tuple[list[AuditEntryRow], Written]:
-        given = list(told)
+        given, now = list(told), self._clock.now()
         numbers = [session.draw() for _ in given]
         ok, undone = session.settled()
         rows: list[AuditEntryRow] = []
         keys = shared_out([each.event for each in given], changes.keys.values() if changes is not None else ())
         try:
             for number, each, rows_of in zip(numbers, given, keys, strict=True):
-                entry_id = self._ids.draw()
+                entry_id = self._ids.draw(now)
                 entry = entry_bytes(
                     each.event,
                     entry_id=entry_id,
@@ -285,7 +285,7 @@ class Trail:
                     ok=ok,
                     undone=undone,
                     node=self.node,
-                    clock=self._clock,
+                    at=now,
                     actor=each.actor,
                     epoch=None if changes is None else changes.epoch,
                     keys=[told_of(row) for row in rows_of],

@@ -28,6 +28,8 @@ from graphql import (
     validate,
 )
 
+from keystead.server.graphql.direct import Direct, direct
+
 MAX_TEXT: Final = 16_384
 MAX_TOKENS: Final = 1_500
 MAX_DEPTH: Final = 16
@@ -43,11 +45,12 @@ KEPT: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A document that may be executed, or why not."""
+    """A document that may be executed, or why not; ``direct`` is how it is without the executor, where that can be."""
 
     text: str
     document: DocumentNode | None
     errors: tuple[GraphQLError, ...] = ()
+    direct: Direct | None = None
 
     def has_one(self, name: str | None) -> bool:
         """Return whether it is certain which operation is meant: the one of a name, or the only one."""
@@ -100,7 +103,8 @@ class Documents:
             return Prepared(text, None, (exc,))
         except RecursionError:
             return Prepared(text, None, (GraphQLError("the document is nested too deeply"),))
-        return Prepared(text, document, tuple(validate(self._schema, document, self._rules, max_errors=MAX_ERRORS)))
+        errors = tuple(validate(self._schema, document, self._rules, max_errors=MAX_ERRORS))
+        return Prepared(text, document, errors, None if errors else direct(self._schema, document))
 
 
 @dataclass(frozen=True, slots=True)

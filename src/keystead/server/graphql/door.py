@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
-from graphql import GraphQLError, execute
+from graphql import DocumentNode, ExecutionResult, GraphQLError, execute
 from graphql.execution import Executor
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -64,21 +64,19 @@ class GraphQLDoor:
         if prepared.document is None or prepared.errors:
             told.code = _INVALID
             return JSONResponse({"errors": [_invalid(error) for error in prepared.errors]})
-        if not prepared.has_one(name):
+        direct, arguments = prepared.direct, None
+        if direct is not None and name in (None, direct.name):
+            told.operation, arguments = direct.field, direct.arguments(variables or {})
+        elif not prepared.has_one(name):
             return _refused(400, "the document has no operation of this name, or several and none is named")
-        told.operation = prepared.operation(name) or OTHER
+        else:
+            told.operation = prepared.operation(name) or OTHER
         request = Request(service, caller)
         with audit_actor(caller.origin):
-            executed = execute(
-                self._schema,
-                prepared.document,
-                context_value=request,
-                variable_values=variables,
-                operation_name=name,
-                hide_suggestions=True,
-                executor_class=Executor,
-            )
-            result = await executed if isawaitable(executed) else executed
+            if direct is not None and arguments is not None:
+                result = await direct.execute(request, arguments)
+            else:
+                result = await self._executed(prepared.document, request, variables, name)
         answered: dict[str, Any] = {"data": result.data}
         if result.errors:
             answered["errors"] = [_failed(error) for error in result.errors]
@@ -88,6 +86,20 @@ class GraphQLDoor:
             told.code = request.told["code"]
         waits = [error["extensions"].get("retryAfter") for error in answered.get("errors", ())]
         return JSONResponse(answered, headers=retry_header(max((each for each in waits if each), default=None)))
+
+    async def _executed(
+        self, document: DocumentNode, request: Request, variables: dict[str, Any] | None, name: str | None
+    ) -> ExecutionResult:
+        executed = execute(
+            self._schema,
+            document,
+            context_value=request,
+            variable_values=variables,
+            operation_name=name,
+            hide_suggestions=True,
+            executor_class=Executor,
+        )
+        return await executed if isawaitable(executed) else executed
 
 
 class GraphQLRoute:
