@@ -89,7 +89,7 @@ NEEDS_THE_KMS_ONLY: dict[str, Call] = {
     "doctor": lambda km: km.doctor(),
 }
 ALWAYS_ANSWERS = {"get_status", "close", "is_initialized", "initialize", "after_restore"}
-INTERNAL = {"surroundings", "open", "from_config", "default", "keyrings", "named_providers", "wants_audit"}
+INTERNAL = {"surroundings", "open", "from_config", "default", "keyrings", "named_providers", "wants_audit", "wants_two"}
 
 
 async def answer(call: Call, km: KeyManager) -> Any:

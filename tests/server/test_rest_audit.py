@@ -16,7 +16,7 @@ from keystead.ledger.tlog.checkpoint import Checkpoint
 from keystead.ledger.tlog.note import Note
 from keystead.ledger.tlog.proof import ProofBundle
 from keystead.manager import admin, audit_listing
-from keystead.model import Principal
+from keystead.model import Act, Action, Principal
 from keystead.ports import ReencryptionRecord
 from keystead.server.actors import actor_of
 from tests.access.roles import SCOPES, approle
@@ -46,6 +46,8 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "deleteAppRole": (f"{_APPROLES}/orders", None, "role.delete"),
     "createJwtRole": (_JWT_ROLES, OPERATIONS["createJwtRole"].body, "role.create"),
     "deleteJwtRole": (f"{_JWT_ROLES}/orders", None, "role.delete"),
+    "approve": ("/v1/approvals/{yes}/approve", None, "approval.approve"),
+    "refuse": ("/v1/approvals/{no}/refuse", None, "approval.refuse"),
     "revokeDevice": ("/v1/devices/device-123/revoke", None, "device.revoke"),
     "releaseDevice": ("/v1/devices/device-123/release", None, "device.release"),
     "forgetUser": ("/v1/users/ada/forget", None, "user.forget"),
@@ -72,7 +74,7 @@ async def root(node: Node) -> Administrator:
 
 
 async def make_ready(node: Node, ada: Client) -> dict[str, str]:
-    """Make what is to be changed, and return the ids of a token, a secret id and a session."""
+    """Make what is to be changed, and return the ids of a token, a secret id, a session and two approvals."""
     km = node.service.manager
     await ada.key()
     await ada.key("phone")
@@ -84,7 +86,9 @@ async def make_ready(node: Node, ada: Client) -> dict[str, str]:
     secret = await node.service.access.roles.create_secret_id("billing")
     await lock(node, "ada")
     session = await node.service.access.sessions.begin(Caller(Principal("bob"), frozenset(), "token none"))
-    return {"token": token.row.id, "secret": secret.row.id, "session": session.row.id}
+    approvals = node.service.access.approvals
+    yes, no = [(await approvals.ask(Act(Action.KEY_DESTROY, f"orders/{n}"), "bob")).id for n in range(2)]
+    return {"token": token.row.id, "secret": secret.row.id, "session": session.row.id, "yes": yes, "no": no}
 
 
 async def test_every_change_is_recorded_with_who_made_it(node: Node, ada: Client, clock: FakeClock) -> None:

@@ -47,6 +47,8 @@ class SubjectMembers(FieldMembers):
                 the log already is done as soon as the store can be.
         """
         session = await self.session()
+        if not await session.consent.holds():
+            return await session.subjects.erase(subject)
         keyring = await session.subjects.subjects.keyring_of(subject)
         async with session.consent.given(Act(Action.SUBJECT_FORGET, keyring)):
             return await session.subjects.erase(subject)

@@ -200,7 +200,7 @@ async def test_what_grows_is_counted_up_to_a_number_and_told_as_more(
         shown = figures(await ada.get("/"))
         [(number,)] = asked(installation, "SELECT count(*) FROM keyrings")
         assert number > 3
-        assert (shown["Keyrings"], shown["active keys"], shown["Waiting to be sealed"]) == ("morethan2",) * 3
+        assert (shown["Keyrings"], shown["Keys active"], shown["Waiting to be sealed"]) == ("morethan2",) * 3
         assert figures(await ada.get("/console/audit"))["Waiting to be sealed"] == "morethan2"
         assert "More than 2 data keys are wrapped again" in text_of(await ada.get("/console/rewrap"))
         monkeypatch.setattr(rendering, "MOST_COUNTED", number)
