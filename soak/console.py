@@ -178,6 +178,7 @@ def _examples(place: Place) -> dict[str, str]:
     [(middle,)] = rows(place, "SELECT max(seq) / 2 FROM audit_log")
     [(token,)] = rows(place, "SELECT min(id) FROM api_tokens")
     [(session,)] = rows(place, "SELECT min(id) FROM console_sessions")
+    [(approval,)] = rows(place, "SELECT max(id) FROM approvals WHERE length(id) = 16")
     return {
         "keyring": KEYRING,
         "name": KEYRING,
@@ -191,6 +192,7 @@ def _examples(place: Place) -> dict[str, str]:
         "reencryption": JOB.id,
         "token": token,
         "session": session,
+        "approval": approval,
     }
 
 
@@ -205,7 +207,7 @@ def _further(place: Place) -> Iterator[str]:
     yield f"/console/devices?owner={OWNER}&after=d{LATEST + devices}"
     for hours in (1, 168, 720):
         yield f"/console/problematic-keys?hours={hours}"
-    for path, table in (("tokens", "api_tokens"), ("sessions", "console_sessions")):
+    for path, table in (("tokens", "api_tokens"), ("sessions", "console_sessions"), ("approvals",) * 2):
         query = f"SELECT created_at, id FROM {table} ORDER BY created_at DESC, id LIMIT 1 OFFSET 10000"
         [place_of_last] = rows(place, query)
         yield f"/console/{path}?after={cursor_of(*place_of_last)}"

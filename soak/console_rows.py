@@ -20,6 +20,7 @@ from keystead.devices.metrics import Metrics as Noted
 from keystead.ledger.audit.actor import audit_actor
 from keystead.ledger.audit.trail import Trail
 from keystead.manager import admin, transit_keys
+from keystead.model import Act, Action
 from keystead.ports import AuditEvent, FieldRecord, KeyStore, SecretKind
 from keystead.stores import tables
 from keystead.transit.administration import NewTransitKey
@@ -34,6 +35,8 @@ KEYRING: Final = "orders"
 TRANSIT: Final = "orders"
 DEVICE: Final = "phone"
 OWNER: Final = "bob"
+ASKER: Final = "carol"
+"""Who asks for what a second person approves."""
 ACTIONS: Final = ("order.paid", "order.refund", "invoice.read")
 LATEST: Final = 10**9
 """Copies are numbered from here on, so that their numbers have one length."""
@@ -97,6 +100,7 @@ async def _make_first(node: Node) -> None:
     await (await node.client(OWNER, Scope.DEVICES_USE)).key(DEVICE)
     await visitor(node)
     await begun(store)
+    await node.service.access.approvals.ask(Act(Action.KEY_DESTROY, f"{KEYRING}/1"), ASKER)
     async with store.transaction() as work:
         now = node.service.now()
         await work.count_attempt("", OWNER, SecretKind.PASSCODE, now=now)
@@ -148,6 +152,7 @@ def _copy(place: Place, size: Size) -> None:
     tenant = "CASE n % 2 WHEN 0 THEN 'north' ELSE '' END"
     caller = {"id": f"'c' || ({number})", "tenant": tenant, "created_at": at}
     copies.make(tables.api_tokens, size.others, "subject = 'ada'", caller)
+    copies.make(tables.approvals, size.others, f"asked_by = '{ASKER}'", caller)
     copies.make(tables.console_sessions, size.others, "subject = 'ada'", caller)
 
 

@@ -19,7 +19,10 @@ import pytest
 
 from keystead.access.callers import EVERY_SCOPE
 from keystead.ledger.tlog.proof import ProofBundle
+from keystead.manager.access import access
 from keystead.manager.installation import install
+from keystead.manager.manager import KeyManager
+from keystead.model import Act, Action
 from keystead.server.console.router import DEEDS, PAGES
 from keystead.stores import open_store
 from tests.cli.serving import serving
@@ -63,9 +66,16 @@ def console(folder: Path) -> Iterator[tuple[str, str]]:
     token = json.loads(made.stdout)["token"]
     subprocess.run([sys.executable, "-m", "keystead", "audit", "begin"], cwd=folder, check=True, timeout=120)
     asyncio.run(reencrypt(f"sqlite:///{folder}/keys.db"))
+    asyncio.run(ask(folder))
     with serving(folder) as url:
         furnish(url, token)
         yield url, token
+
+
+async def ask(folder: Path) -> None:
+    """Have somebody ask for what a second person approves."""
+    async with KeyManager.from_config(folder / "keystead.yaml", background=False) as km:
+        await (await access(km)).approvals.ask(Act(Action.KEY_DESTROY, "default/1"), "bob")
 
 
 async def reencrypt(url: str) -> None:
@@ -123,7 +133,11 @@ def addresses(page: Page, url: str, user: str) -> dict[str, str]:
     session = page.locator("tbody th").first.inner_text().split()[0]
     page.goto(f"{url}/console/tokens")
     token = page.locator("tbody th").first.inner_text()
-    there = {"keyring": "default", "name": "default", "key": re.sub(r"\D", "", ids[-1]), "token": token}
+    page.goto(f"{url}/console/approvals")
+    waiting = page.locator("tbody th a").first.get_attribute("href")
+    assert waiting is not None
+    there = {"approval": waiting.rpartition("/")[2]}
+    there |= {"keyring": "default", "name": "default", "key": re.sub(r"\D", "", ids[-1]), "token": token}
     there |= {"session": session, "transit": "orders", "device": f"device-of-{user}", "user": user, "kind": "passcode"}
     there |= {"record": "0", "job": "keystead.rotate", "reencryption": JOB.id}
     paths = [*(each.path for each in PAGES if each.is_whole), *(each.path for each in DEEDS)]

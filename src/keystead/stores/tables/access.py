@@ -113,6 +113,7 @@ approvals: Final = Table(
     Column("decided_at", String(27), nullable=False),
     Column("done_at", UtcText),
     CheckConstraint("length(code) = 32", name="code_length"),
+    Index(None, "tenant", "created_at"),
 )
 store_rules: Final = Table(
     "store_rules",

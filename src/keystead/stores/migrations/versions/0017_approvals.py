@@ -32,8 +32,8 @@ def upgrade() -> None:
         sa.CheckConstraint("length(code) = 32", name="ck_approvals_code_length"),
         schema=schema,
     )
-    for column in ("created_at", "expires_at"):
-        op.create_index(f"ix_approvals_{column}", "approvals", [column], schema=schema)
+    for columns in (["created_at"], ["expires_at"], ["tenant", "created_at"]):
+        op.create_index(f"ix_approvals_{'_'.join(columns)}", "approvals", columns, schema=schema)
     op.create_table(
         "store_rules",
         sa.Column("name", sa.String(32), nullable=False),
