@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -230,3 +231,18 @@ def test_only_an_active_version_is_said_to_rotate(folder: Path, cli: Cli) -> Non
     ]
     assert "rotates" not in cli.ok("key", "show", "default/1").stdout
     assert "rotates" in cli.ok("key", "show", "default/2").stdout
+
+
+def test_what_each_version_still_protects_is_counted(folder: Path, cli: Cli) -> None:
+    assert cli.ok("key", "uses", "count", "default").stdout.strip() == "no data sources declared"
+    cli.ok("encrypt", "--text", "-o", "one", given=b"old")
+    cli.ok("key", "rotate", "--promote", "now")
+    cli.ok("key", "uses", "add", "default", "files", f"file:{folder}/one")
+    told = cli.ok("key", "uses", "count", "default").stdout
+    assert re.search(r"1 +decrypt-only +files: 1", told)
+    assert re.search(r"2 +active +-", told)
+    assert cli.json("key", "uses", "count", "default")["sources"][0]["counts"] == {"1": 1}
+    Path("one").unlink()
+    result = cli.run("key", "uses", "count", "default")
+    assert result.exit_code == 1
+    assert "not looked through" in result.stderr

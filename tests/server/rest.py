@@ -50,6 +50,7 @@ OPERATIONS: Final = {
     "rotateKeyring": Operation("POST", "/v1/keyrings/default/rotate", _KEYS_WRITE, {"promote": "now"}),
     "rotateIndexKey": Operation("POST", "/v1/keyrings/none/rotate-index", _KEYS_WRITE),
     "abandonIndexRotation": Operation("POST", "/v1/keyrings/none/abandon-index-rotation", _KEYS_WRITE),
+    "countKeyUses": Operation("POST", "/v1/keyrings/none/count-uses", _KEYS_WRITE),
     "listKeyUses": Operation("GET", "/v1/key-uses", _KEYS),
     "removeKeyUse": Operation("DELETE", "/v1/key-uses", _KEYS_WRITE, query={"keyring": "default", "name": "none"}),
     "listKeys": Operation("GET", "/v1/keys", _KEYS),

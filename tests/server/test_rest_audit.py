@@ -33,6 +33,7 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "destroyKey": ("/v1/keys/orders/1/destroy", {"withoutSources": True}, "key.schedule_destroy"),
     "cancelDestroyKey": ("/v1/keys/orders/1/cancel-destroy", None, "key.cancel_destroy"),
     "rewrapKeys": ("/v1/rewrap", None, "key.rewrap"),
+    "countKeyUses": ("/v1/keyrings/orders/count-uses", None, "keyring.count_uses"),
     "rotateIndexKey": ("/v1/keyrings/index/rotate-index", None, "key.rotate"),
     "abandonIndexRotation": ("/v1/keyrings/index/abandon-index-rotation", None, "key.disable"),
     "removeKeyUse": ("/v1/key-uses?keyring=orders&name=people", None, "use.drop"),

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from keystead.cli.frame import Call, command, group
+from keystead.cli.frame import FAILED, Call, command, group, say
 from keystead.cli.render import Outcome, table
 from keystead.manager import admin
+from keystead.manager.protected import protected
 
 Keyring = Annotated[
     str, typer.Argument(metavar="KEYRING", help="The keyring whose ciphertexts lie there; may hold {tenant}.")
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     command(noun, "add")(add)
     command(noun, "list")(list_uses)
     command(noun, "remove")(remove)
+    command(noun, "count")(count)
 
 
 def add(call: Call, keyring: Keyring, name: Name, source: Locator) -> Outcome:
@@ -48,6 +50,22 @@ def list_uses(
     return Outcome(
         {"uses": uses}, table("keyring", "name", "source", rows=rows) if rows else "no data sources declared"
     )
+
+
+def count(
+    call: Call, keyring: Annotated[str, typer.Argument(metavar="KEYRING", help="Whose versions are looked for.")]
+) -> Outcome:
+    """Count what each version still protects, in every declared source. Exits with 1 if one cannot be read."""
+    found = call.run(lambda km: protected(km, keyring))
+    rows = []
+    for key in found.versions:
+        where = [f"{name}: {hits}" for name, hits in found.by_version(key.version)]
+        rows.append((key.version, key.state.value, ", ".join(where) or "-"))
+    for each in found.sources:
+        if each.error is not None:
+            say(f"not looked through: {each.error}")
+    told = table("version", "state", "protects", rows=rows) if found.sources else "no data sources declared"
+    return Outcome(found, told, 0 if found.is_whole else FAILED)
 
 
 def remove(call: Call, keyring: Keyring, name: Name) -> Outcome:

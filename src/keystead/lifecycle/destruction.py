@@ -190,18 +190,27 @@ class Destruction:
         await self._live.refresh()
         return changed
 
+    async def look(self, use: KeyUse, key_ids: Sequence[int]) -> Mapping[int, int]:
+        """Return how many ciphertexts of each data key a source holds.
+
+        Raises:
+            CleanupFailedError: the application's own way to its source failed.
+            ConfigurationError, StorageOperationError: the source cannot be looked through.
+        """
+        try:
+            return await self._scan(use, key_ids)
+        except KMSError:
+            raise
+        except Exception as exc:
+            raise CleanupFailedError(
+                f"the data source {use.name!r} could not be looked through ({type(exc).__name__}), so that nothing can "
+                "be destroyed that it may hold"
+            ) from exc
+
     async def _require_unused(self, key: KeyRecord, uses: list[KeyUse]) -> None:
         found: dict[str, Mapping[int, int]] = {}
         for use in uses:
-            try:
-                hits = await self._scan(use, (key.id,))
-            except KMSError:
-                raise
-            except Exception as exc:
-                raise CleanupFailedError(
-                    f"the data source {use.name!r} could not be looked through ({type(exc).__name__}), so that nothing "
-                    "can be destroyed that it may hold"
-                ) from exc
+            hits = await self.look(use, (key.id,))
             if hits.get(key.id):
                 found[use.name] = hits
         if found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 from keystead.access.callers import Scope
 from keystead.manager import admin
@@ -125,3 +126,18 @@ async def test_a_session_of_somebody_else_is_ended(node: Node) -> None:
     assert "has ended" in text_of(await ada.does(f"/console/sessions/{session}/end"))
     assert (await bo.get("/console/keyrings")).status_code == 303
     assert (await ada.post(f"/console/sessions/{session}/end", {"form": form_of(await ada.get("/"))})).status_code
+
+
+async def test_what_each_version_still_protects_is_counted(node: Node, tmp_path: Path) -> None:
+    ada, km = await visitor(node), node.service.manager
+    assert "/count-uses" not in (await ada.get("/console/keyrings/default")).text
+    (tmp_path / "one").write_bytes(km.local_encrypt(b"old"))
+    await ada.does("/console/keyrings/default/rotate")
+    await admin.declare_use(km, "default", "files", f"file:{tmp_path}/one")
+    await admin.declare_use(km, "default", "elsewhere", "app:elsewhere")
+    assert "/console/keyrings/default/count-uses" in (await ada.get("/console/keyrings/default")).text
+    assert "read once, whole: " in text_of(await ada.get("/console/keyrings/default/count-uses"))
+    shown = text_of(await ada.does("/console/keyrings/default/count-uses"))
+    assert "Version 1 decrypt-only 1 in files" in shown
+    assert "Version 2 active none in what could be read" in shown
+    assert "key_sources=" in shown

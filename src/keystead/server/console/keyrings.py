@@ -11,6 +11,7 @@ from keystead.lifecycle.destruction import DEFAULT_WAIT, LONGEST_WAIT, SHORTEST_
 from keystead.manager import admin
 from keystead.manager.key_listing import keyring_standing, keyrings_after, newest_versions
 from keystead.manager.nodes import nodes
+from keystead.manager.protected import protected
 from keystead.model import DataKeyInfo, KeyringPurpose, is_of_transit
 from keystead.server.console.pages import Deed, Done, Input, Page, Preview, Shown
 from keystead.server.console.rendering import MOST_COUNTED, count, moment, part
@@ -244,6 +245,31 @@ async def rewrap(visit: Visit) -> Done:
     return Done(PATH, f"{report.data_keys} data keys are under the newest WRAP key.")
 
 
+async def preview_count(visit: Visit) -> Preview:
+    """Show what counting does."""
+    name = visit.path("keyring")
+    await keyring_standing(visit.manager, name, counts=False)
+    uses = await admin.list_uses(visit.manager, name)
+    sources = ", ".join(use.name for use in uses) or "none is declared"
+    return Preview(
+        title=f"Count what {name} still protects",
+        effects=[
+            f"Every declared data source is read once, whole: {sources}. That takes as long as it takes, and the "
+            "answer comes when it has ended.",
+            "Nothing is decrypted, and nothing is changed.",
+        ],
+        button="Count",
+        back=address(name),
+    )
+
+
+async def count_uses(visit: Visit) -> Shown:
+    """Count what each version still protects."""
+    found = await protected(visit.manager, visit.path("keyring"))
+    failed = [each for each in found.sources if each.error is not None]
+    return Shown("protected.html", {"found": found, "address": address(found.keyring), "failed": failed})
+
+
 async def _key(visit: Visit) -> DataKeyInfo:
     return await admin.find_key(visit.manager, visit.path("key"))
 
@@ -256,6 +282,7 @@ DEEDS: Final = (
     Deed("/console/new-keyring", _WRITES, preview_new, make),
     Deed("/console/rewrap", _WRITES, preview_rewrap, rewrap),
     Deed(f"{PATH}/{{keyring:name}}/rotate", _WRITES, preview_rotation, rotate),
+    Deed(f"{PATH}/{{keyring:name}}/count-uses", _WRITES, preview_count, count_uses),
     Deed("/console/keys/{key:key}/disable", _WRITES, preview_disable, disable),
     Deed("/console/keys/{key:key}/enable", _WRITES, preview_enable, enable),
     Deed("/console/keys/{key:key}/destroy", _WRITES, preview_destroy, destroy, takes_two=True),

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from keystead.lifecycle.destruction import DEFAULT_WAIT, LONGEST_WAIT, SHORTEST_WAIT
 from keystead.manager.key_listing import KeyringStanding
+from keystead.manager.protected import Protected
 from keystead.model import DataKeyState, KeyringPurpose
 from keystead.server.rest.shapes import Given, KeyId, Name, Told, whole
 
@@ -132,6 +133,47 @@ class Rewrapped(Told):
     data_keys: int = Field(description="Data keys that were moved.")
     wrap_keys: int = Field(description="WRAP keys that were moved.")
     skipped: int = Field(description="Keys that changed meanwhile: run it again.")
+
+
+class VersionCount(Told):
+    """How many ciphertexts of a version a source holds."""
+
+    version: int
+    ciphertexts: int
+
+
+class SourceCount(Told):
+    """What was found in a data source."""
+
+    name: str
+    locator: str
+    counts: list[VersionCount] = Field(description="Versions without any are left out.")
+    error: str | None = Field(description="Why it could not be looked through; null where it was.")
+
+
+class Counts(Told):
+    """What the newest versions of a keyring still protect, those that are not destroyed."""
+
+    keyring: str
+    versions: list[Key] = Field(description="The oldest first.")
+    sources: list[SourceCount]
+
+    @classmethod
+    def of(cls, found: Protected) -> Counts:
+        """Return what is told of it."""
+        return cls(
+            keyring=found.keyring,
+            versions=[Key.model_validate(key) for key in found.versions],
+            sources=[
+                SourceCount(
+                    name=each.use.name,
+                    locator=each.use.locator,
+                    counts=[VersionCount(version=key, ciphertexts=hits) for key, hits in sorted(each.counts.items())],
+                    error=each.error,
+                )
+                for each in found.sources
+            ],
+        )
 
 
 class Use(Told):

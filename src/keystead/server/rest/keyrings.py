@@ -13,10 +13,20 @@ from fastapi import APIRouter, Depends, Query, Response
 from keystead.access.callers import Scope
 from keystead.manager import admin
 from keystead.manager.key_listing import keyring_standing, keyrings_after
+from keystead.manager.protected import protected
 from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Needs
-from keystead.server.rest.key_shapes import IndexRotation, Key, Keyring, KeyringDetail, NewKeyring, Rotation, Use
+from keystead.server.rest.key_shapes import (
+    Counts,
+    IndexRotation,
+    Key,
+    Keyring,
+    KeyringDetail,
+    NewKeyring,
+    Rotation,
+    Use,
+)
 from keystead.server.rest.paths import KEYRING_WORDS
 from keystead.server.rest.shapes import LIMIT, Cursor, KeyringPath, Limit, Name, Page, page_of, part_of, place_of
 
@@ -41,6 +51,7 @@ def register(router: APIRouter) -> None:
         ("rotateKeyring", rotate),
         ("rotateIndexKey", rotate_index),
         ("abandonIndexRotation", abandon_index_rotation),
+        ("countKeyUses", count_uses),
     )
     for word, (operation, function) in zip(KEYRING_WORDS, changes, strict=True):
         path = f"/keyrings/{{keyring:name}}/{word}"
@@ -90,6 +101,11 @@ async def rotate_index(by: Writes, keyring: KeyringPath) -> IndexRotation:
 async def abandon_index_rotation(by: Writes, keyring: KeyringPath) -> Key:
     """Give up a rotation of an index key, and answer the version that is not used after all."""
     return Key.model_validate(await admin.abandon_index_rotation(by.manager, keyring))
+
+
+async def count_uses(by: Writes, keyring: KeyringPath) -> Counts:
+    """Count what each version still protects. Each declared source is read whole, which takes as long as it takes."""
+    return Counts.of(await protected(by.manager, keyring))
 
 
 async def list_uses(

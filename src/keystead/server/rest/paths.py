@@ -8,7 +8,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from keystead.transit.names import NAME
 
-KEYRING_WORDS: Final = ("rotate", "rotate-index", "abandon-index-rotation")
+KEYRING_WORDS: Final = ("rotate", "rotate-index", "abandon-index-rotation", "count-uses")
 """What is done to a keyring: the last part of a path."""
 
 
