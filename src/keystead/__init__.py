@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keystead.erasure.receipts import ErasureReceipt
     from keystead.errors import (
         AlreadyInitializedError,
+        ApprovalRequiredError,
         CleanupFailedError,
         ConfigurationError,
         ConflictError,
@@ -123,6 +124,7 @@ __all__ = [
     "AWSKMSConfig",
     "AWSKMSProvider",
     "AlreadyInitializedError",
+    "ApprovalRequiredError",
     "AuditOptions",
     "AzureKMSConfig",
     "AzureKMSProvider",

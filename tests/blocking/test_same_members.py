@@ -28,6 +28,7 @@ INTERNAL = {
     "session",
     "surroundings",
     "wants_audit",
+    "wants_two",
 }
 """Members of the async manager for Keystead's own rooms."""
 
