@@ -211,3 +211,11 @@ async def test_no_version_is_promoted_in_a_store_that_is_being_marked_as_restore
         with pytest.raises(StoreRestoredError):
             await promoting
         assert (await postgres.rows("default"))[-1].state is DataKeyState.PRE_ACTIVE
+
+
+async def test_two_that_want_a_wrap_keyring_at_once_have_the_same(world: World) -> None:
+    async with world.open() as km:
+        live = (await session_of(km)).live
+        first, second = await asyncio.gather(live.wrap_ring("tenant-wrap"), live.wrap_ring("tenant-wrap"))
+        assert first is second
+        assert first.snapshot.active is not None

@@ -15,6 +15,7 @@ from sqlalchemy import Boolean, Column, Integer, LargeBinary, String, Table, Tex
 from keystead.errors import StorageOperationError
 from keystead.model import KeyringPurpose, TransitType, utc_text
 from keystead.ports import (
+    ApprovalRecord,
     ErasureMark,
     JobRun,
     KeyStore,
@@ -43,6 +44,7 @@ from keystead.stores.tables import (
     ready_key_pairs,
     reencryption_chunks,
     spent_ciphertexts,
+    store_rules,
     store_state,
     subjects,
     transit_settings,
@@ -55,13 +57,16 @@ from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
 from tests.stores.test_role_rows import ROLE, SECRET
 from tests.stores.test_token_rows import TOKEN
 
+APPROVAL: Final = ApprovalRecord(
+    "0" * 16, "key.destroy", "people/1", "{}", "acme", "ada", utc_text(NOW), utc_text(NOW), 7, bytes(32)
+)
 SESSION: Final = SessionRecord(
     "f" * 16, "ada", "", "audit:read", "token 1", TOKEN.id, False, utc_text(NOW), utc_text(NOW), 7, bytes(32), NOW
 )
 _METRICS: Final = {encryption_metrics, metric_counts, key_metric_counts, key_failure_counts, device_metric_counts}
 READ_OTHERWISE: Final = frozenset({audit_entries, audit_log, audit_sessions, audit_state, *_METRICS})
 """Of the trail nothing is believed: who verifies it finds what is no record. Metrics are only ever added up."""
-UNREAD: Final = frozenset({store_state.c.id, store_state.c.created_at, store_state.c.usable_from})
+UNREAD: Final = frozenset({store_state.c.id, store_state.c.created_at, store_state.c.usable_from, store_rules.c.since})
 LOOKED_FOR: Final = frozenset(
     {
         leases.c.name,
@@ -80,6 +85,7 @@ LOOKED_FOR: Final = frozenset(
         access_secret_ids.c.id,
         access_secret_ids.c.role_id,
         transit_settings.c.tenant,
+        store_rules.c.name,
     }
 )
 """A row with another value is not found."""
@@ -120,6 +126,9 @@ async def store(path: Path) -> KeyStore:
         await work.revoke_token(TOKEN.id, NOW)
         await work.add_session(SESSION)
         await work.end_session(SESSION.id, NOW)
+        await work.add_approval(APPROVAL)
+        await work.finish_approval(APPROVAL.id, NOW)
+        await work.begin_rule("rule", NOW)
         await work.add_role(ROLE)
         await work.add_secret_id(SECRET)
         await work.add_subjects([SubjectRecord(bytes(32), "keystead.subject.a", NOW)])
@@ -165,6 +174,8 @@ async def read(store: KeyStore) -> None:
         await work.find_client_key_for(KEY.id, bytes(32))
         await work.tokens()
         await work.sessions()
+        await work.approvals()
+        await work.has_rule("rule")
         await work.roles()
         await work.find_secret_id(SECRET.id)
         await work.secret_ids(ROLE.id)
