@@ -288,7 +288,7 @@ async def test_roles_of_one_name_are_told_apart_by_kind_and_tenant(clock: FakeCl
 async def test_tokens_that_ended_long_ago_are_removed_and_those_made_by_hand_are_kept(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keystead.access.roles.AT_ONCE", 2)
+    monkeypatch.setattr("keystead.access.removal.AT_ONCE", 2)
     monkeypatch.setattr("keystead.access.roles.KEPT", timedelta(seconds=100))
     world = World(clock)
     async with world.open() as km:

@@ -10,7 +10,8 @@ import pytest
 
 from keystead.access.callers import Scope, scopes_of
 from keystead.access.remembered import REMEMBERED_S
-from keystead.access.sessions import AT_ONCE, IDLE, KEPT, LONGEST, NewSession
+from keystead.access.removal import AT_ONCE
+from keystead.access.sessions import IDLE, KEPT, LONGEST, NewSession
 from keystead.access.token_text import SESSION_PREFIX, TokenParts, form_code, parse_token, session_code, token_text
 from keystead.errors import KeyNotFoundError, StoreRestoredError, UnauthenticatedError
 from keystead.manager.access import Access, access
@@ -143,7 +144,7 @@ async def test_whoever_ends_a_session_or_revokes_its_token_ends_it_on_every_node
 async def test_what_is_over_is_removed_a_day_later(
     world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keystead.access.sessions.AT_ONCE", 2)
+    monkeypatch.setattr("keystead.access.removal.AT_ONCE", 2)
     assert AT_ONCE > 2
     async with world.open() as km:
         room = await access(km)

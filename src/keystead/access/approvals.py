@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from keystead.access.callers import Caller, Scope
 from keystead.access.codes import Codes
+from keystead.access.removal import remove_all
 from keystead.access.token_text import ID_SIZE, approval_code
 from keystead.config.durations import age_text
 from keystead.errors import ConflictError, ForbiddenError, KeyNotFoundError, KeyStateError
@@ -25,7 +26,6 @@ from keystead.ports import ApprovalRecord, AuditEvent, AuditTrail, Clock, KeySto
 TIME: Final = timedelta(hours=24)
 """How long somebody may be asked, and what was approved may be done."""
 KEPT: Final = timedelta(days=90)
-AT_ONCE: Final = 1000
 TAKES: Final = {
     Action.KEY_DESTROY: Scope.KEYRINGS_WRITE,
     Action.TRANSIT_DELETE: Scope.KEYRINGS_WRITE,
@@ -210,11 +210,6 @@ class Approvals:
             raise KeyNotFoundError("nobody has asked for anything under this id; `keystead approval list` shows what")
         return row
 
-    async def waiting(self, *, tenant: str | None = None, limit: int) -> int:
-        """Return how many wait for an answer, up to ``limit``."""
-        async with self._store.reading() as work:
-            return await work.count_waiting(utc_text(self._clock.now()), tenant=tenant, limit=limit)
-
     async def approve(self, approval_id: str, by: str, *, tenant: str | None = None) -> ApprovalRecord:
         """Say yes to what somebody else asks for.
 
@@ -238,13 +233,8 @@ class Approvals:
 
     async def upkeep(self) -> int:
         """Remove approvals that ended 90 days ago, of which the audit trail has what was said: return how many."""
-        removed = 0
-        while True:
-            async with self._store.transaction() as work:
-                found = await work.remove_approvals(utc_text(self._clock.now() - KEPT), AT_ONCE)
-            removed += found
-            if found < AT_ONCE:
-                return removed
+        before = utc_text(self._clock.now() - KEPT)
+        return await remove_all(self._store, lambda work, most: work.remove_approvals(before, most))
 
     async def _decide(self, row: ApprovalRecord, verdict: Verdict, by: str) -> ApprovalRecord:
         now = self._clock.now()

@@ -10,6 +10,7 @@ from typing import Final
 
 from keystead.access.callers import AnyScope, checked_subject, is_mighty
 from keystead.access.codes import Codes
+from keystead.access.removal import remove_all
 from keystead.access.role_rules import AppRoleRules, JwtRules, checked_role_name, rules_of, rules_text
 from keystead.access.static_keys import StaticKeys
 from keystead.access.token_text import (
@@ -38,8 +39,6 @@ from keystead.ports import (
 
 KEPT: Final = timedelta(days=1)
 """How long tokens that have ended are in the list."""
-AT_ONCE: Final = 1000
-"""Rows that one transaction removes."""
 KINDS: Final = {AppRoleRules: RoleKind.APPROLE, JwtRules: RoleKind.JWT}
 
 
@@ -213,12 +212,8 @@ class Roles:
         now = self._clock.now()
         async with self._store.transaction() as work:
             removed = await work.remove_ended_secret_ids(utc_text(now))
-        while True:
-            async with self._store.transaction() as work:
-                found = await work.remove_ended_tokens(utc_text(now - KEPT), AT_ONCE)
-            removed += found
-            if found < AT_ONCE:
-                return removed
+        before = utc_text(now - KEPT)
+        return removed + await remove_all(self._store, lambda work, most: work.remove_ended_tokens(before, most))
 
     async def find(self, role_id: str) -> RoleRecord | None:
         """Return a role by its id; None where there is none."""

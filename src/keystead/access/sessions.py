@@ -12,6 +12,7 @@ from typing import Final
 from keystead.access.callers import Caller, allowed_by
 from keystead.access.codes import Codes
 from keystead.access.remembered import Remembered
+from keystead.access.removal import remove_all
 from keystead.access.token_text import (
     ID_SIZE,
     SECRET_SIZE,
@@ -34,7 +35,6 @@ IDLE: Final = timedelta(minutes=30)
 _SEEN: Final = timedelta(minutes=1)
 """How exactly its last use is known."""
 KEPT: Final = timedelta(days=1)
-AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +172,8 @@ class Sessions:
 
     async def upkeep(self) -> int:
         """Remove sessions whose time was over a day ago: return how many."""
-        removed = 0
-        while True:
-            async with self._store.transaction() as work:
-                found = await work.remove_ended_sessions(utc_text(self._clock.now() - KEPT), AT_ONCE)
-            removed += found
-            if found < AT_ONCE:
-                return removed
+        before = utc_text(self._clock.now() - KEPT)
+        return await remove_all(self._store, lambda work, most: work.remove_ended_sessions(before, most))
 
 
 async def _is_open(work: UnitOfWork, row: SessionRecord, now: datetime) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 from keystead.access.approvals import Approvals, Asker, asked_by, person_of
-from keystead.access.callers import Caller, Scope
+from keystead.access.callers import Scope
 from keystead.config.sources import TOKEN_VARIABLE
 from keystead.errors import ForbiddenError
 from keystead.manager import access
@@ -23,11 +23,8 @@ async def asking(km: KeyManager) -> AsyncIterator[None]:
     Raises:
         UnauthenticatedError: the token in the environment is not good.
     """
-    caller = await _caller(km) if await km.require_session().consent.holds() else None
-    if caller is None:
-        yield
-        return
-    with asked_by(Asker(person_of(caller), caller.scopes)):
+    who = await _shown(km) if await km.require_session().consent.holds() else None
+    with nullcontext() if who is None else asked_by(who):
         yield
 
 
@@ -60,11 +57,14 @@ async def desk(km: KeyManager) -> Desk:
     if is_empty:
         return Desk(approvals_of_empty(s), Asker(account()))
     await km.initialize()
-    caller = await _caller(km)
-    approvals = await km.require_session().consent.approvals()
-    return Desk(approvals, None if caller is None else Asker(person_of(caller), caller.scopes))
+    who = await _shown(km)
+    return Desk(await km.require_session().consent.approvals(), who)
 
 
-async def _caller(km: KeyManager) -> Caller | None:
+async def _shown(km: KeyManager) -> Asker | None:
+    """Return whose token is in the environment; None where there is none."""
     text = os.environ.get(TOKEN_VARIABLE)
-    return await (await access.tokens(km)).authenticate(text.strip()) if text else None
+    if not text:
+        return None
+    caller = await (await access.tokens(km)).authenticate(text.strip())
+    return Asker(person_of(caller), caller.scopes)

@@ -16,20 +16,19 @@ from keystead.ports import ApprovalRecord
 from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Told, newest_after, newest_of
+from keystead.server.rest.shapes import LIMIT, SHORT_ID, Cursor, Limit, Page, Told, newest_after, newest_of
 
 _TAGS: Final[list[str | Enum]] = ["approvals"]
-_ID: Final = r"^[0-9a-f]{16}$"
 Approver = Annotated[Admin, Depends(Needs(Scope.APPROVALS_WRITE))]
 ApprovalId = Annotated[
-    str, Path(alias="approvalId", pattern=_ID, description="What was asked for.", examples=["0123456789abcdef"])
+    str, Path(alias="approvalId", pattern=SHORT_ID, description="What was asked for.", examples=["0123456789abcdef"])
 ]
 
 
 class Approval(Told):
     """What somebody asked for, and what was said to it."""
 
-    id: str = Field(pattern=_ID, examples=["0123456789abcdef"])
+    id: str = Field(pattern=SHORT_ID, examples=["0123456789abcdef"])
     standing: Standing
     act: Action
     target: str = Field(description="What it is done to.", examples=["orders/3"])

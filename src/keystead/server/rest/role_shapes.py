@@ -21,11 +21,10 @@ from keystead.access.role_rules import (
 )
 from keystead.ports import RoleRecord, SecretIdRecord
 from keystead.server.rest.scopes import Scopes
-from keystead.server.rest.shapes import Given, Subject, Told, whole
+from keystead.server.rest.shapes import SHORT_ID, Given, Subject, Told, whole
 
 R = TypeVar("R", bound=TokenRules)
 NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"
-SECRET_ID: Final = r"^[0-9a-f]{16}$"  # noqa: S105 -- the form of one's id
 _Seconds = Annotated[int, Field(ge=1, le=LONGEST_S), BeforeValidator(whole)]
 _Uses = Annotated[int, Field(ge=1, le=MOST_USES), BeforeValidator(whole)]
 _Value = StrictStr | StrictBool | StrictInt
@@ -156,7 +155,7 @@ class DeletedRole(Told):
 class SecretId(Told):
     """A secret id of an AppRole, without its secret."""
 
-    id: str = Field(pattern=SECRET_ID, examples=["0123456789abcdef"])
+    id: str = Field(pattern=SHORT_ID, examples=["0123456789abcdef"])
     created_at: datetime
     expires_at: datetime
     uses: int = Field(description="For how many logins it is good.")

@@ -15,7 +15,6 @@ from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.door import Needs
 from keystead.server.rest.role_shapes import (
     NAME,
-    SECRET_ID,
     AppRole,
     DeletedRole,
     JwtRole,
@@ -24,14 +23,14 @@ from keystead.server.rest.role_shapes import (
     SecretId,
     ShownSecretId,
 )
-from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, newest_after, newest_of
+from keystead.server.rest.shapes import LIMIT, SHORT_ID, Cursor, Limit, Page, Subject, newest_after, newest_of
 
 _TAGS: Final[list[str | Enum]] = ["roles"]
 APPROLES: Final = "/admin/approle/roles"
 JWT_ROLES: Final = "/admin/jwt/roles"
 Writes = Annotated[Admin, Depends(Needs(Scope.TOKENS_WRITE))]
 Name = Annotated[str, Path(alias="role", pattern=NAME, description="The role's name.", examples=["orders"])]
-Id = Annotated[str, Path(alias="secretId", pattern=SECRET_ID, description="The secret id's id, never its text.")]
+Id = Annotated[str, Path(alias="secretId", pattern=SHORT_ID, description="The secret id's id, never its text.")]
 Tenant = Annotated[Subject | None, Query(description="Whose role it is; without it the default tenant's.")]
 
 

@@ -14,20 +14,19 @@ from keystead.ports import SessionRecord
 from keystead.server.admin import Admin, tenant_of
 from keystead.server.rest.answers import ABSENT, answers
 from keystead.server.rest.door import Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, Told, newest_after, newest_of
+from keystead.server.rest.shapes import LIMIT, SHORT_ID, Cursor, Limit, Page, Subject, Told, newest_after, newest_of
 
 _TAGS: Final[list[str | Enum]] = ["sessions"]
-_ID: Final = r"^[0-9a-f]{16}$"
 Writes = Annotated[Admin, Depends(Needs(Scope.TOKENS_WRITE))]
 SessionId = Annotated[
-    str, Path(alias="sessionId", pattern=_ID, description="The session's id.", examples=["0123456789abcdef"])
+    str, Path(alias="sessionId", pattern=SHORT_ID, description="The session's id.", examples=["0123456789abcdef"])
 ]
 
 
 class Session(Told):
     """Somebody's session at the console, without its secret."""
 
-    id: str = Field(pattern=_ID, examples=["0123456789abcdef"])
+    id: str = Field(pattern=SHORT_ID, examples=["0123456789abcdef"])
     user: str
     tenant: str = Field(description="Empty where there is none.")
     scopes: list[str]

@@ -35,6 +35,8 @@ class _Made(Protocol):
 
 M = TypeVar("M", bound=_Made)
 
+SHORT_ID: Final = r"^[0-9a-f]{16}$"
+"""The form of the id of a token, a secret id, a session or an approval."""
 LIMIT: Final = 100
 MOST: Final = 500
 """How many items an answer has at most."""

@@ -18,6 +18,7 @@ from keystead.server.rest.door import Needs
 from keystead.server.rest.scopes import Scopes
 from keystead.server.rest.shapes import (
     LIMIT,
+    SHORT_ID,
     Cursor,
     Given,
     Limit,
@@ -31,10 +32,9 @@ from keystead.server.rest.shapes import (
 
 _TAGS: Final[list[str | Enum]] = ["tokens"]
 _LONGEST_S: Final = int(LONGEST.total_seconds())
-_ID: Final = r"^[0-9a-f]{16}$"
 Writes = Annotated[Admin, Depends(Needs(Scope.TOKENS_WRITE))]
 TokenId = Annotated[
-    str, Path(alias="tokenId", pattern=_ID, description="The token's id.", examples=["0123456789abcdef"])
+    str, Path(alias="tokenId", pattern=SHORT_ID, description="The token's id.", examples=["0123456789abcdef"])
 ]
 
 
@@ -63,7 +63,7 @@ class NewToken(Given):
 class Token(Told):
     """A token without its secret."""
 
-    id: str = Field(pattern=_ID, examples=["0123456789abcdef"])
+    id: str = Field(pattern=SHORT_ID, examples=["0123456789abcdef"])
     user: str
     tenant: str = Field(description="Empty where there is none.")
     scopes: list[str]
