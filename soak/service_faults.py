@@ -48,6 +48,8 @@ PATIENCE_S: Final = 60.0
 RECOVERY_S: Final = 30.0
 MOST: Final = 2_000
 ROOM: Final = 1024 * 1024
+MANY_KEYS: Final = {"KEYSTEAD_KEYGEN_MAX_PER_MINUTE": "1000000"}
+"""Users get new keys as fast as nodes make them: what ends that is the quota of each."""
 Key = Mapping[str, str]
 
 
@@ -55,7 +57,7 @@ def measure(setting: Setting, figures: Figures) -> None:
     """Meet each fault."""
     seconds = setting.choose(short=2.0, full=30.0)
     with own_server() as server:
-        site = Site(Databases(server.url()).place(POSTGRESQL, setting.folder / "database"))
+        site = Site(Databases(server.url()).place(POSTGRESQL, setting.folder / "database"), MANY_KEYS)
         with running(site, 2) as nodes:
             outage = Outage(site, nodes, site.token(USER, *SCOPES))
             outage.key = in_child(_begin, nodes[0].url, outage.token)
