@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 
 from tests.transit.deviations import NOT_PLAYED, NOT_RECORDED_HERE, OF_KEYSTEAD
-from tests.transit.replay.player import play
+from tests.transit.replay.player import play_in_time
 from tests.transit.replay.recordings import names, scenario
 from tests.transit.targets.keystead import KeysteadTarget
 
@@ -16,6 +19,8 @@ def test_every_scenario_is_played_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in NOT_PLAYED])
-def test_keystead_answers_as_was_recorded(name: str, fresh_keystead: KeysteadTarget) -> None:
-    played = play(scenario(name), fresh_keystead, OF_KEYSTEAD)
+def test_keystead_answers_as_was_recorded(
+    name: str, open_keystead: Callable[[], AbstractContextManager[KeysteadTarget]]
+) -> None:
+    played = play_in_time(scenario(name), open_keystead, OF_KEYSTEAD)
     assert not played.differences, str(played)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from tests.transit.replay.deviations import Allowed, Deviation
-from tests.transit.replay.player import play
+from tests.transit.replay.player import LATE_S, play, play_in_time
 from tests.transit.replay.recordings import Scenario, scenario
+from tests.transit.replay.wire import Answer, Request
 from tests.transit.targets.openbao import OpenBaoTarget
 from tests.transit.targets.roles import seconds_of
 from tests.transit.targets.scopes import scopes_of_policy
@@ -94,3 +98,30 @@ def test_what_a_policy_denies_is_no_scope() -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("2s", 2), ("1h", 3600), (90, 90)])
 def test_a_duration_is_read_in_seconds(text: str | int, seconds: int) -> None:
     assert seconds_of(text) == seconds
+
+
+class Slow:
+    """Answers for a server whose tokens live for less than its first players take."""
+
+    url, root_token = "http://127.0.0.1:1", "none"
+
+    def __init__(self, late_s: float, status: int) -> None:
+        self._late_s, self._status = late_s, status
+
+    def translated(self, request: Request) -> Request | Answer:
+        time.sleep(self._late_s)
+        return Answer(self._status, {}, None)
+
+
+@pytest.mark.parametrize(("late_s", "tries", "is_different"), [(LATE_S, 2, False), (0.0, 1, True)])
+def test_a_scenario_is_played_anew_where_its_times_were_not_kept(late_s: float, tries: int, is_different: bool) -> None:
+    waiting = replace(beginning(2).exchanges[1], wait_s=0.01)
+    opened: list[float] = []
+
+    @contextmanager
+    def opening() -> Iterator[Slow]:
+        opened.append(late_s)
+        yield Slow(late_s, 403) if len(opened) == 1 else Slow(0.0, waiting.recorded.status or 0)
+
+    played = play_in_time(Scenario(NAME, "", (waiting,)), opening)
+    assert (len(opened), bool(played.differences)) == (tries, is_different)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ from tests.transit.replay.wire import Answer, Line, Request
 from tests.transit.targets.target import Stage
 
 INVALID_TOKEN: Final = "no-server-issued-this-token"
+LATE_S: Final = 0.25
+"""By how much a wait may be longer than when it was recorded: leases of a second or two are among what is compared."""
+TRIES: Final = 4
 _NAMED_KEY: Final = re.compile(r"/v1/transit/(?:keys|encrypt|restore)/([^/]+)(?:/import)?")
 _OF_KEY: Final = re.compile(
     r"/v1/transit/(?:keys|encrypt|decrypt|rewrap|hmac|sign|verify|export|backup|restore|datakey/[^/]+)(?:/[^/]+)*"
@@ -35,11 +39,13 @@ class Played:
         compared: how many answers were compared.
         deviated: the exchanges that differ, or were not sent, and the reason of the row, which may be an earlier
             exchange's.
+        late_s: by how much the longest wait, with the exchanges before it, was longer than its scenario has it.
     """
 
     differences: list[Difference] = field(default_factory=list)
     compared: int = 0
     deviated: dict[int, str] = field(default_factory=dict)
+    late_s: float = 0.0
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.differences))
@@ -62,6 +68,18 @@ def play(
     return player.played
 
 
+def play_in_time(
+    scenario: Scenario, opened: Callable[[], AbstractContextManager[Stage]], allowed: Allowed = NOTHING
+) -> Played:
+    """Play a scenario, and anew on another server where it differs and the machine was too busy to keep its times."""
+    for _ in range(TRIES):
+        with opened() as target:
+            played = play(scenario, target, allowed)
+        if not played.differences or played.late_s < LATE_S:
+            break
+    return played
+
+
 class _Player:
     def __init__(self, scenario: Scenario, target: Stage, allowed: Allowed, sleep: Callable[[float], object]) -> None:
         self.played = Played()
@@ -71,9 +89,17 @@ class _Player:
         self._answers: dict[int, Answer] = {}
         self._refused_keys: dict[str, str] = {}
         self._known_keys: set[str] = set()
+        self._waited_at = time.monotonic()
 
     def play(self, exchange: Exchange) -> None:
         """Send one request and compare its answer."""
+        self._exchange(exchange)
+        if exchange.wait_s:
+            now = time.monotonic()
+            self.played.late_s = max(self.played.late_s, now - self._waited_at - exchange.wait_s)
+            self._waited_at = now
+
+    def _exchange(self, exchange: Exchange) -> None:
         if exchange.wait_s:
             self._sleep(exchange.wait_s)
         try:
