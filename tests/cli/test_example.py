@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from keystead import fields
-from keystead.cli import example, example_now
-from keystead.cli.example import Example
+from keystead.cli.example import making
+from keystead.cli.example import now as example_now
+from keystead.cli.example.cast import DATABASE, Example
 from keystead.config.service import load_service
 from keystead.fields.standing import standings
 from keystead.manager.attention import attention
@@ -35,8 +36,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example."""
     folder, before = tmp_path_factory.mktemp("example"), os.getcwd()
     os.chdir(folder)
-    example.prepare(Path(), has_example=True)
-    example.make(Path())
+    making.prepare(Path(), has_example=True)
+    making.make(Path())
     os.chdir(before)
     return folder
 
@@ -50,7 +51,7 @@ async def service(folder: Path) -> AsyncIterator[Service]:
 
 
 def called_for(folder: Path, **environ: str) -> bool:
-    return example.is_called_for(load_service(environ=environ), folder)
+    return making.is_called_for(load_service(environ=environ), folder)
 
 
 def test_an_empty_folder_is_made_ready_and_what_is_hidden_or_an_environment_does_not_count(
@@ -156,9 +157,9 @@ async def test_a_store_that_is_not_the_example_is_not_used_although_the_table_li
     made: Path, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(install, tmp_path)
-    shutil.copy(made / example.DATABASE, tmp_path)
+    shutil.copy(made / DATABASE, tmp_path)
     loaded = load_service(tmp_path / "keystead.yaml", environ={})
-    its = example.found_in(loaded)
+    its = making.found_in(loaded)
     assert its is not None
     async with service(tmp_path) as found:
         async with example_now.using(found, its):
@@ -175,7 +176,7 @@ def test_without_an_example_an_empty_folder_gets_a_store_and_nothing_else(tmp_pa
     folder.mkdir()
     log = tmp_path / "serve.log"
     with serving(folder, "--dev", "--no-example", log=log):
-        assert not (folder / example.DATABASE).exists()
+        assert not (folder / DATABASE).exists()
     told = log.read_text()
     assert "This folder was empty: made keystead.yaml, keystead.kek, keys.db" in told
     assert "Console: open the address below in a browser. Nobody has to sign in." in told

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keystead.cli import example
+from keystead.cli.example import making
 from keystead.cli.frame import Call, command, say, wrong_usage
 from keystead.config.service import load_service
 from keystead.errors.extras import needing
@@ -56,7 +56,7 @@ def serve(
     with needing("server", "the service needs {}"):
         import uvicorn  # noqa: F401
 
-        from keystead.cli.example_now import using
+        from keystead.cli.example.now import using
         from keystead.server.app import Beside, create_app
         from keystead.server.development import HOSTS
         from keystead.server.logs import log_config
@@ -76,10 +76,10 @@ def serve(
     if dev and workers > 1:
         wrong_usage("--dev serves with one process")
     if dev:
-        if example.is_called_for(loaded, Path()):
+        if making.is_called_for(loaded, Path()):
             _begin(Path(), has_example=has_example)
             loaded = load_service(call.config, flags=flags)
-        if has_example and (found := example.found_in(loaded)) is not None:
+        if has_example and (found := making.found_in(loaded)) is not None:
             beside = partial(using, example=found)
         say(_DEVELOPMENT)
         say(_console_at(server.host, server.port))
@@ -114,11 +114,11 @@ def serve(
 
 def _begin(folder: Path, *, has_example: bool) -> None:
     """Make an empty folder ready."""
-    made = example.prepare(folder, has_example=has_example)
+    made = making.prepare(folder, has_example=has_example)
     say(f"This folder was empty: made {', '.join(path.name for path in made.made)}, as `keystead init` does.")
     if has_example:
         say("Making an example to look at; --no-example leaves it out.")
-        example.make(folder)
+        making.make(folder)
         say(_EXAMPLE)
 
 

@@ -6,7 +6,7 @@ import secrets
 from base64 import b64encode
 from contextlib import suppress
 
-from keystead.cli.example import LOCKED, PASSCODE, device_of, owner
+from keystead.cli.example.cast import LOCKED, PASSCODE, device_of, owner
 from keystead.devices.decrypting import Encrypted
 from keystead.devices.encrypting import encrypt_data
 from keystead.devices.pairs import Purpose

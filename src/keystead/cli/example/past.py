@@ -12,8 +12,8 @@ from typing import Final
 from keystead import fields
 from keystead.access.callers import Scope
 from keystead.access.transit_scopes import transit_scope
-from keystead.cli.example import KIOSK, LOCKED, MAX_BYTES, OLDEST, USERS, Example, owner, people
-from keystead.cli.example_use import Guests, encrypt_messages, transit_use
+from keystead.cli.example.cast import KIOSK, LOCKED, MAX_BYTES, OLDEST, USERS, Example, owner, people
+from keystead.cli.example.use import Guests, encrypt_messages, transit_use
 from keystead.errors import ConflictError
 from keystead.ledger.audit.actor import audit_actor
 from keystead.manager import admin

@@ -1,4 +1,4 @@
-"""The example of ``keystead serve --dev`` in an empty folder: where it is, what it has, and how it is made.
+"""How the example is made, and where: in an empty folder alone.
 
 It is made by the functions that the service and the command line call, at a clock that runs from half a year ago to
 now, so that keys are of different ages and charts have a day behind them.
@@ -7,32 +7,16 @@ now, so that keys are of different ages and charts have a day behind them.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from keystead.cli.demo_people import People, read_people
-from keystead.cli.demo_table import DemoTable
+from keystead.cli.example.cast import DATABASE, MAX_BYTES, OLDEST, Example
 from keystead.config.service import load_service
 from keystead.config.sources import LoadedSettings
-from keystead.fields import Field
 from keystead.manager.installation import SETTINGS_FILE, Installation, install
-from keystead.model import Principal
 from keystead.runtime.clock import SystemClock
 
-DATABASE: Final = "example.db"
-ROWS: Final = 3000
-COLUMNS: Final = ("name", "email", "city", "country")
-PERSONAL: Final = ("name", "email")
-USERS: Final = ("ada", "bo", "chiara", "deniz")
-"""Who has a device that is used."""
-KIOSK: Final = "kiosk"
-"""Whose device sends what often does not decrypt."""
-LOCKED: Final = "milo"
-PASSCODE: Final = "correct horse battery"
-MAX_BYTES: Final = 100_000_000
-OLDEST: Final = timedelta(days=200)
 _SETTINGS: Final = f"""
 # Of the example: a version is to be replaced after so many bytes, and by whoever looks at the console.
 rotation:
@@ -50,23 +34,6 @@ class PastClock(SystemClock):
     def now(self) -> datetime:
         """Return the wall time, put back."""
         return super().now() - self.ago
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """The example in a folder."""
-
-    folder: Path
-
-    @property
-    def table(self) -> DemoTable:
-        """The application's table, whose personal columns are encrypted."""
-        return DemoTable(self.folder / DATABASE, COLUMNS, PERSONAL)
-
-    @property
-    def field(self) -> Field:
-        """The column that is being re-encrypted."""
-        return self.table.fields()["email"]
 
 
 def is_called_for(loaded: LoadedSettings, folder: Path) -> bool:
@@ -103,7 +70,7 @@ def make(folder: Path) -> None:
 
 
 async def _make(loaded: LoadedSettings, example: Example) -> None:
-    from keystead.cli.example_past import agenda
+    from keystead.cli.example.past import agenda
     from keystead.server.opening import opened_manager
     from keystead.server.service import opened
 
@@ -112,20 +79,3 @@ async def _make(loaded: LoadedSettings, example: Example) -> None:
         for ago, step in agenda(service, example):
             clock.ago = ago
             await step()
-
-
-def people() -> People:
-    """Return the people of the table, who are invented."""
-    found = read_people(None, list(PERSONAL))
-    rows = [{column: row[column] for column in COLUMNS} for row in found.rows[:ROWS]]
-    return replace(found, columns=list(COLUMNS), rows=rows)
-
-
-def owner(user: str) -> Principal:
-    """Return a user of the example, who is of no tenant."""
-    return Principal(user)
-
-
-def device_of(user: str) -> str:
-    """Return the device of a user."""
-    return f"phone-of-{user}" if user in (*USERS, LOCKED) else f"{user}-7"

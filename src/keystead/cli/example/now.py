@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from keystead import fields
-from keystead.cli.example import KIOSK, USERS, Example, people
-from keystead.cli.example_use import Guests, transit_use
+from keystead.cli.example.cast import KIOSK, USERS, Example, people
+from keystead.cli.example.use import Guests, transit_use
 from keystead.fields.standing import last_of_field
 from keystead.ledger.audit.actor import audit_actor
 from keystead.ports import ReencryptionState

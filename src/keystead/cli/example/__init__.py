@@ -1,0 +1,1 @@
+"""The example of ``keystead serve --dev`` in an empty folder."""
