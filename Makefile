@@ -49,8 +49,9 @@ check: $(VENV)/.installed-check
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -m benchmarks
 
-soak: $(VENV)/.installed-test $(SERVICES)
+soak: $(VENV)/.installed-test $(SERVICES) .venv-bench/.installed
 	$(BIN)/python -m soak
+	.venv-bench/bin/python -m benchmarks evidence
 
 docs: $(VENV)/.installed-check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -1,4 +1,4 @@
-"""Run all benchmarks in one process and write the page and its plot; or those of the key service, and its section."""
+"""Run all benchmarks in one process and write the page and its plot; or the key service's; or draw the evidence."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Final
 
 from benchmarks import (
     django,
+    evidence,
+    evidence_plot,
     fapilog,
     ledger,
     machine,
@@ -31,12 +33,20 @@ from keystead import KeyManager
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 SERVICE: Final = "service"
+EVIDENCE: Final = "evidence"
+_PART: Final = (
+    f"{SERVICE}: measure it alone, and write its section; {EVIDENCE}: draw the plot of what stands on its page"
+)
 FULL_ROUNDS: Final = 50
 """Rounds over what is compared from which the key service is measured at full length, too."""
 
 
 def main() -> int:
     options = _options()
+    if options.part == EVIDENCE:
+        page = (options.docs / "evidence.md").read_text(encoding="utf-8")
+        evidence_plot.draw(evidence.scenarios(page), options.docs / "assets" / "evidence.svg")
+        return 0
     facts = machine.facts()
     if options.part == SERVICE:
         return _service_alone(facts, options)
@@ -119,7 +129,7 @@ def _run(
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=[SERVICE], help="measure this alone, and write its section")
+    parser.add_argument("part", nargs="?", choices=[SERVICE, EVIDENCE], help=_PART)
     parser.add_argument("--rounds", type=int, default=101, help="rounds over all that is compared (default 101)")
     parser.add_argument("--cell-ms", type=float, default=4.0, help="milliseconds a subject gets a round (default 4)")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder to write to (default: the project's docs)")

@@ -58,6 +58,8 @@ def page(outcomes: Sequence[Outcome], command: str, server: str, earlier: Mappin
         "Written by the soak runner (`make soak` runs all of it): crash, race, fuzz and load tests against a real "
         "SQLite and a real PostgreSQL. Every figure beside a bar is a test; a run that misses one exits with 1.",
         "",
+        "![How much of its bars each scenario used](assets/evidence.svg)",
+        "",
         "| | |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in about.items()),
