@@ -29,7 +29,7 @@ def draw(scenarios: list[Scenario], path: Path) -> None:
             )
         axes.annotate(
             shortened(scenario.label),
-            (1, row),
+            (1.12, row),
             xytext=(12, 0),
             textcoords="offset points",
             va="center",
@@ -38,7 +38,7 @@ def draw(scenarios: list[Scenario], path: Path) -> None:
             annotation_clip=False,
         )
     axes.axvline(1, color=TEXT, linewidth=1.2)
-    axes.set_xlim(LEAST * 0.8, 1)
+    axes.set_xlim(LEAST * 0.8, 1.12)
     axes.set_ylim(0.3, len(scenarios) + 0.7)
     axes.set_xticks([0.001, 0.01, 0.1, 0.5, 1], ["0.1 %", "1 %", "10 %", "50 %", "the bar"])
     axes.set_yticks(list(rows), [scenario.name for scenario in scenarios])
