@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from keystead.cli.demo_people import read_people
-from keystead.cli.demo_table import DemoTable
+from keystead.cli.demo.people import read_people
+from keystead.cli.demo.table import DemoTable
 from keystead.errors import InvalidInputError
 from keystead.manager.installation import install
 from keystead.manager.manager import KeyManager

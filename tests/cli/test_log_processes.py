@@ -115,7 +115,7 @@ def test_a_full_disk_is_exit_code_1_and_leaves_a_log_that_can_be_gone_on_with(fo
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    program = "import keystead.cli.log_seal as s; s.CLOSE_WITHIN_S = 0.1; from keystead.cli.main import main; main()"
+    program = "import keystead.cli.log.seal as s; s.CLOSE_WITHIN_S = 0.1; from keystead.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *SEAL],
         cwd=folder,

@@ -18,15 +18,15 @@ MODULES: Final = (
     "keystead.cli.field",
     "keystead.cli.reencrypt",
     "keystead.cli.bulk",
-    "keystead.cli.log",
-    "keystead.cli.audit",
+    "keystead.cli.log.group",
+    "keystead.cli.audit.group",
     "keystead.cli.subject",
     "keystead.cli.token",
     "keystead.cli.approval",
     "keystead.cli.session",
     "keystead.cli.device",
     "keystead.cli.lockout",
-    "keystead.cli.transit",
+    "keystead.cli.transit.group",
     "keystead.cli.serve",
     "keystead.cli.kms_plugin",
     "keystead.cli.store",
@@ -36,7 +36,7 @@ MODULES: Final = (
     "keystead.cli.doctor",
     "keystead.cli.config",
     "keystead.cli.import_legacy",
-    "keystead.cli.demo",
+    "keystead.cli.demo.command",
 )
 """Each has a function ``register(app)`` that adds its commands."""
 

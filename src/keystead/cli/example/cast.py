@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from keystead.cli.demo_people import People, read_people
-from keystead.cli.demo_table import DemoTable
+from keystead.cli.demo.people import People, read_people
+from keystead.cli.demo.table import DemoTable
 from keystead.fields import Field
 from keystead.model import Principal
 

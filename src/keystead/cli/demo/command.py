@@ -19,9 +19,9 @@ from typing import IO, Annotated, Any, Final, cast
 import typer
 from rich.table import Table
 
-from keystead.cli.demo_people import People, read_people
-from keystead.cli.demo_table import DemoTable
-from keystead.cli.demo_worker import manager
+from keystead.cli.demo.people import People, read_people
+from keystead.cli.demo.table import DemoTable
+from keystead.cli.demo.worker import manager
 from keystead.cli.frame import FAILED, Call, command, say, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.fields import reencrypt
@@ -176,7 +176,7 @@ async def _pass_over(km: KeyManager, table: DemoTable) -> int:
 @asynccontextmanager
 async def _writer(folder: Path) -> AsyncIterator[list[dict[str, Any]]]:
     """Have another process change cells for as long as the block runs; what it wrote is in the list afterwards."""
-    command = [sys.executable, "-m", "keystead.cli.demo_worker", "edit", str(folder)]
+    command = [sys.executable, "-m", "keystead.cli.demo.worker", "edit", str(folder)]
     edits: list[dict[str, Any]] = []
     # Not waited for by blocking: this process may hold the store's lock, which the other one needs to begin.
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -195,7 +195,7 @@ async def _writer(folder: Path) -> AsyncIterator[list[dict[str, Any]]]:
 
 
 def _worker(step: str, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "keystead.cli.demo_worker", step, str(folder)]
+    command = [sys.executable, "-m", "keystead.cli.demo.worker", step, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=STEP_TIMEOUT_S, check=False)
     _require(done.returncode == 0, f"the process {step!r} failed:\n{done.stderr[-2000:]}")
     return cast(dict[str, Any], json.loads(done.stdout))
@@ -203,7 +203,7 @@ def _worker(step: str, folder: Path) -> dict[str, Any]:
 
 def _killed_rotation(folder: Path) -> list[str]:
     """Start a process that rotates without end, kill it while it does, and return what it had acknowledged."""
-    command = [sys.executable, "-m", "keystead.cli.demo_worker", "rotate", str(folder)]
+    command = [sys.executable, "-m", "keystead.cli.demo.worker", "rotate", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         lines: list[str] = []
         stdout = cast(IO[str], process.stdout)

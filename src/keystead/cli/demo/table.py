@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from keystead.cli.demo_people import People, digest_of
+from keystead.cli.demo.people import People, digest_of
 from keystead.crypto.envelope import inspect
 from keystead.fields import Exact, Field, FieldCipher
 from keystead.manager.manager import KeyManager

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from keystead.cli.data import LARGE
 from keystead.cli.frame import NOT_VERIFIED, Call, say, wrong_usage
-from keystead.cli.log_policy import KeyEnv, Policy, finding_out, policy_of, providers_of, with_key_env
-from keystead.cli.log_v1 import v1_files, verified_v1
+from keystead.cli.log.policy import KeyEnv, Policy, finding_out, policy_of, providers_of, with_key_env
+from keystead.cli.log.v1 import v1_files, verified_v1
 from keystead.cli.render import Outcome, table
 from keystead.errors import CouldNotVerifyError
 from keystead.ledger import TrustPolicy, Verifier, VerifyReport

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keystead.cli.frame import Call, wrong_usage
-from keystead.cli.log_policy import finding_out
+from keystead.cli.log.policy import finding_out
 from keystead.cli.render import Outcome
 from keystead.model.counts import counted
 

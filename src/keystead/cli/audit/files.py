@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keystead.cli.audit_verify import SinceCheckpoint, read_kept
+from keystead.cli.audit.verify import SinceCheckpoint, read_kept
 from keystead.cli.frame import Call, duration_option, moment_option, wrong_usage
 from keystead.cli.render import Outcome
 from keystead.cli.targets import require_replaceable

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from keystead.cli import transit_import, transit_move, transit_try
 from keystead.cli.frame import Call, ask_for, command, duration_option, group, say, wrong_usage
 from keystead.cli.render import Outcome, moment, pairs, table
+from keystead.cli.transit import importing, move, trying
 from keystead.config.durations import age_text
 from keystead.manager import transit_keys
 from keystead.manager.manager import KeyManager
@@ -43,9 +43,9 @@ def register(app: typer.Typer) -> None:
     command(noun, "restore")(restore)
     command(noun, "delete")(delete)
     command(noun, "upsert")(upsert)
-    transit_import.register(noun)
-    transit_try.register(noun)
-    transit_move.register(noun)
+    importing.register(noun)
+    trying.register(noun)
+    move.register(noun)
 
 
 def create(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keystead.cli.frame import Call
-from keystead.cli.log_prove import Output, written
+from keystead.cli.log.prove import Output, written
 from keystead.cli.render import Outcome, exact_moment, pairs, printable
 from keystead.ledger.audit.entries import MAX_KEY_ID
 from keystead.manager.audit_listing import sealed_at

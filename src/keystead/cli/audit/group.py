@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from keystead.cli.audit_acknowledge import acknowledge
-from keystead.cli.audit_files import archive, checkpoint, export, policy
-from keystead.cli.audit_list import list_entries
-from keystead.cli.audit_prove import prove, show
-from keystead.cli.audit_verify import verify
+from keystead.cli.audit.acknowledge import acknowledge
+from keystead.cli.audit.files import archive, checkpoint, export, policy
+from keystead.cli.audit.listing import list_entries
+from keystead.cli.audit.prove import prove, show
+from keystead.cli.audit.verify import verify
 from keystead.cli.frame import Call, command, group, wrong_usage
-from keystead.cli.log_prove import verify_proof
+from keystead.cli.log.prove import verify_proof
 from keystead.cli.render import Outcome, pairs, printable
 from keystead.manager.audit_status import AuditStatus, covered_text, rejected_text, seen_status, waiting_text
 from keystead.manager.manager import KeyManager

@@ -17,7 +17,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from keystead.cli.frame import FAILED, NOT_VERIFIED, Call, duration_option, say, wrong_usage
-from keystead.cli.log_policy import KeyEnv, beside, with_key_env
+from keystead.cli.log.policy import KeyEnv, beside, with_key_env
 from keystead.cli.render import Outcome
 from keystead.errors import ConfigurationError, CouldNotVerifyError, InvalidProofError, StorageOperationError
 from keystead.ledger import LocalSigner, SealedFile, TrustPolicy

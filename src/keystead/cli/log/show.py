@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from keystead.cli.frame import Call
-from keystead.cli.log_policy import Log
+from keystead.cli.log.policy import Log
 from keystead.cli.render import Outcome, pairs, printable
 from keystead.errors import InvalidInputError
 from keystead.ledger.format.records import Record

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from keystead.cli.frame import Call, say, wrong_usage
-from keystead.cli.log_policy import Log, Policy, finding_out, policy_of, required_policy
+from keystead.cli.log.policy import Log, Policy, finding_out, policy_of, required_policy
 from keystead.cli.render import Outcome
 from keystead.cli.targets import STDOUT, open_target
 from keystead.errors import (

@@ -13,8 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from keystead.cli.frame import NOT_VERIFIED, Call, say
-from keystead.cli.log_policy import finding_out
-from keystead.cli.log_verify import SHOWN
+from keystead.cli.log.policy import finding_out
+from keystead.cli.log.verify import SHOWN
 from keystead.cli.render import Outcome, table
 from keystead.ledger import TrustPolicy
 from keystead.ledger.audit.key_rows import KeyDifference

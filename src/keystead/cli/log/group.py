@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 
 from keystead.cli.frame import command, group
-from keystead.cli.log_prove import checkpoint, prove, verify_proof
-from keystead.cli.log_seal import seal
-from keystead.cli.log_show import inspect, tail
-from keystead.cli.log_verify import verify
-from keystead.cli.log_witness import witness
+from keystead.cli.log.prove import checkpoint, prove, verify_proof
+from keystead.cli.log.seal import seal
+from keystead.cli.log.show import inspect, tail
+from keystead.cli.log.verify import verify
+from keystead.cli.log.witness import witness
 
 
 def register(app: typer.Typer) -> None:

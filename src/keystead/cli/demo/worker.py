@@ -1,4 +1,4 @@
-"""The demonstration's other processes: ``python -m keystead.cli.demo_worker check|rotate|edit FOLDER``.
+"""The demonstration's other processes: ``python -m keystead.cli.demo.worker check|rotate|edit FOLDER``.
 
 ``check`` opens the store anew, decrypts every row, and prints what it found as JSON. ``rotate`` rotates without end,
 and prints each ciphertext before the rotation that follows it, until it is killed. ``edit`` changes cells of the table
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from keystead.cli.demo_table import DemoTable
+from keystead.cli.demo.table import DemoTable
 from keystead.manager.manager import KeyManager
 
 

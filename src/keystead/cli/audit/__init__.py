@@ -1,0 +1,1 @@
+"""``keystead audit``: the audit trail of the store."""

@@ -1,0 +1,1 @@
+"""``keystead demo``: the main job on the embedded default."""

@@ -1,0 +1,1 @@
+"""``keystead log``: sealed logs."""

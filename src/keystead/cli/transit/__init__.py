@@ -1,0 +1,1 @@
+"""``keystead transit``: keys of the machine API."""
