@@ -25,7 +25,6 @@ from typer.core import TyperGroup
 
 from keystead.cli.render import Outcome, show
 from keystead.config.durations import parse_duration
-from keystead.config.sources import LoadedSettings
 from keystead.errors import (
     ConfigurationError,
     CouldNotVerifyError,
@@ -37,11 +36,11 @@ from keystead.errors import (
     KMSError,
     ProviderNotConfiguredError,
 )
-from keystead.manager.configured import read_settings, store_url
-from keystead.manager.manager import KeyManager
 
 if TYPE_CHECKING:
     from keystead import blocking
+    from keystead.config.sources import LoadedSettings
+    from keystead.manager.manager import KeyManager
 
 T = TypeVar("T")
 
@@ -67,6 +66,8 @@ class Call:
 
     def settings(self) -> LoadedSettings:
         """Return the settings in force."""
+        from keystead.manager.configured import read_settings
+
         return read_settings(self.config, flags=self.flags)
 
     def manager(self, *, creates: bool = False) -> KeyManager:
@@ -78,6 +79,8 @@ class Call:
         Raises:
             ConfigurationError: also for a store in memory, which would forget the keys at once.
         """
+        from keystead.manager.manager import KeyManager
+
         return KeyManager.from_config(self.lasting_settings(), background=False, create_store=creates)
 
     @contextmanager
@@ -94,6 +97,8 @@ class Call:
         Raises:
             ConfigurationError: also for a store in memory, which would forget the keys at once.
         """
+        from keystead.manager.configured import store_url
+
         loaded = self.settings()
         if store_url(loaded).startswith("memory:"):
             raise ConfigurationError(

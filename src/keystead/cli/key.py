@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from keystead.cli import key_uses
 from keystead.cli.frame import Call, ask_for, command, duration_option, group, say, wrong_usage
 from keystead.cli.render import Outcome, moment, pairs, table
 from keystead.lifecycle.destruction import DEFAULT_WAIT
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
     command(noun, "enable")(enable)
     command(noun, "destroy")(destroy)
     command(noun, "cancel-destroy")(cancel_destroy)
+    key_uses.register(noun)
 
 
 def create(

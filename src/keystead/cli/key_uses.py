@@ -23,11 +23,8 @@ Locator = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register(key: typer.Typer) -> None:
     """Add the group below ``key``."""
-    key = next(found.typer_instance for found in app.registered_groups if found.name == "key")
-    if key is None:
-        raise LookupError("the group key is registered first")
     noun = group(key, "uses", "Data sources that a destroy looks through.")
     command(noun, "add")(add)
     command(noun, "list")(list_uses)
