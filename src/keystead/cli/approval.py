@@ -64,7 +64,7 @@ def approve(call: Call, approval_id: Id) -> Outcome:
 
     async def act(km: KeyManager) -> ApprovalRecord:
         place = await desk(km)
-        return await place.approvals.approve(approval_id, place.approver().user)
+        return await place.approvals.approve(approval_id, place.answering())
 
     return _told(call.run(act, is_opened=False))
 
@@ -74,10 +74,7 @@ def refuse(call: Call, approval_id: Id) -> Outcome:
 
     async def act(km: KeyManager) -> ApprovalRecord:
         place = await desk(km)
-        row = await place.approvals.get(approval_id)
-        is_own = place.who is not None and place.who.user == row.asked_by
-        by = row.asked_by if is_own else place.approver().user
-        return await place.approvals.refuse(approval_id, by)
+        return await place.approvals.refuse(approval_id, place.answering())
 
     return _told(call.run(act, is_opened=False))
 

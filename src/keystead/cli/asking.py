@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
-from keystead.access.approvals import Approvals, Asker, asked_by, person_of
-from keystead.access.callers import Scope
+from keystead.access.approvals import Approvals, Asker, asked_by, asker_of
 from keystead.config.sources import TOKEN_VARIABLE
 from keystead.errors import ForbiddenError
 from keystead.manager import access
@@ -35,16 +34,14 @@ class Desk:
     approvals: Approvals
     who: Asker | None
 
-    def approver(self) -> Asker:
-        """Return who approves.
+    def answering(self) -> Asker:
+        """Return who approves or refuses.
 
         Raises:
-            ForbiddenError: nobody has said who it is, or they may not.
+            ForbiddenError: nobody has said who it is.
         """
         if self.who is None:
-            raise ForbiddenError(f"who approves is not known: have a token of your own in {TOKEN_VARIABLE}")
-        if self.who.scopes is not None and Scope.APPROVALS_WRITE not in self.who.scopes:
-            raise ForbiddenError(f"this takes a token with the scope {Scope.APPROVALS_WRITE}")
+            raise ForbiddenError(f"who answers is not known: have a token of your own in {TOKEN_VARIABLE}")
         return self.who
 
 
@@ -67,4 +64,4 @@ async def _shown(km: KeyManager) -> Asker | None:
     if not text:
         return None
     caller = await (await access.tokens(km)).authenticate(text.strip())
-    return Asker(person_of(caller), caller.scopes)
+    return asker_of(caller)

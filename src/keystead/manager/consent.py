@@ -84,16 +84,16 @@ class TwoPeople:
     @asynccontextmanager
     async def given(self, act: Act) -> AsyncIterator[None]:
         """Let the block do an act; see ``keystead.ports.Consent``."""
-        if not await self.holds() or (act.action is Action.TOKEN_CREATE and not await self._has_approvers()):
+        if not await self.holds() or (act.action is Action.TOKEN_CREATE and not await self._has_approvers(act.tenant)):
             yield
             return
         async with approved(await self.approvals(), act):
             yield
 
-    async def _has_approvers(self) -> bool:
-        """Whether there is anybody to ask for the tokens of those who approve."""
+    async def _has_approvers(self, tenant: str) -> bool:
+        """Whether there is anybody to ask for tokens of a tenant, or of none, that approve."""
         async with self._s.store.reading() as work:
-            return await work.has_approvers(Scope.APPROVALS_WRITE.value, utc_text(self._s.clock.now()))
+            return await work.has_approvers(Scope.APPROVALS_WRITE.value, utc_text(self._s.clock.now()), tenant)
 
 
 @asynccontextmanager

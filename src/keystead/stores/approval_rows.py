@@ -77,14 +77,15 @@ class ApprovalRows(Statements):
         first = select(_rows.c.id).where(_rows.c.expires_at < before).order_by(_rows.c.expires_at).limit(limit)
         return await self._count(delete(_rows).where(_rows.c.id.in_(first)))
 
-    async def has_approvers(self, scope: str, now: str) -> bool:
-        """Whether anything was ever approved here, or two users hold tokens of a scope that have not ended."""
+    async def has_approvers(self, scope: str, now: str, tenant: str) -> bool:
+        """Whether anything was ever approved here, or two users of the tenant or of none hold a scope now."""
         if await self._all(select(_rows.c.id).where(_rows.c.verdict == _APPROVED).limit(1)):
             return True
         tokens = api_tokens
         users = select(tokens.c.subject).where(
             tokens.c.role_id.is_(None),
             tokens.c.revoked_at.is_(None),
+            tokens.c.tenant.in_(("", tenant)),
             or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now),
             (literal(" ") + tokens.c.scopes + literal(" ")).contains(f" {scope} ", autoescape=True),
         )

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from keystead.access.approvals import Asker, asked_by, person_of
+from keystead.access.approvals import asked_by, asker_of
 from keystead.access.callers import Caller, Scope
 from keystead.devices.decrypting import JUNK, Encrypted
 from keystead.devices.encrypting import encrypt_data
@@ -141,7 +141,7 @@ class Mutation:
         """Forget a user."""
         request = info.context
         caller = request.caller(Scope.DEVICES_ADMIN)
-        with asked_by(Asker(person_of(caller))):
+        with asked_by(asker_of(caller, is_admitted=True)):
             await request.devices.owners.forget(caller.principal, user_id)
         return True
 
