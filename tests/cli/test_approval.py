@@ -118,6 +118,21 @@ def test_a_token_that_is_not_good_asks_for_nothing(cli: Cli, at: At, monkeypatch
     assert cli.ok("key", "list").exit_code == 0
 
 
+def test_what_waits_is_read_without_a_token_as_the_rest_of_the_store_is(
+    cli: Cli, at: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.sits("ada")
+    cli.fails(1, *DESTROY)
+    monkeypatch.setenv("KEYSTEAD_TOKEN", "kst1_nobody")
+    [waits] = cli.json("approval", "list")["approvals"]
+    assert "ada" in cli.ok("approval", "show", waits["id"]).stdout
+    for answer in ("approve", "refuse"):
+        assert "no valid token" in cli.fails(1, "approval", answer, waits["id"])
+    monkeypatch.delenv("KEYSTEAD_TOKEN")
+    for answer in ("approve", "refuse"):
+        assert "KEYSTEAD_TOKEN" in cli.fails(1, "approval", answer, waits["id"])
+
+
 def test_an_import_is_approved_by_another_account(
     folder: Path, cli: Cli, at: At, monkeypatch: pytest.MonkeyPatch
 ) -> None:

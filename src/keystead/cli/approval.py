@@ -64,7 +64,7 @@ def approve(call: Call, approval_id: Id) -> Outcome:
 
     async def act(km: KeyManager) -> ApprovalRecord:
         place = await desk(km)
-        return await place.approvals.approve(approval_id, place.answering())
+        return await place.approvals.approve(approval_id, await place.answering())
 
     return _told(call.run(act, is_opened=False))
 
@@ -74,7 +74,7 @@ def refuse(call: Call, approval_id: Id) -> Outcome:
 
     async def act(km: KeyManager) -> ApprovalRecord:
         place = await desk(km)
-        return await place.approvals.refuse(approval_id, place.answering())
+        return await place.approvals.refuse(approval_id, await place.answering())
 
     return _told(call.run(act, is_opened=False))
 

@@ -29,20 +29,23 @@ async def asking(km: KeyManager) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Approvals, and who is at the command line; None where nobody has said."""
+    """Approvals of a store, which are read like the rest of it: without a token."""
 
     approvals: Approvals
-    who: Asker | None
+    _km: KeyManager
+    _is_empty: bool
 
-    def answering(self) -> Asker:
+    async def answering(self) -> Asker:
         """Return who approves or refuses.
 
         Raises:
             ForbiddenError: nobody has said who it is.
+            UnauthenticatedError: the token in the environment is not good.
         """
-        if self.who is None:
+        who = Asker(account()) if self._is_empty else await _shown(self._km)
+        if who is None:
             raise ForbiddenError(f"who answers is not known: have a token of your own in {TOKEN_VARIABLE}")
-        return self.who
+        return who
 
 
 async def desk(km: KeyManager) -> Desk:
@@ -52,10 +55,9 @@ async def desk(km: KeyManager) -> Desk:
     async with s.store.reading() as work:
         is_empty = not await work.keyrings(limit=1)
     if is_empty:
-        return Desk(approvals_of_empty(s), Asker(account()))
+        return Desk(approvals_of_empty(s), km, is_empty)
     await km.initialize()
-    who = await _shown(km)
-    return Desk(await km.require_session().consent.approvals(), who)
+    return Desk(await km.require_session().consent.approvals(), km, is_empty)
 
 
 async def _shown(km: KeyManager) -> Asker | None:
