@@ -41,7 +41,13 @@ async def test_a_part_of_a_list_is_read_through_an_index(world: World) -> None:
             for *_, detail in database.execute(f"EXPLAIN QUERY PLAN {statement}")
         ]
     assert len({statement for statement, _ in plans}) >= 17
-    slow = [plan for plan in plans if re.match(r"SCAN (?!.* USING .*INDEX)|USE TEMP B-TREE FOR ORDER BY", plan[1])]
+    # The first part is where an index begins; where a later one begins has to be searched.
+    slow = [
+        (statement, detail)
+        for statement, detail in plans
+        if detail.startswith("USE TEMP B-TREE FOR ORDER BY")
+        or re.match(r"SCAN\b" if "<" in statement else r"SCAN (?!.* USING .*INDEX)", detail)
+    ]
     assert slow == []
 
 
