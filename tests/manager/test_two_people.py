@@ -25,7 +25,7 @@ from keystead.errors import (
 )
 from keystead.manager import admin, backup
 from keystead.manager.access import access
-from keystead.manager.consent import approvals_of_empty
+from keystead.manager.consent import RULE, approvals_of_empty
 from keystead.manager.devices import devices
 from keystead.manager.manager import KeyManager
 from keystead.manager.transit import transit
@@ -33,7 +33,7 @@ from keystead.model import DataKeyState, Principal
 from keystead.ports import RoleKind, UnitOfWork
 from keystead.transit.administration import KeyChanges, NewTransitKey
 from tests.audit.worlds import actions
-from tests.fakes.world import CountingStore, World
+from tests.fakes.world import CountingStore, World, polled
 
 RULES = AppRoleRules(token_ttl_s=60, secret_id_ttl_s=60, secret_id_uses=1)
 
@@ -253,6 +253,36 @@ async def test_the_store_asks_processes_that_were_not_told(world: World, tmp_pat
         await doing.act()
         with pytest.raises(InvalidInputError, match="nothing to end"):
             await other.require_session().consent.end()
+
+
+async def rule_removed(world: World) -> None:
+    """Do what somebody can who writes the database and has no key."""
+    async with world.store.transaction() as work:
+        await work.end_rule(RULE)
+
+
+async def test_whoever_removes_the_rule_from_the_database_ends_it_for_nobody_who_was_told(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    km = await with_approvers(world, tmp_path)
+    doing = Doing(km, await destroying(km))
+    await rule_removed(world)
+    await doing.asks("ada")
+    async with world.open() as untold:
+        consent = untold.require_session().consent
+        assert not await consent.holds()
+        await polled(km)
+        assert "its database had no rule of two people any more" in caplog.text
+        assert await consent.holds()
+    assert [each for each in await actions(world) if each.startswith("approval.")] == [
+        "approval.begin",
+        "approval.ask",
+        "approval.begin",
+    ]
+    caplog.clear()
+    await polled(km)
+    assert "rule of two people" not in caplog.text
+    await km.close()
 
 
 async def test_a_store_that_cannot_be_written_asks_whoever_was_told(world: World) -> None:
