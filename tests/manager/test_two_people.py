@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from keystead.access.approvals import Approvals, Asker, asked_by
+from keystead.access.approvals import KEPT, TIME, Approvals, Asker, asked_by
 from keystead.access.callers import Scope
 from keystead.access.role_rules import AppRoleRules
 from keystead.errors import (
@@ -321,6 +321,30 @@ async def test_the_first_who_approve_are_made_freely_and_no_more_afterwards(worl
         await Doing(km, lambda: tokens.create("dora", [Scope.KEYRINGS_WRITE])).asks("ada")
 
 
+async def test_whoever_takes_the_tokens_of_the_other_does_not_become_two(world: World) -> None:
+    async with world.open(two_person=True) as km:
+        tokens = (await access(km)).tokens
+        await tokens.create("ada", [Scope.APPROVALS_WRITE, Scope.TOKENS_WRITE])
+        bob = await tokens.create("bob", [Scope.APPROVALS_WRITE])
+        await tokens.revoke(bob.row.id)
+        await Doing(km, lambda: tokens.create("mallory", [Scope.APPROVALS_WRITE])).asks("ada")
+
+
+async def test_what_was_approved_long_ago_still_counts(world: World, tmp_path: Path) -> None:
+    km = world.manager(two_person=True)
+    await km.initialize()
+    room = await access(km)
+    await room.tokens.create("ada", [Scope.APPROVALS_WRITE])
+    await room.tokens.create("bob", [Scope.APPROVALS_WRITE], lifetime=timedelta(hours=1))
+    asked = await Doing(km, lambda: room.tokens.create("carol", [Scope.TOKENS_WRITE])).asks("ada")
+    await room.approvals.approve(asked, Asker("bob"))
+    world.clock.advance(KEPT + TIME + timedelta(seconds=1))
+    await polled(km)
+    assert await room.approvals.upkeep() == 1
+    await Doing(km, lambda: room.tokens.create("dora", [Scope.TOKENS_WRITE])).asks("ada")
+    await km.close()
+
+
 async def test_whoever_approves_for_one_tenant_is_nobody_to_ask_about_another(world: World) -> None:
     async with world.open(two_person=True) as km:
         tokens = (await access(km)).tokens
@@ -353,3 +377,5 @@ async def test_an_export_is_imported_by_two_accounts(world: World) -> None:
     async with empty.open(two_person=True) as restored:
         assert restored.require_session().is_restored
         assert await restored.require_session().consent.holds()
+        await backup.recover(restored)
+        await (await access(restored)).tokens.create("ada", [Scope.APPROVALS_WRITE])

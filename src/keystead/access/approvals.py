@@ -26,6 +26,8 @@ from keystead.ports import ApprovalRecord, AuditEvent, AuditTrail, Clock, KeySto
 TIME: Final = timedelta(hours=24)
 """How long somebody may be asked, and what was approved may be done."""
 KEPT: Final = timedelta(days=90)
+TOKENS_TOO: Final = "tokens_take_two"
+"""The rule of a store that somebody has approved in: tokens are made freely no more, whoever is left."""
 TAKES: Final = {
     Action.KEY_DESTROY: Scope.KEYRINGS_WRITE,
     Action.TRANSIT_DELETE: Scope.KEYRINGS_WRITE,
@@ -265,6 +267,8 @@ class Approvals:
         async with self._store.transaction() as work:
             if not await work.decide_approval(said):
                 raise ConflictError("somebody else has just answered; look again")
+            if verdict is Verdict.APPROVED and self._codes is not None:
+                await work.begin_rule(TOKENS_TOO, now)
             await self._record(work, "approval.approve" if verdict is Verdict.APPROVED else "approval.refuse", said)
         return said
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from keystead.access.approvals import Approvals, Verdict, current_asker
+from keystead.access.approvals import TOKENS_TOO, Approvals, Verdict, current_asker
 from keystead.access.callers import Scope
 from keystead.access.codes import Codes
 from keystead.access.tokens import KEYRING
@@ -110,9 +110,11 @@ class TwoPeople:
             yield
 
     async def _has_approvers(self, tenant: str) -> bool:
-        """Whether there is anybody to ask for tokens of a tenant, or of none, that approve."""
+        """Whether there is, or was, anybody to ask for tokens of a tenant, or of none, that approve."""
         async with self._s.store.reading() as work:
-            return await work.has_approvers(Scope.APPROVALS_WRITE.value, utc_text(self._s.clock.now()), tenant)
+            return await work.has_rule(TOKENS_TOO) or await work.has_approvers(
+                Scope.APPROVALS_WRITE.value, utc_text(self._s.clock.now()), tenant
+            )
 
 
 @asynccontextmanager
