@@ -52,7 +52,8 @@ class Operation:
     @property
     def document(self) -> str:
         """A document that asks for it, and for all that it answers."""
-        declared = ", ".join(f"${name}: {argument.type}" for name, argument in self.field.args.items())
+        given = [(name, argument.type, _default(argument)) for name, argument in self.field.args.items()]
+        declared = ", ".join(f"${name}: {kind}" + (f" = {value}" if value else "") for name, kind, value in given)
         passed = ", ".join(f"{name}: ${name}" for name in self.field.args)
         answered = get_named_type(self.field.type)
         selected = f" {{\n    {' '.join(answered.fields)}\n  }}" if isinstance(answered, GraphQLObjectType) else ""
@@ -122,13 +123,18 @@ def section(operation: Operation) -> str:
 
 
 def _rows(name: str, argument: GraphQLArgument | GraphQLInputField) -> Iterator[str]:
-    written = None if argument.ast_node is None else argument.ast_node.default_value
-    default = "" if written is None or isinstance(written, NullValueNode) else f"`{print_ast(written)}`"
-    yield f"| `{name}` | `{argument.type}` | {default} | {_words(argument.description)} |"
+    default = _default(argument)
+    shown = f"`{default}`" if default else ""
+    yield f"| `{name}` | `{argument.type}` | {shown} | {_words(argument.description)} |"
     given = get_named_type(argument.type)
     if isinstance(given, GraphQLInputObjectType):
         for member, field in given.fields.items():
             yield from _rows(f"{name}.{member}", field)
+
+
+def _default(argument: GraphQLArgument | GraphQLInputField) -> str:
+    written = None if argument.ast_node is None else argument.ast_node.default_value
+    return "" if written is None or isinstance(written, NullValueNode) else print_ast(written)
 
 
 def types(schema: GraphQLSchema) -> Iterator[str]:

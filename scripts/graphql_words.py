@@ -65,7 +65,7 @@ _KEY: Final = "key_1795969886295_4b2783cc03f07d2916a400ab"
 _SEALED: Final = {"keyId": _KEY, "algorithm": "RSA_OAEP_SHA256"}
 
 VARIABLES: Final[Mapping[str, dict[str, Any]]] = {
-    "listClientEncryptionKeys": {"deviceId": _DEVICE},
+    "listClientEncryptionKeys": {"deviceId": _DEVICE, "limit": 100},
     "getEncryptionMetricsSummary": {"timeframeHours": 24},
     "generateClientEncryptionKey": {"input": {"deviceId": _DEVICE, "appVersion": "1.0.0"}},
     "rotateClientEncryptionKey": {"input": {"deviceId": _DEVICE, "appVersion": "1.0.0"}},
@@ -97,10 +97,13 @@ _VERIFY_ERRORS: Final = {
     "BAD_USER_INPUT": "`passwordAuthType` is that of the other, or `payloadVersion` is unknown",
     "RATE_LIMITED": _JUNK,
 }
-_FIND_ERRORS: Final = {"FORBIDDEN": "the device is somebody else's", "NOT_FOUND": "there is no such device"}
 
 ERRORS: Final[Mapping[str, Mapping[str, str]]] = {
-    "listClientEncryptionKeys": _FIND_ERRORS,
+    "listClientEncryptionKeys": {
+        "BAD_USER_INPUT": "a limit below 1, or above 1 000",
+        "FORBIDDEN": "the device is somebody else's",
+        "NOT_FOUND": "there is no such device, or none of its key pairs is `after`; begin the list anew",
+    },
     "getEncryptionMetricsSummary": {
         "BAD_USER_INPUT": "not above 0, or more than 8 760 hours",
         "FORBIDDEN": "the token is of a tenant: the numbers are of all of them",
@@ -120,7 +123,7 @@ ERRORS: Final[Mapping[str, Mapping[str, str]]] = {
         "DECRYPTION_FAILED": "the ciphertext does not open",
         "RATE_LIMITED": _JUNK,
     },
-    "revokeDevice": _FIND_ERRORS,
+    "revokeDevice": {"FORBIDDEN": "the device is somebody else's", "NOT_FOUND": "there is no such device"},
     "releaseDevice": {"NOT_FOUND": "there is no such device"},
 }
 """Operation to what it fails with besides what every operation does."""

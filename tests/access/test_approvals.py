@@ -34,6 +34,7 @@ from tests.crypto.vectors import load
 from tests.fakes.world import World, polled
 
 FILE = load("approval-v1.json")
+BOB = Asker("bob")
 ACT = Act(Action.KEY_DESTROY, "orders/1", {"wait_s": 2_592_000, "without_sources": False})
 
 
@@ -82,7 +83,7 @@ async def test_what_somebody_else_approves_is_found_until_it_is_done(world: Worl
         assert details_of(row) == ACT.details
         assert await room.find(ACT, "ada") == row
         assert await waiting(world) == 1
-        approved = await room.approve(row.id, "bob")
+        approved = await room.approve(row.id, BOB)
         assert (approved.decided_by, standing_of(approved, world.clock.now())) == ("bob", Standing.APPROVED)
         assert await room.find(ACT, "ada") == approved == await room.get(row.id)
         assert await waiting(world) == 0
@@ -116,7 +117,7 @@ async def test_what_somebody_else_approves_is_found_until_it_is_done(world: Worl
 async def test_nothing_else_is_approved_and_for_nobody_else(world: World, other: Act) -> None:
     async with world.open() as km:
         room = await room_of(km)
-        await room.approve((await room.ask(ACT, "ada")).id, "bob")
+        await room.approve((await room.ask(ACT, "ada")).id, BOB)
         assert await room.find(other, "ada") is None
         assert await room.find(ACT, "carol") is None
 
@@ -127,26 +128,26 @@ async def test_nobody_approves_what_they_ask_for_themselves(world: World, same: 
         room = await room_of(km)
         row = await room.ask(ACT, "ada")
         with pytest.raises(ForbiddenError, match="somebody else"):
-            await room.approve(row.id, same)
+            await room.approve(row.id, Asker(same))
         assert await room.get(row.id) == row
 
 
 async def test_there_is_one_answer_and_a_day_for_it(world: World) -> None:
     async with world.open() as km:
         room = await room_of(km)
-        refused = await room.refuse((await room.ask(ACT, "ada")).id, "bob")
+        refused = await room.refuse((await room.ask(ACT, "ada")).id, BOB)
         assert await room.find(ACT, "ada") == refused
         for decide in (room.approve, room.refuse):
             with pytest.raises(KeyStateError, match="refused"):
-                await decide(refused.id, "carol")
+                await decide(refused.id, Asker("carol"))
         await days_later(world, km)
         assert await room.find(ACT, "ada") is None
         late = await room.ask(ACT, "ada")
         approved = await room.ask(replace(ACT, target="orders/2"), "ada")
-        await room.approve(approved.id, "bob")
+        await room.approve(approved.id, BOB)
         await days_later(world, km)
         with pytest.raises(KeyStateError, match="expired"):
-            await room.approve(late.id, "bob")
+            await room.approve(late.id, BOB)
         assert await room.find(replace(ACT, target="orders/2"), "ada") is None
         assert standing_of(await room.get(approved.id), world.clock.now()) is Standing.EXPIRED
 
@@ -156,8 +157,8 @@ async def test_of_two_answers_at_once_one_counts(world: World) -> None:
         room = await room_of(km)
         row = await room.ask(ACT, "ada")
         outcomes = await asyncio.gather(
-            *(room.refuse(row.id, f"refuser-{n}") for n in range(4)),
-            *(room.approve(row.id, f"approver-{n}") for n in range(4)),
+            *(room.refuse(row.id, Asker(f"refuser-{n}")) for n in range(4)),
+            *(room.approve(row.id, Asker(f"approver-{n}")) for n in range(4)),
             return_exceptions=True,
         )
         said = [each for each in outcomes if isinstance(each, ApprovalRecord)]
@@ -189,7 +190,7 @@ async def test_whoever_writes_the_database_approves_nothing(world: World, change
         found = await room.find(act, forged.asked_by)
         assert found is None or found.id == row.id
         with pytest.raises((ForbiddenError, KeyStateError)):
-            await room.approve(forged.id, "dora")
+            await room.approve(forged.id, Asker("dora"))
 
 
 async def test_approvals_of_a_tenant_are_seen_and_decided_by_its_own(world: World) -> None:
@@ -200,9 +201,13 @@ async def test_approvals_of_a_tenant_are_seen_and_decided_by_its_own(world: Worl
         assert [row.id for row in await room.all(tenant="north")] == [north.id]
         assert {row.id for row in await room.all()} == {north.id, store.id}
         assert await waiting(world, tenant="north") == 1
-        with pytest.raises(KeyNotFoundError):
-            await room.approve(store.id, "bob", tenant="north")
-        assert (await room.approve(north.id, "bob", tenant="north")).verdict == "approved"
+        for answer in (room.approve, room.refuse):
+            with pytest.raises(KeyNotFoundError):
+                await answer(store.id, Asker("bob", "north"))
+            with pytest.raises(KeyNotFoundError):
+                await answer(north.id, Asker("bob", "south"))
+        assert (await room.approve(north.id, Asker("bob", "north"))).verdict == "approved"
+        assert (await room.approve(store.id, BOB)).verdict == "approved"
 
 
 async def test_what_ended_long_ago_is_removed(world: World) -> None:
@@ -218,16 +223,35 @@ async def test_what_ended_long_ago_is_removed(world: World) -> None:
             await room.get(old.id)
 
 
+async def test_whoever_lacks_the_scope_answers_nothing_but_takes_back_their_own(world: World) -> None:
+    async with world.open() as km:
+        room = await room_of(km)
+        row = await room.ask(ACT, "ada")
+        for answer in (room.approve, room.refuse):
+            with pytest.raises(ForbiddenError, match="approvals:write"):
+                await answer(row.id, Asker("bob", scopes=frozenset(Scope) - {Scope.APPROVALS_WRITE}))
+        assert (await room.refuse(row.id, Asker("ada", scopes=frozenset()))).decided_by == "ada"
+
+
 def test_who_asks_is_said_for_a_block_and_needs_what_the_act_takes() -> None:
     assert current_asker() is None
-    with asked_by(Asker("ada", frozenset({Scope.DEVICES_USE}))) as _:
+    with asked_by(Asker("ada", scopes=frozenset({Scope.DEVICES_USE}))) as _:
         asker = current_asker()
         assert asker is not None
         with pytest.raises(ForbiddenError, match="keyrings:write"):
             asker.require(ACT)
     assert current_asker() is None
     Asker("ada").require(ACT)
-    Asker("ada", frozenset({Scope.KEYRINGS_WRITE})).require(ACT)
+    Asker("ada", scopes=frozenset({Scope.KEYRINGS_WRITE})).require(ACT)
+
+
+def test_whoever_is_of_a_tenant_asks_for_what_is_of_it() -> None:
+    of_north = replace(ACT, tenant="north")
+    Asker("ada").require(of_north)
+    Asker("ada", "north").require(of_north)
+    for foreign in (ACT, replace(ACT, tenant="south")):
+        with pytest.raises(ForbiddenError, match="of another tenant"):
+            Asker("ada", "north").require(foreign)
 
 
 async def test_every_detail_of_an_act_has_words(world: World) -> None:

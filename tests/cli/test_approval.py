@@ -15,6 +15,7 @@ def tokens(folder: Path, cli: Cli) -> dict[str, str]:
     scopes = ["--scope", "keyrings:write", "--scope", "approvals:write", "--scope", "tokens:write"]
     made = {user: cli.ok("token", "create", user, *scopes).stdout.strip() for user in ("ada", "bob")}
     made["eve"] = cli.ok("token", "create", "eve", "--scope", "devices:use").stdout.strip()
+    made["nina"] = cli.ok("token", "create", "nina", "--tenant", "north", *scopes).stdout.strip()
     with Path("keystead.yaml").open("a") as settings:
         settings.write("two_person: true\n")
     cli.ok("key", "rotate", "--promote", "now")
@@ -74,6 +75,28 @@ def test_it_is_refused_or_taken_back(cli: Cli, at: At) -> None:
     assert "refused" in cli.ok("approval", "refuse", waits["id"]).stdout
 
 
+def test_a_token_of_a_tenant_asks_for_and_answers_what_is_of_that_tenant_alone(cli: Cli, at: At) -> None:
+    def carol(tenant: str) -> tuple[str, ...]:
+        return ("token", "create", "carol", "--scope", "tokens:write", "--tenant", tenant)
+
+    at.sits("nina")
+    for foreign in (DESTROY, carol("south"), carol("")):
+        assert "of another tenant" in cli.fails(1, *foreign)
+    assert cli.json("approval", "list")["approvals"] == []
+    cli.fails(1, *carol("north"))
+    at.sits("ada")
+    cli.fails(1, *DESTROY)
+    cli.fails(1, *carol("north"))
+    by_target = {(each["act"], each["asked_by"]): each["id"] for each in cli.json("approval", "list")["approvals"]}
+    at.sits("nina")
+    for answer in ("approve", "refuse"):
+        assert "under this id" in cli.fails(1, "approval", answer, by_target["key.destroy", "ada"])
+    cli.ok("approval", "approve", by_target["token.create", "ada"])
+    cli.ok("approval", "refuse", by_target["token.create", "nina"])
+    at.sits("ada")
+    cli.ok(*carol("north"))
+
+
 def test_the_rule_outlives_the_setting_and_ends_by_two(folder: Path, cli: Cli, at: At) -> None:
     settings = Path("keystead.yaml")
     at.sits("ada")
@@ -93,6 +116,21 @@ def test_a_token_that_is_not_good_asks_for_nothing(cli: Cli, at: At, monkeypatch
     monkeypatch.setenv("KEYSTEAD_TOKEN", "kst1_nobody")
     assert "no valid token" in cli.fails(1, *DESTROY)
     assert cli.ok("key", "list").exit_code == 0
+
+
+def test_what_waits_is_read_without_a_token_as_the_rest_of_the_store_is(
+    cli: Cli, at: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.sits("ada")
+    cli.fails(1, *DESTROY)
+    monkeypatch.setenv("KEYSTEAD_TOKEN", "kst1_nobody")
+    [waits] = cli.json("approval", "list")["approvals"]
+    assert "ada" in cli.ok("approval", "show", waits["id"]).stdout
+    for answer in ("approve", "refuse"):
+        assert "no valid token" in cli.fails(1, "approval", answer, waits["id"])
+    monkeypatch.delenv("KEYSTEAD_TOKEN")
+    for answer in ("approve", "refuse"):
+        assert "KEYSTEAD_TOKEN" in cli.fails(1, "approval", answer, waits["id"])
 
 
 def test_an_import_is_approved_by_another_account(

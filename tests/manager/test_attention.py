@@ -31,6 +31,16 @@ async def test_a_store_that_is_well_needs_none(world: World) -> None:
         assert await told(km) == []
 
 
+async def test_a_rule_that_the_store_alone_knows_of_is_told_where_the_settings_do_not_say_so(world: World) -> None:
+    async with world.open(two_person=True) as km:
+        assert await told(km) == []
+    async with world.open() as km:
+        [found] = await told(km)
+        assert (found.attention, found.about) == (Attention.SOON, "approvals")
+        assert "whoever writes its database could take that out" in found.told
+        assert "two_person: true" in found.cure
+
+
 async def test_a_kms_that_does_not_answer_is_told_before_keys_are_refused_and_after(
     world: World, clock: FakeClock
 ) -> None:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keystead.access.approvals import Approvals, Asker, asked_by
+from keystead.access.approvals import KEPT, TIME, Approvals, Asker, asked_by
 from keystead.access.callers import Scope
 from keystead.access.role_rules import AppRoleRules
 from keystead.errors import (
@@ -24,7 +25,7 @@ from keystead.errors import (
 )
 from keystead.manager import admin, backup
 from keystead.manager.access import access
-from keystead.manager.consent import approvals_of_empty
+from keystead.manager.consent import RULE, approvals_of_empty
 from keystead.manager.devices import devices
 from keystead.manager.manager import KeyManager
 from keystead.manager.transit import transit
@@ -32,7 +33,7 @@ from keystead.model import DataKeyState, Principal
 from keystead.ports import RoleKind, UnitOfWork
 from keystead.transit.administration import KeyChanges, NewTransitKey
 from tests.audit.worlds import actions
-from tests.fakes.world import CountingStore, World
+from tests.fakes.world import CountingStore, World, polled
 
 RULES = AppRoleRules(token_ttl_s=60, secret_id_ttl_s=60, secret_id_uses=1)
 
@@ -101,7 +102,7 @@ async def made_role(km: KeyManager, scope: Scope) -> None:
     roles = (await access(km)).roles
     doing = Doing(km, lambda: roles.create("app", [scope], RULES))
     if await km.require_session().consent.holds():
-        await (await room_of(km)).approve(await doing.asks("dora"), "erin")
+        await (await room_of(km)).approve(await doing.asks("dora"), Asker("erin"))
     await doing.by("dora")
 
 
@@ -165,8 +166,8 @@ async def test_an_act_is_done_once_by_whoever_asked_when_somebody_else_has_appro
     asked = await doing.asks("ada")
     assert await doing.asks("ada") == asked
     with pytest.raises(ForbiddenError):
-        await room.approve(asked, "ada")
-    await room.approve(asked, "bob")
+        await room.approve(asked, Asker("ada"))
+    await room.approve(asked, Asker("bob"))
     assert await doing.asks("bob") != asked
     await doing.by("ada")
     assert (await room.get(asked)).done_at is not None
@@ -199,7 +200,7 @@ async def test_without_the_rule_nothing_is_asked(
 
 async def test_what_is_refused_is_not_done_that_day(approvers: KeyManager) -> None:
     doing = Doing(approvers, await destroying(approvers))
-    await (await room_of(approvers)).refuse(await doing.asks("ada"), "bob")
+    await (await room_of(approvers)).refuse(await doing.asks("ada"), Asker("bob"))
     with pytest.raises(ForbiddenError, match="bob has refused this"):
         await doing.by("ada")
     key = await admin.find_key(approvers, "orders/1")
@@ -219,7 +220,7 @@ async def test_what_stands_in_the_way_spends_no_approval(world: World, tmp_path:
     await admin.declare_use(km, "orders", "people", "app:people")
     doing = Doing(km, lambda: admin.schedule_destroy(km, key_id))
     asked = await doing.asks("ada")
-    await (await room_of(km)).approve(asked, "bob")
+    await (await room_of(km)).approve(asked, Asker("bob"))
     with pytest.raises(KeyInUseError):
         await doing.by("ada")
     assert (await (await room_of(km)).get(asked)).done_at is None
@@ -246,12 +247,42 @@ async def test_the_store_asks_processes_that_were_not_told(world: World, tmp_pat
         doing = Doing(other, lambda: admin.schedule_destroy(other, first.id, without_sources=True))
         await doing.asks("ada")
         ending = Doing(other, other.require_session().consent.end)
-        await (await room_of(other)).approve(await ending.asks("ada"), "bob")
+        await (await room_of(other)).approve(await ending.asks("ada"), Asker("bob"))
         await ending.by("ada")
         assert not await other.require_session().consent.holds()
         await doing.act()
         with pytest.raises(InvalidInputError, match="nothing to end"):
             await other.require_session().consent.end()
+
+
+async def rule_removed(world: World) -> None:
+    """Do what somebody can who writes the database and has no key."""
+    async with world.store.transaction() as work:
+        await work.end_rule(RULE)
+
+
+async def test_whoever_removes_the_rule_from_the_database_ends_it_for_nobody_who_was_told(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    km = await with_approvers(world, tmp_path)
+    doing = Doing(km, await destroying(km))
+    await rule_removed(world)
+    await doing.asks("ada")
+    async with world.open() as untold:
+        consent = untold.require_session().consent
+        assert not await consent.holds()
+        await polled(km)
+        assert "its database had no rule of two people any more" in caplog.text
+        assert await consent.holds()
+    assert [each for each in await actions(world) if each.startswith("approval.")] == [
+        "approval.begin",
+        "approval.ask",
+        "approval.begin",
+    ]
+    caplog.clear()
+    await polled(km)
+    assert "rule of two people" not in caplog.text
+    await km.close()
 
 
 async def test_a_store_that_cannot_be_written_asks_whoever_was_told(world: World) -> None:
@@ -284,10 +315,47 @@ async def test_the_first_who_approve_are_made_freely_and_no_more_afterwards(worl
         await tokens.create("carol", [Scope.DEVICES_USE, Scope.AUDIT_READ])
         world.clock.advance(3600)
         await doing.act()
-        await (await room_of(km)).approve(asked, "bob")
+        await (await room_of(km)).approve(asked, Asker("bob"))
         for each in made:
             await tokens.revoke(each.row.id)
         await Doing(km, lambda: tokens.create("dora", [Scope.KEYRINGS_WRITE])).asks("ada")
+
+
+async def test_whoever_takes_the_tokens_of_the_other_does_not_become_two(world: World) -> None:
+    async with world.open(two_person=True) as km:
+        tokens = (await access(km)).tokens
+        await tokens.create("ada", [Scope.APPROVALS_WRITE, Scope.TOKENS_WRITE])
+        bob = await tokens.create("bob", [Scope.APPROVALS_WRITE])
+        await tokens.revoke(bob.row.id)
+        await Doing(km, lambda: tokens.create("mallory", [Scope.APPROVALS_WRITE])).asks("ada")
+
+
+async def test_what_was_approved_long_ago_still_counts(world: World, tmp_path: Path) -> None:
+    km = world.manager(two_person=True)
+    await km.initialize()
+    room = await access(km)
+    await room.tokens.create("ada", [Scope.APPROVALS_WRITE])
+    await room.tokens.create("bob", [Scope.APPROVALS_WRITE], lifetime=timedelta(hours=1))
+    asked = await Doing(km, lambda: room.tokens.create("carol", [Scope.TOKENS_WRITE])).asks("ada")
+    await room.approvals.approve(asked, Asker("bob"))
+    world.clock.advance(KEPT + TIME + timedelta(seconds=1))
+    await polled(km)
+    assert await room.approvals.upkeep() == 1
+    await Doing(km, lambda: room.tokens.create("dora", [Scope.TOKENS_WRITE])).asks("ada")
+    await km.close()
+
+
+async def test_whoever_approves_for_one_tenant_is_nobody_to_ask_about_another(world: World) -> None:
+    async with world.open(two_person=True) as km:
+        tokens = (await access(km)).tokens
+        for user in ("ada", "bob"):
+            await tokens.create(user, [Scope.APPROVALS_WRITE], tenant="north")
+        await Doing(km, lambda: tokens.create("carol", [Scope.TOKENS_WRITE], tenant="north")).asks("ada")
+        await tokens.create("dora", [Scope.APPROVALS_WRITE])
+        await tokens.create("erin", [Scope.APPROVALS_WRITE])
+        for tenant in ("", "south"):
+            act = partial(tokens.create, "carol", [Scope.TOKENS_WRITE], tenant=tenant)
+            await Doing(km, act).asks("dora")
 
 
 async def test_an_export_is_imported_by_two_accounts(world: World) -> None:
@@ -300,8 +368,8 @@ async def test_an_export_is_imported_by_two_accounts(world: World) -> None:
     asked = await doing.asks("account ada")
     room = approvals_of_empty(km.surroundings())
     with pytest.raises(ForbiddenError):
-        await room.approve(asked, "account ada")
-    await room.approve(asked, "account bob")
+        await room.approve(asked, Asker("account ada"))
+    await room.approve(asked, Asker("account bob"))
     other = replace(export, exported_at=export.exported_at + timedelta(seconds=1))
     await Doing(km, lambda: backup.import_export(km, other)).asks("account ada")
     await doing.by("account ada")
@@ -309,3 +377,5 @@ async def test_an_export_is_imported_by_two_accounts(world: World) -> None:
     async with empty.open(two_person=True) as restored:
         assert restored.require_session().is_restored
         assert await restored.require_session().consent.holds()
+        await backup.recover(restored)
+        await (await access(restored)).tokens.create("ada", [Scope.APPROVALS_WRITE])

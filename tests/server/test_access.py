@@ -9,7 +9,9 @@ from graphql import build_schema
 
 from keystead.access.callers import EVERY_SCOPE, Scope
 from keystead.server.graphql.door import GraphQLDoor
+from tests.fakes.clock import FakeClock
 from tests.server.clients import GENERATE, ROTATE, SET_PASSCODE, SET_PIN, VERIFY_PASSCODE, VERIFY_PIN, Client, Node
+from tests.server.rest import administrator
 
 _USE, _ADMIN = Scope.DEVICES_USE, Scope.DEVICES_ADMIN
 _DEVICE: Final = {"input": {"deviceId": "device-123"}}
@@ -100,6 +102,25 @@ async def test_a_device_is_its_first_users_alone_but_for_who_administers(node: N
     assert (await ada.fails(GENERATE, {"deviceId": "device-123"}))["code"] == "FORBIDDEN"
     assert (await root.ask(OPERATIONS["releaseDevice"][0]))["data"] == {"releaseDevice": True}
     assert (await bob.key())["keyId"] != key["keyId"]
+
+
+async def test_key_pairs_of_a_device_are_listed_a_part_at_a_time(node: Node, clock: FakeClock) -> None:
+    ada, root = await node.client("ada"), await administrator(node)
+    made: list[str] = []
+    for _ in range(4):
+        made.insert(0, (await ada.done(ROTATE, {"deviceId": "device-123"}))["keyId"])
+        clock.advance(1)
+    assert [each["id"] for each in await root.all("/v1/devices/device-123/keys", limit=3)] == made
+    listed = "query ($limit: Int! = 1000, $after: String) { listClientEncryptionKeys("
+    listed += 'deviceId: "device-123", limit: $limit, after: $after) { keyId } }'
+    for after, then in ((None, made[:3]), (made[2], made[3:]), (made[3], [])):
+        answer = await ada.ask(listed, {"limit": 3, "after": after})
+        assert [each["keyId"] for each in answer["data"]["listClientEncryptionKeys"]] == then
+    for limit in (0, 1001):
+        assert code_of(await ada.ask(listed, {"limit": limit})) == "BAD_USER_INPUT"
+    other = (await (await node.client("bob")).key("device-456"))["keyId"]
+    for absent in ("none", other):
+        assert code_of(await ada.ask(listed, {"after": absent})) == "NOT_FOUND"
 
 
 async def test_a_back_end_acts_for_its_users_and_no_other_does(node: Node) -> None:

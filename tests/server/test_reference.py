@@ -64,6 +64,7 @@ async def of_devices(failures: Failures, node: Node) -> None:
     for name in ("listClientEncryptionKeys", "revokeDevice"):
         await failures.note(eve, name, {"deviceId": "device-123"})
         await failures.note(eve, name, {"deviceId": "device-456"})
+    await failures.note(ada, "listClientEncryptionKeys", {"deviceId": "device-123", "limit": 0})
     await failures.note(admin, "releaseDevice", {"deviceId": "device-456"})
     await failures.note(admin, "getEncryptionMetricsSummary", {"timeframeHours": 0})
     north = await node.client("root", *EVERY_SCOPE, tenant="north")

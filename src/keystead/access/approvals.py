@@ -26,6 +26,8 @@ from keystead.ports import ApprovalRecord, AuditEvent, AuditTrail, Clock, KeySto
 TIME: Final = timedelta(hours=24)
 """How long somebody may be asked, and what was approved may be done."""
 KEPT: Final = timedelta(days=90)
+TOKENS_TOO: Final = "tokens_take_two"
+"""The rule of a store that somebody has approved in: tokens are made freely no more, whoever is left."""
 TAKES: Final = {
     Action.KEY_DESTROY: Scope.KEYRINGS_WRITE,
     Action.TRANSIT_DELETE: Scope.KEYRINGS_WRITE,
@@ -43,20 +45,29 @@ TAKES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks for something.
+    """Who asks for something, or answers.
 
     Attributes:
         user: by the name that tokens have.
+        tenant: whose acts these are; empty where they are the store's and every tenant's.
         scopes: what the user may do, where nothing has looked at that yet.
     """
 
     user: str
+    tenant: str = ""
     scopes: frozenset[Scope] | None = None
 
     def require(self, act: Act) -> None:
         """Raise ``ForbiddenError`` where the user may not do the act at all."""
+        if self.tenant not in ("", act.tenant):
+            raise ForbiddenError("this is of another tenant, or of the whole store: use a token without a tenant")
         needed = TAKES.get(act.action)
-        if self.scopes is not None and needed is not None and needed not in self.scopes:
+        if needed is not None:
+            self.require_scope(needed)
+
+    def require_scope(self, needed: Scope) -> None:
+        """Raise ``ForbiddenError`` where the user's token lacks a scope."""
+        if self.scopes is not None and needed not in self.scopes:
             raise ForbiddenError(f"this takes a token with the scope {needed}")
 
 
@@ -98,6 +109,15 @@ def current_asker() -> Asker | None:
 def person_of(caller: Caller) -> str:
     """Return who stands behind a caller: a back end that acts for a user is itself."""
     return caller.principal.behind or caller.principal.user
+
+
+def asker_of(caller: Caller, *, is_admitted: bool = False) -> Asker:
+    """Return a caller as who asks or answers.
+
+    Args:
+        is_admitted: whether the way in has looked at what the caller may do, and it is not looked at again.
+    """
+    return Asker(person_of(caller), caller.principal.tenant, None if is_admitted else caller.scopes)
 
 
 def standing_of(row: ApprovalRecord, now: datetime) -> Standing:
@@ -210,26 +230,26 @@ class Approvals:
             raise KeyNotFoundError("nobody has asked for anything under this id; `keystead approval list` shows what")
         return row
 
-    async def approve(self, approval_id: str, by: str, *, tenant: str | None = None) -> ApprovalRecord:
+    async def approve(self, approval_id: str, by: Asker) -> ApprovalRecord:
         """Say yes to what somebody else asks for.
 
-        Args:
-            by: the user who says it.
-            tenant: of this tenant; None for any.
-
         Raises:
-            ForbiddenError: who asks is who approves, or the row is not as it was written.
-            KeyNotFoundError: as ``get``.
+            ForbiddenError: who asks is who approves, lacks the scope, or the row is not as it was written.
+            KeyNotFoundError: there is none of this id, or it is not of the tenant of whoever approves.
             KeyStateError: somebody has answered, or a day is over.
         """
-        row = await self.get(approval_id, tenant=tenant)
-        if _same(row.asked_by, by):
+        by.require_scope(Scope.APPROVALS_WRITE)
+        row = await self.get(approval_id, tenant=by.tenant or None)
+        if _same(row.asked_by, by.user):
             raise ForbiddenError("whoever asks does not approve it: it takes somebody else, with a token of their own")
-        return await self._decide(row, Verdict.APPROVED, by)
+        return await self._decide(row, Verdict.APPROVED, by.user)
 
-    async def refuse(self, approval_id: str, by: str, *, tenant: str | None = None) -> ApprovalRecord:
-        """Say no to what somebody asks for; who asks takes it back so. Errors as ``approve``."""
-        return await self._decide(await self.get(approval_id, tenant=tenant), Verdict.REFUSED, by)
+    async def refuse(self, approval_id: str, by: Asker) -> ApprovalRecord:
+        """Say no to what somebody asks for; who asks takes it back so, without a scope. Errors as ``approve``."""
+        row = await self.get(approval_id, tenant=by.tenant or None)
+        if row.asked_by != by.user:
+            by.require_scope(Scope.APPROVALS_WRITE)
+        return await self._decide(row, Verdict.REFUSED, by.user)
 
     async def upkeep(self) -> int:
         """Remove approvals that ended 90 days ago, of which the audit trail has what was said: return how many."""
@@ -247,6 +267,8 @@ class Approvals:
         async with self._store.transaction() as work:
             if not await work.decide_approval(said):
                 raise ConflictError("somebody else has just answered; look again")
+            if verdict is Verdict.APPROVED and self._codes is not None:
+                await work.begin_rule(TOKENS_TOO, now)
             await self._record(work, "approval.approve" if verdict is Verdict.APPROVED else "approval.refuse", said)
         return said
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from keystead.access.approvals import Standing, details_of, standing_of, words_of
+from keystead.cli import lists
 from keystead.cli.asking import asking, desk
 from keystead.cli.frame import Call, command, group
 from keystead.cli.render import Outcome, pairs, printable, table
 from keystead.manager.manager import KeyManager
 from keystead.ports import ApprovalRecord
 
-LISTED = 100
 Id = Annotated[str, typer.Argument(metavar="ID", help="What was asked for, as `list` shows it.")]
 
 
@@ -31,20 +31,22 @@ def register(app: typer.Typer) -> None:
 def list_approvals(
     call: Call,
     everything: Annotated[bool, typer.Option("--all", help="Also what is answered, done or over.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many are looked at, the newest first.")] = LISTED,
+    after: lists.After = None,
 ) -> Outcome:
     """List what waits for somebody's approval, or has it and was not done yet; the newest first."""
+    place = lists.newest_after(after)
 
     async def find(km: KeyManager) -> list[ApprovalRecord]:
-        return await (await desk(km)).approvals.all(limit=limit)
+        return await (await desk(km)).approvals.all(after=place, limit=lists.LIMIT + 1)
 
     now = datetime.now(UTC)
     open_ones = (Standing.WAITING, Standing.APPROVED)
-    found = [row for row in call.run(find, is_opened=False) if everything or standing_of(row, now) in open_ones]
+    looked_at, behind = lists.newest_of(call.run(find, is_opened=False))
+    found = [row for row in looked_at if everything or standing_of(row, now) in open_ones]
     facts = [_facts(row) for row in found]
     names = ("id", "standing", "act", "target", "asked_by", "until")
     rows = [tuple(printable(str(each[name])) for name in names) for each in facts]
-    return Outcome({"approvals": facts}, table(*names, rows=rows) if rows else "nothing waits")
+    return Outcome({"approvals": facts, "next": behind}, table(*names, rows=rows) if rows else "nothing waits")
 
 
 def show(call: Call, approval_id: Id) -> Outcome:
@@ -64,7 +66,7 @@ def approve(call: Call, approval_id: Id) -> Outcome:
 
     async def act(km: KeyManager) -> ApprovalRecord:
         place = await desk(km)
-        return await place.approvals.approve(approval_id, place.approver().user)
+        return await place.approvals.approve(approval_id, await place.answering())
 
     return _told(call.run(act, is_opened=False))
 
@@ -74,10 +76,7 @@ def refuse(call: Call, approval_id: Id) -> Outcome:
 
     async def act(km: KeyManager) -> ApprovalRecord:
         place = await desk(km)
-        row = await place.approvals.get(approval_id)
-        is_own = place.who is not None and place.who.user == row.asked_by
-        by = row.asked_by if is_own else place.approver().user
-        return await place.approvals.refuse(approval_id, by)
+        return await place.approvals.refuse(approval_id, await place.answering())
 
     return _told(call.run(act, is_opened=False))
 

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
-from keystead.access.approvals import Approvals, Asker, asked_by, person_of
-from keystead.access.callers import Scope
+from keystead.access.approvals import Approvals, Asker, asked_by, asker_of
 from keystead.config.sources import TOKEN_VARIABLE
 from keystead.errors import ForbiddenError
 from keystead.manager import access
@@ -30,22 +29,23 @@ async def asking(km: KeyManager) -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Approvals, and who is at the command line; None where nobody has said."""
+    """Approvals of a store, which are read like the rest of it: without a token."""
 
     approvals: Approvals
-    who: Asker | None
+    _km: KeyManager
+    _is_empty: bool
 
-    def approver(self) -> Asker:
-        """Return who approves.
+    async def answering(self) -> Asker:
+        """Return who approves or refuses.
 
         Raises:
-            ForbiddenError: nobody has said who it is, or they may not.
+            ForbiddenError: nobody has said who it is.
+            UnauthenticatedError: the token in the environment is not good.
         """
-        if self.who is None:
-            raise ForbiddenError(f"who approves is not known: have a token of your own in {TOKEN_VARIABLE}")
-        if self.who.scopes is not None and Scope.APPROVALS_WRITE not in self.who.scopes:
-            raise ForbiddenError(f"this takes a token with the scope {Scope.APPROVALS_WRITE}")
-        return self.who
+        who = Asker(account()) if self._is_empty else await _shown(self._km)
+        if who is None:
+            raise ForbiddenError(f"who answers is not known: have a token of your own in {TOKEN_VARIABLE}")
+        return who
 
 
 async def desk(km: KeyManager) -> Desk:
@@ -55,10 +55,9 @@ async def desk(km: KeyManager) -> Desk:
     async with s.store.reading() as work:
         is_empty = not await work.keyrings(limit=1)
     if is_empty:
-        return Desk(approvals_of_empty(s), Asker(account()))
+        return Desk(approvals_of_empty(s), km, is_empty)
     await km.initialize()
-    who = await _shown(km)
-    return Desk(await km.require_session().consent.approvals(), who)
+    return Desk(await km.require_session().consent.approvals(), km, is_empty)
 
 
 async def _shown(km: KeyManager) -> Asker | None:
@@ -67,4 +66,4 @@ async def _shown(km: KeyManager) -> Asker | None:
     if not text:
         return None
     caller = await (await access.tokens(km)).authenticate(text.strip())
-    return Asker(person_of(caller), caller.scopes)
+    return asker_of(caller)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from keystead.access.callers import checked_subject
+from keystead.cli import lists
 from keystead.cli.frame import Call, ask_for, command, group, say
 from keystead.cli.render import Outcome, cell, pairs, printable, table
 from keystead.devices.owners import Forgotten
@@ -17,7 +18,6 @@ from keystead.manager.manager import KeyManager
 from keystead.model import Principal
 from keystead.ports import ClientKeyRecord, DeviceRecord
 
-LIMIT = 1000
 Tenant = Annotated[str, typer.Option("--tenant", help="Of this tenant, where there are tenants.")]
 Id = Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id, as `list` shows it.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -49,27 +49,32 @@ def list_devices(
     """List devices by id, those that were revoked or released among them."""
 
     async def find(km: KeyManager) -> list[DeviceRecord]:
-        return await (await owners(km)).all(whoever(tenant), owner=owner, after=after, limit=LIMIT + 1)
+        return await (await owners(km)).all(whoever(tenant), owner=owner, after=after, limit=lists.LIMIT + 1)
 
-    found = call.run(find)
-    shown = found[:LIMIT]
-    if len(found) > LIMIT:
-        say(f"the first {LIMIT}; --after {shown[-1].device_id} goes on")
+    shown, behind = lists.part_of(call.run(find), lambda each: each.device_id)
     rows = [(cell(each.device_id), cell(each.owner), cell(each.created_at), cell(each.revoked_at)) for each in shown]
     told = table("device", "owner", "created", "revoked", rows=rows) if rows else "no devices"
-    return Outcome({"devices": shown}, told)
+    return Outcome({"devices": shown, "next": behind}, told)
 
 
-def list_keys(call: Call, device: Id, *, tenant: Tenant = "") -> Outcome:
-    """List the newest key pairs of a device, without the private halves."""
+def list_keys(
+    call: Call,
+    device: Id,
+    *,
+    after: Annotated[str | None, typer.Option("--after", metavar="KEY", help="Only those behind this id.")] = None,
+    tenant: Tenant = "",
+) -> Outcome:
+    """List the key pairs of a device, the newest first, without the private halves."""
 
     async def find(km: KeyManager) -> list[ClientKeyRecord]:
-        return await (await owners(km)).client_keys(whoever(tenant), device, is_admin=True, limit=LIMIT)
+        room = await owners(km)
+        return await room.client_keys(whoever(tenant), device, is_admin=True, after=after, limit=lists.LIMIT + 1)
 
-    found = [_key_facts(each) for each in call.run(find)]
+    shown, behind = lists.part_of(call.run(find), lambda each: each.id)
+    found = [_key_facts(each) for each in shown]
     names = ("id", "owner", "created", "expires", "deprecated", "erased", "uses")
     rows = [tuple(cell(each[name]) for name in names) for each in found]
-    return Outcome({"keys": found}, table(*names, rows=rows) if rows else "no key pairs")
+    return Outcome({"keys": found, "next": behind}, table(*names, rows=rows) if rows else "no key pairs")
 
 
 def revoke(call: Call, device: Id, *, tenant: Tenant = "", yes: Yes = False) -> Outcome:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from keystead.cli import lists
 from keystead.cli.device import Tenant, whoever
 from keystead.cli.frame import Call, command, group, say
 from keystead.cli.render import Outcome, moment, pairs, printable, table
@@ -13,8 +14,6 @@ from keystead.devices.lockouts import NAMES
 from keystead.manager.devices import lockouts
 from keystead.manager.manager import KeyManager
 from keystead.ports import CredentialRecord, SecretKind
-
-LIMIT = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -28,12 +27,12 @@ def list_lockouts(call: Call, *, tenant: Tenant = "") -> Outcome:
     """List the secrets that are locked now, those first whose lock is over first."""
 
     async def find(km: KeyManager) -> list[CredentialRecord]:
-        return await (await lockouts(km)).all(whoever(tenant), limit=LIMIT + 1)
+        return await (await lockouts(km)).all(whoever(tenant), limit=lists.LIMIT + 1)
 
     found = call.run(find)
-    if len(found) > LIMIT:
-        say(f"the first {LIMIT}; the others are told once these are released or over")
-    shown = found[:LIMIT]
+    if len(found) > lists.LIMIT:
+        say(f"the first {lists.LIMIT}; the others are told once these are released or over")
+    shown = found[: lists.LIMIT]
     rows = [(printable(each.user_id), each.kind, each.failures, moment(each.locked_until)) for each in shown]
     told = table("user", "kind", "failures", "locked until", rows=rows) if rows else "nothing is locked"
     return Outcome({"lockouts": [_facts(each) for each in shown]}, told)

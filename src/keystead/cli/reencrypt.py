@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from keystead import fields
+from keystead.cli import lists
 from keystead.cli.frame import FAILED, Call, command, group, say, wrong_usage
 from keystead.cli.importing import ImportFormat, ImportOptions, ImportUntil, KeyFiles, KeyVariables, Wish, wish
 from keystead.cli.render import Outcome, moment, pairs, table
@@ -31,7 +32,7 @@ from keystead.fields import (
     Tokens,
 )
 from keystead.fields.commands import command_of
-from keystead.fields.standing import ReencryptionStanding, failures, standing
+from keystead.fields.standing import ReencryptionStanding, failures, newest_reencryptions, standing
 from keystead.manager.manager import KeyManager
 from keystead.ports import ReencryptionState, RowFailure
 
@@ -190,10 +191,14 @@ async def _reencrypted(url: str, field: Field, old: Wish, km: KeyManager, **opti
 
 
 def list_jobs(
-    call: Call, field: Annotated[str | None, typer.Argument(metavar="FIELD", help="Only this field's.")] = None
+    call: Call,
+    field: Annotated[str | None, typer.Argument(metavar="FIELD", help="Only this field's.")] = None,
+    after: lists.After = None,
 ) -> Outcome:
-    """List re-encryption jobs, oldest first."""
-    found = call.run(lambda km: fields.reencryptions(km, field))
+    """List re-encryption jobs, newest first."""
+    place = lists.begun_before(after)
+    some = call.run(lambda km: newest_reencryptions(km, field, before=place, limit=lists.LIMIT + 1))
+    found, behind = lists.part_of(some, lambda job: f"{job.created_ms},{job.id}")
     rows = [
         (
             job.id,
@@ -206,7 +211,7 @@ def list_jobs(
         for job in found
     ]
     shown = table("job", "field", "state", "rows", "begun", "changed", rows=rows)
-    return Outcome({"jobs": found}, shown if rows else "no re-encryption jobs")
+    return Outcome({"jobs": found, "next": behind}, shown if rows else "no re-encryption jobs")
 
 
 def show(call: Call, job: Job) -> Outcome:

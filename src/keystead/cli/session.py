@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from keystead.cli.frame import Call, command, group, say
+from keystead.cli import lists
+from keystead.cli.frame import Call, command, group
 from keystead.cli.render import Outcome, cell, pairs, printable, table
 from keystead.manager.access import access
 from keystead.manager.manager import KeyManager
 from keystead.ports import SessionRecord
-
-LIMIT = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -24,20 +23,21 @@ def register(app: typer.Typer) -> None:
 
 
 def list_sessions(
-    call: Call, tenant: Annotated[str | None, typer.Option("--tenant", help="Only this one's.")] = None
+    call: Call,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this one's.")] = None,
+    after: lists.After = None,
 ) -> Outcome:
     """List sessions, newest first, those that have ended lately among them."""
+    place = lists.newest_after(after)
 
     async def find(km: KeyManager) -> list[SessionRecord]:
-        return await (await access(km)).sessions.all(tenant=tenant, limit=LIMIT + 1)
+        return await (await access(km)).sessions.all(tenant=tenant, after=place, limit=lists.LIMIT + 1)
 
-    found = call.run(find)
-    if len(found) > LIMIT:
-        say(f"the newest {LIMIT}; older ones end within twelve hours of their beginning")
-    facts = [_facts(each) for each in found[:LIMIT]]
+    shown, behind = lists.newest_of(call.run(find))
+    facts = [_facts(each) for each in shown]
     names = ("id", "user", "tenant", "origin", "created", "expires", "seen", "ended")
     rows = [tuple(cell(each[name]) for name in names) for each in facts]
-    return Outcome({"sessions": facts}, table(*names, rows=rows) if rows else "no sessions")
+    return Outcome({"sessions": facts, "next": behind}, table(*names, rows=rows) if rows else "no sessions")
 
 
 def end(

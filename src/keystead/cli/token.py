@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keystead.access.callers import Scope, scopes_of
-from keystead.cli import token_role
+from keystead.cli import lists, token_role
 from keystead.cli.frame import Call, command, duration_option, group, say
 from keystead.cli.render import Outcome, moment, pairs, table
 from keystead.manager import access
@@ -51,17 +51,21 @@ def create(
 
 
 def list_tokens(
-    call: Call, tenant: Annotated[str | None, typer.Option("--tenant", help="Only this one's.")] = None
+    call: Call,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this one's.")] = None,
+    after: lists.After = None,
 ) -> Outcome:
     """List the tokens, newest first; none is shown."""
+    place = lists.newest_after(after)
 
     async def find(km: KeyManager) -> list[TokenRecord]:
-        return await (await access.tokens(km)).all(tenant=tenant)
+        return await (await access.tokens(km)).all(tenant=tenant, after=place, limit=lists.LIMIT + 1)
 
-    found = [_facts(row) for row in call.run(find)]
+    shown, behind = lists.newest_of(call.run(find))
+    found = [_facts(row) for row in shown]
     names = ("id", "user", "tenant", "scopes", "label", "created", "expires", "revoked")
     rows = [tuple("-" if each[name] in (None, "") else each[name] for name in names) for each in found]
-    return Outcome({"tokens": found}, table(*names, rows=rows) if rows else "no tokens")
+    return Outcome({"tokens": found, "next": behind}, table(*names, rows=rows) if rows else "no tokens")
 
 
 def revoke(

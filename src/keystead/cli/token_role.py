@@ -9,6 +9,7 @@ import typer
 
 from keystead.access.callers import scopes_of
 from keystead.access.role_rules import AppRoleRules, AuditMode, JwtRules, TokenRules, rules_of, seconds
+from keystead.cli import lists
 from keystead.cli.frame import Call, command, duration_option, group, say, wrong_usage
 from keystead.cli.render import Outcome, pairs, table
 from keystead.manager import access
@@ -112,17 +113,21 @@ def create_jwt(
 
 
 def list_roles(
-    call: Call, tenant: Annotated[str | None, typer.Option("--tenant", help="Only this one's.")] = None
+    call: Call,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this one's.")] = None,
+    after: lists.After = None,
 ) -> Outcome:
     """List the roles, newest first."""
+    place = lists.newest_after(after)
 
     async def find(km: KeyManager) -> list[RoleRecord]:
-        return await (await access.access(km)).roles.all(tenant=tenant)
+        return await (await access.access(km)).roles.all(tenant=tenant, after=place, limit=lists.LIMIT + 1)
 
-    found = [_facts(row) for row in call.run(find)]
+    shown, behind = lists.newest_of(call.run(find))
+    found = [_facts(row) for row in shown]
     names = ("name", "kind", "tenant", "scopes", "created")
     rows = [tuple(each[name] or "-" for name in names) for each in found]
-    return Outcome({"roles": found}, table(*names, rows=rows) if rows else "no roles")
+    return Outcome({"roles": found, "next": behind}, table(*names, rows=rows) if rows else "no roles")
 
 
 def show(call: Call, name: Name, kind: Kind = RoleKind.APPROLE, tenant: Tenant = "") -> Outcome:
@@ -157,15 +162,18 @@ def create_secret_id(call: Call, name: Name, tenant: Tenant = "") -> Outcome:
     return Outcome({**_of_secret_id(row), "secret_id": text}, text)
 
 
-def list_secret_ids(call: Call, name: Name, tenant: Tenant = "") -> Outcome:
+def list_secret_ids(call: Call, name: Name, tenant: Tenant = "", after: lists.After = None) -> Outcome:
     """List the secret ids of a role, newest first; none is shown."""
+    place = lists.newest_after(after)
 
     async def find(km: KeyManager) -> list[SecretIdRecord]:
-        return await (await access.access(km)).roles.secret_ids(name, tenant=tenant)
+        roles = (await access.access(km)).roles
+        return await roles.secret_ids(name, tenant=tenant, after=place, limit=lists.LIMIT + 1)
 
-    found = [_of_secret_id(row) for row in call.run(find)]
+    shown, behind = lists.newest_of(call.run(find))
+    found = [_of_secret_id(row) for row in shown]
     rows = [tuple(each.values()) for each in found]
-    return Outcome({"secret_ids": found}, table(*found[0], rows=rows) if found else "no secret ids")
+    return Outcome({"secret_ids": found, "next": behind}, table(*found[0], rows=rows) if found else "no secret ids")
 
 
 def delete_secret_id(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from keystead.devices.names import checked_name
 from keystead.devices.surroundings import Surroundings
 from keystead.errors import ForbiddenError, KeyNotFoundError
 from keystead.model import Act, Action, Principal
 from keystead.ports import AuditEvent, ClientKeyRecord, Detail, DeviceRecord, UnitOfWork
+
+LISTED: Final = 1000
+"""Key pairs that are listed at once. A device that is given five a day, as settings have it, comes to 600."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,21 @@ class Owners:
             return await self._device(work, who, device_id, is_admin=True, lock=False)
 
     async def client_keys(
-        self, who: Principal, device_id: str, *, is_admin: bool = False, limit: int | None = None
+        self, who: Principal, device_id: str, *, is_admin: bool = False, after: str | None = None, limit: int = LISTED
     ) -> list[ClientKeyRecord]:
-        """Return the key pairs of a device, the newest first, or so many of them; errors as ``revoke``."""
+        """Return key pairs of a device, the newest first; errors as ``revoke``.
+
+        Args:
+            after: the id of the last one that is known already.
+
+        Raises:
+            KeyNotFoundError: the device has no such key pair.
+        """
         async with self._s.store.reading() as work:
             device = await self._device(work, who, device_id, is_admin=is_admin, lock=False)
-            return await work.client_keys(device.tenant, device.device_id, limit=limit)
+            known = None if after is None else await self._pair(work, device, after)
+            place = None if known is None else (known.created_at, known.id)
+            return await work.client_keys(device.tenant, device.device_id, after=place, limit=limit)
 
     async def revoke(self, who: Principal, device_id: str, *, is_admin: bool = False) -> None:
         """Erase the private halves of a device, which gets no other pair until it is released.
@@ -107,6 +120,12 @@ class Owners:
         if device.owner != who.user and not is_admin:
             raise ForbiddenError("this device is somebody else's")
         return device
+
+    async def _pair(self, work: UnitOfWork, device: DeviceRecord, key_id: str) -> ClientKeyRecord:
+        found = await work.find_client_key(checked_name(key_id, "after"))
+        if found is None or (found.tenant, found.device_id) != (device.tenant, device.device_id):
+            raise KeyNotFoundError("no key pair of this id is the device's any more; list them from the beginning")
+        return found
 
     async def _record(
         self, work: UnitOfWork, action: str, who: Principal, device: DeviceRecord, *, client_keys: int

@@ -40,6 +40,14 @@ class ReencryptionStanding:
         return (self.rows - self.totals.read) / rows_per_s
 
 
+async def newest_reencryptions(
+    km: Manager, field_id: str | None = None, *, before: tuple[int, str] | None = None, limit: int
+) -> list[ReencryptionRecord]:
+    """Return re-encryptions of a field, or all, the newest first; ``before`` as the store has it."""
+    async with (await km.session()).surroundings.store.reading() as work:
+        return await work.newest_reencryptions(field_id, before=before, limit=limit)
+
+
 async def standings(km: Manager, *, before: tuple[int, str] | None = None, limit: int) -> list[ReencryptionStanding]:
     """Return re-encryptions and how far each is, the newest first; ``before`` as the store has it."""
     async with (await km.session()).surroundings.store.reading() as work:
@@ -71,6 +79,5 @@ async def failures(km: Manager, job_id: str) -> list[RowFailure]:
 
 async def last_of_field(km: Manager, field_id: str) -> ReencryptionRecord | None:
     """Return the newest re-encryption of a field; None where there is none."""
-    async with (await km.session()).surroundings.store.reading() as work:
-        jobs = await work.newest_reencryptions(field_id, limit=1)
+    jobs = await newest_reencryptions(km, field_id, limit=1)
     return jobs[0] if jobs else None

@@ -11,6 +11,7 @@ from keystead.config.durations import age_text
 from keystead.lifecycle.kek_watch import KekWatch
 from keystead.lifecycle.surroundings import ROTATION_FRACTION
 from keystead.manager.audit_status import AuditStatus, seen_status
+from keystead.manager.consent import RULE
 from keystead.manager.manager import KeyManager
 from keystead.model import KeyRecord, KeyringPurpose, is_of_transit, utc_text
 from keystead.model.counts import counted
@@ -67,6 +68,7 @@ async def attention(km: KeyManager, trail: AuditStatus | None = None) -> list[Ma
         leaving = await work.leaving_keys(limit=MOST)
         used = await work.used_keys(*most, among=LOOKED_AT, limit=MOST)
         waiting = await work.count_waiting(utc_text(now), limit=MOST)
+        has_rule = await work.has_rule(RULE)
         ailing = await work.ailing_reencryptions(among=JOBS_LOOKED_AT)
     found = [_restored()] if is_restored else []
     found += [_due(row, now) for row in due]
@@ -74,6 +76,7 @@ async def attention(km: KeyManager, trail: AuditStatus | None = None) -> list[Ma
     found += [_used(row, share) for share, row in sorted(shares, key=lambda each: each[0], reverse=True)]
     found += [_leaving(row) for row in leaving]
     found += _asked(waiting)
+    found += [_told_by_store()] if has_rule and not session.consent.is_wanted else []
     found += [matter for each in ailing for matter in _of_job(each)]
     found += _of_kek(session.kek_watch, s.kek.provider)
     found += _of_trail(trail or await seen_status(km))
@@ -117,6 +120,11 @@ def _asked(waiting: int) -> list[Matter]:
         return []
     told = f"{counted(waiting, 'act')} that somebody asked for waits for a second person's approval"
     return [Matter(Attention.SOON, "approvals", told, "keystead approval list")]
+
+
+def _told_by_store() -> Matter:
+    told = "that two people are asked for stands in the store alone: whoever writes its database could take that out"
+    return Matter(Attention.SOON, "approvals", told, "two_person: true in the settings of this process")
 
 
 def _of_job(ailing: AilingReencryption) -> list[Matter]:

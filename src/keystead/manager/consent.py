@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from keystead.access.approvals import Approvals, Verdict, current_asker
+from keystead.access.approvals import TOKENS_TOO, Approvals, Verdict, current_asker
 from keystead.access.callers import Scope
 from keystead.access.codes import Codes
 from keystead.access.tokens import KEYRING
@@ -25,6 +26,8 @@ from keystead.manager.own_keyrings import own_ring
 from keystead.model import Act, Action, KeyringPurpose, utc_text
 from keystead.ports import ApprovalRecord, AuditEvent
 
+log = logging.getLogger("keystead.manager")
+
 RULE: Final = "two_person"
 
 
@@ -39,18 +42,34 @@ class TwoPeople:
         self._live = live
         self._s = live.surroundings
         self._is_wanted = is_wanted
+        self._was_remembered = False
 
-    async def open(self) -> None:
-        """Have the store remember the rule, where the manager was told of it.
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the manager was told to ask, and does so whatever the store says."""
+        return self._is_wanted
 
-        A store that takes nothing new, since it cannot be written or was put back, is told when it is opened next.
+    async def uphold(self) -> None:
+        """Have the store remember the rule, where the manager was told of it: also after it has forgotten.
+
+        A store that takes nothing new, since it cannot be written or was put back, is told another time.
         """
-        if not self._is_wanted or await self._is_remembered():
+        if not self._is_wanted:
             return
+        if await self._is_remembered():
+            self._was_remembered = True
+            return
+        if self._was_remembered:
+            self._was_remembered = False
+            log.warning(
+                "its database had no rule of two people any more, which the settings of this process ask for; it is "
+                "written again: unless somebody has ended it just now, find out who writes the database"
+            )
         with contextlib.suppress(StoreReadOnlyError, StoreRestoredError):
             async with self._s.store.transaction() as work:
                 if await work.begin_rule(RULE, self._s.clock.now()):
                     await self._s.audit.record(work, AuditEvent("approval.begin"))
+            self._was_remembered = True
 
     async def holds(self) -> bool:
         """Whether the rule holds."""
@@ -84,16 +103,18 @@ class TwoPeople:
     @asynccontextmanager
     async def given(self, act: Act) -> AsyncIterator[None]:
         """Let the block do an act; see ``keystead.ports.Consent``."""
-        if not await self.holds() or (act.action is Action.TOKEN_CREATE and not await self._has_approvers()):
+        if not await self.holds() or (act.action is Action.TOKEN_CREATE and not await self._has_approvers(act.tenant)):
             yield
             return
         async with approved(await self.approvals(), act):
             yield
 
-    async def _has_approvers(self) -> bool:
-        """Whether there is anybody to ask for the tokens of those who approve."""
+    async def _has_approvers(self, tenant: str) -> bool:
+        """Whether there is, or was, anybody to ask for tokens of a tenant, or of none, that approve."""
         async with self._s.store.reading() as work:
-            return await work.has_approvers(Scope.APPROVALS_WRITE.value, utc_text(self._s.clock.now()))
+            return await work.has_rule(TOKENS_TOO) or await work.has_approvers(
+                Scope.APPROVALS_WRITE.value, utc_text(self._s.clock.now()), tenant
+            )
 
 
 @asynccontextmanager

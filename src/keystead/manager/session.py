@@ -142,7 +142,7 @@ class Session:
         self.jobs.add(Job("keystead.maintain", self._options.kek_recheck_s, lambda lease: maintenance.run()), wait=True)
         await self.rotate_if_expired(self._default)
         await self.subjects.open()
-        await self.consent.open()
+        await self.consent.uphold()
         if self._options.is_background:
             # First known as a node, then up to date: a rotation in between waits for this process.
             self._known_until = await self._beat()
@@ -219,6 +219,7 @@ class Session:
                     ring.block()
             if (since := self._default.snapshot.active_since) is not None:
                 telemetry.data_key_age(self._default.name, (self._s.clock.now() - since).total_seconds())
+            await self.consent.uphold()
 
     async def _refresh(self) -> float | None:
         """Load what changed, and return until when the other nodes know this one, by the monotonic clock.

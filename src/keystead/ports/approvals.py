@@ -72,8 +72,8 @@ class ApprovalRows(Protocol):
     async def remove_approvals(self, before: str, limit: int) -> int:
         """Delete up to ``limit`` approvals that ended before a time, and return how many."""
 
-    async def has_approvers(self, scope: str, now: str) -> bool:
-        """Whether anything was ever approved here, or two users hold tokens of a scope that have not ended."""
+    async def has_approvers(self, scope: str, now: str, tenant: str) -> bool:
+        """Whether two users of the tenant or of none have been given tokens of a scope that have not ended by time."""
 
     async def begin_rule(self, name: str, at: datetime) -> bool:
         """Write that a rule holds in the store; False where it did."""

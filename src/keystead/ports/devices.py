@@ -150,8 +150,10 @@ class ClientKeyRows(Protocol):
     ) -> Standing:
         """Return how a device, by tenant and id, stands; its pair is one that expires ``after`` a time."""
 
-    async def client_keys(self, tenant: str, device_id: str, *, limit: int | None = None) -> list[ClientKeyRecord]:
-        """Return the pairs of a device, the newest first, or so many of them."""
+    async def client_keys(
+        self, tenant: str, device_id: str, *, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[ClientKeyRecord]:
+        """Return the pairs of a device, the newest first; those ``after`` a time of making and an id."""
 
     async def add_client_key(self, key: ClientKeyRecord) -> None:
         """Insert a pair; ``ConflictError`` when its id is taken, or the device has one of the kind already."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
-from keystead.access.approvals import Asker, asked_by, person_of
+from keystead.access.approvals import asked_by, asker_of
 from keystead.access.callers import Caller
 from keystead.ledger.audit.actor import LONGEST, audit_actor
 
@@ -14,7 +14,7 @@ from keystead.ledger.audit.actor import LONGEST, audit_actor
 @contextmanager
 def on_behalf_of(by: Caller) -> Iterator[None]:
     """Say on whose behalf the block acts: to the audit trail, and to whoever asks for two people."""
-    with audit_actor(actor_of(by)), asked_by(Asker(person_of(by))):
+    with audit_actor(actor_of(by)), asked_by(asker_of(by, is_admitted=True)):
         yield
 
 

@@ -16,7 +16,6 @@ from keystead.stores.token_rows import newest_first
 from keystead.stores.transaction import Statements
 
 _rows: Final = approvals
-_APPROVED: Final = "approved"
 
 
 class ApprovalRows(Statements):
@@ -77,14 +76,12 @@ class ApprovalRows(Statements):
         first = select(_rows.c.id).where(_rows.c.expires_at < before).order_by(_rows.c.expires_at).limit(limit)
         return await self._count(delete(_rows).where(_rows.c.id.in_(first)))
 
-    async def has_approvers(self, scope: str, now: str) -> bool:
-        """Whether anything was ever approved here, or two users hold tokens of a scope that have not ended."""
-        if await self._all(select(_rows.c.id).where(_rows.c.verdict == _APPROVED).limit(1)):
-            return True
+    async def has_approvers(self, scope: str, now: str, tenant: str) -> bool:
+        """Whether two users of the tenant or of none have been given tokens of a scope that have not ended by time."""
         tokens = api_tokens
         users = select(tokens.c.subject).where(
             tokens.c.role_id.is_(None),
-            tokens.c.revoked_at.is_(None),
+            tokens.c.tenant.in_(("", tenant)),
             or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now),
             (literal(" ") + tokens.c.scopes + literal(" ")).contains(f" {scope} ", autoescape=True),
         )
@@ -92,10 +89,8 @@ class ApprovalRows(Statements):
 
     async def begin_rule(self, name: str, at: datetime) -> bool:
         """Write that a rule holds in the store; False where it did."""
-        if await self.has_rule(name):
-            return False
-        await self._write(self._insert(store_rules).values(name=name, since=at))
-        return True
+        begun = self._insert(store_rules).values(name=name, since=at).on_conflict_do_nothing(index_elements=["name"])
+        return await self._write(begun.returning(store_rules.c.name)) is not None
 
     async def has_rule(self, name: str) -> bool:
         """Whether a rule holds in the store."""

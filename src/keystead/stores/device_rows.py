@@ -27,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
     update,
 )
 
@@ -216,9 +217,13 @@ class ClientKeyRows(KeyReadRows):
             (in_device, of_its_owner, of_all),
         )
 
-    async def client_keys(self, tenant: str, device_id: str, *, limit: int | None = None) -> list[ClientKeyRecord]:
-        """Return the pairs of a device, the newest first, or so many of them."""
+    async def client_keys(
+        self, tenant: str, device_id: str, *, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[ClientKeyRecord]:
+        """Return the pairs of a device, the newest first; those ``after`` a time of making and an id."""
         query = select(_keys).where(_is_device(_keys, tenant, device_id))
+        if after is not None:
+            query = query.where(tuple_(_keys.c.created_at, _keys.c.id) < tuple_(*after))
         rows = await self._all(query.order_by(_keys.c.created_at.desc(), _keys.c.id.desc()).limit(limit))
         return [as_record(ClientKeyRecord, _keys, row) for row in rows]
 

@@ -7,7 +7,7 @@ import pytest
 from keystead.access.callers import Scope
 from keystead.ports import DeviceRecord, SecretKind
 from tests.fakes.clock import FakeClock
-from tests.server.clients import VERIFY_PASSCODE, Node, lock, sealed
+from tests.server.clients import ROTATE, VERIFY_PASSCODE, Node, lock, sealed
 from tests.server.console.visitors import text_of, visitor
 
 pytestmark = pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
@@ -47,6 +47,25 @@ async def test_a_long_list_of_devices_is_shown_by_pages(node: Node) -> None:
     second = await ada.get(following)
     assert "phone-50" in second.text
     assert "phone-49" not in second.text
+
+
+async def test_the_older_key_pairs_of_a_device_are_behind_the_newest(
+    node: Node, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keystead.server.console.devices.KEYS", 2)
+    bo = await node.client("bo", Scope.DEVICES_USE)
+    made = []
+    for _ in range(3):
+        made.append((await bo.done(ROTATE, {"deviceId": "phone & co"}))["keyId"])
+        clock.advance(1)
+    ada = await visitor(node, Scope.DEVICES_ADMIN)
+    newest = await ada.get("/console/devices/phone%20%26%20co/keys")
+    assert [each in newest.text for each in made] == [False, True, True]
+    following = f"/console/devices/phone%20%26%20co/keys?after={made[1]}"
+    assert f'<p class="more"><a href="{following}">Older</a>' in newest.text
+    older = await ada.get(following)
+    assert [each in older.text for each in made] == [True, False, False]
+    assert 'class="more"' not in older.text
 
 
 async def test_a_device_is_revoked_and_released_once_its_id_was_typed(node: Node) -> None:

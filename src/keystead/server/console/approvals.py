@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from keystead.access.approvals import Approvals, Standing, details_of, person_of, standing_of, words_of
+from keystead.access.approvals import Approvals, Standing, asker_of, details_of, person_of, standing_of, words_of
 from keystead.access.callers import Scope
 from keystead.errors import ForbiddenError, KeyNotFoundError
 from keystead.model import Action
@@ -111,7 +111,7 @@ async def preview_approve(visit: Visit) -> Preview:
 
 async def approve(visit: Visit) -> Done:
     """Approve what was asked for."""
-    row = await _room(visit).approve(visit.path("approval"), person_of(visit.by), tenant=visit.tenant)
+    row = await _room(visit).approve(visit.path("approval"), asker_of(visit.by))
     return Done(f"{PATH}/{row.id}", f"Approved. {row.asked_by} can do it now.")
 
 
@@ -131,7 +131,7 @@ async def preview_refuse(visit: Visit) -> Preview:
 
 async def refuse(visit: Visit) -> Done:
     """Refuse what was asked for."""
-    row = await _room(visit).refuse(visit.path("approval"), person_of(visit.by), tenant=visit.tenant)
+    row = await _room(visit).refuse(visit.path("approval"), asker_of(visit.by))
     return Done(f"{PATH}/{row.id}", "Refused. Nothing was done.")
 
 
@@ -151,7 +151,7 @@ async def withdraw(visit: Visit) -> Done:
     row = await _row(visit)
     if not _is_own(visit, row):
         raise ForbiddenError("this was asked for by somebody else")
-    await _room(visit).refuse(row.id, row.asked_by, tenant=visit.tenant)
+    await _room(visit).refuse(row.id, asker_of(visit.by))
     return Done(f"{PATH}/{row.id}", "Taken back. Nothing was done.")
 
 

@@ -53,17 +53,19 @@ async def listed(visit: Visit) -> Shown:
 
 
 async def shown(visit: Visit) -> Shown:
-    """Show a device, and its key pairs, the newest first."""
+    """Show a device, and its key pairs, the newest first, a page at a time."""
     device, owners, who = visit.path("device"), visit.service.devices.owners, visit.by.principal
     found = await owners.get(who, device)
-    keys = await owners.client_keys(who, found.device_id, is_admin=True, limit=KEYS + 1)
+    after = visit.request.query_params.get("after")
+    keys = await owners.client_keys(who, found.device_id, is_admin=True, after=after, limit=KEYS + 1)
     now = visit.service.now()
     values = {
         "device": found,
         "standing": _standing(found),
         "keys": [(key, datetime.fromisoformat(key.created_at), _state(key, now)) for key in keys[:KEYS]],
-        "is_cut": len(keys) > KEYS,
+        "after_this": keys[KEYS - 1].id if len(keys) > KEYS else None,
         "path": PATH,
+        "address": address(found.device_id),
         "at": _of_device(found.device_id),
         "of_owner": _of_owner,
     }

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from keystead.access.approvals import Asker, asked_by, person_of
+from keystead.access.approvals import asked_by, asker_of
 from keystead.access.callers import Caller, Scope
 from keystead.devices.decrypting import JUNK, Encrypted
 from keystead.devices.encrypting import encrypt_data
+from keystead.devices.owners import LISTED
 from keystead.devices.pairs import ALGORITHMS, FAILED
 from keystead.devices.secrets import Authority
 from keystead.errors import DecryptionError, InvalidInputError
@@ -29,12 +30,24 @@ class Query:
     """What is read."""
 
     @strawberry.field(description="The key pairs of a device, the newest first.")
-    async def list_client_encryption_keys(self, info: Info, device_id: str) -> list[types.ClientKeyInfo]:
+    async def list_client_encryption_keys(
+        self,
+        info: Info,
+        device_id: str,
+        limit: Annotated[int, strawberry.argument(description=f"How many at most, 1 to {LISTED}.")] = LISTED,
+        after: Annotated[
+            str | None, strawberry.argument(description="Only those behind this one: the last `keyId` that is known.")
+        ] = None,
+    ) -> list[types.ClientKeyInfo]:
         """Return the key pairs of a device."""
         request = info.context
         caller = request.caller(Scope.DEVICES_USE, Scope.DEVICES_ADMIN)
         is_admin = Scope.DEVICES_ADMIN in caller.scopes
-        keys = await request.devices.owners.client_keys(caller.principal, device_id, is_admin=is_admin)
+        if not 0 < limit <= LISTED:
+            raise InvalidInputError(f"limit is 1 to {LISTED}")
+        keys = await request.devices.owners.client_keys(
+            caller.principal, device_id, is_admin=is_admin, after=after, limit=limit
+        )
         return [types.ClientKeyInfo.of(key) for key in keys]
 
     @strawberry.field(description="What was done with keys in the last hours, as JSON.")
@@ -141,7 +154,7 @@ class Mutation:
         """Forget a user."""
         request = info.context
         caller = request.caller(Scope.DEVICES_ADMIN)
-        with asked_by(Asker(person_of(caller))):
+        with asked_by(asker_of(caller, is_admitted=True)):
             await request.devices.owners.forget(caller.principal, user_id)
         return True
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
 
-from keystead.access.approvals import Standing, details_of, person_of, standing_of
+from keystead.access.approvals import Standing, asker_of, details_of, standing_of
 from keystead.access.callers import Scope
 from keystead.model import Action
 from keystead.ports import ApprovalRecord
@@ -83,11 +83,11 @@ async def show(by: Approver, approval_id: ApprovalId) -> Approval:
 
 async def approve(by: Approver, approval_id: ApprovalId) -> Approval:
     """Say yes to what somebody else asks for. They do it by asking again for exactly the same, until it expires."""
-    row = await by.service.access.approvals.approve(approval_id, person_of(by.by), tenant=by.tenant)
+    row = await by.service.access.approvals.approve(approval_id, asker_of(by.by))
     return Approval.of(row, by.service.now())
 
 
 async def refuse(by: Approver, approval_id: ApprovalId) -> Approval:
     """Say no to what somebody asks for, or take back what was asked for oneself."""
-    row = await by.service.access.approvals.refuse(approval_id, person_of(by.by), tenant=by.tenant)
+    row = await by.service.access.approvals.refuse(approval_id, asker_of(by.by))
     return Approval.of(row, by.service.now())

@@ -17,7 +17,7 @@ from keystead.ports import ClientKeyRecord, PairKind
 from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, answers
 from keystead.server.rest.door import Needs
-from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, Told, page_of, part_of, place_of
+from keystead.server.rest.shapes import LIMIT, Cursor, Limit, Page, Subject, Told, page_of, place_of
 
 _TAGS: Final[list[str | Enum]] = ["devices"]
 _USERS: Final[list[str | Enum]] = ["users"]
@@ -155,9 +155,10 @@ async def list_keys(
     by: Administers, device_id: DeviceId, limit: Limit = LIMIT, cursor: Cursor = None
 ) -> Page[ClientKey]:
     """List the key pairs of a device, the newest first, those among them whose private half is erased."""
-    (after,) = place_of(cursor, int) or (0,)
-    found = await by.service.devices.owners.client_keys(by.by.principal, device_id, is_admin=True)
-    shown, behind = part_of(found, after, limit)
+    (after,) = place_of(cursor, str) or (None,)
+    owners, who = by.service.devices.owners, by.by.principal
+    found = await owners.client_keys(who, device_id, is_admin=True, after=after, limit=limit + 1)
+    shown, behind = page_of(found, limit, lambda each: (each.id,))
     return Page(items=[ClientKey.of(each) for each in shown], next_cursor=behind)
 
 

@@ -1,0 +1,73 @@
+"""Lists that are told a part at a time, with where each goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Protocol, TypeVar
+
+import typer
+
+from keystead.cli.frame import say, wrong_usage
+from keystead.cli.render import printable
+
+LIMIT: Final = 1000
+"""How many are told at once."""
+After = Annotated[
+    str | None, typer.Option("--after", metavar="PLACE", help="Only those behind the place that the list before told.")
+]
+_MADE: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z),([0-9a-f-]{1,36})", re.ASCII)
+_BEGUN: Final = re.compile(r"(\d{1,18}),([\w-]{1,64})", re.ASCII)
+T = TypeVar("T")
+
+
+class _Made(Protocol):
+    @property
+    def created_at(self) -> str:
+        """When it was made."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+
+M = TypeVar("M", bound=_Made)
+
+
+def part_of(found: Sequence[T], place: Callable[[T], str], limit: int | None = None) -> tuple[Sequence[T], str | None]:
+    """Return what is told of what was looked up, one more than that if there is more, and the place that it goes on at.
+
+    That place is told to the person at the terminal, too.
+    """
+    most = LIMIT if limit is None else limit
+    shown = found[:most]
+    if len(found) <= most:
+        return shown, None
+    behind = place(shown[-1])
+    say(f"the first {most}; --after {printable(behind)} goes on")
+    return shown, behind
+
+
+def newest_of(found: Sequence[M], limit: int | None = None) -> tuple[Sequence[M], str | None]:
+    """Return what ``part_of`` does, of a list whose newest comes first."""
+    return part_of(found, lambda each: f"{each.created_at},{each.id}", limit)
+
+
+def newest_after(after: str | None) -> tuple[str, str] | None:
+    """Return a place of such a list."""
+    if after is None:
+        return None
+    found = _MADE.fullmatch(after) or _no_place()
+    return found[1], found[2]
+
+
+def begun_before(after: str | None) -> tuple[int, str] | None:
+    """Return a place of a list of re-encryptions, whose newest comes first."""
+    if after is None:
+        return None
+    found = _BEGUN.fullmatch(after) or _no_place()
+    return int(found[1]), found[2]
+
+
+def _no_place() -> re.Match[str]:
+    wrong_usage("--after: this is no place of this list; it reads as the list before told it")
