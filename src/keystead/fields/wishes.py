@@ -6,7 +6,7 @@ Decision: docs/adr/0056-a-re-encryption-is-asked-for.md.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -93,7 +93,7 @@ async def wish(km: Manager, field_id: str, kind: WishKind | str, *, asked_by: st
     s = (await km.session()).surroundings
     async with s.store.transaction() as work:
         if await work.find_field(field_id) is None:
-            raise KeyNotFoundError(f"no field {field_id!r} is registered; `keystead field list` shows them")
+            raise absent(field_id)
         found = await work.unfinished_wish(field_id)
         if found is not None:
             raise ConflictError(
@@ -133,10 +133,21 @@ async def cancel_wish(km: Manager, wish_id: str) -> WishRecord:
         return cancelled
 
 
-async def field_standings(km: Manager, registered: Collection[FieldRecord]) -> list[FieldStanding]:
-    """Return registered fields with who waits for wishes of them, and what was asked for lately."""
-    ids = [each.id for each in registered]
+async def fields_after(km: Manager, after: str = "", *, limit: int, only: str | None = None) -> list[FieldStanding]:
+    """Return registered fields by id, with who waits for wishes of them, and what was asked for lately.
+
+    Args:
+        after: the id of the last one seen.
+        limit: how many at most.
+        only: the one field that is looked for.
+    """
     async with (await km.session()).surroundings.store.reading() as work:
+        if only is None:
+            registered = await work.fields(after=after, limit=limit)
+        else:
+            field = await work.find_field(only)
+            registered = [] if field is None or field.id <= after else [field]
+        ids = [each.id for each in registered]
         listeners, asked = await work.listeners(ids), await work.wishes(ids)
         last = {each: await work.newest_reencryptions(each, limit=1) for each in ids}
     found = []
@@ -150,16 +161,20 @@ async def field_standings(km: Manager, registered: Collection[FieldRecord]) -> l
 
 
 async def field_standing(km: Manager, field_id: str) -> FieldStanding:
-    """Return a registered field as ``field_standings`` does.
+    """Return a registered field as ``fields_after`` does.
 
     Raises:
         KeyNotFoundError: no such field is registered.
     """
-    async with (await km.session()).surroundings.store.reading() as work:
-        field = await work.find_field(field_id)
-    if field is None:
-        raise KeyNotFoundError(f"no field {field_id!r} is registered; `keystead field list` shows them")
-    return (await field_standings(km, [field]))[0]
+    found = await fields_after(km, limit=1, only=field_id)
+    if not found:
+        raise absent(field_id)
+    return found[0]
+
+
+def absent(field_id: str) -> KeyNotFoundError:
+    """Return the error for a field that is not registered."""
+    return KeyNotFoundError(f"no field {field_id!r} is registered; `keystead field list` shows them")
 
 
 def event_of(action: str, asked: WishRecord) -> AuditEvent:
