@@ -9,6 +9,7 @@ from typing import Any, Final
 from keystead.fields.planning import ReencryptPlan, VersionRows
 
 MOST_VERSIONS: Final = 50
+LONGEST_S: Final = 1e9
 _COUNTS: Final = ("rows", "empty", "erased", "plaintext", "sample_rows", "sample_changes")
 
 
@@ -26,6 +27,7 @@ def plan_text(found: ReencryptPlan) -> str:
     by_rows = sorted(found.versions, key=lambda each: -each.rows)
     kept = {(each.data_key_id, each.keyring, each.version) for each in by_rows[:MOST_VERSIONS]}
     body = asdict(found) | {
+        "seconds": min(float(found.seconds), LONGEST_S / 2),
         "versions": [asdict(each) for each in found.versions if (each.data_key_id, each.keyring, each.version) in kept],
         "other_versions": len(by_rows[MOST_VERSIONS:]),
         "other_rows": sum(each.rows for each in by_rows[MOST_VERSIONS:]),
@@ -46,7 +48,7 @@ def parse_plan(text: str | None) -> KeptPlan | None:
         plan = ReencryptPlan(
             **{name: _count(told[name]) for name in _COUNTS},
             versions=versions,
-            seconds=max(0.0, float(told["seconds"])),
+            seconds=_seconds(told["seconds"]),
             unfinished=_maybe(str, told["unfinished"]),
         )
         return KeptPlan(plan, _count(told["other_versions"]), _count(told["other_rows"]))
@@ -61,6 +63,12 @@ def _rows(version: Any) -> int:
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError("a count is a number, zero or more")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) is not float or not 0 <= value < LONGEST_S:
+        raise ValueError("a length of time is zero or more, and no longer than there is")
     return value
 
 
