@@ -38,7 +38,7 @@ MISSED: Final = 3
 HELD_MS: Final = 60_000
 """How long a wish is its worker's without a word from it."""
 HOLD_S: Final = 15.0
-SETTLED_MS: Final = 5_000
+SETTLED_MS: Final = 2_000
 """A re-encryption that changed so lately may have a worker that is about to take a part of it."""
 LOOKED_AT: Final = 10
 _OF_NOW: Final = frozenset({"active", "indexes", "verify"})
@@ -185,8 +185,7 @@ class Waiting:
     async def _do(self, taken: WishRecord) -> bool:
         """Do a wish and write what became of it; return False where somebody else has it meanwhile."""
         self.on_wish(taken)
-        self.job_id = taken.job_id
-        has_begun = asyncio.Event()
+        self.job_id, has_begun = taken.job_id, asyncio.Event()
 
         def told(progress: ReencryptProgress) -> None:
             if self.job_id != progress.job_id:
@@ -194,7 +193,7 @@ class Waiting:
                 has_begun.set()
             self.on_progress(progress)
 
-        keeping = asyncio.create_task(self._keep(taken.id, has_begun))
+        keeping = asyncio.create_task(self._keep(has_begun, taken.id))
         ended = replace(taken, state=WishState.DONE)
         try:
             if taken.kind is WishKind.PLAN:
@@ -223,8 +222,8 @@ class Waiting:
             self.on_wish(ended)
         return is_ours
 
-    async def _keep(self, wish_id: str, has_begun: asyncio.Event) -> None:
-        """Say that the wish is being done, and by which re-encryption once there is one."""
+    async def _keep(self, has_begun: asyncio.Event, wish_id: str | None = None) -> None:
+        """Say that there is a worker, and that the wish is being done: by which re-encryption, once there is one."""
         s = self.session.surroundings
         while True:
             with contextlib.suppress(TimeoutError):
@@ -232,7 +231,8 @@ class Waiting:
             has_begun.clear()
             with contextlib.suppress(KMSError):
                 async with s.store.transaction() as work:
-                    await work.hold_wish(wish_id, self.name, HELD_MS, self.job_id)
+                    if wish_id is not None:
+                        await work.hold_wish(wish_id, self.name, HELD_MS, self.job_id)
                     now = await work.now_ms()
                 await self._note(now)
 
@@ -246,10 +246,13 @@ class Waiting:
                 held = totals.held
         if left is None or held or now - left.updated_ms < SETTLED_MS:
             return
+        keeping = asyncio.create_task(self._keep(asyncio.Event()))
         try:
             await self.run(self.on_progress)
         except Exception as exc:
             log.warning("re-encryption %s was gone on with, and failed: %s", left.id, code_of(exc), exc_info=True)
+        finally:
+            await _stopped(keeping)
 
     def _is_ours(self, job: ReencryptionRecord) -> bool:
         is_running = job.state is ReencryptionState.RUNNING and not job.dry_run

@@ -38,6 +38,7 @@ class FieldStanding:
     Attributes:
         command: what begins a re-encryption, or waits for wishes with ``--wait``; None where no command says it.
         is_whole: whether the command says all of the declaration, as the last re-encryption had it.
+        now_ms: when this was looked at, by the store's clock.
     """
 
     field: FieldRecord
@@ -45,6 +46,7 @@ class FieldStanding:
     wishes: Sequence[WishRecord]
     command: str | None
     is_whole: bool
+    now_ms: int
 
     @property
     def is_listened_to(self) -> bool:
@@ -55,6 +57,12 @@ class FieldStanding:
     def unfinished(self) -> WishRecord | None:
         """The wish that has not ended; None where there is none."""
         return next((each for each in self.wishes if each.state in UNFINISHED), None)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a worker is at what was asked for, and has told so lately."""
+        found = self.unfinished
+        return found is not None and found.state is WishState.TAKEN and found.until_ms > self.now_ms
 
     @property
     def last(self) -> WishRecord | None:
@@ -148,7 +156,7 @@ async def fields_after(km: Manager, after: str = "", *, limit: int, only: str | 
             field = await work.find_field(only)
             registered = [] if field is None or field.id <= after else [field]
         ids = [each.id for each in registered]
-        listeners, asked = await work.listeners(ids), await work.wishes(ids)
+        now, listeners, asked = await work.now_ms(), await work.listeners(ids), await work.wishes(ids)
         last = {each: await work.newest_reencryptions(each, limit=1) for each in ids}
     found = []
     for field in registered:
@@ -156,7 +164,7 @@ async def fields_after(km: Manager, after: str = "", *, limit: int, only: str | 
         known = None if job is None or job.locator != field.locator or job.dry_run else command_of(job)
         of_field = [each for each in asked if each.field_id == field.id]
         command = beginning_of(field) if known is None else known
-        found.append(FieldStanding(field, listeners.get(field.id), of_field, command, known is not None))
+        found.append(FieldStanding(field, listeners.get(field.id), of_field, command, known is not None, now))
     return found
 
 

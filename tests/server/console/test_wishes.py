@@ -117,6 +117,25 @@ async def test_what_was_asked_for_is_cancelled_while_nobody_is_at_it(node: Node)
     assert "was asked for already" in text_of(await ada.does(f"{OF_FIELD}/plan"))
 
 
+async def test_what_a_worker_is_at_is_not_offered_to_be_cancelled_until_it_is_not_heard_of(node: Node) -> None:
+    await registered(node)
+    ada = await visitor(node)
+    await ada.does(f"{OF_FIELD}/start")
+    (wish,) = await fields.wishes(node.service.manager, FIELD.id)
+    async with store_of(node).transaction() as work:
+        await work.take_wish(wish.id, "worker", 60_000)
+    cancelling = f"/console/jobs/wishes/{wish.id}/cancel"
+    page = await ada.get(AT)
+    assert "a worker is at it" in text_of(page)
+    assert cancelling not in page.text
+    assert "a worker is at it" in text_of(await ada.does(cancelling))
+    async with store_of(node).transaction() as work:
+        await work.hold_wish(wish.id, "worker", 0)
+    page = await ada.get(AT)
+    assert "another one that waits takes it over" in text_of(page)
+    assert cancelling in page.text
+
+
 async def test_who_may_only_look_is_offered_nothing(node: Node) -> None:
     await registered(node)
     ada = await visitor(node)

@@ -9,7 +9,6 @@ from keystead import fields
 from keystead.access.approvals import person_of
 from keystead.access.callers import Scope
 from keystead.fields.wishes import FieldStanding, Planned, field_standing, fields_after, when
-from keystead.model.counts import counted
 from keystead.ports import WishKind, WishRecord, WishState
 from keystead.server.console import jobs
 from keystead.server.console.pace import Look
@@ -136,7 +135,8 @@ async def _asked(visit: Visit, kind: WishKind, told: str) -> Done:
 def _who_takes_it(found: FieldStanding) -> str:
     listeners = found.listeners
     if listeners is not None and listeners.waiting:
-        return f"{counted(listeners.waiting, 'worker')} waiting where the table is: it begins within seconds."
+        who = "A worker waits" if listeners.waiting == 1 else f"{listeners.waiting} workers wait"
+        return f"{who} where the table is, and one takes it within seconds."
     return (
         "No worker waits where the table is. What is asked for stays until one does, or until it is cancelled; the "
         "page before has the command."
