@@ -190,6 +190,8 @@ def _examples(place: Place) -> dict[str, str]:
         "record": str(middle),
         "job": "keystead.rotate",
         "reencryption": JOB.id,
+        "field": "people.name",
+        "wish": "0" * 16,
         "token": token,
         "session": session,
         "approval": approval,

@@ -21,7 +21,7 @@ from keystead.ledger.audit.actor import audit_actor
 from keystead.ledger.audit.trail import Trail
 from keystead.manager import admin, transit_keys
 from keystead.model import Act, Action
-from keystead.ports import AuditEvent, FieldRecord, KeyStore, SecretKind
+from keystead.ports import AuditEvent, FieldRecord, KeyStore, SecretKind, WishKind, WishRecord
 from keystead.stores import tables
 from keystead.transit.administration import NewTransitKey
 from soak.metrics import NOW, load
@@ -106,6 +106,8 @@ async def _make_first(node: Node) -> None:
         await work.count_attempt("", OWNER, SecretKind.PASSCODE, now=now)
         await work.lock_credential("", OWNER, SecretKind.PASSCODE, until=now + timedelta(hours=1))
         await work.put_field(FieldRecord("people.name", KEYRING, None, "sql:sqlite:///people.db#people.name"))
+        await work.add_wish(WishRecord("0" * 16, "people.name", WishKind.PLAN, ASKER))
+        await work.listen("people.name", "worker", 60_000)
     await admin.declare_use(km, KEYRING, "nightly dump", "app:nightly")
 
 
@@ -147,6 +149,12 @@ def _copy(place: Place, size: Size) -> None:
     copies.make(tables.user_credentials, size.others, f"user_id = '{OWNER}'", user)
     of_other = {"id": f"'j' || ({number})", "field_id": "'people.other'", "created_ms": "created_ms - n"}
     copies.make(tables.reencryptions, size.others, f"id = '{JOB.id}'", of_other | {"state": "'done'"})
+    of_field = {"id": f"'people.' || ({number})"}
+    copies.make(tables.fields, size.others, "id = 'people.name'", of_field)
+    of_wish = {"id": f"'w' || ({number})", "field_id": f"'people.' || ({number})"}
+    copies.make(tables.reencryption_wishes, size.others, "field_id = 'people.name'", of_wish)
+    ear = {"field_id": f"'people.' || ({number})"}
+    copies.make(tables.reencryption_listeners, size.others, "field_id = 'people.name'", ear)
     use = {"keyring": f"'tenant-' || ({number})"}
     copies.make(tables.key_uses, size.others, f"keyring = '{KEYRING}'", use)
     tenant = "CASE n % 2 WHEN 0 THEN 'north' ELSE '' END"

@@ -35,6 +35,8 @@ from tests.audit.trials import (
     recovered,
     resumed,
     run_due,
+    served,
+    withdrawn,
 )
 from tests.audit.worlds import actions, entry_of, waiting
 from tests.fakes.world import World
@@ -93,6 +95,9 @@ FIELDS: dict[str, tuple[set[str], Does]] = {
     "pause": ({"reencrypt.pause"}, lambda t: t.paused()),
     "resume": ({"reencrypt.resume"}, resumed),
     "cancel": ({"reencrypt.cancel"}, given_up),
+    "wish": ({"reencrypt.wish"}, lambda t: t.asked()),
+    "cancel_wish": ({"reencrypt.cancel_wish"}, withdrawn),
+    "serve_wishes": ({"reencrypt.take_wish", "reencrypt.begin", "reencrypt.done"}, served),
 }
 CHANGING: dict[str, dict[str, tuple[set[str], Does]]] = {
     "KeyManager": KEY_MANAGER,
@@ -130,7 +135,7 @@ CHANGES_NOTHING: dict[str, set[str]] = {
         "note_export",  # a file's time, outside the database
         "import_export",  # fills an empty store, whose trail begins with what it then holds
     },
-    "fields": {"plan", "reencryptions"},
+    "fields": {"plan", "reencryptions", "wishes"},
 }
 PLACES: dict[str, type | ModuleType] = {
     "KeyManager": KeyManager,

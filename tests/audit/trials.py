@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from keystead.fields import cancel, pause, reencrypt, resume
+from keystead.fields import cancel, cancel_wish, pause, reencrypt, resume, serve_wishes, wish
 from keystead.manager import admin, backup
 from keystead.manager.manager import KeyManager
 from keystead.ports import ReencryptionRecord
@@ -51,6 +51,14 @@ class Trial:
             await work.add_reencryption(record)
         await pause(self.km, "job-1")
         return "job-1"
+
+    async def asked(self) -> str:
+        """Return the id of a wish for a re-encryption of a table of three."""
+        app = Application(f"sqlite:///{self.folder / 'app.db'}")
+        (self.folder / "app.db").touch()
+        app.make_people(self.km, 3)
+        await self.km.register_field(EMAIL, app.url)
+        return (await wish(self.km, EMAIL.id, "run")).id
 
     async def whole_reencryption(self) -> None:
         app = Application(f"sqlite:///{self.folder / 'app.db'}")
@@ -141,6 +149,15 @@ async def resumed(trial: Trial) -> None:
 
 async def given_up(trial: Trial) -> None:
     await cancel(trial.km, await trial.paused())
+
+
+async def withdrawn(trial: Trial) -> None:
+    await cancel_wish(trial.km, await trial.asked())
+
+
+async def served(trial: Trial) -> None:
+    await trial.asked()
+    await serve_wishes(trial.km, f"sqlite:///{trial.folder / 'app.db'}", EMAIL, once=True)
 
 
 async def index_rotated(trial: Trial) -> None:

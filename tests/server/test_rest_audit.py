@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from keystead import fields
 from keystead.access.callers import Caller, Scope
 from keystead.fields import Exact, Field
 from keystead.ledger.audit.actor import LONGEST
@@ -55,6 +56,8 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "pauseReencryption": ("/v1/reencryptions/job/pause", None, "reencrypt.pause"),
     "resumeReencryption": ("/v1/reencryptions/job/resume", None, "reencrypt.resume"),
     "cancelReencryption": ("/v1/reencryptions/job/cancel", None, "reencrypt.cancel"),
+    "askReencryption": ("/v1/reencryption-wishes", {"field": "people.email", "kind": "run"}, "reencrypt.wish"),
+    "cancelReencryptionWish": ("/v1/reencryption-wishes/{wish}/cancel", None, "reencrypt.cancel_wish"),
     "makeAuditCheckpoint": ("/v1/audit/checkpoint", None, "audit.checkpoint"),
     "runJob": ("/v1/jobs/keystead.rotate/run", None, "key.rotate"),
     "maintain": ("/v1/maintain", None, "client_key.upkeep"),
@@ -89,7 +92,18 @@ async def make_ready(node: Node, ada: Client) -> dict[str, str]:
     session = await node.service.access.sessions.begin(Caller(Principal("bob"), frozenset(), "token none"))
     approvals = node.service.access.approvals
     yes, no = [(await approvals.ask(Act(Action.KEY_DESTROY, f"orders/{n}"), "bob")).id for n in range(2)]
-    return {"token": token.row.id, "secret": secret.row.id, "session": session.row.id, "yes": yes, "no": no}
+    other = Field("people", "name")
+    await km.load_fields(other)
+    await km.register_field(other, "app:people")
+    wish = await fields.wish(km, other.id, "plan")
+    return {
+        "wish": wish.id,
+        "token": token.row.id,
+        "secret": secret.row.id,
+        "session": session.row.id,
+        "yes": yes,
+        "no": no,
+    }
 
 
 async def test_every_change_is_recorded_with_who_made_it(node: Node, ada: Client, clock: FakeClock) -> None:

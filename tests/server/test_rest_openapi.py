@@ -55,7 +55,16 @@ def test_what_is_sent_has_no_members_but_those_described() -> None:
         for choice in schema.get("anyOf", [schema])
         if "$ref" in choice
     }
-    assert sent == {"NewKeyring", "Rotation", "Destruction", "Rewrapping", "NewToken", "NewAppRole", "NewJwtRole"}
+    assert sent == {
+        "NewKeyring",
+        "Rotation",
+        "Destruction",
+        "Rewrapping",
+        "NewToken",
+        "NewAppRole",
+        "NewJwtRole",
+        "NewWish",
+    }
     assert all(schemas[name]["additionalProperties"] is False for name in sent)
 
 

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from keystead.fields import Field, ReencryptPlan, VersionRows
+from keystead.fields.plan_text import plan_text
 from keystead.jobs.runner import Job
-from keystead.ports import ReencryptionRecord, SecretKind
+from keystead.ports import ReencryptionRecord, SecretKind, WishState
 from tests.fakes.clock import FakeClock
 from tests.server.clients import GENERATE, ROTATE, Client, Node
 from tests.server.rest import Administrator, administrator
@@ -235,3 +237,39 @@ async def test_no_key_is_found_by_an_id_with_a_line_feed_behind_it(root: Adminis
     (key, *_) = (await root.get("/v1/keys"))["items"]
     assert await root.get(f"/v1/keys/{key['id']}") == key
     assert (await root.fails("GET", f"/v1/keys/{key['id']}%0A"))["status"] == 404
+
+
+async def test_a_re_encryption_is_asked_for_and_what_became_of_it_is_told(node: Node, root: Administrator) -> None:
+    km = node.service.manager
+    for column in ("email", "name", "<b>phone</b>"):
+        field = Field("people", column)
+        await km.load_fields(field)
+        await km.register_field(field, "app:people")
+    listed = await root.all("/v1/fields", limit=1)
+    assert [each["id"] for each in listed] == ["people.<b>phone</b>", "people.email", "people.name"]
+    assert (listed[0]["waitingWorkers"], listed[0]["command"], listed[0]["wishes"]) == (0, None, [])
+    asked = await root.post("/v1/reencryption-wishes", {"field": "people.email", "kind": "plan"})
+    assert (asked["fieldId"], asked["kind"], asked["state"]) == ("people.email", "plan", "open")
+    again = await root.fails("POST", "/v1/reencryption-wishes", {"field": "people.email", "kind": "run"})
+    assert again["status"] == 409
+    other = await root.post("/v1/reencryption-wishes", {"field": "people.name", "kind": "run"})
+    assert (await root.post(f"/v1/reencryption-wishes/{other['id']}/cancel"))["state"] == "cancelled"
+    assert (await root.fails("POST", f"/v1/reencryption-wishes/{other['id']}/cancel"))["status"] == 409
+    session = await km.session()
+    found = ReencryptPlan(12, [VersionRows(7, "default", 1, 12)], 1, 0, 2, 10, 9, 3.5, "job")
+    async with session.surroundings.store.transaction() as work:
+        await work.listen("people.email", "worker", 60_000)
+        await work.take_wish(asked["id"], "worker", 60_000)
+        await work.end_wish(asked["id"], "worker", WishState.DONE, plan=plan_text(found))
+    (shown,) = (await root.get("/v1/fields", field="people.email"))["items"]
+    assert shown["waitingWorkers"] == 1
+    (ended,) = shown["wishes"]
+    assert ended["askedBy"] == asked["askedBy"] != ""
+    assert ended["plan"] == {
+        **{"rows": 12, "otherVersions": 0, "otherRows": 0, "empty": 1, "erased": 0, "plaintext": 2},
+        **{"sampleRows": 10, "sampleChanges": 9, "seconds": 3.5, "unfinished": "job"},
+        "versions": [{"keyring": "default", "version": 1, "rows": 12}],
+    }
+    absent = await root.fails("POST", "/v1/reencryption-wishes", {"field": "people.none", "kind": "run"})
+    assert absent["code"] == "NOT_FOUND"
+    assert (await root.get("/v1/fields", field="people.none"))["items"] == []

@@ -24,6 +24,9 @@ from keystead.ports import (
     SessionRecord,
     SubjectRecord,
     TransitKeyRecord,
+    WishKind,
+    WishRecord,
+    WishState,
 )
 from keystead.stores import open_store
 from keystead.stores.tables import (
@@ -43,6 +46,7 @@ from keystead.stores.tables import (
     nodes,
     ready_key_pairs,
     reencryption_chunks,
+    reencryption_listeners,
     spent_ciphertexts,
     store_rules,
     store_state,
@@ -57,6 +61,7 @@ from tests.stores.test_field_rows import EMAIL, HOUR_MS, JOB
 from tests.stores.test_role_rows import ROLE, SECRET
 from tests.stores.test_token_rows import TOKEN
 
+WISH: Final = WishRecord("0" * 16, EMAIL.id, WishKind.PLAN, "ada")
 APPROVAL: Final = ApprovalRecord(
     "0" * 16, "key.destroy", "people/1", "{}", "acme", "ada", utc_text(NOW), utc_text(NOW), 7, bytes(32)
 )
@@ -66,12 +71,22 @@ SESSION: Final = SessionRecord(
 _METRICS: Final = {encryption_metrics, metric_counts, key_metric_counts, key_failure_counts, device_metric_counts}
 READ_OTHERWISE: Final = frozenset({audit_entries, audit_log, audit_sessions, audit_state, *_METRICS})
 """Of the trail nothing is believed: who verifies it finds what is no record. Metrics are only ever added up."""
-UNREAD: Final = frozenset({store_state.c.id, store_state.c.created_at, store_state.c.usable_from, store_rules.c.since})
+UNREAD: Final = frozenset(
+    {
+        store_state.c.id,
+        store_state.c.created_at,
+        store_state.c.usable_from,
+        store_rules.c.since,
+        reencryption_listeners.c.worker,
+    }
+)
 LOOKED_FOR: Final = frozenset(
     {
         leases.c.name,
         nodes.c.until_ms,
         reencryption_chunks.c.job_id,
+        reencryption_listeners.c.field_id,
+        reencryption_listeners.c.until_ms,
         client_devices.c.tenant,
         client_devices.c.device_id,
         ready_key_pairs.c.kind,
@@ -113,6 +128,10 @@ async def store(path: Path) -> KeyStore:
         await work.beat("node", 1, HOUR_MS)
         job: ReencryptionRecord = await work.add_reencryption(JOB)
         await work.cut_chunk(job.id, None, "b", low=None, high="b", exhausted=False, owner="a", ttl_ms=HOUR_MS)
+        await work.add_wish(WISH)
+        await work.take_wish(WISH.id, "worker", HOUR_MS)
+        await work.end_wish(WISH.id, "worker", WishState.DONE, job_id=job.id, plan="{}", error_code="conflict")
+        await work.listen(WISH.field_id, "worker", HOUR_MS)
         await work.hold_device(DEVICE)
         await work.add_client_key(KEY)
         await work.add_ready_pair(READY)
@@ -167,6 +186,9 @@ async def read(store: KeyStore) -> None:
         for job in await work.reencryptions():
             await work.chunks(job.id)
         await work.chunks("job")
+        await work.find_wish(WISH.id)
+        await work.wishes([WISH.field_id])
+        await work.listeners([WISH.field_id])
         await work.find_device(DEVICE.tenant, DEVICE.device_id)
         await work.find_client_key(KEY.id)
         await work.client_keys(KEY.tenant, KEY.device_id)

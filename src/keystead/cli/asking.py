@@ -27,6 +27,16 @@ async def asking(km: KeyManager) -> AsyncIterator[None]:
         yield
 
 
+async def who_asks(km: KeyManager) -> str:
+    """Return who is at the command line: whose token is in the environment, or else the account on this machine.
+
+    Raises:
+        UnauthenticatedError: the token in the environment is not good.
+    """
+    who = await _shown(km)
+    return account() if who is None else who.user
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """Approvals of a store, which are read like the rest of it: without a token."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from keystead import fields
-from keystead.cli import lists
-from keystead.cli.frame import FAILED, Call, command, group, say, wrong_usage
+from keystead.cli import lists, wishes
+from keystead.cli.frame import FAILED, Call, command, duration_option, group, say, wrong_usage
 from keystead.cli.importing import ImportFormat, ImportOptions, ImportUntil, KeyFiles, KeyVariables, Wish, wish
 from keystead.cli.render import Outcome, moment, pairs, table
 from keystead.errors import InvalidCiphertextError, InvalidInputError
@@ -32,8 +32,10 @@ from keystead.fields import (
     Tokens,
 )
 from keystead.fields.commands import command_of
+from keystead.fields.plan_text import KeptPlan
 from keystead.fields.standing import ReencryptionStanding, failures, newest_reencryptions, standing
 from keystead.manager.manager import KeyManager
+from keystead.model.counts import counted
 from keystead.ports import ReencryptionState, RowFailure
 
 _NORMALISED: Final = ("text", "email", "phone")
@@ -53,12 +55,13 @@ Job = Annotated[str, typer.Argument(metavar="ID", help="The job, as `keystead re
 def register(app: typer.Typer) -> None:
     """Add the command, and the group for its jobs."""
     command(app, "reencrypt")(reencrypt)
-    noun = group(app, "reencryption", "Re-encryption jobs: list, show, pause, resume, cancel.")
+    noun = group(app, "reencryption", "Re-encryptions: ask, list, show, pause, resume, cancel.")
     command(noun, "list")(list_jobs)
     command(noun, "show")(show)
     command(noun, "pause")(pause)
     command(noun, "resume")(resume)
     command(noun, "cancel")(cancel)
+    wishes.register(noun)
 
 
 def reencrypt(
@@ -120,11 +123,17 @@ def reencrypt(
     again: Annotated[bool, typer.Option("--again", help="Begin anew instead of going on where a job stopped.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and decrypt everything, and write nothing.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Count the rows and estimate the time; write nothing.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Do so whenever it is asked for: by `reencryption ask`, REST or the console.")
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="With --wait: do what was asked for by now, and end.")] = False,
+    poll: Annotated[str, typer.Option(metavar="DURATION", help="With --wait: how often the store is asked.")] = "15s",
 ) -> Outcome:
     """Bring every row to the active data key and index keys, while the application goes on using it.
 
     An edit by the application always wins. After a crash the same command goes on where it stopped; several at once
-    share the work. Exits with 1 when rows had to be left as they are, or the job was paused or cancelled.
+    share the work. With --wait it does so whenever somebody asks for it, until it is interrupted. Exits with 1 when
+    rows had to be left as they are, or the job was paused or cancelled.
     """
     where, _, column = target.rpartition(".")
     if not where or not column:
@@ -151,9 +160,23 @@ def reencrypt(
     )
     key_column = None if key is None else _names(key)
     old = wish(import_, import_until, import_key_file, import_key_env, import_option)
+    if wait:
+        if plan or dry_run or again:
+            wrong_usage("--wait does what is asked for: leave out --plan, --dry-run and --again")
+        poll_s = duration_option("--poll", poll).total_seconds()
+        pace = {"batch_rows": batch_rows, "workers": workers, "rows_per_s": rate}
+        options = {
+            "key_column": key_column,
+            "plaintext_column": plaintext_column,
+            "poll_s": poll_s,
+            "once": once,
+            **pace,
+        }
+        done = call.run(partial(wishes.wait, url, field, old, **options))
+        return Outcome({"done": done}, f"{counted(done, 'wish', 'wishes')} done")
     if plan:
         found = call.run(partial(_planned, url, field, old, key_column=key_column, plaintext_column=plaintext_column))
-        return Outcome(found, _plan_text(found))
+        return Outcome(found, wishes.kept_plan_text(KeptPlan(found)))
     with progress_of(field.id) as tick:
         report = call.run(
             partial(
@@ -309,28 +332,6 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _when(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def _plan_text(found: ReencryptPlan) -> str:
-    lines: list[tuple[str, object]] = [("rows", found.rows)]
-    lines += [
-        (f"{each.keyring} v{each.version}" if each.keyring else _unknown(each.data_key_id), each.rows)
-        for each in found.versions
-    ]
-    lines += [("without a ciphertext", found.empty)]
-    if found.erased:
-        lines.append(("of forgotten subjects", found.erased))
-    if found.plaintext:
-        lines.append(("in clear", found.plaintext))
-    lines.append(("to write", f"{found.sample_changes} of the first {found.sample_rows}"))
-    lines.append(("estimate", str(timedelta(seconds=round(found.seconds)))))
-    if found.unfinished is not None:
-        lines.append(("unfinished job", found.unfinished))
-    return pairs(lines)
-
-
-def _unknown(data_key_id: int) -> str:
-    return f"unknown data key {data_key_id}" if data_key_id else "no ciphertext of ours"
 
 
 def report_text(report: ReencryptReport) -> str:

@@ -13,6 +13,8 @@ from keystead.fields.job_records import cancel, pause, reencryptions, resume
 from keystead.fields.planning import ReencryptPlan, VersionRows, plan
 from keystead.fields.progress import ReencryptProgress, ReencryptReport
 from keystead.fields.reencrypt import BATCH_ROWS, reencrypt
+from keystead.fields.waiting import serve_wishes
+from keystead.fields.wishes import cancel_wish, wish, wishes
 
 __all__ = [
     "BATCH_ROWS",
@@ -30,10 +32,14 @@ __all__ = [
     "Tokens",
     "VersionRows",
     "cancel",
+    "cancel_wish",
     "importer",
     "pause",
     "plan",
     "reencrypt",
     "reencryptions",
     "resume",
+    "serve_wishes",
+    "wish",
+    "wishes",
 ]

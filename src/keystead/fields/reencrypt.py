@@ -96,7 +96,7 @@ async def reencrypt(
     started = time.monotonic()
     place = Place(url, field, key_column, plaintext_column)
     key = await asyncio.to_thread(place.check)
-    cipher, registered, session = await _begin(km, field, url)
+    cipher, registered, session = await opened(km, field, url)
     if len(cipher.index_versions) > 1:
         await asyncio.to_thread(place.require_indexes)
     await _wait_for_nodes(session, cipher)
@@ -246,7 +246,7 @@ class ManagerLoads:
         return self.bridge.ask(self._km.keyrings.load_subjects(names, create=create)) if names else {}
 
 
-async def _begin(km: Manager, field: Field, url: str) -> tuple[FieldCipher, FieldRecord, Session]:
+async def opened(km: Manager, field: Field, url: str) -> tuple[FieldCipher, FieldRecord, Session]:
     """Load the field's keys as they are now, and register it."""
     session = await km.session()
     if not field.indexes:

@@ -75,9 +75,3 @@ async def failures(km: Manager, job_id: str) -> list[RowFailure]:
     async with (await km.session()).surroundings.store.reading() as work:
         chunks = await work.failed_chunks(job_id, MAX_FAILURES)
     return [failure for chunk in chunks for failure in chunk.failures][:MAX_FAILURES]
-
-
-async def last_of_field(km: Manager, field_id: str) -> ReencryptionRecord | None:
-    """Return the newest re-encryption of a field; None where there is none."""
-    jobs = await newest_reencryptions(km, field_id, limit=1)
-    return jobs[0] if jobs else None

@@ -55,6 +55,8 @@ TABLES: Final = frozenset(
         "nodes",
         "ready_key_pairs",
         "reencryption_chunks",
+        "reencryption_listeners",
+        "reencryption_wishes",
         "reencryptions",
         "spent_ciphertexts",
         "store_rules",

@@ -150,7 +150,7 @@ class JobRunner:
         try:
             is_done = await self.run_alone(job, is_kept=True)
         except Exception as exc:
-            code = _code_of(exc)
+            code = code_of(exc)
             log.warning("job failed: %s: %s", job.name, code, exc_info=True)
             return JobReport(job.name, "failed", code)
         finally:
@@ -158,7 +158,7 @@ class JobRunner:
         return JobReport(job.name, "done" if is_done else "held")
 
     def _run_of(self, job: Job, began: float, failure: BaseException | None = None) -> JobRun:
-        code = None if failure is None else _code_of(failure)
+        code = None if failure is None else code_of(failure)
         duration_ms = round(1000 * (self._clock.monotonic() - began))
         return JobRun(job.name, self._owner(), code, self._clock.now(), duration_ms)
 
@@ -206,5 +206,6 @@ class JobRunner:
             held_until = asked + self._ttl_s
 
 
-def _code_of(failure: BaseException) -> str:
+def code_of(failure: BaseException) -> str:
+    """Return the code of a failure, ``unexpected`` where it is none of ours."""
     return failure.code if isinstance(failure, KMSError) else "unexpected"

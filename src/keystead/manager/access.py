@@ -15,6 +15,7 @@ from keystead.errors import ConfigurationError, InvalidInputError
 from keystead.errors.extras import needing
 from keystead.manager.manager import KeyManager
 from keystead.manager.own_keyrings import own_ring
+from keystead.manager.wish_removal import WishRemoval
 from keystead.model import KeyringPurpose
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ class Access:
     logins: Logins
     sessions: Sessions
     approvals: Approvals
+    wishes: WishRemoval
 
     async def upkeep(self) -> int:
         """Remove what is over for long: return how many rows."""
-        return await self.roles.upkeep() + await self.sessions.upkeep() + await self.approvals.upkeep()
+        rooms = (self.roles, self.sessions, self.approvals, self.wishes)
+        return sum([await room.upkeep() for room in rooms])
 
 
 async def access(km: KeyManager) -> Access:
@@ -54,7 +57,7 @@ async def access(km: KeyManager) -> Access:
     found = Roles(s.store, room.codes, audit=s.audit, clock=s.clock, random=s.random, consent=session.consent)
     logins = Logins(s.store, room, found, audit=s.audit, clock=s.clock)
     sessions = Sessions(s.store, room, audit=s.audit, clock=s.clock, random=s.random)
-    return Access(room, found, logins, sessions, await session.consent.approvals())
+    return Access(room, found, logins, sessions, await session.consent.approvals(), WishRemoval(s.store))
 
 
 async def issuer(km: KeyManager, settings: Settings) -> Issuer | None:

@@ -107,6 +107,7 @@ from keystead.ports.store import (
     UnitOfWork,
 )
 from keystead.ports.transit import TransitEnd, TransitItem, TransitKeyRecord, TransitRows
+from keystead.ports.wishes import Listeners, WishKind, WishRecord, WishRows, WishState
 
 __all__ = [
     "MAX_ENTRY_BYTES",
@@ -166,6 +167,7 @@ __all__ = [
     "KmsProvider",
     "Lease",
     "LeaseRows",
+    "Listeners",
     "ListsKeyVersions",
     "LogPosition",
     "MetricCount",
@@ -213,5 +215,9 @@ __all__ = [
     "TransitKeyRecord",
     "TransitRows",
     "UnitOfWork",
+    "WishKind",
+    "WishRecord",
+    "WishRows",
+    "WishState",
     "WritesAtOnce",
 ]

@@ -32,8 +32,10 @@ class FieldRecord:
 class FieldRows(Protocol):
     """Registered fields."""
 
-    async def fields(self, index_keyring: str | None = None) -> list[FieldRecord]:
-        """Return the registered fields by id, of an index keyring or all."""
+    async def fields(
+        self, index_keyring: str | None = None, *, after: str = "", limit: int | None = None
+    ) -> list[FieldRecord]:
+        """Return the registered fields by id, of an index keyring or all; those ``after`` an id."""
 
     async def find_field(self, field_id: str) -> FieldRecord | None:
         """Return a registered field."""

@@ -20,6 +20,7 @@ from keystead.ports.key_numbers import KeyNumbers
 from keystead.ports.metrics import MetricRows
 from keystead.ports.secrets import CredentialRows, SecretWrites, SpentCiphertextRows
 from keystead.ports.transit import TransitRows
+from keystead.ports.wishes import WishRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,7 @@ class UnitOfWork(
     KeyUseRows,
     FieldRows,
     ReencryptionRows,
+    WishRows,
     AuditRows,
     DeviceRows,
     ClientKeyRows,

@@ -30,12 +30,16 @@ _SAVED: Final = ("cursor", "done", *_COUNTS, "failures")
 class FieldRows(KeyReadRows):
     """Registers, lists and drops fields; ``keystead.ports.FieldRows``."""
 
-    async def fields(self, index_keyring: str | None = None) -> list[FieldRecord]:
-        """Return the registered fields by id, of an index keyring or all."""
+    async def fields(
+        self, index_keyring: str | None = None, *, after: str = "", limit: int | None = None
+    ) -> list[FieldRecord]:
+        """Return the registered fields by id, of an index keyring or all; those ``after`` an id."""
         query = select(fields).order_by(fields.c.id)
         if index_keyring is not None:
             query = query.where(fields.c.index_keyring == index_keyring)
-        return [as_record(FieldRecord, fields, row) for row in await self._all(query)]
+        if after:
+            query = query.where(fields.c.id > after)
+        return [as_record(FieldRecord, fields, row) for row in await self._all(query.limit(limit))]
 
     async def find_field(self, field_id: str) -> FieldRecord | None:
         """Return a registered field."""

@@ -16,7 +16,7 @@ from keystead.stores.handles import open_handles
 from keystead.stores.tables import VERSION_TABLE, metadata
 from keystead.stores.urls import StoreUrl, checked_schema, parse_url
 
-REVISIONS: Final = tuple(f"{number:04}" for number in range(1, 18))
+REVISIONS: Final = tuple(f"{number:04}" for number in range(1, 19))
 """Every revision this release knows, oldest first; the last is the one it needs."""
 
 HEAD: Final = REVISIONS[-1]
@@ -200,6 +200,7 @@ _RIGHTS: Final = (
     ("SELECT, INSERT, UPDATE", ("keyrings", "data_keys")),
     ("SELECT, INSERT, UPDATE, DELETE", ("leases", "nodes", "key_uses", "fields")),
     ("SELECT, INSERT, UPDATE", ("reencryptions", "reencryption_chunks")),
+    ("SELECT, INSERT, UPDATE, DELETE", ("reencryption_wishes", "reencryption_listeners")),
     ("SELECT, INSERT, DELETE", ("audit_entries",)),
     ("SELECT, INSERT, UPDATE, DELETE", ("audit_sessions",)),
     ("SELECT, INSERT, UPDATE", ("audit_state",)),

@@ -21,6 +21,7 @@ from keystead.stores.session_rows import SessionRows
 from keystead.stores.subject_rows import SubjectRows
 from keystead.stores.token_rows import TokenRows
 from keystead.stores.transit_rows import TransitRows
+from keystead.stores.wish_rows import WishRows
 
 
 class SqlUnitOfWork(
@@ -30,6 +31,7 @@ class SqlUnitOfWork(
     KeyUseRows,
     FieldRows,
     ReencryptionRows,
+    WishRows,
     DeviceRows,
     ClientKeyRows,
     SecretWrites,

@@ -23,6 +23,7 @@ from keystead.manager.access import access
 from keystead.manager.installation import install
 from keystead.manager.manager import KeyManager
 from keystead.model import Act, Action
+from keystead.ports import FieldRecord
 from keystead.server.console.router import DEEDS, PAGES
 from keystead.stores import open_store
 from tests.cli.serving import serving
@@ -83,6 +84,8 @@ async def reencrypt(url: str) -> None:
     store = open_store(url)
     await store.open()
     await begun(store)
+    async with store.transaction() as work:
+        await work.put_field(FieldRecord(JOB.field_id, "default", None, JOB.locator))
     await store.aclose()
 
 
@@ -140,6 +143,7 @@ def addresses(page: Page, url: str, user: str) -> dict[str, str]:
     there |= {"keyring": "default", "name": "default", "key": re.sub(r"\D", "", ids[-1]), "token": token}
     there |= {"session": session, "transit": "orders", "device": f"device-of-{user}", "user": user, "kind": "passcode"}
     there |= {"record": "0", "job": "keystead.rotate", "reencryption": JOB.id}
+    there |= {"field": JOB.field_id, "wish": "0" * 16}
     paths = [*(each.path for each in PAGES if each.is_whole), *(each.path for each in DEEDS)]
     paths.sort(key=lambda path: "lockouts" not in path)
     return {path: re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: there[found[1]], path) for path in paths}

@@ -109,6 +109,21 @@ def test_the_example_fills_every_page_that_a_newcomer_opens(console: str, browse
                 photograph(page, name, most_height=MOST_HEIGHT)
 
 
+def test_a_re_encryption_is_planned_and_its_start_shows_the_plan(console: str, browser: Browser) -> None:
+    at = f"{console}/console/jobs/new-reencryption"
+    with looking(browser, "desktop", "light") as page:
+        page.goto(at)
+        of_email = page.locator("section").filter(has_text="people.email")
+        of_email.get_by_text("a worker waits").wait_for()
+        of_email.get_by_role("link", name=re.compile("^Plan")).click()
+        page.get_by_role("button", name="Plan").click()
+        of_email.get_by_text("The last plan").wait_for()
+        examine(page, "planned")
+        of_email.get_by_role("link", name=re.compile("^Start")).click()
+        page.get_by_text("The last plan was made").wait_for()
+        page.get_by_role("button", name="Start").wait_for()
+
+
 def test_no_page_of_the_example_is_wider_than_its_window(console: str, browser: Browser) -> None:
     with looking(browser, "desktop", "light") as page:
         for path in {path for _, path in PAGES.values()}:

@@ -32,6 +32,8 @@ _EXAMPLES = {
     "record": "0",
     "job": "keystead.rotate",
     "reencryption": "0" * 16,
+    "field": "people.email",
+    "wish": "0" * 16,
     "approval": "0" * 16,
 }
 

@@ -12,9 +12,7 @@ from typing import Final
 from keystead import fields
 from keystead.cli.example.cast import KIOSK, USERS, Example, people
 from keystead.cli.example.use import Guests, transit_use
-from keystead.fields.standing import last_of_field
 from keystead.ledger.audit.actor import audit_actor
-from keystead.ports import ReencryptionState
 from keystead.server.service import Service
 
 log = logging.getLogger("keystead.example")
@@ -22,7 +20,7 @@ log = logging.getLogger("keystead.example")
 EVERY_S: Final = 3.0
 LASTS_S: Final = 3600.0
 LOOK_S: Final = 1.0
-"""How often it is looked whether somebody lets the re-encryption go on."""
+"""How often it is looked whether somebody asks for a re-encryption, or lets it go on."""
 ROWS_PER_S: Final = 60.0
 
 
@@ -62,17 +60,15 @@ class _Now:
             await asyncio.sleep(EVERY_S)
 
     async def reencrypt(self) -> None:
-        """Go on with the re-encryption whenever it is let, slowly enough to be watched."""
+        """Plan and re-encrypt when somebody asks for it or lets it go on, slowly enough to be watched."""
         while True:
-            await _tried("worker of the example", self._go_on)
+            await _tried("worker of the example", self._wait)
             await asyncio.sleep(LOOK_S)
 
-    async def _go_on(self) -> None:
-        km, field = self._service.manager, self._example.field
-        last = await last_of_field(km, field.id)
-        if last is not None and last.state is ReencryptionState.RUNNING:
-            url = self._example.table.url
-            await fields.reencrypt(km, url, field, batch_rows=int(ROWS_PER_S), rows_per_s=ROWS_PER_S)
+    async def _wait(self) -> None:
+        km, url, field = self._service.manager, self._example.table.url, self._example.field
+        rows = int(ROWS_PER_S)
+        await fields.serve_wishes(km, url, field, batch_rows=rows, rows_per_s=ROWS_PER_S, poll_s=LOOK_S)
 
     async def _devices(self) -> None:
         # Anew each time: somebody may have revoked a device meanwhile, or given it a new pair.

@@ -8,12 +8,12 @@ from typing import Any, Final
 from keystead import fields
 from keystead.access.callers import Scope
 from keystead.errors import InvalidInputError, KeyNotFoundError
-from keystead.fields.commands import beginning_of, command_of
-from keystead.fields.standing import ReencryptionStanding, failures, last_of_field, standing, standings
+from keystead.fields.commands import command_of
+from keystead.fields.standing import ReencryptionStanding, failures, standing, standings
 from keystead.jobs.runner import JobStanding
 from keystead.manager.devices import maintain_everything
 from keystead.model.counts import counted
-from keystead.ports import FieldRecord, ReencryptionState
+from keystead.ports import ReencryptionState
 from keystead.server.console.pace import Look
 from keystead.server.console.pages import Deed, Done, Page, Preview, Shown
 from keystead.server.console.rendering import part, span
@@ -24,10 +24,9 @@ REENCRYPTIONS: Final = f"{PATH}/reencryptions"
 BEGIN: Final = f"{PATH}/new-reencryption"
 MAINTAIN: Final = f"{PATH}/maintain"
 SHOWN: Final = 25
-FIELDS: Final = 50
 _READS, _WRITES = Scope.JOBS_READ, Scope.JOBS_WRITE
 _WHAT: Final = {
-    "keystead.access": "Removes secret ids, tokens and sessions that ended long ago.",
+    "keystead.access": "Removes secret ids, tokens, sessions, approvals and wishes that ended long ago.",
     "keystead.client_keys": "Ends key pairs of devices when their time is over, and erases what nobody needs any more.",
     "keystead.maintain": "Does everything that is due: rotations, promotions, destructions, rewraps, expired leases.",
     "keystead.promote": "Lets new versions encrypt once every node has loaded them.",
@@ -82,24 +81,6 @@ async def live(visit: Visit) -> Shown:
     values = _progress(visit, await standing(visit.manager, visit.path("reencryption")))
     state = values["found"].job.state.value
     return Shown("progress.html", {**values, "has_changed": visit.request.query_params.get("state", state) != state})
-
-
-async def beginnings(visit: Visit) -> Shown:
-    """Show by which commands re-encryptions of registered fields are begun."""
-    registered = await visit.manager.fields()
-    values = {
-        "fields": [(each, *await _beginning(visit, each)) for each in registered[:FIELDS]],
-        "is_cut": len(registered) > FIELDS,
-        "jobs": PATH,
-    }
-    return Shown("reencryption_new.html", values)
-
-
-async def _beginning(visit: Visit, registered: FieldRecord) -> tuple[str | None, bool]:
-    """Return the command, and whether it says all of the declaration."""
-    last = await last_of_field(visit.manager, registered.id)
-    known = None if last is None or last.locator != registered.locator or last.dry_run else command_of(last)
-    return (known, True) if known is not None else (beginning_of(registered), False)
 
 
 async def _reencryptions(visit: Visit, now: datetime) -> dict[str, Any]:
@@ -243,7 +224,8 @@ async def preview_resume(visit: Visit) -> Preview:
         found,
         f"Let the re-encryption of {found.job.field_id} go on",
         [
-            "Workers that are started from now on go on where it stopped. None is started by this.",
+            "Workers that wait for wishes of this field go on where it stopped, and so do those that are started from "
+            "now on. None is started by this.",
             f"{_RUNS_THERE} Its page has the command.",
         ],
         "Let it go on",
@@ -253,7 +235,8 @@ async def preview_resume(visit: Visit) -> Preview:
 async def resume(visit: Visit) -> Done:
     """Let a re-encryption go on."""
     job = await fields.resume(visit.manager, visit.path("reencryption"))
-    return Done(address(job.id), "It may go on: run its command where the application's database is reached.")
+    told = "It may go on: a worker that waits takes it up. Where none does, run its command where the application's "
+    return Done(address(job.id), f"{told}database is reached.")
 
 
 async def preview_cancel(visit: Visit) -> Preview:
@@ -301,7 +284,6 @@ async def _job(visit: Visit) -> JobStanding:
 PAGES: Final = (
     Page(PATH, _READS, listed, title="Jobs"),
     Page(REENCRYPTIONS, _READS, live_list, is_whole=False),
-    Page(BEGIN, _READS, beginnings),
     Page(f"{REENCRYPTIONS}/{{reencryption}}", _READS, shown),
     Page(f"{REENCRYPTIONS}/{{reencryption}}/progress", _READS, live, is_whole=False),
 )

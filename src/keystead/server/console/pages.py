@@ -62,6 +62,7 @@ class Preview:
     Attributes:
         effects: a sentence each.
         typed: what the visitor types again, where it cannot be undone.
+        instead: what may be done before it, as it is called, and its address.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Preview:
     back: str
     inputs: Sequence[Input] = ()
     typed: str | None = None
+    instead: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from keystead.errors import KeyNotFoundError
-from keystead.server.console import approvals, audit, devices, health, jobs, keyrings, overview, tokens, transit
+from keystead.server.console import approvals, audit, devices, health, jobs, keyrings, overview, tokens, transit, wishes
 from keystead.server.console.answering import Room
 from keystead.server.console.pages import Page, Shown
 from keystead.server.console.sign_in import ways_in
@@ -22,6 +22,7 @@ PAGES: Final = [
     *transit.PAGES,
     *devices.PAGES,
     *jobs.PAGES,
+    *wishes.PAGES,
     *audit.PAGES,
     *tokens.PAGES,
     *approvals.PAGES,
@@ -32,6 +33,7 @@ DEEDS: Final = [
     *transit.DEEDS,
     *devices.DEEDS,
     *jobs.DEEDS,
+    *wishes.DEEDS,
     *audit.DEEDS,
     *tokens.DEEDS,
     *approvals.DEEDS,

@@ -20,6 +20,7 @@ from keystead.server.rest import (
     roles,
     sessions,
     tokens,
+    wishes,
 )
 from keystead.server.rest.answers import answers
 from keystead.server.rest.door import AdminRoute
@@ -28,7 +29,7 @@ from keystead.server.rest.paths import register_names
 from keystead.server.rest.problems import refuses
 
 PREFIX: Final = "/v1"
-_ROOMS: Final = (keyrings, keys, tokens, roles, approvals, sessions, devices, lockouts, jobs, audit)
+_ROOMS: Final = (keyrings, keys, tokens, roles, approvals, sessions, devices, lockouts, jobs, wishes, audit)
 
 
 def new_router() -> APIRouter:

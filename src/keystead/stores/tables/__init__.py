@@ -17,7 +17,13 @@ from keystead.stores.tables.devices import (
     spent_ciphertexts,
     user_credentials,
 )
-from keystead.stores.tables.fields import fields, reencryption_chunks, reencryptions
+from keystead.stores.tables.fields import (
+    fields,
+    reencryption_chunks,
+    reencryption_listeners,
+    reencryption_wishes,
+    reencryptions,
+)
 from keystead.stores.tables.keys import (
     IMMUTABLE_KEY_COLUMNS,
     IMMUTABLE_KEYRING_COLUMNS,
@@ -73,6 +79,8 @@ __all__ = [
     "nodes",
     "ready_key_pairs",
     "reencryption_chunks",
+    "reencryption_listeners",
+    "reencryption_wishes",
     "reencryptions",
     "spent_ciphertexts",
     "store_rules",

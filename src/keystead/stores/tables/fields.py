@@ -18,10 +18,13 @@ from sqlalchemy import (
     text,
 )
 
-from keystead.ports import ReencryptionState
+from keystead.ports import ReencryptionState, WishKind, WishState
 from keystead.stores.tables.columns import FailuresText, metadata
 
 _STATES: Final = ", ".join(f"'{state.value}'" for state in ReencryptionState)
+_KINDS: Final = ", ".join(f"'{kind.value}'" for kind in WishKind)
+_WISHES: Final = ", ".join(f"'{state.value}'" for state in WishState)
+_UNFINISHED: Final = text("state IN ('open', 'taken')")
 
 fields: Final = Table(
     "fields",
@@ -86,4 +89,42 @@ reencryption_chunks: Final = Table(
         sqlite_where=text("failed > 0"),
         postgresql_where=text("failed > 0"),
     ),
+)
+
+reencryption_wishes: Final = Table(
+    "reencryption_wishes",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("field_id", String(255), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("asked_by", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("asked_ms", BigInteger, nullable=False, index=True),
+    Column("worker", String(255)),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("taken_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    Column("job_id", String(64)),
+    Column("plan", Text),
+    Column("error_code", String(64)),
+    CheckConstraint(f"kind IN ({_KINDS})", name="kind_known"),
+    CheckConstraint(f"state IN ({_WISHES})", name="state_known"),
+    Index("ix_reencryption_wishes_of_field", "field_id", "asked_ms", "id"),
+    Index(
+        "ix_reencryption_wishes_unfinished",
+        "field_id",
+        unique=True,
+        sqlite_where=_UNFINISHED,
+        postgresql_where=_UNFINISHED,
+    ),
+)
+
+reencryption_listeners: Final = Table(
+    "reencryption_listeners",
+    metadata,
+    Column("field_id", String(255), primary_key=True),
+    Column("worker", String(255), primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False, index=True),
 )
