@@ -114,7 +114,7 @@ def test_a_re_encryption_is_planned_and_its_start_shows_the_plan(console: str, b
     with looking(browser, "desktop", "light") as page:
         page.goto(at)
         of_email = page.locator("section").filter(has_text="people.email")
-        of_email.get_by_text("a worker waits").wait_for()
+        of_email.get_by_text("A worker waits").wait_for()
         of_email.get_by_role("link", name=re.compile("^Plan")).click()
         page.get_by_role("button", name="Plan").click()
         of_email.get_by_text("The last plan").wait_for()

@@ -60,7 +60,7 @@ async def test_a_plan_is_asked_for_followed_and_shown_with_its_counts(node: Node
     await waits(node)
     ada = await visitor(node)
     page = await ada.get(AT)
-    assert "a worker waits where the table is" in text_of(page)
+    assert "A worker waits where the table is" in text_of(page)
     assert "hx-get" not in page.text
     assert "Nothing is written to the table." in text_of(await ada.get(f"{OF_FIELD}/plan"))
     page = await ada.does(f"{OF_FIELD}/plan")
