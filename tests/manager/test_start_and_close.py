@@ -351,7 +351,7 @@ async def test_a_background_task_in_mid_rotation_is_stopped_by_close(
     monkeypatch.setattr("keystead.lifecycle.maintenance.Maintenance.rotate_due", for_ever)
     km = world.manager(background=True)
     await km.initialize()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await reached.wait()
         await km.close()
     assert [task for task in asyncio.all_tasks() if task.get_name() == "keystead-node"] == []

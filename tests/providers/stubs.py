@@ -55,8 +55,8 @@ class Hanging(Bare):
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so, for ten seconds at most; what it was waited for is for the test to assert."""
-    for _ in range(1000):
+    """Wait until something is so, for a minute at most; what it was waited for is for the test to assert."""
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

@@ -96,14 +96,14 @@ def test_who_answers_one_byte_now_and_then_is_hung_up_on(scheme: str) -> None:
 
     def serve(connection: socket.socket) -> None:
         connection.sendall(first)
-        for _ in range(200):
+        for _ in range(3000):
             connection.sendall(piece)
             time.sleep(0.02)
 
     began = time.monotonic()
     with served(serve) as port, pytest.raises(ExchangeError):
         asked(f"{scheme}://127.0.0.1:{port}", within_s=0.2)
-    assert 0.2 <= time.monotonic() - began < 3
+    assert 0.2 <= time.monotonic() - began < 30
 
 
 def test_a_certificate_is_good_for_its_host_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

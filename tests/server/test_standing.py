@@ -45,7 +45,7 @@ async def ready(client: Client) -> tuple[int, dict[str, Any]]:
 
 async def until(clock: FakeClock, is_so: Callable[[], bool]) -> None:
     """Let time pass until something is so."""
-    for _ in range(500):
+    for _ in range(3000):
         if is_so():
             return
         clock.wake(2.0)

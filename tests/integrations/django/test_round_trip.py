@@ -32,20 +32,22 @@ VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", VALUES)
-def test_a_value_comes_back_in_the_type_that_went_in(app: Application, name: str) -> None:
-    made = Everything.objects.create(**{name: VALUES[name]})
-    loaded = Everything.objects.get(pk=made.pk)
-    assert getattr(loaded, name) == VALUES[name]
-    assert type(getattr(loaded, name)) is type(VALUES[name])
-    assert getattr(made, name) == VALUES[name]
-    [(column,)] = app.sql(f"SELECT {name} FROM shop_everything")
-    assert b"Z\xc3\xbcrich" not in bytes(column)
-    for other in VALUES.keys() - {name}:
-        assert getattr(loaded, other) is None
-    setattr(loaded, name, None)
-    loaded.save()
-    assert app.sql(f"SELECT {name} FROM shop_everything") == [(None,)]
+def test_a_value_comes_back_in_the_type_that_went_in(app: Application, subtests: pytest.Subtests) -> None:
+    for name, value in VALUES.items():
+        with subtests.test(name):
+            made = Everything.objects.create(**{name: value})
+            loaded = Everything.objects.get(pk=made.pk)
+            assert getattr(loaded, name) == value
+            assert type(getattr(loaded, name)) is type(value)
+            assert getattr(made, name) == value
+            column = f"SELECT {name} FROM shop_everything WHERE id = %s"
+            [(kept,)] = app.sql(column, made.pk)
+            assert b"Z\xc3\xbcrich" not in bytes(kept)
+            for other in VALUES.keys() - {name}:
+                assert getattr(loaded, other) is None
+            setattr(loaded, name, None)
+            loaded.save()
+            assert app.sql(column, made.pk) == [(None,)]
 
 
 def test_every_kind_of_record_reads_its_values(app: Application) -> None:

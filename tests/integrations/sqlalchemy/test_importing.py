@@ -41,7 +41,7 @@ from tests.integrations.sqlalchemy.imported import (
 )
 from tests.integrations.sqlalchemy.living import Living, engine_on
 
-ROWS: Final = 120
+ROWS: Final = 60
 EDITORS: Final = 3
 STILL: Final = range(0, ROWS, 4)
 """Rows that nobody edits."""

@@ -24,7 +24,7 @@ from keystead.testing import FakeKMS
 from tests.integrations.sqlalchemy.living import Living, engine_on
 from tests.integrations.sqlalchemy.windowed import ACCOUNTS, Account, Base, before
 
-ROWS: Final = 160
+ROWS: Final = 80
 EDITORS: Final = 3
 STILL: Final = range(0, ROWS, 4)
 """Rows that nobody edits, so that what each holds is known at any moment."""
