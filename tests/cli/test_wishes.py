@@ -82,7 +82,8 @@ def test_a_worker_elsewhere_does_what_rest_and_the_console_ask_for_and_ends_by_s
         assert [email for _, email in before] != [email for _, email in people.rows("SELECT id, email FROM people")]
         assert cli.json("reencrypt", people.url, "people.email")["skipped"] == 12
         worker.send_signal(signal.SIGTERM)
-        _, told = worker.communicate(timeout=60)
+        answer, told = worker.communicate(timeout=60)
+        assert b"2 wishes done" in answer
         assert worker.returncode == 0
         assert f"re-encryption {job}".encode() in told
         assert not _listens(cli)

@@ -109,7 +109,7 @@ def test_the_example_fills_every_page_that_a_newcomer_opens(console: str, browse
                 photograph(page, name, most_height=MOST_HEIGHT)
 
 
-def test_a_re_encryption_is_planned_by_whoever_looks_and_its_start_shows_the_plan(console: str, browser: Browser) -> None:
+def test_a_plan_is_asked_for_by_whoever_looks_and_shown_before_the_start(console: str, browser: Browser) -> None:
     at = f"{console}/console/jobs/new-reencryption"
     with looking(browser, "desktop", "light") as page:
         page.goto(at)
