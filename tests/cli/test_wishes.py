@@ -82,7 +82,8 @@ def test_a_worker_elsewhere_does_what_rest_and_the_console_ask_for_and_ends_by_s
         assert [email for _, email in before] != [email for _, email in people.rows("SELECT id, email FROM people")]
         assert cli.json("reencrypt", people.url, "people.email")["skipped"] == 12
         worker.send_signal(signal.SIGTERM)
-        _, told = worker.communicate(timeout=60)
+        answer, told = worker.communicate(timeout=60)
+        assert b"2 wishes done" in answer
         assert worker.returncode == 0
         assert f"re-encryption {job}".encode() in told
         assert not _listens(cli)
@@ -102,3 +103,35 @@ def _until(worker: subprocess.Popen[bytes], is_so: Callable[[], bool]) -> None:
 def _listens(cli: Cli) -> bool:
     listeners = cli.json("reencryption", "wishes", "people.email")["listeners"]
     return listeners is not None and listeners["waiting"] > 0
+
+
+def test_what_a_worker_was_at_when_it_was_killed_is_gone_on_with_by_the_next(
+    cli: Cli, people: Application, folder: Path
+) -> None:
+    register(cli, people)
+    cli.ok("reencryption", "ask", "people.email")
+    slowly = ["--batch-rows", "1", "--rate", "0.5", "--poll", "100ms"]
+    worker = start(["reencrypt", people.url, "people.email", "--wait", *slowly], folder)
+    try:
+        _until(worker, lambda: _rewritten(cli) > 0)
+        worker.kill()
+    finally:
+        worker.communicate()
+    (wish,) = cli.json("reencryption", "wishes", "people.email")["wishes"]
+    assert (wish["state"], wish["job"]) == ("taken", cli.json("reencryption", "list")["jobs"][0]["id"])
+    assert "a worker is at it" in cli.fails(1, "reencryption", "withdraw", wish["id"])
+    # A minute without a word from it.
+    store = Application(f"sqlite:///{folder}/keys.db")
+    store.run("UPDATE reencryption_wishes SET until_ms = 1", "UPDATE reencryption_chunks SET until_ms = 1")
+    done = _rewritten(cli)
+    assert 0 < done < 12
+    assert cli.json("reencrypt", people.url, "people.email", "--wait", "--once") == {"done": 1}
+    (ended,) = cli.json("reencryption", "wishes", "people.email")["wishes"]
+    assert (ended["state"], ended["job"]) == ("done", wish["job"])
+    assert _rewritten(cli) == 12
+    assert cli.json("reencrypt", people.url, "people.email")["skipped"] == 12
+
+
+def _rewritten(cli: Cli) -> int:
+    jobs = cli.json("reencryption", "list")["jobs"]
+    return int(cli.json("reencryption", "show", jobs[0]["id"])["totals"]["rewritten"]) if jobs else 0

@@ -88,11 +88,18 @@ def withdraw(call: Call, wish: Annotated[str, typer.Argument(metavar="ID", help=
 
 async def wait(url: str, field: Field, old: Wish, km: KeyManager, **options: Any) -> int:
     """Wait for wishes of a field until the process is told to end; return how many were done."""
+    done = 0
+
+    def told(wish: WishRecord) -> None:
+        nonlocal done
+        done += wish.state is not WishState.TAKEN
+        _tell(wish)
+
     async with old.opened(km) as reading, _ends_by_signal():
         say(f"waiting for wishes of {field.id}; SIGTERM ends it after the batch at hand")
         with contextlib.suppress(asyncio.CancelledError):
-            return await fields.serve_wishes(km, url, field, importer=reading, on_wish=_told, **options)
-        return 0
+            await fields.serve_wishes(km, url, field, importer=reading, on_wish=told, **options)
+    return done
 
 
 def kept_plan_text(kept: KeptPlan) -> str:
@@ -159,7 +166,7 @@ def _facts(wish: WishRecord) -> dict[str, Any]:
     }
 
 
-def _told(wish: WishRecord) -> None:
+def _tell(wish: WishRecord) -> None:
     what = f"{wish.kind} {wish.id}"
     if wish.state is WishState.TAKEN:
         say(printable(f"{what}: asked for by {wish.asked_by or 'somebody'}, taken"))
