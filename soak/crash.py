@@ -20,8 +20,8 @@ from soak.harness import ChildFailedError, fork, in_child, results
 from soak.places import Databases, Place, rows
 
 OPERATIONS: Final = (*crash_operations.OPERATIONS, *crash_transit.OPERATIONS)
-SHORT_POINTS: Final = 10
-"""Kills of an operation on one database in the short form: twenty on the two together."""
+SHORT_POINTS: Final = 6
+"""Kills of an operation on one database in the short form: twelve on the two together."""
 MOST_POINTS: Final = 5000
 TIMEOUT_S: Final = 6 * 3600.0
 

@@ -58,6 +58,7 @@ async def test_secrets_are_kept_encrypted_and_read_again_after_restarts_of_both_
                 assert await done(server, "read", name="one", data=stored) == SECRET
 
 
+@pytest.mark.parametrize("cluster", ["sqlite"], indirect=True)  # an API server asks again after twenty seconds
 async def test_an_unhealthy_plugin_keeps_an_api_server_writing_and_is_told_in_its_healthz(
     cluster: Installation, tmp_path: Path
 ) -> None:
