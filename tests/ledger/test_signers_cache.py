@@ -199,7 +199,7 @@ async def test_in_an_outage_nobody_waits_twice(source: Source, clock: FakeClock)
     source.gate = asyncio.Event()
     for _ in range(5):
         clock.advance(RETRY_S)
-        assert await asyncio.wait_for(held.get(), 1) == "value 1"
+        assert await asyncio.wait_for(held.get(), 30) == "value 1"
     held.close()
     await settle()
 

@@ -96,7 +96,7 @@ async def test_a_failure_does_not_wait_for_the_pause() -> None:
     sealed = await keks.all_together().encrypt(b"value", KEY_ID)
     keks["a"].deny()
     provider = keks.all_together(pause_s=3600.0)
-    assert await asyncio.wait_for(provider.decrypt(sealed), 3.0) == b"value"
+    assert await asyncio.wait_for(provider.decrypt(sealed), 60.0) == b"value"
     assert keks.calls("decrypt") == {"a": 1, "b": 1}
 
 
@@ -124,7 +124,7 @@ async def test_a_member_gets_no_more_than_its_share_of_the_time() -> None:
     for name in keks.names:
         keks[name].delay_s = 3600.0
     with pytest.raises(ProviderConnectionError, match=r"a: .* within 0\.05 s; b: .* within 0\.05 s"):
-        await asyncio.wait_for(keks.all_together(deadline_s=0.05).decrypt(sealed), 5.0)
+        await asyncio.wait_for(keks.all_together(deadline_s=0.05).decrypt(sealed), 60.0)
 
 
 async def test_a_member_that_has_no_wrap_is_not_asked() -> None:

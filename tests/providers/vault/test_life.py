@@ -94,7 +94,7 @@ async def test_a_call_that_is_cancelled_leaves_at_once_and_the_provider_goes_on(
     for call in calls:
         call.cancel()
     results = await asyncio.gather(*calls, return_exceptions=True)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25  # the time limit is 30 s
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
     making.proxy.heal()
     assert await provider.decrypt(sealed) == b"value"
@@ -290,6 +290,6 @@ async def test_what_is_known_of_a_key_is_told_while_another_thread_reads_it(maki
     started = time.monotonic()
     assert (key.current(info), key.version(provider._clock)) == (1, None)
     assert key.info(provider._client, provider._clock) is info
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9  # the lock is held for 10 s
     may_go.set()
     reading.join()

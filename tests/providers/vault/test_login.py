@@ -326,9 +326,9 @@ async def test_closing_leaves_a_token_alone_that_was_given(making: Making) -> No
 
 
 async def test_closing_does_not_wait_for_a_server_that_says_nothing(making: Making) -> None:
-    provider = making.by_role(making.bao.app_role())
+    provider = making.by_role(making.bao.app_role(), timeout=30)
     await provider.describe(making.bao.new_key())
     making.proxy.black_hole()
     started = time.monotonic()
     await provider.aclose()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20  # the time limit of other calls is 30 s
