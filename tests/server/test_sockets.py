@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from keystead.errors import ConfigurationError
+from keystead.server import sockets
 from keystead.server.sockets import PortOfSeveral, new_loop
 
 
@@ -166,3 +167,40 @@ def test_a_taken_port_is_refused(port: PortOfSeveral) -> None:
     with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port.number} cannot be listened on"):
         PortOfSeveral("127.0.0.1", port.number)
     assert port.url(is_tls=True) == f"https://127.0.0.1:{port.number}"
+
+
+def test_what_is_dealt_to_who_is_just_leaving_is_begun_with(
+    port: PortOfSeveral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dealer has taken a connection, and deals it out while the process looks for the last time, or later."""
+    has_taken, may_deal, has_dealt = threading.Event(), threading.Event(), threading.Event()
+    deal, leave = PortOfSeveral._deal_one, sockets._Taking._leave
+
+    def slow_deal(self: PortOfSeveral, ready: Any) -> None:
+        has_taken.set()
+        may_deal.wait(60)
+        deal(self, ready)
+        has_dealt.set()
+
+    def leave_late(self: Any) -> None:
+        may_deal.set()
+        has_dealt.wait(60)
+        leave(self)
+
+    until = threading.Event()
+    port.deal(until)
+    first = Serving(port, b"a")
+    try:
+        assert asked(port) == b"a"
+        monkeypatch.setattr(PortOfSeveral, "_deal_one", slow_deal)
+        monkeypatch.setattr(sockets._Taking, "_leave", leave_late)
+        with connected(port) as late:
+            has_taken.wait(60)
+            slow = threading.Timer(0.2, may_deal.set)
+            slow.start()
+            first.leave()
+            assert late.recv(9) == b"a"
+            slow.join()
+    finally:
+        until.set()
+        first.end()

@@ -32,6 +32,8 @@ LOOP: Final = f"{__name__}:new_loop"
 """What makes the event loop of such a process, as uvicorn is told."""
 _LOOK_S: Final = 0.5
 _FULL_S: Final = 0.01
+_ANSWERED_S: Final = 5.0
+"""How long who deals may take until it knows that a process leaves; it knows at once."""
 _A_CONNECTION: Final = b"c"
 
 
@@ -170,31 +172,40 @@ class _Taking:
         loop.add_reader(self._dealt, self._take)
 
     def close(self) -> None:
-        """Take no more than what was dealt already."""
-        if self._dealt.fileno() >= 0:
+        """Take no more than what is dealt until who deals knows of it, and has closed its end."""
+        if self._dealt.fileno() < 0:
+            return
+        with contextlib.suppress(OSError):
             self._dealt.shutdown(socket.SHUT_WR)
-            self._take(is_last=True)
-            self._leave()
+        with selectors.DefaultSelector() as said:
+            said.register(self._dealt, selectors.EVENT_READ)
+            give_up = time.monotonic() + _ANSWERED_S
+            while not self._has_ended() and (left_s := give_up - time.monotonic()) > 0:
+                said.select(left_s)
+        self._leave()
 
     async def wait_closed(self) -> None:
         """Return when what was taken has begun."""
         await asyncio.gather(*self._tasks)
 
-    def _take(self, *, is_last: bool = False) -> None:
+    def _take(self) -> None:
         # It may be called once more for what it was told of before it left.
-        while self._dealt.fileno() >= 0:
+        if self._dealt.fileno() >= 0 and self._has_ended():
+            # Who deals has gone, and nobody else tells this process to.
+            self._leave()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _has_ended(self) -> bool:
+        """Begin with what was dealt; return whether nothing comes any more."""
+        while True:
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._dealt, len(_A_CONNECTION), 1)
             except BlockingIOError:
-                return
+                return False
             except OSError:
-                said, descriptors = b"", []
+                return True
             if not said:
-                if not is_last:
-                    # Who deals has gone, and nobody else tells this process to.
-                    self._leave()
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return
+                return True
             for descriptor in descriptors:
                 task = self._loop.create_task(self._begin(socket.socket(fileno=descriptor)))
                 self._tasks.add(task)
