@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Final, Protocol, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from keystead.cli.frame import say, wrong_usage
 from keystead.cli.render import printable
+from keystead.ports.access import Made
 
 LIMIT: Final = 1000
 """How many are told at once."""
@@ -21,17 +22,7 @@ _BEGUN: Final = re.compile(r"(\d{1,18}),([\w-]{1,64})", re.ASCII)
 T = TypeVar("T")
 
 
-class _Made(Protocol):
-    @property
-    def created_at(self) -> str:
-        """When it was made."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-
-M = TypeVar("M", bound=_Made)
+M = TypeVar("M", bound=Made)
 
 
 def part_of(found: Sequence[T], place: Callable[[T], str], limit: int | None = None) -> tuple[Sequence[T], str | None]:

@@ -8,6 +8,18 @@ from enum import StrEnum
 from typing import Protocol
 
 
+class Made(Protocol):
+    """A row of a list whose newest comes first."""
+
+    @property
+    def created_at(self) -> str:
+        """When it was made."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
     """A token without its secret. Spec: docs/spec/api-token-v1.md.

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -17,23 +17,12 @@ from pydantic.alias_generators import to_camel
 from keystead.access.callers import MAX_SUBJECT, checked_subject
 from keystead.errors import InvalidInputError
 from keystead.ledger.audit.entries import MAX_KEY_ID
+from keystead.ports.access import Made
 
 T = TypeVar("T")
 
 
-class _Made(Protocol):
-    """A row that a list of the newest first has."""
-
-    @property
-    def created_at(self) -> str:
-        """When it was made."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-
-M = TypeVar("M", bound=_Made)
+M = TypeVar("M", bound=Made)
 
 SHORT_ID: Final = r"^[0-9a-f]{16}$"
 """The form of the id of a token, a secret id, a session or an approval."""
