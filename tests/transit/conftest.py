@@ -34,13 +34,6 @@ def fresh_openbao(tmp_path: Path) -> Iterator[OpenBaoTarget]:
         yield target
 
 
-@pytest.fixture
-def fresh_keystead(tmp_path: Path) -> Iterator[KeysteadTarget]:
-    """A key service for one test."""
-    with keystead_target(tmp_path) as target:
-        yield target
-
-
 def _folder(parent: Path, number: int) -> Path:
     folder = parent / str(number)
     folder.mkdir()

@@ -20,28 +20,25 @@ After = Annotated[
 _MADE: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z),([0-9a-f-]{1,36})", re.ASCII)
 _BEGUN: Final = re.compile(r"(\d{1,18}),([\w-]{1,64})", re.ASCII)
 T = TypeVar("T")
-
-
 M = TypeVar("M", bound=Made)
 
 
-def part_of(found: Sequence[T], place: Callable[[T], str], limit: int | None = None) -> tuple[Sequence[T], str | None]:
+def part_of(found: Sequence[T], place: Callable[[T], str]) -> tuple[Sequence[T], str | None]:
     """Return what is told of what was looked up, one more than that if there is more, and the place that it goes on at.
 
     That place is told to the person at the terminal, too.
     """
-    most = LIMIT if limit is None else limit
-    shown = found[:most]
-    if len(found) <= most:
+    shown = found[:LIMIT]
+    if len(found) <= LIMIT:
         return shown, None
     behind = place(shown[-1])
-    say(f"the first {most}; --after {printable(behind)} goes on")
+    say(f"the first {LIMIT}; --after {printable(behind)} goes on")
     return shown, behind
 
 
-def newest_of(found: Sequence[M], limit: int | None = None) -> tuple[Sequence[M], str | None]:
+def newest_of(found: Sequence[M]) -> tuple[Sequence[M], str | None]:
     """Return what ``part_of`` does, of a list whose newest comes first."""
-    return part_of(found, lambda each: f"{each.created_at},{each.id}", limit)
+    return part_of(found, lambda each: f"{each.created_at},{each.id}")
 
 
 def newest_after(after: str | None) -> tuple[str, str] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -35,6 +34,7 @@ from keystead.fields.commands import command_of
 from keystead.fields.plan_text import KeptPlan
 from keystead.fields.standing import ReencryptionStanding, failures, newest_reencryptions, standing
 from keystead.manager.manager import KeyManager
+from keystead.model import utc_of
 from keystead.model.counts import counted
 from keystead.ports import ReencryptionState, RowFailure
 
@@ -163,16 +163,21 @@ def reencrypt(
     if wait:
         if plan or dry_run or again:
             wrong_usage("--wait does what is asked for: leave out --plan, --dry-run and --again")
-        poll_s = duration_option("--poll", poll).total_seconds()
-        pace = {"batch_rows": batch_rows, "workers": workers, "rows_per_s": rate}
-        options = {
-            "key_column": key_column,
-            "plaintext_column": plaintext_column,
-            "poll_s": poll_s,
-            "once": once,
-            **pace,
-        }
-        done = call.run(partial(wishes.wait, url, field, old, **options))
+        done = call.run(
+            partial(
+                wishes.wait,
+                url,
+                field,
+                old,
+                key_column=key_column,
+                batch_rows=batch_rows,
+                workers=workers,
+                rows_per_s=rate,
+                plaintext_column=plaintext_column,
+                poll_s=duration_option("--poll", poll).total_seconds(),
+                once=once,
+            )
+        )
         return Outcome({"done": done}, f"{counted(done, 'wish', 'wishes')} done")
     if plan:
         found = call.run(partial(_planned, url, field, old, key_column=key_column, plaintext_column=plaintext_column))
@@ -228,8 +233,8 @@ def list_jobs(
             job.field_id,
             job.state,
             job.rows_total or "-",
-            moment(_when(job.created_ms)),
-            moment(_when(job.updated_ms)),
+            moment(utc_of(job.created_ms)),
+            moment(utc_of(job.updated_ms)),
         )
         for job in found
     ]
@@ -254,8 +259,8 @@ def show(call: Call, job: Job) -> Outcome:
         ("edited or held meanwhile", totals.contended),
         ("left as it is", totals.failed),
         *([("of forgotten subjects", totals.erased)] if totals.erased else []),
-        ("begun", moment(_when(found.job.created_ms))),
-        ("changed", moment(_when(found.job.updated_ms))),
+        ("begun", moment(utc_of(found.job.created_ms))),
+        ("changed", moment(utc_of(found.job.updated_ms))),
         *([("seconds", f"{lasted:.1f}")] if lasted is not None else []),
         *([("command", again)] if again is not None else []),
     ]
@@ -328,10 +333,6 @@ def progress_of(what: str) -> Iterator[Callable[[ReencryptProgress], None] | Non
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _when(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def report_text(report: ReencryptReport) -> str:

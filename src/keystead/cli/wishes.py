@@ -21,8 +21,9 @@ from keystead.cli.importing import Wish
 from keystead.cli.render import Outcome, moment, pairs, printable, table
 from keystead.fields import Field
 from keystead.fields.plan_text import KeptPlan, parse_plan
-from keystead.fields.wishes import FieldStanding, field_standing, when
+from keystead.fields.wishes import FieldStanding, field_standing
 from keystead.manager.manager import KeyManager
+from keystead.model import utc_of
 from keystead.ports import WishKind, WishRecord, WishState
 
 FieldId = Annotated[str, typer.Argument(metavar="FIELD", help="The field, as `keystead field list` shows it.")]
@@ -66,7 +67,7 @@ def list_wishes(call: Call, field: FieldId) -> Outcome:
             each.kind,
             each.state,
             printable(each.asked_by) or "-",
-            moment(when(each.asked_ms)),
+            moment(utc_of(each.asked_ms)),
             each.job_id or each.error_code or "-",
         )
         for each in found.wishes
@@ -131,10 +132,10 @@ def _unknown(data_key_id: int) -> str:
 def _listening(standing: FieldStanding) -> str:
     listeners = standing.listeners
     if listeners is not None and listeners.waiting:
-        since = "" if listeners.since_ms is None else f" since {moment(when(listeners.since_ms))}"
+        since = "" if listeners.since_ms is None else f" since {moment(utc_of(listeners.since_ms))}"
         number = "a worker waits" if listeners.waiting == 1 else f"{listeners.waiting} workers wait"
         return f"{number} for wishes of it{since}"
-    seen = "" if listeners is None else f", and none was seen after {moment(when(listeners.seen_ms))}"
+    seen = "" if listeners is None else f", and none was seen after {moment(utc_of(listeners.seen_ms))}"
     if standing.command is None:
         return f"no worker waits for it{seen}; the application has one by keystead.fields.serve_wishes"
     declares = "" if standing.is_whole else " and what else the application declares"
@@ -157,8 +158,8 @@ def _facts(wish: WishRecord) -> dict[str, Any]:
         "kind": wish.kind,
         "state": wish.state,
         "asked_by": wish.asked_by,
-        "asked_at": when(wish.asked_ms),
-        "ended_at": None if wish.ended_ms is None else when(wish.ended_ms),
+        "asked_at": utc_of(wish.asked_ms),
+        "ended_at": None if wish.ended_ms is None else utc_of(wish.ended_ms),
         "worker": wish.worker,
         "job": wish.job_id,
         "error_code": wish.error_code,

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final, Protocol
 
 from keystead.errors import ConflictError, KeyNotFoundError
@@ -16,7 +16,7 @@ from keystead.fields.cipher import FieldCipher
 from keystead.fields.field import Field
 from keystead.fields.progress import total_of
 from keystead.fields.surroundings import Manager, Surroundings
-from keystead.model import DataKeyState
+from keystead.model import DataKeyState, utc_of
 from keystead.model.patterns import covers, is_pattern
 from keystead.ports import AuditEvent, Detail, FieldRecord, ReencryptionRecord, ReencryptionState, UnitOfWork
 
@@ -173,7 +173,7 @@ async def _has_newer_keys(work: UnitOfWork, registered: FieldRecord, job: Reencr
     """Return whether the keyring of a tenant or a subject was rotated since a job began."""
     if not is_pattern(registered.keyring):
         return False
-    since = datetime.fromtimestamp(job.created_ms / 1000, UTC) - _SLACK
+    since = utc_of(job.created_ms) - _SLACK
     after = 0
     while page := await work.keys(states=[DataKeyState.ACTIVE], after_id=after):
         after = page[-1].id

@@ -8,13 +8,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from keystead.errors import ConflictError, InvalidInputError, KeyNotFoundError
 from keystead.fields.commands import beginning_of, command_of
 from keystead.fields.plan_text import KeptPlan, parse_plan
 from keystead.fields.surroundings import Manager
+from keystead.model import utc_of
 from keystead.ports import AuditEvent, FieldRecord, Listeners, WishKind, WishRecord, WishState
 
 KEPT: Final = 10
@@ -75,7 +76,7 @@ class FieldStanding:
         for each in self.wishes:
             if each.kind is WishKind.PLAN and each.state is WishState.DONE:
                 kept = parse_plan(each.plan)
-                return None if kept is None else Planned(kept, when(each.ended_ms or each.asked_ms))
+                return None if kept is None else Planned(kept, utc_of(each.ended_ms or each.asked_ms))
         return None
 
 
@@ -189,11 +190,6 @@ def event_of(action: str, asked: WishRecord) -> AuditEvent:
     """Return what an audit trail is told of a wish."""
     details = {"wish": asked.id, "field": asked.field_id, "kind": asked.kind.value, "asked_by": asked.asked_by}
     return AuditEvent(action, details=details)
-
-
-def when(ms: int) -> datetime:
-    """Return a time of the store's clock."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 _NAMES: Final = {WishKind.PLAN: "plan", WishKind.RUN: "re-encryption"}

@@ -28,7 +28,7 @@ from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.reading.lines import LogFile
 from keystead.ledger.reading.verifier import header_of
 from keystead.ledger.tlog.checkpoint import Checkpoint
-from keystead.model import utc_text
+from keystead.model import utc_of, utc_text
 from keystead.model.counts import counted
 from keystead.ports import AuditFilter, AuditLogRow, KeyStore, UnitOfWork
 from keystead.runtime.files import sync_folder
@@ -180,7 +180,7 @@ async def _settled(
         if (limit := horizon_from(following_ms)) > settled_ms:
             break
         # A session is no younger than its entries; of a clock that is far ahead more has to go by.
-        late = AuditFilter(since=utc_text(datetime.fromtimestamp((limit - SLACK_MS) / 1000, UTC)))
+        late = AuditFilter(since=utc_text(utc_of(limit - SLACK_MS)))
         async with store.reading() as work:
             rows = await work.audit_records(after=ended[0][0].first - 1, before=part.last + 1, where=late, limit=1)
         if not rows:

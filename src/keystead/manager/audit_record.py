@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from keystead.ledger.audit.entries import Entry, rejection_in, split_payload
 from keystead.ledger.format.records import MalformedRecordError, parse_line, parse_payload
+from keystead.model import utc_of
 from keystead.ports import AuditLogRow
 
 
@@ -54,7 +55,7 @@ def sealed_of(row: AuditLogRow) -> SealedRecord | None:
         record = parse_line(row.line)
         parts = None if record.kind is not None else split_payload(record.payload)
         said = parse_payload(record.payload) if parts is None else Entry.parse(parts[0]).members
-        at = datetime.fromtimestamp(record.time_ms / 1000, UTC)
+        at = utc_of(record.time_ms)
     except (ValueError, OverflowError):
         return None
     text = json.dumps(said, indent=2, ensure_ascii=False)

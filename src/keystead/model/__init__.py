@@ -16,6 +16,7 @@ from keystead.model.keys import (
     StoreState,
     ages_by_policy,
     is_of_subject,
+    utc_of,
     utc_text,
 )
 from keystead.model.kms import (
@@ -69,5 +70,6 @@ __all__ = [
     "ages_by_policy",
     "is_of_subject",
     "is_of_transit",
+    "utc_of",
     "utc_text",
 ]

@@ -62,6 +62,11 @@ def utc_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
+def utc_of(ms: int) -> datetime:
+    """Return the time that is so many milliseconds after 1970, as clocks of stores tell it."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyringRecord:
     """A row of ``keyrings``. ``wrap_keyring`` names the WRAP keyring that wraps its keys ("" for a WRAP keyring)."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from grpc import StatusCode
-from typer.main import get_command
+from typer.main import get_group
 
 from keystead import errors
 from keystead.cli.main import build_app
@@ -50,7 +50,7 @@ def options(arguments: list[str]) -> dict[str, Any]:
     """Return what the command line makes of the arguments of a plugin."""
     name, *rest = arguments
     assert name == "kms-plugin"
-    command = get_command(build_app()).commands[name]  # type: ignore[attr-defined]
+    command = get_group(build_app()).commands[name]
     parsed: dict[str, Any] = command.make_context("kms-plugin", rest).params
     return {key: value for key, value in parsed.items() if value not in (None, False)}
 

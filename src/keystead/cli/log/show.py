@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,6 +20,7 @@ from keystead.ledger.reading.files import LogFiles
 from keystead.ledger.reading.following import LogFollower
 from keystead.ledger.reading.overview import FileOverview, LogReader
 from keystead.ledger.writing.piping import text_of
+from keystead.model import utc_of
 from keystead.model.counts import counted
 
 LISTED: Final = 1000
@@ -126,7 +126,7 @@ def _listed(found: list[dict[str, Any]]) -> str:
 
 def _when(ms: int) -> str:
     try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+        return utc_of(ms).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
     except (OverflowError, ValueError, OSError):
         return str(ms)
 

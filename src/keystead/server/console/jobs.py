@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from keystead import fields
@@ -12,6 +12,7 @@ from keystead.fields.commands import command_of
 from keystead.fields.standing import ReencryptionStanding, failures, standing, standings
 from keystead.jobs.runner import JobStanding
 from keystead.manager.devices import maintain_everything
+from keystead.model import utc_of
 from keystead.model.counts import counted
 from keystead.ports import ReencryptionState
 from keystead.server.console.pace import Look
@@ -130,11 +131,7 @@ def _pace(found: ReencryptionStanding, look: Look, now: datetime) -> tuple[str, 
 
 
 def _began(found: ReencryptionStanding) -> datetime:
-    return _at(found.job.created_ms)
-
-
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return utc_of(found.job.created_ms)
 
 
 def _after(text: str) -> tuple[int, str] | None:

@@ -8,7 +8,8 @@ from typing import Any, Final
 from keystead import fields
 from keystead.access.approvals import person_of
 from keystead.access.callers import Scope
-from keystead.fields.wishes import FieldStanding, Planned, field_standing, fields_after, when
+from keystead.fields.wishes import FieldStanding, Planned, field_standing, fields_after
+from keystead.model import utc_of
 from keystead.ports import WishKind, WishRecord, WishState
 from keystead.server.console import jobs
 from keystead.server.console.pace import Look
@@ -55,7 +56,7 @@ async def _fields(visit: Visit) -> dict[str, Any]:
         "wishes": WISHES,
         "field_address": address,
         "job_address": jobs.address,
-        "when_of": when,
+        "when_of": utc_of,
         "length": lambda seconds: span(timedelta(seconds=seconds)),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Annotated, Final, Literal
 
@@ -16,6 +16,7 @@ from keystead.fields.commands import command_of
 from keystead.fields.standing import failures, standing
 from keystead.jobs.runner import JobStanding
 from keystead.manager.devices import maintain_everything
+from keystead.model import utc_of
 from keystead.ports import MAX_FAILURES, ReencryptionRecord, ReencryptionState
 from keystead.server.admin import Admin
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
@@ -132,8 +133,8 @@ class Reencryption(Told):
             dry_run=record.dry_run,
             batch_rows=record.batch_rows,
             rows_total=record.rows_total,
-            created_at=_moment(record.created_ms),
-            updated_at=_moment(record.updated_ms),
+            created_at=utc_of(record.created_ms),
+            updated_at=utc_of(record.updated_ms),
         )
 
 
@@ -240,7 +241,3 @@ async def resume(by: Writes, reencryption_id: ReencryptionId) -> Reencryption:
 async def cancel(by: Writes, reencryption_id: ReencryptionId) -> Reencryption:
     """End it for good; what it has written stays."""
     return Reencryption.of(await fields.cancel(by.manager, reencryption_id))
-
-
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

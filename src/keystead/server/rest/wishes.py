@@ -12,7 +12,8 @@ from pydantic import Field
 from keystead import fields
 from keystead.access.approvals import person_of
 from keystead.fields.plan_text import MOST_VERSIONS, parse_plan
-from keystead.fields.wishes import KEPT, FieldStanding, fields_after, when
+from keystead.fields.wishes import KEPT, FieldStanding, fields_after
+from keystead.model import utc_of
 from keystead.ports import WishKind, WishRecord, WishState
 from keystead.server.rest.answers import ABSENT, CONFLICT, answers
 from keystead.server.rest.jobs import Reads, Writes
@@ -87,9 +88,9 @@ class Wish(Told):
             kind=record.kind,
             state=record.state,
             asked_by=record.asked_by,
-            asked_at=when(record.asked_ms),
-            taken_at=None if record.taken_ms is None else when(record.taken_ms),
-            ended_at=None if record.ended_ms is None else when(record.ended_ms),
+            asked_at=utc_of(record.asked_ms),
+            taken_at=None if record.taken_ms is None else utc_of(record.taken_ms),
+            ended_at=None if record.ended_ms is None else utc_of(record.ended_ms),
             worker=record.worker,
             reencryption_id=record.job_id,
             plan=plan,
@@ -114,14 +115,14 @@ class RegisteredField(Told):
     def of(cls, found: FieldStanding) -> RegisteredField:
         """Return what is told of a field."""
         listeners = found.listeners
-        since = None if listeners is None or listeners.since_ms is None else when(listeners.since_ms)
+        since = None if listeners is None or listeners.since_ms is None else utc_of(listeners.since_ms)
         return cls(
             id=found.field.id,
             keyring=found.field.keyring,
             locator=found.field.locator,
             waiting_workers=0 if listeners is None else listeners.waiting,
             waiting_since=since,
-            seen_at=None if listeners is None else when(listeners.seen_ms),
+            seen_at=None if listeners is None else utc_of(listeners.seen_ms),
             command=found.command,
             is_command_whole=found.is_whole,
             wishes=[Wish.of(each) for each in found.wishes[:KEPT]],
