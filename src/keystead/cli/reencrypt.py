@@ -277,7 +277,7 @@ def pause(call: Call, job: Job) -> Outcome:
 
 
 def resume(call: Call, job: Job) -> Outcome:
-    """Let a paused job go on; the next `keystead reencrypt` of its column does the work."""
+    """Let a paused job go on; a worker that waits, or the next `keystead reencrypt` of its column, does the work."""
     record = call.run(lambda km: fields.resume(km, job))
     return Outcome(record, f"re-encryption {job} may go on")
 

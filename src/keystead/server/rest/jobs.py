@@ -234,7 +234,7 @@ async def pause(by: Writes, reencryption_id: ReencryptionId) -> Reencryption:
 
 
 async def resume(by: Writes, reencryption_id: ReencryptionId) -> Reencryption:
-    """Let a paused one go on; the next `keystead reencrypt` of its column does the work."""
+    """Let a paused one go on; a worker that waits, or the next `keystead reencrypt` of its column, does the work."""
     return Reencryption.of(await fields.resume(by.manager, reencryption_id))
 
 
